@@ -1,0 +1,73 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "lacake/policy.h"
+
+namespace lacake {
+
+using Token = std::int32_t;
+
+// What a GGUF file says of its model.
+struct ModelFacts {
+  std::string path;
+  std::string architecture;  // general.architecture, e.g. "llama"
+  std::string name;          // general.name, may be empty
+  std::string weight_types;  // e.g. "q4_1 x 211, f32 x 61"
+  std::uint64_t n_parameters = 0;
+  int n_vocab = 0;
+  int n_embd = 0;
+  int n_ff = 0;
+  AttentionShape attention;
+  int head_size_k = 0;
+  int head_size_v = 0;
+  std::int64_t training_length = 0;  // tokens; true positions beyond it are refused
+  std::uint64_t mapped_bytes = 0;    // weights read from the mapped file
+  std::uint64_t second_bytes = 0;    // repacked copies
+};
+
+struct Message {
+  std::string role;  // "system", "user", "assistant"
+  std::string content;
+};
+
+// A GGUF model: weights (mapped), vocabulary and chat template. Immutable, shared by engines and threads.
+// The constructor throws Error(kInput), one line that names the file and the key or tensor.
+class Model {
+ public:
+  struct Options {
+    bool repack = true;  // second forms of weights where the device multiplies them faster
+  };
+
+  explicit Model(const std::string& path);
+  Model(const std::string& path, const Options&);
+  ~Model();
+  Model(const Model&) = delete;
+  Model& operator=(const Model&) = delete;
+
+  const ModelFacts& facts() const;
+
+  // `parse_special`: "<|im_start|>" in the text is the token, not its letters. `add_special`: a beginning-of-text token
+  // where the model wants one.
+  std::vector<Token> tokenize(std::string_view text, bool parse_special, bool add_special) const;
+  std::string piece(Token token) const;  // bytes; may be part of a UTF-8 character; "" for control tokens
+  bool is_end(Token token) const;        // end of text or of turn
+
+  bool has_chat_template() const;
+  // The conversation as the model's own template writes it. REQUIRES: has_chat_template().
+  // Throws Error(kInput) with the template's words where it refuses.
+  std::string chat_text(std::span<const Message> messages, bool add_generation_prompt) const;
+
+  struct Parts;  // for the library's own use
+  const Parts& parts() const { return *parts_; }
+
+ private:
+  std::unique_ptr<Parts> parts_;
+};
+
+}  // namespace lacake

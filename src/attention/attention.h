@@ -1,0 +1,116 @@
+#pragma once
+
+// Attention of one KV head's group of query heads over cached rows, on the CPU. One thread a call; the caller divides
+// the work. Results do not depend on how it is divided: a query row's arithmetic is the same whatever rows run beside
+// it, and the cache is always cut into the same pieces.
+//
+// Every function exists twice: `reference::` is plain scalar code that says what is meant, the other is fast and tested
+// against it.
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+#include "ggml.h"
+
+namespace lacake::attention {
+
+// Cosines and sines by position, for keys that are stored unrotated.
+//   table  [n_rot, n_positions] f32: a position's n_rot/2 cosines, then its n_rot/2 sines
+// Dimensions from n_rot on are not rotated. `neox`: dimension i turns with i + n_rot/2, else 2i with 2i + 1.
+struct Rope {
+  const float* table = nullptr;
+  int n_rot = 0;
+  bool neox = false;
+};
+
+// Rows of K and V of one KV head, in slots. Row i of K is at k + i * k_stride bytes.
+//   rope_index  [n] the position at which to rotate each key, or null: the keys are stored as they are to be used
+struct Rows {
+  const void* k = nullptr;
+  const void* v = nullptr;
+  std::size_t k_stride = 0;  // bytes
+  std::size_t v_stride = 0;
+  std::size_t n = 0;
+  const std::int32_t* rope_index = nullptr;
+};
+
+struct Shape {
+  int d_k = 0;    // head size of K and q
+  int d_v = 0;    // head size of V and the output
+  int group = 0;  // query heads that share the KV head
+  ggml_type type_k = GGML_TYPE_F16;
+  ggml_type type_v = GGML_TYPE_F16;
+  float scale = 0;  // of q.k, before softmax
+  Rope rope;        // for Rows with a rope_index
+};
+
+// --- prefill: many queries -------------------------------------------------------------------------------------------
+
+// Queries `first .. first + n_q - 1` of a segment over `past` (all of it visible to each) and `fresh`, the segment's own
+// rows: query j sees fresh[0 .. j] (j counts from the segment's start).
+//   q    query j, head h at q + (j - first) * q_stride + h * d_k          (floats; already rotated)
+//   out  the same with out_stride and d_v
+// Recording (for policies): the probabilities of queries j >= record_from are written, masked entries as 0.
+//   record  [past.n + fresh.n, n_rows, group] f32, row r = query record_from + r; null: nothing is recorded
+struct PrefillCall {
+  Shape shape;
+  Rows past;
+  Rows fresh;  // fresh.n >= first + n_q
+  std::size_t first = 0;
+  std::size_t n_q = 0;
+  const float* q = nullptr;
+  std::size_t q_stride = 0;  // floats from one query to the next
+  float* out = nullptr;
+  std::size_t out_stride = 0;
+  float* record = nullptr;
+  std::size_t record_from = 0;
+  std::size_t record_rows = 0;
+};
+
+// Bytes of scratch that `prefill` needs for any call with this shape and at most `n_q` queries. 64-byte aligned.
+std::size_t prefill_scratch(const Shape&, std::size_t n_q);
+void prefill(const PrefillCall&, std::span<std::byte> scratch);
+
+// --- decode: one query -----------------------------------------------------------------------------------------------
+
+// One query over rows [begin, end) of a lane. The partial result of head h is at partial + h * partial_floats(shape):
+// the largest logit, the sum of exp(logit - largest), then d_v sums of exp(logit - largest) * v.
+//   q       head h at q + h * d_k
+//   logits  [n_total, group] raw scaled logits at their row's index, or null; `n_total` is the stride between heads
+struct DecodeCall {
+  Shape shape;
+  Rows rows;
+  std::size_t begin = 0;
+  std::size_t end = 0;
+  const float* q = nullptr;
+  float* partial = nullptr;
+  float* logits = nullptr;
+  std::size_t logits_stride = 0;
+};
+
+// The cache is cut here, always, so that results do not depend on the number of threads.
+inline constexpr std::size_t kDecodePiece = 512;
+
+inline std::size_t partial_floats(const Shape& s) { return 2 + (std::size_t)s.d_v; }
+std::size_t decode_scratch(const Shape&);
+void decode(const DecodeCall&, std::span<std::byte> scratch);
+
+// Joins the pieces of one lane: partials [partial_floats, group, n_pieces] -> out [d_v, group], and turns recorded
+// logits into probabilities in place (null: none).
+void combine(const Shape&, const float* partials, std::size_t n_pieces, float* out, float* logits,
+             std::size_t logits_stride, std::size_t n_rows);
+
+// Writes one row: f32 -> type. Used for K and for V.
+//   row  [d] f32
+void store_row(const float* row, int d, ggml_type type, void* to);
+
+namespace reference {
+void prefill(const PrefillCall&);
+void decode(const DecodeCall&);
+}  // namespace reference
+
+// The dispatch target in use, e.g. "AVX3_ZEN4": shown by benchmarks.
+const char* target_name();
+
+}  // namespace lacake::attention

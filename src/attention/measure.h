@@ -1,0 +1,29 @@
+#pragma once
+
+// What policies ask to know of attention, from recorded probabilities and stored keys. See Observation in
+// lacake/policy.h for how the results are used.
+
+#include <cstddef>
+#include <span>
+
+#include "attention/attention.h"
+
+namespace lacake::attention {
+
+// Statistics of one query head over a window of rows (CAKE, eq. 5-8; SnapKV's mean).
+//   probabilities  [n_entries, n_rows] f32
+//   mean           [n_entries] over the rows
+//   variance       [n_entries] unbiased (divisor n_rows - 1); 0 where there is one row
+//   returns        - sum of a ln(a + 1e-10) over all rows and the first n_entries - n_rows entries
+// Any pointer may be null: not wanted. Sums in double, so that the order of entries does not matter to 1e-7.
+double window_statistics(const float* probabilities, std::size_t n_entries, std::size_t n_rows, float* mean,
+                         float* variance);
+
+// Adds the probabilities of every query of a prefill call (all heads of the group) to `sums` [n_entries, group]
+// (n_entries = past.n + fresh.n). A second pass over K: only for policies that accumulate (H2O).
+void accumulate_probabilities(const PrefillCall&, float* sums, std::span<std::byte> scratch);
+
+// Cosine of each key with the mean key of the head (KeyDiff): out [past.n + fresh.n]. Keys are taken as stored.
+void key_similarity(const Shape&, const Rows& past, const Rows& fresh, float* out);
+
+}  // namespace lacake::attention

@@ -1,0 +1,111 @@
+#include "model/weights.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+
+#include "lacake/error.h"
+
+namespace lacake {
+namespace {
+
+std::vector<std::int64_t> shape_of(const ggml_tensor* t) {
+  return std::vector<std::int64_t>(t->ne, t->ne + ggml_n_dims(t));
+}
+
+// The device's own forms of quantised matrices (interleaved rows for its vector unit), if it has any.
+std::vector<ggml_backend_buffer_type_t> extra_buffer_types(ggml_backend_dev_t device) {
+  std::vector<ggml_backend_buffer_type_t> types;
+  auto get = (ggml_backend_dev_get_extra_bufts_t)ggml_backend_reg_get_proc_address(
+      ggml_backend_dev_backend_reg(device), "ggml_backend_dev_get_extra_bufts");
+  ggml_backend_buffer_type_t* list = get ? get(device) : nullptr;
+  while (list && *list) types.push_back(*list++);
+  return types;
+}
+
+}  // namespace
+
+Weights::Weights(const GgufFile& file, const Hyperparameters& h, ggml_backend_dev_t device, bool repack)
+    : file_(file), device_(device), layers_((std::size_t)h.n_layer) {
+  if (repack) repacked_types_ = extra_buffer_types(device);
+  context_.reset(ggml_init({.mem_size = ggml_tensor_overhead() * (file.n_tensors() + 1), .mem_buffer = nullptr,
+                            .no_alloc = true}));
+  mapped_.reset(ggml_backend_dev_buffer_from_host_ptr(device, file.mapping(), file.mapping_bytes(), 0));
+  if (!mapped_) file.fail(fmt::format("device {} cannot use mapped weights", ggml_backend_dev_name(device)));
+  ggml_backend_buffer_set_usage(mapped_.get(), GGML_BACKEND_BUFFER_USAGE_WEIGHTS);
+
+  token_embedding_ = take("token_embd.weight", {h.n_embd, h.n_vocab}, true, false);
+  output_norm_ = take("output_norm.weight", {h.n_embd}, true, false);
+  output_ = take("output.weight", {h.n_embd, h.n_vocab}, false, true);
+  if (!output_) output_ = token_embedding_;
+  rope_factors_ = take("rope_freqs.weight", {h.n_rot / 2}, false, false);
+  for (int i = 0; i < h.n_layer; ++i) {
+    LayerWeights& l = layers_[(std::size_t)i];
+    const std::string p = fmt::format("blk.{}.", i);
+    l.attention_norm = take(p + "attn_norm.weight", {h.n_embd}, true, false);
+    l.q = linear(p + "attn_q", h.n_embd, h.n_head * h.d_k);
+    l.k = linear(p + "attn_k", h.n_embd, h.n_head_kv * h.d_k);
+    l.v = linear(p + "attn_v", h.n_embd, h.n_head_kv * h.d_v);
+    l.attention_output = linear(p + "attn_output", h.n_head * h.d_v, h.n_embd);
+    l.ffn_norm = take(p + "ffn_norm.weight", {h.n_embd}, true, false);
+    l.gate = linear(p + "ffn_gate", h.n_embd, h.n_ff);
+    l.up = linear(p + "ffn_up", h.n_embd, h.n_ff);
+    l.down = linear(p + "ffn_down", h.n_ff, h.n_embd);
+  }
+}
+
+Linear Weights::linear(const std::string& name, std::int64_t n_in, std::int64_t n_out) {
+  return {take(name + ".weight", {n_in, n_out}, true, true), take(name + ".bias", {n_out}, false, false)};
+}
+
+ggml_tensor* Weights::take(const std::string& name, std::vector<std::int64_t> shape, bool required, bool product) {
+  const ggml_tensor* described = file_.tensor(name);
+  if (!described) {
+    if (required) file_.fail(fmt::format("tensor {}: missing, expected shape [{}]", name, fmt::join(shape, ", ")));
+    return nullptr;
+  }
+  while (shape.size() > 1 && shape.back() == 1) shape.pop_back();
+  if (shape_of(described) != shape) {
+    file_.fail(fmt::format("tensor {}: expected shape [{}], found [{}]", name, fmt::join(shape, ", "),
+                           fmt::join(shape_of(described), ", ")));
+  }
+  ggml_tensor* tensor = ggml_dup_tensor(context_.get(), described);
+  ggml_set_name(tensor, name.c_str());
+  n_parameters_ += (std::uint64_t)ggml_nelements(tensor);
+  if (!product || !place_repacked(tensor, described)) place_mapped(tensor, described);
+  return tensor;
+}
+
+void Weights::place_mapped(ggml_tensor* tensor, const ggml_tensor* described) {
+  const auto status = ggml_backend_tensor_alloc(mapped_.get(), tensor, file_.data(described));
+  if (status != GGML_STATUS_SUCCESS) file_.fail(fmt::format("tensor {}: cannot be placed", tensor->name));
+  mapped_bytes_ += ggml_nbytes(tensor);
+}
+
+bool Weights::place_repacked(ggml_tensor* tensor, const ggml_tensor* described) {
+  for (ggml_backend_buffer_type_t type : repacked_types_) {
+    // Asks the device whether it multiplies this matrix in that form, with an operation that is never run.
+    ggml_context_ptr probe(
+        ggml_init({.mem_size = ggml_tensor_overhead() * 4, .mem_buffer = nullptr, .no_alloc = true}));
+    ggml_tensor* weight = ggml_dup_tensor(probe.get(), described);
+    ggml_backend_buffer_ptr empty(ggml_backend_buft_alloc_buffer(type, 0));
+    weight->buffer = empty.get();
+    ggml_tensor* x = ggml_new_tensor_2d(probe.get(), GGML_TYPE_F32, weight->ne[0], 1);
+    if (!ggml_backend_dev_supports_op(device_, ggml_mul_mat(probe.get(), weight, x))) continue;
+
+    const std::size_t bytes = ggml_backend_buft_get_alloc_size(type, tensor);
+    ggml_backend_buffer_ptr buffer(ggml_backend_buft_alloc_buffer(type, bytes));
+    if (!buffer) continue;
+    ggml_backend_buffer_set_usage(buffer.get(), GGML_BACKEND_BUFFER_USAGE_WEIGHTS);
+    ggml_backend_tensor_alloc(buffer.get(), tensor, ggml_backend_buffer_get_base(buffer.get()));
+    ggml_backend_tensor_set(tensor, file_.data(described), 0, ggml_nbytes(tensor));
+    file_.forget(described);
+    second_bytes_ += bytes;
+    repacked_.push_back(std::move(buffer));
+    return true;
+  }
+  return false;
+}
+
+}  // namespace lacake

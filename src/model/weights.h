@@ -1,0 +1,71 @@
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "ggml-cpp.h"
+#include "model/architecture.h"
+#include "model/gguf_file.h"
+
+namespace lacake {
+
+// A matrix and the bias that some families add to its product.
+struct Linear {
+  ggml_tensor* weight = nullptr;  // [n_in, n_out]
+  ggml_tensor* bias = nullptr;    // [n_out] or null
+};
+
+// One decoder block. What is null is left out of the block (graph/block.h).
+struct LayerWeights {
+  ggml_tensor* attention_norm = nullptr;  // [n_embd]
+  Linear q;                               // [n_embd, n_head * d_k]
+  Linear k;                               // [n_embd, n_head_kv * d_k]
+  Linear v;                               // [n_embd, n_head_kv * d_v]
+  Linear attention_output;                // [n_head * d_v, n_embd]
+  ggml_tensor* ffn_norm = nullptr;        // [n_embd]
+  Linear gate;                            // [n_embd, n_ff]
+  Linear up;                              // [n_embd, n_ff]
+  Linear down;                            // [n_ff, n_embd]
+};
+
+// The weights of a model: tensors over the mapped file, or, where the backend has a faster form of a type, over a
+// repacked second form (then the mapped bytes are given back to the system).
+class Weights {
+ public:
+  // Borrows `file` for its own life. Throws Error(kInput) naming the tensor that is missing or has another shape.
+  Weights(const GgufFile& file, const Hyperparameters&, ggml_backend_dev_t device, bool repack);
+
+  ggml_tensor* token_embedding() const { return token_embedding_; }  // [n_embd, n_vocab]
+  ggml_tensor* output_norm() const { return output_norm_; }          // [n_embd]
+  ggml_tensor* output() const { return output_; }                    // [n_embd, n_vocab]; the embedding where tied
+  ggml_tensor* rope_factors() const { return rope_factors_; }        // [n_rot/2] or null (Llama 3.x)
+  const LayerWeights& layer(int i) const { return layers_[(std::size_t)i]; }
+
+  std::uint64_t mapped_bytes() const { return mapped_bytes_; }    // read from the mapping while running
+  std::uint64_t second_bytes() const { return second_bytes_; }    // repacked copies
+  std::uint64_t n_parameters() const { return n_parameters_; }
+
+ private:
+  ggml_tensor* take(const std::string& name, std::vector<std::int64_t> shape, bool required, bool product);
+  Linear linear(const std::string& name, std::int64_t n_in, std::int64_t n_out);
+  void place_mapped(ggml_tensor* tensor, const ggml_tensor* described);
+  bool place_repacked(ggml_tensor* tensor, const ggml_tensor* described);
+
+  const GgufFile& file_;
+  ggml_backend_dev_t device_;
+  std::vector<ggml_backend_buffer_type_t> repacked_types_;
+  ggml_context_ptr context_;
+  ggml_backend_buffer_ptr mapped_;
+  std::vector<ggml_backend_buffer_ptr> repacked_;
+
+  ggml_tensor* token_embedding_ = nullptr;
+  ggml_tensor* output_norm_ = nullptr;
+  ggml_tensor* output_ = nullptr;
+  ggml_tensor* rope_factors_ = nullptr;
+  std::vector<LayerWeights> layers_;
+  std::uint64_t mapped_bytes_ = 0;
+  std::uint64_t second_bytes_ = 0;
+  std::uint64_t n_parameters_ = 0;
+};
+
+}  // namespace lacake
