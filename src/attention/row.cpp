@@ -1,0 +1,57 @@
+#include "attention/row.h"
+
+#include <cstring>
+#include <string>
+
+#include "lacake/error.h"
+
+namespace lacake::attention {
+namespace {
+
+void rotate(const Rope& rope, std::int32_t position, float* row) {
+  const int half = rope.n_rot / 2;
+  const float* cosines = rope.table + (std::size_t)position * rope.n_rot;
+  const float* sines = cosines + half;
+  for (int i = 0; i < half; ++i) {
+    float& a = row[rope.neox ? i : 2 * i];
+    float& b = row[rope.neox ? i + half : 2 * i + 1];
+    const float turned = a * cosines[i] - b * sines[i];
+    b = a * sines[i] + b * cosines[i];
+    a = turned;
+  }
+}
+
+}  // namespace
+
+void load_row(const void* row, int d, ggml_type type, float* out) {
+  if (type == GGML_TYPE_F32) {
+    std::memcpy(out, row, (std::size_t)d * sizeof(float));
+    return;
+  }
+  const auto to_float = ggml_get_type_traits(type)->to_float;
+  if (!to_float) {
+    throw Error(Error::Kind::kUsage,
+                std::string("kv type: expected one that converts to f32, found ") + ggml_type_name(type));
+  }
+  to_float(row, out, d);
+}
+
+void load_key(const Shape& shape, const Rows& rows, std::size_t i, float* out) {
+  load_row(static_cast<const std::byte*>(rows.k) + i * rows.k_stride, shape.d_k, shape.type_k, out);
+  if (rows.rope_index) rotate(shape.rope, rows.rope_index[i], out);
+}
+
+void store_row(const float* row, int d, ggml_type type, void* to) {
+  if (type == GGML_TYPE_F32) {
+    std::memcpy(to, row, (std::size_t)d * sizeof(float));
+    return;
+  }
+  const auto from_float = ggml_get_type_traits(type)->from_float_ref;
+  if (!from_float) {
+    throw Error(Error::Kind::kUsage,
+                std::string("kv type: expected one that converts from f32, found ") + ggml_type_name(type));
+  }
+  from_float(row, to, d);
+}
+
+}  // namespace lacake::attention

@@ -1,0 +1,17 @@
+#pragma once
+
+// One stored row of K or V, in plain scalar code: for the reference, for types without a fast path and for measures.
+
+#include "attention/attention.h"
+
+namespace lacake::attention {
+
+// Any stored type -> f32.
+//   out  [d] f32
+void load_row(const void* row, int d, ggml_type type, float* out);
+
+// Row `i` of K as attention sees it: f32, rotated where `rows` says so.
+//   out  [d_k] f32
+void load_key(const Shape&, const Rows& rows, std::size_t i, float* out);
+
+}  // namespace lacake::attention
