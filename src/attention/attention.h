@@ -78,6 +78,7 @@ void prefill(const PrefillCall&, std::span<std::byte> scratch);
 // the largest logit, the sum of exp(logit - largest), then d_v sums of exp(logit - largest) * v.
 //   q       head h at q + h * d_k
 //   logits  [n_total, group] raw scaled logits at their row's index, or null; `n_total` is the stride between heads
+// REQUIRES: begin < end <= begin + kDecodePiece
 struct DecodeCall {
   Shape shape;
   Rows rows;
@@ -97,7 +98,7 @@ std::size_t decode_scratch(const Shape&);
 void decode(const DecodeCall&, std::span<std::byte> scratch);
 
 // Joins the pieces of one lane: partials [partial_floats, group, n_pieces] -> out [d_v, group], and turns recorded
-// logits into probabilities in place (null: none).
+// logits into probabilities in place (null: none). REQUIRES: n_pieces > 0
 void combine(const Shape&, const float* partials, std::size_t n_pieces, float* out, float* logits,
              std::size_t logits_stride, std::size_t n_rows);
 

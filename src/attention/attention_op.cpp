@@ -1,0 +1,188 @@
+#include "attention/attention_op.h"
+
+#include <algorithm>
+#include <cassert>
+
+#include "attention/measure.h"
+
+namespace lacake::attention {
+namespace {
+
+constexpr std::size_t kAlignment = 64;
+
+const float* row_of(const ggml_tensor* t, std::int64_t head, std::int64_t column) {
+  return (const float*)((const char*)t->data + head * (std::int64_t)t->nb[1] + column * (std::int64_t)t->nb[2]);
+}
+
+void store_chunk(ggml_tensor* dst, int ith, int nth, void* userdata) {
+  const auto& layer = *(const PrefillLayer*)userdata;
+  const ggml_tensor *k = dst->src[0], *v = dst->src[1];
+  const std::int64_t n_head_kv = k->ne[1], n_q = k->ne[2];
+  const std::size_t k_row = ggml_row_size(layer.shape.type_k, layer.shape.d_k);
+  const std::size_t v_row = ggml_row_size(layer.shape.type_v, layer.shape.d_v);
+  for (std::int64_t j = ith; j < n_q; j += nth) {
+    for (std::int64_t h = 0; h < n_head_kv; ++h) {
+      const std::size_t row = (std::size_t)h * layer.capacity + layer.first + (std::size_t)j;
+      store_row(row_of(k, h, j), layer.shape.d_k, layer.shape.type_k, layer.k + row * k_row);
+      store_row(row_of(v, h, j), layer.shape.d_v, layer.shape.type_v, layer.v + row * v_row);
+    }
+  }
+}
+
+void attend_chunk(ggml_tensor* dst, int ith, int, void* userdata) {
+  auto& layer = *(PrefillLayer*)userdata;
+  const ggml_tensor* q = dst->src[0];
+  const std::size_t n_q = (std::size_t)q->ne[2], n_head_kv = layer.past.size();
+  const std::size_t group = (std::size_t)layer.shape.group;
+  const std::size_t d_k = (std::size_t)layer.shape.d_k, d_v = (std::size_t)layer.shape.d_v;
+  const std::size_t k_row = ggml_row_size(layer.shape.type_k, layer.shape.d_k);
+  const std::size_t v_row = ggml_row_size(layer.shape.type_v, layer.shape.d_v);
+  const std::size_t n_blocks = (n_q + kQueryBlock - 1) / kQueryBlock;
+  const std::size_t q_stride = (std::size_t)q->nb[2] / sizeof(float), out_stride = (std::size_t)dst->ne[0];
+
+  // Late blocks see more keys: they go first, so that threads end together. Where sums are wanted, a head's blocks all
+  // add to the same floats: then a whole head is one piece of work.
+  const bool by_head = layer.sums != nullptr;
+  const std::size_t n_items = by_head ? n_head_kv : n_head_kv * n_blocks;
+  for (std::size_t item; (item = layer.next.fetch_add(1)) < n_items;) {
+    const std::size_t head = item % n_head_kv;
+    const std::size_t last_block = by_head ? n_blocks : n_blocks - item / n_head_kv;
+    for (std::size_t b = by_head ? 0 : last_block - 1; b < last_block; ++b) {
+      const std::size_t from = b * kQueryBlock, n = std::min(kQueryBlock, n_q - from);
+      const std::size_t seen = layer.first + from + n;
+      PrefillCall call;
+      call.shape = layer.shape;
+      call.past = layer.past[head];
+      call.fresh = {.k = layer.k + head * layer.capacity * k_row,
+                    .v = layer.v + head * layer.capacity * v_row,
+                    .k_stride = k_row,
+                    .v_stride = v_row,
+                    .n = layer.record || layer.sums ? layer.n_entries - call.past.n : seen,
+                    .rope_index = layer.fresh_index};
+      call.first = layer.first + from;
+      call.n_q = n;
+      call.q = (const float*)q->data + from * q_stride + head * group * d_k;
+      call.q_stride = q_stride;
+      call.out = (float*)dst->data + from * out_stride + head * group * d_v;
+      call.out_stride = out_stride;
+      if (layer.record) {
+        call.record = layer.record + head * group * layer.record_rows * layer.n_entries;
+        call.record_from = layer.record_from;
+        call.record_rows = layer.record_rows;
+      }
+      prefill(call, layer.scratch->of(ith));
+      if (layer.sums) {
+        accumulate_probabilities(call, layer.sums + head * group * layer.n_entries, layer.scratch->of(ith));
+      }
+    }
+  }
+}
+
+void store_new(ggml_tensor* dst, int, int, void* userdata) {
+  const auto& layer = *(const DecodeLayer*)userdata;
+  const ggml_tensor* v = dst->src[0];
+  const ggml_tensor* k_first = dst->src[1];  // rotated if any is, else plain
+  const ggml_tensor* k_plain = layer.n_rotated == 0 ? k_first : dst->src[2];
+  for (std::size_t i = 0; i < layer.lanes.size(); ++i) {
+    const std::size_t session = i / (std::size_t)layer.n_head_kv, head = i % (std::size_t)layer.n_head_kv;
+    const bool rotated = session < layer.n_rotated;
+    const float* k = row_of(rotated ? k_first : k_plain, (std::int64_t)head,
+                            (std::int64_t)(rotated ? session : session - layer.n_rotated));
+    const DecodeLayer::Lane& lane = layer.lanes[i];
+    store_row(k, layer.shape.d_k, lane.type_k, lane.new_k);
+    store_row(row_of(v, (std::int64_t)head, (std::int64_t)session), layer.shape.d_v, lane.type_v, lane.new_v);
+  }
+}
+
+void attend_pieces(ggml_tensor* dst, int ith, int, void* userdata) {
+  auto& layer = *(DecodeLayer*)userdata;
+  const ggml_tensor* q = dst->src[0];
+  const std::size_t group = (std::size_t)layer.shape.group;
+  const std::size_t each = group * partial_floats(layer.shape);
+  const DecodeLayer::Lane& last = layer.lanes.back();
+  const std::size_t n_items = last.first_piece + last.n_pieces;
+  std::size_t lane = 0;
+  for (std::size_t item; (item = layer.next.fetch_add(1)) < n_items;) {
+    while (item >= layer.lanes[lane].first_piece + layer.lanes[lane].n_pieces) ++lane;
+    const DecodeLayer::Lane& l = layer.lanes[lane];
+    const std::size_t session = lane / (std::size_t)layer.n_head_kv, head = lane % (std::size_t)layer.n_head_kv;
+    const std::size_t begin = (item - l.first_piece) * kDecodePiece;
+    DecodeCall call;
+    call.shape = layer.shape;
+    call.shape.type_k = l.type_k;
+    call.shape.type_v = l.type_v;
+    call.rows = l.rows;
+    call.begin = begin;
+    call.end = std::min(begin + kDecodePiece, l.rows.n);
+    call.q = row_of(q, (std::int64_t)(head * group), (std::int64_t)session);
+    call.partial = layer.partials->data() + item * each;
+    call.logits = l.probabilities;
+    call.logits_stride = l.probabilities_stride;
+    decode(call, layer.scratch->of(ith));
+  }
+}
+
+void join_pieces(ggml_tensor* dst, int ith, int nth, void* userdata) {
+  const auto& layer = *(const DecodeLayer*)userdata;
+  const std::size_t group = (std::size_t)layer.shape.group;
+  const std::size_t each = group * partial_floats(layer.shape);
+  for (std::size_t i = (std::size_t)ith; i < layer.lanes.size(); i += (std::size_t)nth) {
+    const DecodeLayer::Lane& l = layer.lanes[i];
+    // Heads of a session lie one after the other, as do the sessions' columns: lane i's output is the i-th block.
+    combine(layer.shape, layer.partials->data() + l.first_piece * each, l.n_pieces,
+            (float*)dst->data + i * group * (std::size_t)layer.shape.d_v, l.probabilities, l.probabilities_stride,
+            l.rows.n);
+  }
+}
+
+}  // namespace
+
+void Scratch::reserve(int n_threads, std::size_t bytes_each) {
+  bytes_each = (bytes_each + kAlignment - 1) / kAlignment * kAlignment;
+  const std::size_t bytes = bytes_each * (std::size_t)n_threads + kAlignment;
+  if (bytes_each > each_ || bytes > memory_.size()) {
+    each_ = std::max(each_, bytes_each);
+    memory_.resize(each_ * (std::size_t)n_threads + kAlignment);
+  }
+}
+
+std::span<std::byte> Scratch::of(int thread) {
+  const auto base = ((std::uintptr_t)memory_.data() + kAlignment - 1) / kAlignment * kAlignment;
+  return {(std::byte*)base + (std::size_t)thread * each_, each_};
+}
+
+std::size_t prefill_scratch_bytes(const Shape& shape) { return prefill_scratch(shape, kQueryBlock); }
+
+ggml_tensor* prefill_node(ggml_context* ctx, ggml_tensor* q, ggml_tensor* k, ggml_tensor* v, PrefillLayer* layer) {
+  ggml_tensor* store_args[] = {k, v};
+  ggml_tensor* stored =
+      ggml_custom_4d(ctx, GGML_TYPE_F32, 1, 1, 1, 1, store_args, 2, store_chunk, GGML_N_TASKS_MAX, layer);
+  ggml_tensor* args[] = {q, stored};
+  const std::int64_t n_out = (std::int64_t)layer->shape.d_v * q->ne[1];
+  return ggml_custom_4d(ctx, GGML_TYPE_F32, n_out, q->ne[2], 1, 1, args, 2, attend_chunk, GGML_N_TASKS_MAX, layer);
+}
+
+std::size_t DecodeLayer::cut() {
+  std::size_t n = 0;
+  for (Lane& lane : lanes) {
+    lane.first_piece = n;
+    lane.n_pieces = (lane.rows.n + kDecodePiece - 1) / kDecodePiece;
+    n += lane.n_pieces;
+  }
+  return n * (std::size_t)shape.group * partial_floats(shape);
+}
+
+ggml_tensor* decode_node(ggml_context* ctx, ggml_tensor* q, ggml_tensor* k_rotated, ggml_tensor* k_plain,
+                         ggml_tensor* v, DecodeLayer* layer) {
+  ggml_tensor* store_args[] = {v, k_rotated ? k_rotated : k_plain, k_plain};
+  ggml_tensor* stored = ggml_custom_4d(ctx, GGML_TYPE_F32, 1, 1, 1, 1, store_args, k_rotated && k_plain ? 3 : 2,
+                                       store_new, 1, layer);
+  ggml_tensor* args[] = {q, stored};
+  ggml_tensor* pieces =
+      ggml_custom_4d(ctx, GGML_TYPE_F32, 1, 1, 1, 1, args, 2, attend_pieces, GGML_N_TASKS_MAX, layer);
+  ggml_tensor* join_args[] = {pieces};
+  const std::int64_t n_out = (std::int64_t)layer->shape.d_v * q->ne[1];
+  return ggml_custom_4d(ctx, GGML_TYPE_F32, n_out, q->ne[2], 1, 1, join_args, 1, join_pieces, GGML_N_TASKS_MAX, layer);
+}
+
+}  // namespace lacake::attention

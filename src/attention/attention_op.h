@@ -1,0 +1,87 @@
+#pragma once
+
+// Attention as nodes of a ggml graph: what divides the kernels' work among ggml's threads. A call's description must
+// stay where it is until the graph has run.
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include "attention/attention.h"
+
+namespace lacake::attention {
+
+// Scratch for every thread of a graph, as one block.
+class Scratch {
+ public:
+  void reserve(int n_threads, std::size_t bytes_each);
+  std::span<std::byte> of(int thread);
+  std::uint64_t bytes() const { return memory_.size(); }
+
+ private:
+  std::vector<std::byte> memory_;
+  std::size_t each_ = 0;
+};
+
+// A chunk of a segment's queries in one layer. Writes the chunk's K and V rows to the workspace, then attends.
+struct PrefillLayer {
+  Shape shape;
+  std::vector<Rows> past;  // [n_head_kv]
+  // Workspace: [n_head_kv] blocks of `capacity` rows; the chunk's rows go to [first, first + n_q).
+  std::byte* k = nullptr;
+  std::byte* v = nullptr;
+  std::size_t capacity = 0;
+  const std::int32_t* fresh_index = nullptr;  // [capacity] where keys are kept unrotated
+  std::size_t first = 0;
+  // Recording, all heads: [n_entries, record_rows, n_head]; null: none.
+  float* record = nullptr;
+  std::size_t record_from = 0;
+  std::size_t record_rows = 0;
+  // Sums of probabilities, all heads: [n_entries, n_head]; null: none.
+  float* sums = nullptr;
+  std::size_t n_entries = 0;  // past and whole segment: stride of `record` and `sums`
+  Scratch* scratch = nullptr;
+  std::atomic<std::size_t> next{0};
+};
+
+// Queries of one head group that are attended together.
+inline constexpr std::size_t kQueryBlock = 32;
+
+std::size_t prefill_scratch_bytes(const Shape&);
+
+// q [d_k, n_head, n_q] rotated; k [d_k, n_head_kv, n_q]; v [d_v, n_head_kv, n_q]; all f32, contiguous.
+// Returns [d_v * n_head, n_q].
+ggml_tensor* prefill_node(ggml_context*, ggml_tensor* q, ggml_tensor* k, ggml_tensor* v, PrefillLayer*);
+
+// One query for each of several sessions in one layer. Sessions may store their rows in different types.
+struct DecodeLayer {
+  Shape shape;  // with the first lane's types
+  int n_head_kv = 0;
+  struct Lane {
+    Rows rows;  // the new token's included
+    ggml_type type_k = GGML_TYPE_F16;
+    ggml_type type_v = GGML_TYPE_F16;
+    std::byte* new_k = nullptr;  // where its rows are written
+    std::byte* new_v = nullptr;
+    float* probabilities = nullptr;  // [probabilities_stride, group] or null: not asked for
+    std::size_t probabilities_stride = 0;
+    std::size_t first_piece = 0;  // of all lanes' pieces of kDecodePiece rows
+    std::size_t n_pieces = 0;
+  };
+  std::vector<Lane> lanes;  // [n_head_kv, n_sessions]
+  std::size_t n_rotated = 0;  // the first sessions store rotated keys, the others unrotated ones
+  std::vector<float>* partials = nullptr;
+  Scratch* scratch = nullptr;
+  std::atomic<std::size_t> next{0};
+
+  // Sets the lanes' pieces; returns the floats that `partials` must hold.
+  std::size_t cut();
+};
+
+// q [d_k, n_head, n]; k_rotated [d_k, n_head_kv, n_rotated] or null; k_plain [d_k, n_head_kv, n - n_rotated] or null;
+// v [d_v, n_head_kv, n]. Returns [d_v * n_head, n].
+ggml_tensor* decode_node(ggml_context*, ggml_tensor* q, ggml_tensor* k_rotated, ggml_tensor* k_plain, ggml_tensor* v,
+                         DecodeLayer*);
+
+}  // namespace lacake::attention

@@ -1,0 +1,113 @@
+#pragma once
+
+// How prefill and decode cut their work and lay out their scratch. The same for every dispatch target.
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+
+#include "attention/attention.h"
+
+namespace lacake::attention {
+
+inline constexpr std::size_t kMaxLanes = 16;  // of a vector of floats; see vector_inl.h
+
+inline constexpr std::size_t round_up(std::size_t n, std::size_t multiple) {
+  return (n + multiple - 1) / multiple * multiple;
+}
+
+// Prefill works on a tile of keys at a time, against blocks of query rows (row = query * group + head). For d = 64 a
+// tile's K and V are 16 KiB each, a block's queries, sums and probabilities 8 KiB each: together in L2, and what the
+// inner loop reads again and again (the block) in L1.
+inline constexpr std::size_t kTileKeys = 64;
+inline constexpr std::size_t kBlockRows = 2 * kMaxLanes;
+
+// One tile: rows begin .. begin + n - 1 of `rows`, which are entries entry .. entry + n - 1 of past, then fresh. Cut at
+// multiples of kTileKeys from the start of `past` and from the start of `fresh`, so that a query's keys are always cut
+// alike, however many queries share the call.
+struct Tile {
+  const Rows* rows = nullptr;
+  std::size_t begin = 0;
+  std::size_t n = 0;
+  std::size_t entry = 0;
+};
+
+// All tiles that a call's queries see, in order: `for (Tiles tiles(call); tiles.next();) use(tiles.tile());`
+class Tiles {
+ public:
+  explicit Tiles(const PrefillCall& call) : call_(call) { tile_.rows = &call.past; }
+
+  bool next() {
+    tile_.begin += tile_.n;
+    if (tile_.rows == &call_.past && tile_.begin == call_.past.n) tile_.rows = &call_.fresh, tile_.begin = 0;
+    const bool past = tile_.rows == &call_.past;
+    const std::size_t end = past ? call_.past.n : call_.first + call_.n_q;
+    tile_.n = std::min(kTileKeys, end - tile_.begin);
+    tile_.entry = tile_.begin + (past ? 0 : call_.past.n);
+    return tile_.n > 0;
+  }
+
+  const Tile& tile() const { return tile_; }
+
+ private:
+  const PrefillCall& call_;
+  Tile tile_;
+};
+
+// Scratch of a prefill, in floats from its start. Rows stand in blocks, transposed: within a block, one vector holds the
+// same number of neighbouring rows.
+//   queries   [kBlockRows, d_k, n_blocks]        scaled
+//   out       [kBlockRows, round4(d_v), n_blocks]
+//   largest, sum  [n_blocks * kBlockRows]        of the logits so far, of exp(logit - largest)
+//   visible   [n_blocks * kBlockRows] int32      entries that the row sees
+//   keys      [key_stride, kTileKeys]            the tile's K
+//   values    [value_stride, kTileKeys]          the tile's V
+//   block     [kBlockRows, kTileKeys]            logits, then probabilities, of one block and tile
+struct PrefillLayout {
+  std::size_t n_blocks, key_stride, value_stride, out_dims;
+  std::size_t queries, out, largest, sum, visible, keys, values, block, end;
+
+  PrefillLayout(const Shape& shape, std::size_t n_q) {
+    n_blocks = (n_q * (std::size_t)shape.group + kBlockRows - 1) / kBlockRows;
+    key_stride = round_up((std::size_t)shape.d_k, kMaxLanes);
+    value_stride = round_up((std::size_t)shape.d_v, kMaxLanes);
+    out_dims = round_up((std::size_t)shape.d_v, 4);
+    std::size_t at = 0;
+    const auto place = [&at](std::size_t n) { return (at += n) - n; };
+    queries = place(n_blocks * (std::size_t)shape.d_k * kBlockRows);
+    out = place(n_blocks * out_dims * kBlockRows);
+    largest = place(n_blocks * kBlockRows);
+    sum = place(n_blocks * kBlockRows);
+    visible = place(n_blocks * kBlockRows);
+    keys = place(kTileKeys * key_stride);
+    values = place(kTileKeys * value_stride);
+    block = place(kTileKeys * kBlockRows);
+    end = at;
+  }
+};
+
+// Decode converts what it can't use as stored in runs of kRunRows rows.
+inline constexpr std::size_t kRunRows = 32;
+
+// Scratch of a decode, in floats from its start.
+//   queries  [query_stride, group]     scaled, padded with zeros
+//   weights  [kDecodePiece, group]     logits, then exp(logit - largest)
+//   out      [out_stride, group]
+//   run      [max(query_stride, out_stride), kRunRows]
+struct DecodeLayout {
+  std::size_t query_stride, out_stride;
+  std::size_t queries, weights, out, run, end;
+
+  explicit DecodeLayout(const Shape& shape) {
+    const auto group = (std::size_t)shape.group;
+    query_stride = round_up((std::size_t)shape.d_k, kMaxLanes);
+    out_stride = round_up((std::size_t)shape.d_v, 2 * kMaxLanes);
+    queries = 0;
+    weights = queries + group * query_stride;
+    out = weights + group * kDecodePiece;
+    run = out + group * out_stride;
+    end = run + kRunRows * std::max(query_stride, out_stride);
+  }
+};
+
+}  // namespace lacake::attention

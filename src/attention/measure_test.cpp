@@ -1,0 +1,106 @@
+#include "attention/measure.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "attention/test_lane.h"
+
+namespace lacake::attention {
+namespace {
+
+TEST(WindowStatistics, FollowTheFormulas) {
+  // Two rows over four entries: the entropy leaves out the last two columns.
+  const std::vector<float> a = {0.5f, 0.25f, 0.25f, 0, 0.25f, 0.25f, 0.25f, 0.25f};
+  std::vector<float> mean(4), variance(4);
+  const double entropy = window_statistics(a.data(), 4, 2, mean.data(), variance.data());
+  EXPECT_EQ(mean, (std::vector<float>{0.375f, 0.25f, 0.25f, 0.125f}));
+  EXPECT_EQ(variance, (std::vector<float>{0.03125f, 0, 0, 0.03125f}));
+  EXPECT_NEAR(entropy, 0.5 * std::log(2.0) + 3 * 0.25 * std::log(4.0), 1e-9);
+}
+
+TEST(WindowStatistics, OneRowHasNoVariance) {
+  const std::vector<float> a = {0.5f, 0.5f, 0};
+  std::vector<float> mean(3), variance(3, -1.0f);
+  EXPECT_NEAR(window_statistics(a.data(), 3, 1, mean.data(), variance.data()), std::log(2.0), 1e-9);
+  EXPECT_EQ(mean, a);
+  EXPECT_EQ(variance, (std::vector<float>{0, 0, 0}));
+}
+
+TEST(WindowStatistics, OfNothingButTheWindowHaveNoEntropy) {
+  const std::vector<float> a = {1, 0, 0.5f, 0.5f};
+  EXPECT_EQ(window_statistics(a.data(), 2, 2, nullptr, nullptr), 0.0);
+}
+
+// Columns that hardly change: where the difference of two sums would have nothing left.
+TEST(WindowStatistics, KeepSmallVariances) {
+  constexpr std::size_t kEntries = 700, kRows = 32;
+  std::vector<float> a(kEntries * kRows), variance(kEntries);
+  for (std::size_t r = 0; r < kRows; ++r) {
+    for (std::size_t i = 0; i < kEntries; ++i) a[r * kEntries + i] = 0.5f + (r % 2 ? 0x1p-20f : -0x1p-20f);
+  }
+  window_statistics(a.data(), kEntries, kRows, nullptr, variance.data());
+  for (const float v : variance) EXPECT_NEAR(v, 0x1p-40 * 32 / 31, 0x1p-40 * 1e-6);
+}
+
+struct OnEveryTarget : testing::TestWithParam<std::int64_t> {
+  const OnTarget target{GetParam()};
+};
+using AccumulatedProbabilities = OnEveryTarget;
+
+constexpr LaneCase kAccumulated = {
+    .d_k = 40, .group = 3, .turn = Turn::kNormal, .n_rot = 32, .n_past = 70, .n_fresh = 90};
+
+std::vector<float> accumulate(const TestLane& lane, const std::vector<std::size_t>& starts) {
+  std::vector<float> sums(lane.n_entries() * (std::size_t)lane.shape().group, 1.0f);  // added to, not overwritten
+  for (std::size_t i = 0; i < starts.size(); ++i) {
+    const std::size_t end = i + 1 < starts.size() ? starts[i + 1] : lane.fresh().n;
+    Scratch scratch(prefill_scratch(lane.shape(), end - starts[i]));
+    PrefillCall call = lane.call(starts[i], end - starts[i], nullptr);
+    accumulate_probabilities(call, sums.data(), scratch);
+  }
+  return sums;
+}
+
+TEST_P(AccumulatedProbabilities, AreTheSumsOfRecordedOnes) {
+  const TestLane lane(kAccumulated);
+  const std::size_t n_q = lane.fresh().n;
+  std::vector<float> out(n_q * lane.out_stride());
+  std::vector<float> record(lane.n_entries() * n_q * (std::size_t)lane.shape().group);
+  PrefillCall call = lane.call(0, n_q, out.data());
+  call.record = record.data();
+  call.record_rows = n_q;
+  reference::prefill(call);
+
+  const std::vector<float> sums = accumulate(lane, {0});
+  for (std::size_t h = 0; h < (std::size_t)lane.shape().group; ++h) {
+    for (std::size_t i = 0; i < lane.n_entries(); ++i) {
+      double expected = 1;
+      for (std::size_t j = 0; j < n_q; ++j) expected += record[(h * n_q + j) * lane.n_entries() + i];
+      EXPECT_NEAR(sums[h * lane.n_entries() + i], expected, 1e-5 * expected) << "head " << h << " entry " << i;
+    }
+  }
+}
+
+TEST_P(AccumulatedProbabilities, DoNotDependOnHowQueriesAreDivided) {
+  const TestLane lane(kAccumulated);
+  EXPECT_EQ(accumulate(lane, {0, 1, 40, 41}), accumulate(lane, {0}));
+}
+
+INSTANTIATE_TEST_SUITE_P(, AccumulatedProbabilities, testing::ValuesIn(hwy::SupportedAndGeneratedTargets()),
+                         [](const auto& target) { return std::string(hwy::TargetName(target.param)); });
+
+TEST(KeySimilarity, IsTheCosineWithTheMeanOfAllKeys) {
+  const std::vector<float> past = {3, 0, 0, 0}, fresh = {0, 3, 3, 3};  // 2 keys of 2 numbers each; mean (1.5, 1.5)
+  const Shape shape = {.d_k = 2, .d_v = 0, .group = 1, .type_k = GGML_TYPE_F32, .type_v = GGML_TYPE_F32};
+  std::vector<float> cosines(4);
+  key_similarity(shape, {.k = past.data(), .k_stride = 8, .n = 2}, {.k = fresh.data(), .k_stride = 8, .n = 2},
+                 cosines.data());
+  EXPECT_NEAR(cosines[0], std::sqrt(0.5), 1e-7);
+  EXPECT_EQ(cosines[1], 0.0f);  // a key of zeros is like nothing
+  EXPECT_NEAR(cosines[2], std::sqrt(0.5), 1e-7);
+  EXPECT_NEAR(cosines[3], 1.0, 1e-7);
+}
+
+}  // namespace
+}  // namespace lacake::attention

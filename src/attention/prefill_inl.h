@@ -1,0 +1,158 @@
+// One pass of many queries over their keys: what prefill and accumulate share.
+
+#include <algorithm>
+#include <cassert>
+#include <cstddef>
+#include <limits>
+
+#include "attention/attention.h"
+#include "attention/layout.h"
+#include "attention/product_inl.h"
+#include "attention/tile_inl.h"
+#include "attention/vector_inl.h"
+
+#if defined(LACAKE_ATTENTION_PREFILL_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef LACAKE_ATTENTION_PREFILL_INL_H_
+#undef LACAKE_ATTENTION_PREFILL_INL_H_
+#else
+#define LACAKE_ATTENTION_PREFILL_INL_H_
+#endif
+
+HWY_BEFORE_NAMESPACE();
+namespace lacake::attention {
+namespace HWY_NAMESPACE {
+
+// Queries are the lanes: a block of kBlockRows rows against one tile of keys at a time, logits [rows, keys]. Softmax then
+// needs no sums across lanes, a row's arithmetic is its lane's alone, and neither K nor V has to be transposed.
+//
+//              rows ->                      rows ->
+//   keys  [ tile of K ] x  d [ queries ]  = keys [ logits ] -> exp -> keys [ p ]
+//   dims  [ tile of V, transposed by stride ] x keys [ p ]  = dims [ out ]
+class PrefillPass {
+ public:
+  PrefillPass(const PrefillCall& call, float* scratch)
+      : call_(call), shape_(call.shape), at_(shape_, call.n_q), scratch_(scratch) {
+    std::fill_n(largest(0), at_.n_blocks * kBlockRows, std::numeric_limits<float>::lowest());
+    std::fill_n(sum(0), at_.n_blocks * kBlockRows, 0.0f);
+    std::fill_n(out(0), at_.n_blocks * at_.out_dims * kBlockRows, 0.0f);
+    for (std::size_t row = 0; row < at_.n_blocks * kBlockRows; ++row) {
+      // Rows that only fill a block repeat the last one's keys with a query of zeros; nobody reads them.
+      const std::size_t used = std::min(row, n_rows() - 1);
+      visible(0)[row] = (std::int32_t)(call.past.n + query_of(used) + 1);
+      float* to = queries(row / kBlockRows) + row % kBlockRows;
+      const float* q = call.q + (query_of(used) - call.first) * call.q_stride + head_of(used) * (std::size_t)shape_.d_k;
+      const float scale = row < n_rows() ? shape_.scale : 0.0f;
+      for (int d = 0; d < shape_.d_k; ++d) to[(std::size_t)d * kBlockRows] = q[d] * scale;
+    }
+  }
+
+  std::size_t n_blocks() const { return at_.n_blocks; }
+  std::size_t n_rows() const { return call_.n_q * (std::size_t)shape_.group; }
+  std::size_t rows_in(std::size_t block) const { return std::min(kBlockRows, n_rows() - block * kBlockRows); }
+  std::size_t query_of(std::size_t row) const { return call_.first + row / (std::size_t)shape_.group; }
+  std::size_t head_of(std::size_t row) const { return row % (std::size_t)shape_.group; }
+
+  float* largest(std::size_t block) const { return scratch_ + at_.largest + block * kBlockRows; }
+  float* sum(std::size_t block) const { return scratch_ + at_.sum + block * kBlockRows; }
+  float* out(std::size_t block) const { return scratch_ + at_.out + block * at_.out_dims * kBlockRows; }
+  std::int32_t* visible(std::size_t block) const {
+    return reinterpret_cast<std::int32_t*>(scratch_ + at_.visible) + block * kBlockRows;
+  }
+  // [kBlockRows, kTileKeys]
+  float* logits() const { return scratch_ + at_.block; }
+
+  HWY_INLINE void load_keys(const Tile& tile) const {
+    load_key_tile(shape_, *tile.rows, tile.begin, tile.n, scratch_ + at_.keys, at_.key_stride);
+  }
+  HWY_INLINE void load_values(const Tile& tile) const {
+    load_value_tile(shape_, *tile.rows, tile.begin, tile.n, scratch_ + at_.values, at_.value_stride);
+  }
+
+  // Keys of the tile that any row of the block sees. Rows are in query order, so the last one sees most.
+  std::size_t keys_seen(const Tile& tile, std::size_t block) const {
+    const auto most = (std::size_t)visible(block)[kBlockRows - 1];
+    return most <= tile.entry ? 0 : std::min(tile.n, most - tile.entry);
+  }
+
+  // logits() = the scaled products of the block with the first n keys, masked or not.
+  HWY_INLINE void multiply_keys(std::size_t block, std::size_t n) const {
+    const RowsF32 b{reinterpret_cast<const std::byte*>(queries(block)), kBlockRows * sizeof(float)};
+    for (std::size_t x = 0; x < kBlockRows; x += 2 * lanes()) {
+      for (std::size_t key = 0; key < n; key += 4) {
+        const Scalars a{scratch_ + at_.keys + key * at_.key_stride, at_.key_stride, 1};
+        product_block<4, Start::kZero>(a, b, x, (std::size_t)shape_.d_k, logits() + key * kBlockRows, kBlockRows);
+      }
+    }
+  }
+
+  // logits(): masked ones become -inf, so that neither the largest nor any sum knows of them.
+  HWY_INLINE void mask(const Tile& tile, std::size_t block, std::size_t n) const {
+    if (tile.entry + n <= (std::size_t)visible(block)[0]) return;
+    const Lanes32 d;
+    const hn::RebindToSigned<Lanes32> di;
+    const Vector masked = hn::Set(d, -std::numeric_limits<float>::infinity());
+    for (std::size_t x = 0; x < kBlockRows; x += lanes()) {
+      const auto seen = hn::LoadU(di, visible(block) + x);
+      for (std::size_t key = 0; key < n; ++key) {
+        float* logit = logits() + key * kBlockRows + x;
+        const auto see = hn::RebindMask(d, hn::Gt(seen, hn::Set(di, (std::int32_t)(tile.entry + key))));
+        hn::StoreU(hn::IfThenElse(see, hn::LoadU(d, logit), masked), d, logit);
+      }
+    }
+  }
+
+  // logits() -> exp(logit - largest), with largest, sum and out brought to the new largest (online softmax). A tile that
+  // a row doesn't see changes nothing of the row: exp(0) is exactly 1.
+  HWY_INLINE void exponentiate(std::size_t block, std::size_t n) const {
+    const Lanes32 d;
+    for (std::size_t x = 0; x < kBlockRows; x += lanes()) {
+      const Vector before = hn::LoadU(d, largest(block) + x);
+      Vector top = before;
+      for (std::size_t key = 0; key < n; ++key) top = hn::Max(top, hn::LoadU(d, logits() + key * kBlockRows + x));
+
+      Vector total = hn::Zero(d);
+      for (std::size_t key = 0; key < n; ++key) {
+        float* logit = logits() + key * kBlockRows + x;
+        const Vector p = exp_negative(hn::Sub(hn::LoadU(d, logit), top));
+        hn::StoreU(p, d, logit);
+        total = hn::Add(total, p);
+      }
+
+      const Vector shrink = exp_negative(hn::Sub(before, top));
+      hn::StoreU(top, d, largest(block) + x);
+      hn::StoreU(hn::MulAdd(hn::LoadU(d, sum(block) + x), shrink, total), d, sum(block) + x);
+      if (hn::AllTrue(d, hn::Eq(before, top))) continue;
+      for (std::size_t dim = 0; dim < at_.out_dims; ++dim) {
+        float* value = out(block) + dim * kBlockRows + x;
+        hn::StoreU(hn::Mul(hn::LoadU(d, value), shrink), d, value);
+      }
+    }
+  }
+
+  // out += the probabilities in logits() times the tile's values.
+  HWY_INLINE void add_values(std::size_t block, std::size_t n) const {
+    const RowsF32 b{reinterpret_cast<const std::byte*>(logits()), kBlockRows * sizeof(float)};
+    for (std::size_t x = 0; x < kBlockRows; x += 2 * lanes()) {
+      for (std::size_t dim = 0; dim < at_.out_dims; dim += 4) {
+        const Scalars a{scratch_ + at_.values + dim, 1, at_.value_stride};
+        product_block<4, Start::kStored>(a, b, x, n, out(block) + dim * kBlockRows, kBlockRows);
+      }
+    }
+  }
+
+ private:
+  float* queries(std::size_t block) const {
+    return scratch_ + at_.queries + block * (std::size_t)shape_.d_k * kBlockRows;
+  }
+
+  const PrefillCall& call_;
+  const Shape& shape_;
+  const PrefillLayout at_;
+  float* const scratch_;
+};
+
+}  // namespace HWY_NAMESPACE
+}  // namespace lacake::attention
+HWY_AFTER_NAMESPACE();
+
+#endif  // LACAKE_ATTENTION_PREFILL_INL_H_

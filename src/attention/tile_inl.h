@@ -1,0 +1,102 @@
+// Stored rows as a tile of f32: converted, rotated where the keys are stored unrotated, padded with zeros.
+
+#include <algorithm>
+#include <cstddef>
+#include <cstring>
+
+#include "attention/attention.h"
+#include "attention/row.h"
+#include "attention/vector_inl.h"
+
+#if defined(LACAKE_ATTENTION_TILE_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef LACAKE_ATTENTION_TILE_INL_H_
+#undef LACAKE_ATTENTION_TILE_INL_H_
+#else
+#define LACAKE_ATTENTION_TILE_INL_H_
+#endif
+
+HWY_BEFORE_NAMESPACE();
+namespace lacake::attention {
+namespace HWY_NAMESPACE {
+
+HWY_INLINE void convert_f16(const void* row, std::size_t n, float* out) {
+  const Lanes32 d;
+  const Lanes16 d16;
+  const auto* from = static_cast<const hwy::float16_t*>(row);
+  std::size_t i = 0;
+  for (; i + lanes() <= n; i += lanes()) hn::StoreU(hn::PromoteTo(d, hn::LoadU(d16, from + i)), d, out + i);
+  if (i == n) return;
+  HWY_ALIGN hwy::float16_t tail[16] = {};
+  std::memcpy(tail, from + i, (n - i) * sizeof(*from));
+  HWY_ALIGN float converted[16];
+  hn::StoreU(hn::PromoteTo(d, hn::LoadU(d16, tail)), d, converted);
+  std::memcpy(out + i, converted, (n - i) * sizeof(float));
+}
+
+// Turns one row in place to where `angles` (a position's cosines, then its sines) says.
+HWY_INLINE void rotate_row(const Rope& rope, const float* angles, float* row) {
+  const Lanes32 d;
+  const std::size_t half = (std::size_t)rope.n_rot / 2;
+  std::size_t i = 0;
+  for (; i + lanes() <= half; i += lanes()) {
+    const Vector cosine = hn::LoadU(d, angles + i);
+    const Vector sine = hn::LoadU(d, angles + half + i);
+    Vector a, b;
+    if (rope.neox) {
+      a = hn::LoadU(d, row + i);
+      b = hn::LoadU(d, row + half + i);
+    } else {
+      hn::LoadInterleaved2(d, row + 2 * i, a, b);
+    }
+    const Vector turned_a = hn::NegMulAdd(b, sine, hn::Mul(a, cosine));
+    const Vector turned_b = hn::MulAdd(a, sine, hn::Mul(b, cosine));
+    if (rope.neox) {
+      hn::StoreU(turned_a, d, row + i);
+      hn::StoreU(turned_b, d, row + half + i);
+    } else {
+      hn::StoreInterleaved2(turned_a, turned_b, d, row + 2 * i);
+    }
+  }
+  for (; i < half; ++i) {
+    float& a = row[rope.neox ? i : 2 * i];
+    float& b = row[rope.neox ? i + half : 2 * i + 1];
+    const float turned = a * angles[i] - b * angles[half + i];
+    b = a * angles[half + i] + b * angles[i];
+    a = turned;
+  }
+}
+
+// Rows begin .. begin + n - 1 -> tile [tile_stride, n rounded up to 4] f32. Columns from d on and rows from n on are 0.
+//   rope, rope_index  null rope_index: no rotation
+HWY_INLINE void load_tile(const void* rows, std::size_t row_bytes, ggml_type type, int d, std::size_t begin,
+                          std::size_t n, const Rope& rope, const std::int32_t* rope_index, float* tile,
+                          std::size_t tile_stride) {
+  const auto* from = static_cast<const std::byte*>(rows) + begin * row_bytes;
+  for (std::size_t i = 0; i < n; ++i, from += row_bytes) {
+    float* to = tile + i * tile_stride;
+    if (type == GGML_TYPE_F16) {
+      convert_f16(from, (std::size_t)d, to);
+    } else {
+      load_row(from, d, type, to);
+    }
+    if (rope_index) rotate_row(rope, rope.table + (std::size_t)rope_index[begin + i] * rope.n_rot, to);
+    std::fill(to + d, to + tile_stride, 0.0f);
+  }
+  std::fill(tile + n * tile_stride, tile + (n + 3) / 4 * 4 * tile_stride, 0.0f);
+}
+
+HWY_INLINE void load_key_tile(const Shape& shape, const Rows& rows, std::size_t begin, std::size_t n, float* tile,
+                              std::size_t tile_stride) {
+  load_tile(rows.k, rows.k_stride, shape.type_k, shape.d_k, begin, n, shape.rope, rows.rope_index, tile, tile_stride);
+}
+
+HWY_INLINE void load_value_tile(const Shape& shape, const Rows& rows, std::size_t begin, std::size_t n, float* tile,
+                                std::size_t tile_stride) {
+  load_tile(rows.v, rows.v_stride, shape.type_v, shape.d_v, begin, n, shape.rope, nullptr, tile, tile_stride);
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace lacake::attention
+HWY_AFTER_NAMESPACE();
+
+#endif  // LACAKE_ATTENTION_TILE_INL_H_
