@@ -1,0 +1,10 @@
+# Makes the target hwy::hwy. Highway's own CMake package where it is installed; pkg-config where a distribution ships
+# only that. Included by the build and by the installed lacakeConfig.cmake, which must find the same library.
+if(NOT TARGET hwy::hwy)
+  find_package(hwy CONFIG QUIET)
+endif()
+if(NOT TARGET hwy::hwy)
+  find_package(PkgConfig REQUIRED)
+  pkg_check_modules(HWY REQUIRED IMPORTED_TARGET GLOBAL libhwy)
+  add_library(hwy::hwy ALIAS PkgConfig::HWY)
+endif()
