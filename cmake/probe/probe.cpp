@@ -10,11 +10,11 @@
 int main() {
   const void* used[] = {
       reinterpret_cast<const void*>(&ggml_backend_load_all),
-      reinterpret_cast<const void*>(&ggml_backend_dev_by_type),
+      reinterpret_cast<const void*>(&ggml_backend_dev_buffer_from_host_ptr),
       reinterpret_cast<const void*>(&ggml_backend_reg_get_proc_address),
       reinterpret_cast<const void*>(&ggml_custom_4d),
-      reinterpret_cast<const void*>(&ggml_set_rows),
-      reinterpret_cast<const void*>(&gguf_init_from_file),
+      reinterpret_cast<const void*>(&ggml_swiglu_split),
+      reinterpret_cast<const void*>(&gguf_init_from_buffer),
       reinterpret_cast<const void*>(&llama_model_load_from_file),
       reinterpret_cast<const void*>(&llama_model_get_vocab),
       reinterpret_cast<const void*>(&llama_sampler_init_grammar),
