@@ -11,8 +11,8 @@ namespace lacake::draw {
 // Kept positions of one layer: a list for each KV head. Order and duplicates do not matter.
 using HeadPositions = std::vector<std::vector<std::int64_t>>;
 
-// How much of a text one layer keeps: the text is cut into buckets of nearly equal length, and each gets the share of its
-// tokens that is kept (0 to 1), averaged over heads. At most n_buckets values, fewer if there are fewer tokens.
+// How much of a text one layer keeps: the text is cut into buckets of nearly equal length, and each gets the share of
+// its tokens that is kept (0 to 1), averaged over heads. At most n_buckets values, fewer if there are fewer tokens.
 //   bucket of a position = position * n_buckets / n_tokens, rounded down
 // REQUIRES: positions in [0, n_tokens), n_buckets > 0.
 std::vector<double> density(const HeadPositions& heads, std::size_t n_tokens, std::size_t n_buckets);

@@ -1,0 +1,117 @@
+// lacake inspect: what a model is, what memory a run would take, and what its layers keep of a prompt.
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <algorithm>
+
+#include "commands.h"
+#include "generate.h"
+#include "interrupt.h"
+#include "kept.h"
+#include "lacake/error.h"
+#include "output.h"
+#include "plot.h"
+#include "prompt.h"
+#include "report.h"
+#include "sizing.h"
+
+namespace lacake::cli {
+namespace {
+
+// What can be refused before the model is opened.
+void check(const Options& options, bool has_prompt) {
+  (void)session_options(options);
+  const auto check_file = [&](const std::optional<std::string>& path, std::string_view flag) {
+    if (!path) return;
+    if (!has_prompt) {
+      throw Error(Error::Kind::kUsage, fmt::format("{}: needs a prompt, expected -f FILE or -p TEXT", flag));
+    }
+    if (flag == "--plot") require_plot_name(*path, flag);
+    require_writable(*path, flag);
+  };
+  check_file(options.plot, "--plot");
+  check_file(options.kept, "--kept");
+}
+
+nlohmann::json session_plan_json(const SessionPlan& plan) {
+  return {{"cache_size", plan.cache_size},
+          {"chunk", plan.chunk},
+          {"budget_bytes", plan.budget_bytes},
+          {"entry_bytes", plan.entry_bytes},
+          {"memory", plan_json(plan.memory)}};
+}
+
+nlohmann::json layers_json(const Kept& kept) {
+  nlohmann::json layers = nlohmann::json::array();
+  for (std::size_t i = 0; i < kept.layers.size(); ++i) {
+    nlohmann::json heads = nlohmann::json::array();
+    for (const auto& positions : kept.layers[i]) heads.push_back(positions.size());
+    layers.push_back({{"layer", i}, {"entries", mean_entries(kept.layers[i])}, {"heads", std::move(heads)}});
+  }
+  return layers;
+}
+
+}  // namespace
+
+int inspect(const Options& given) {
+  Options options = given;
+  // Without -n nothing is generated: it is the prompt's picture that is asked for.
+  if (!options.predict) options.predict = 0;
+  const auto text = prompt_text(options);
+  check(options, text.has_value());
+  const SamplerOptions sampling = sampler_options(options);
+  const Terminal terminal(STDOUT_FILENO, options.color);
+  const Terminal log(STDERR_FILENO, options.color);
+  const Progress progress{log, options.quiet || options.json};
+  watch_interrupt();
+
+  const Model model(options.model, {.repack = !options.no_repack});
+  Engine engine(model, {.threads = static_cast<int>(options.threads.value_or(0))});
+  Prompt prompt;
+  if (text) prompt = make_prompt(model, *text, options);
+  for (const std::string& line : prompt.notices) notice(options, line);
+
+  const auto length = static_cast<std::size_t>(options.prompt_tokens.value_or(model.facts().training_length));
+  const SessionOptions sized = sized_session(engine, model, options, text ? prompt.tokens.size() : length);
+  const SessionPlan plan = engine.plan(sized);
+  nlohmann::json json = {{"schema", 1},
+                         {"model", model_json(model.facts())},
+                         {"policy", sized.policy.text()},
+                         {"prompt_tokens", sized.prompt_tokens},
+                         {"plan", session_plan_json(plan)},
+                         {"options", options_json(options, kInspect)}};
+  if (!options.json) {
+    write_output(model_text(model.facts(), terminal));
+    write_output(plan_text(plan, model.facts(), sized, terminal));
+  }
+
+  if (text) {
+    const auto session = engine.open(sized);
+    Session* const sessions[] = {session.get()};
+    if (!feed(engine, sessions, prompt.tokens, progress)) return kInterruptedStatus;
+    Sampler sampler(model, sampling);
+    sampler.observe(prompt.tokens);
+    if (const std::size_t most = longest_answer(options, *session, sized); most > 0) {
+      (void)generate(model, *session, sampler, {.most = most, .ignore_eos = options.ignore_eos});
+    }
+    if (interrupted()) return kInterruptedStatus;
+
+    const Kept kept = kept_entries(*session, model.facts(), sized);
+    if (options.plot) write_file(*options.plot, plot(kept, *options.plot));
+    if (options.kept) write_file(*options.kept, json_line(kept_json(kept)));
+    json["kv"] = cache_json(session->use(), sized);
+    json["n_tokens"] = kept.n_tokens;
+    json["layers"] = layers_json(kept);
+    if (!options.json) {
+      const bool blocks = utf8_locale() && options.color != "never";
+      // A wider terminal shows more of a text than 80 columns can.
+      const std::size_t columns = terminal.interactive() ? std::clamp<std::size_t>(terminal.columns(), 40, 200) : 80;
+      write_output("\n" + kept_text(kept, terminal, columns, blocks ? draw::Glyphs::kBlocks : draw::Glyphs::kAscii));
+    }
+  }
+  if (options.json) write_output(json_line(json));
+  return 0;
+}
+
+}  // namespace lacake::cli

@@ -1,0 +1,15 @@
+#pragma once
+
+// Ctrl-C. The first ends the work at hand cleanly, a second one the process.
+namespace lacake::cli {
+
+constexpr int kInterruptedStatus = 130;  // 128 + SIGINT, as shells say it
+
+// From here on the next Ctrl-C is only noted, and the one after it kills. Forgets what was noted.
+void watch_interrupt();
+bool interrupted();
+
+// From here on Ctrl-C leaves at once with kInterruptedStatus: for when the program waits for its user.
+void leave_on_interrupt();
+
+}  // namespace lacake::cli

@@ -1,0 +1,152 @@
+#include <fmt/format.h>
+#include <signal.h>
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <cstdio>
+#include <exception>
+#include <new>
+
+#include "commands.h"
+#include "lacake/error.h"
+#include "nearest.h"
+#include "output.h"
+#include "terminal.h"
+
+namespace lacake::cli {
+namespace {
+
+constexpr int kFailed = 1;
+constexpr int kWrongUsage = 2;
+
+struct CommandRow {
+  const char* name;
+  const char* summary;
+  const char* footer;
+  Command bit;
+  int (*run)(const Options&);
+};
+
+constexpr CommandRow kCommands[] = {
+    {"run", "one answer: FILE, then TEXT, in the model's chat template unless --raw",
+     "Example: lacake run -m model.gguf -f book.txt -p \"Who is the murderer?\" --policy cake --kv-budget 512", kRun,
+     run},
+    {"chat", "a conversation in the terminal", "Ctrl-C stops an answer; /help lists what else can be said.", kChat,
+     chat},
+    {"inspect", "model facts and memory plan; with a prompt: what each layer keeps of it",
+     "Example: lacake inspect -m model.gguf -f book.txt --policy lacache --kv-budget 512 --plot kept.svg", kInspect,
+     inspect},
+    {"policies", "the policies: parameters, defaults, ranges, papers", "", kPolicies, policies},
+};
+
+std::vector<std::string> command_names() {
+  std::vector<std::string> names = {"help"};
+  for (const CommandRow& row : kCommands) names.emplace_back(row.name);
+  return names;
+}
+
+// One line on standard error, whatever the message holds.
+void print_error(std::string message) {
+  std::replace_if(
+      message.begin(), message.end(), [](char c) { return c == '\n' || c == '\r'; }, ' ');
+  const Terminal terminal(STDERR_FILENO, "auto");
+  std::fputs(fmt::format("{} {} {}\n", "lacake:", terminal.paint(Style::kRed, "error:"), message).c_str(), stderr);
+}
+
+std::string did_you_mean(std::string_view name, const std::vector<std::string>& known) {
+  const std::string near = nearest(name, known);
+  return near.empty() ? "" : fmt::format(", did you mean {}?", near);
+}
+
+// What CLI11 refused, as one line that leads on.
+std::string refusal(const CLI::App& app, const CLI::ParseError& error) {
+  for (const CommandRow& row : kCommands) {
+    const CLI::App* command = app.get_subcommand(row.name);
+    if (!command->parsed()) continue;
+    std::string what = error.what();
+    if (dynamic_cast<const CLI::ExtrasError*>(&error) != nullptr) {
+      const std::string extra = command->remaining(true).empty() ? "" : command->remaining(true).front();
+      const std::string name = extra.substr(0, extra.find('='));
+      const bool option = extra.starts_with('-') && extra.size() > 1;
+      what = option ? fmt::format("{}: no such option{}", name, did_you_mean(name, option_names(row.bit)))
+                    : fmt::format("\"{}\": expected an option, found a word (is a quotation mark missing?)", extra);
+    }
+    return fmt::format("{} (see lacake {} --help)", what, row.name);
+  }
+  const std::string extra = app.remaining(true).empty() ? "" : app.remaining(true).front();
+  if (extra.empty()) return fmt::format("{} (see lacake --help)", error.what());
+  if (extra.starts_with('-')) return fmt::format("{}: no such option before a command (see lacake --help)", extra);
+  return fmt::format("\"{}\": no such command{} (see lacake --help)", extra, did_you_mean(extra, command_names()));
+}
+
+int run_command_line(int argc, char** argv) {
+  CLI::App app("lacake: long texts in a language model, in as much KV cache memory as you give it", "lacake");
+  app.set_version_flag("--version", "lacake " LACAKE_VERSION);
+  app.set_help_flag("-h,--help", "this help");
+  app.get_formatter()->column_width(34);
+  Options options;
+  for (const CommandRow& row : kCommands) {
+    CLI::App* command = app.add_subcommand(row.name, row.summary);
+    command->footer(row.footer);
+    add_options(*command, row.bit, options);
+  }
+  std::string topic;
+  CLI::App* help = app.add_subcommand("help", "the options of a command");
+  help->add_option("COMMAND", topic, "one of the above");
+
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::CallForVersion&) {
+    write_output("lacake " LACAKE_VERSION "\n");
+    return 0;
+  } catch (const CLI::CallForHelp&) {
+    write_output(app.help());
+    return 0;
+  } catch (const CLI::ParseError& error) {
+    throw Error(Error::Kind::kUsage, refusal(app, error));
+  }
+
+  for (const CommandRow& row : kCommands) {
+    if (app.got_subcommand(row.name)) return row.run(options);
+    if (help->parsed() && topic == row.name) {
+      write_output(app.get_subcommand(row.name)->help("lacake"));
+      return 0;
+    }
+  }
+  if (!help->parsed()) throw Error(Error::Kind::kUsage, "expected a command (see lacake --help)");
+  if (!topic.empty()) {
+    throw Error(Error::Kind::kUsage, fmt::format("\"{}\": no such command{} (see lacake --help)", topic,
+                                                 did_you_mean(topic, command_names())));
+  }
+  write_output(app.help());
+  return 0;
+}
+
+}  // namespace
+
+void notice(const Options& options, const std::string& line) {
+  if (!options.quiet) std::fputs((line + "\n").c_str(), stderr);
+}
+
+int guarded(int argc, char** argv) {
+  // A reader of standard output that leaves shows as an error of write().
+  signal(SIGPIPE, SIG_IGN);
+  try {
+    return run_command_line(argc, argv);
+  } catch (const OutputClosed&) {
+    return 0;
+  } catch (const Error& error) {
+    print_error(error.what());
+    return error.kind() == Error::Kind::kUsage ? kWrongUsage : kFailed;
+  } catch (const std::bad_alloc&) {
+    print_error("out of memory");
+  } catch (const std::exception& error) {
+    print_error(error.what());
+  }
+  return kFailed;
+}
+
+}  // namespace lacake::cli
+
+int main(int argc, char** argv) { return lacake::cli::guarded(argc, argv); }

@@ -1,0 +1,13 @@
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace lacake::cli {
+
+// The known name that is fewest single-letter changes away from `name`; "" if even that shares little with it (more
+// changes than half its letters).
+std::string nearest(std::string_view name, const std::vector<std::string>& known);
+
+}  // namespace lacake::cli

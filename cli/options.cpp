@@ -1,0 +1,230 @@
+#include "options.h"
+
+#include <fmt/format.h>
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <charconv>
+#include <cmath>
+#include <limits>
+#include <variant>
+
+#include "lacake/error.h"
+#include "prompt.h"
+
+namespace lacake::cli {
+namespace {
+
+constexpr std::int64_t kMost = std::numeric_limits<std::int32_t>::max();
+
+// What a value may be, and where it goes.
+struct Text {
+  std::variant<std::string Options::*, std::optional<std::string> Options::*> field;
+};
+struct Whole {
+  std::optional<std::int64_t> Options::*field;
+  std::int64_t min;
+  std::int64_t max;
+};
+struct Real {
+  std::optional<double> Options::*field;
+  double min;
+  double max;
+};
+struct Choice {
+  std::string Options::*field;
+  std::vector<std::string> words;
+};
+struct Switch {
+  bool Options::*field;
+};
+
+// One option: everything that is said of it anywhere.
+struct Row {
+  std::string flags;  // as CLI11 takes them; the last is the name in messages
+  std::string json;
+  std::string value;  // what stands for the value in help texts
+  std::string group;
+  std::string help;
+  unsigned commands;
+  std::variant<Text, Whole, Real, Choice, Switch> kind;
+  bool required = false;
+
+  std::string name() const { return flags.substr(flags.rfind(',') + 1); }
+};
+
+const std::vector<Row>& rows() {
+  constexpr unsigned kModelled = kRun | kChat | kInspect;
+  constexpr unsigned kAnswering = kRun | kChat;
+  constexpr unsigned kPrompted = kRun | kInspect;
+  constexpr unsigned kAll = kModelled | kPolicies;
+  using O = Options;
+  static const std::vector<Row> table = {
+      {"-m,--model", "model", "FILE", "Model", "GGUF file", kModelled, Text{&O::model}, true},
+      {"-t,--threads", "threads", "N", "Model", "threads [all cores]", kModelled, Whole{&O::threads, 1, 1024}},
+      {"--no-repack", "no_repack", "", "Model", "keep no faster second copies of weights", kModelled,
+       Switch{&O::no_repack}},
+
+      {"-f,--file", "file", "FILE", "Prompt", "text file, - for standard input", kPrompted, Text{&O::file}},
+      {"-p,--prompt", "prompt", "TEXT", "Prompt", "text; comes after FILE, a blank line between", kPrompted,
+       Text{&O::prompt}},
+      {"--system", "system", "TEXT", "Prompt", "system message", kModelled, Text{&O::system}},
+      {"--raw", "raw", "", "Prompt", "the prompt as it is, without chat template", kPrompted, Switch{&O::raw}},
+      {"--prompt-tokens", "prompt_tokens", "N", "Prompt", "plan for a prompt of N tokens [the model's length]",
+       kInspect, Whole{&O::prompt_tokens, 1, kMost}},
+
+      {"-n,--n-predict,--predict", "predict", "N", "Answer", "at most N new tokens, -1 without end [until end of text]",
+       kModelled, Whole{&O::predict, -1, kMost}},
+      {"--ignore-eos", "ignore_eos", "", "Answer", "never end before N tokens", kModelled, Switch{&O::ignore_eos}},
+      {"--continuation", "continuation", "FILE", "Answer", "score this text as what follows the prompt (perplexity)",
+       kRun, Text{&O::continuation}},
+
+      {"--policy", "policy", "NAME[:key=value,...]", "KV cache", "what stays cached, see `lacake policies` [full]",
+       kModelled, Text{&O::policy}},
+      {"--kv-budget", "kv_budget", "SIZE", "KV cache", "entries a layer (1024), share (3.2%) or bytes (256MiB)",
+       kModelled, Text{&O::kv_budget}},
+      {"--kv-type", "kv_type", "TYPE", "KV cache", "f16 or f32, or one each for K and V (f32,f16) [f16]", kModelled,
+       Text{&O::kv_type}},
+      {"--prefill", "prefill", "HOW", "KV cache", "prompt meets itself whole (exact) or in chunks (streaming) [exact]",
+       kModelled, Choice{&O::prefill, {"exact", "streaming"}}},
+      {"--chunk", "chunk", "N", "KV cache", "tokens a streaming chunk [budget / 8, at least 32]", kModelled,
+       Whole{&O::chunk, 1, kMost}},
+      {"-c,--ctx-size", "ctx_size", "N", "KV cache", "most tokens of a conversation [the model's length]", kModelled,
+       Whole{&O::ctx_size, 1, kMost}},
+
+      {"-s,--seed", "seed", "N", "Sampling", "seed, -1 for a random one [-1]", kModelled,
+       Whole{&O::seed, -1, std::numeric_limits<std::uint32_t>::max()}},
+      {"--temp", "temp", "X", "Sampling", "temperature, 0 for the likeliest token [0.8]", kModelled,
+       Real{&O::temp, 0, 1e6}},
+      {"--top-k", "top_k", "N", "Sampling", "only the N likeliest tokens, 0 for all [40]", kModelled,
+       Whole{&O::top_k, 0, kMost}},
+      {"--top-p", "top_p", "X", "Sampling", "only the likeliest that together reach X, 1 for all [0.95]", kModelled,
+       Real{&O::top_p, 0, 1}},
+      {"--min-p", "min_p", "X", "Sampling", "only those X times as likely as the likeliest, 0 for all [0.05]",
+       kModelled, Real{&O::min_p, 0, 1}},
+      {"--repeat-penalty", "repeat_penalty", "X", "Sampling", "above 1: recent tokens become less likely [1]",
+       kModelled, Real{&O::repeat_penalty, 1e-3, 1e3}},
+      {"--grammar-file", "grammar_file", "FILE", "Sampling", "GBNF grammar that the answer follows", kAnswering,
+       Text{&O::grammar_file}},
+
+      {"--plot", "plot", "FILE", "Picture", "draw what each layer keeps, as .svg or .png", kInspect, Text{&O::plot}},
+      {"--kept", "kept", "FILE", "Picture", "write the kept positions by layer and head as JSON", kInspect,
+       Text{&O::kept}},
+
+      {"--json", "json", "", "Output", "one JSON object on standard output", kPrompted | kPolicies, Switch{&O::json}},
+      {"-q,--quiet", "quiet", "", "Output", "nothing on standard error but errors", kModelled, Switch{&O::quiet}},
+      {"--color", "color", "WHEN", "Output", "auto, always or never [auto]", kAll,
+       Choice{&O::color, {"auto", "always", "never"}}},
+  };
+  return table;
+}
+
+[[noreturn]] void fail(const Row& row, const std::string& expected, const std::string& found) {
+  throw Error(Error::Kind::kUsage, fmt::format("{}: expected {}, found \"{}\"", row.name(), expected, found));
+}
+
+template <typename Number>
+std::optional<Number> parse(const std::string& text) {
+  Number number{};
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
+  if (error != std::errc{} || end != text.data() + text.size()) return {};
+  return number;
+}
+
+struct Store {
+  const Row& row;
+  Options& options;
+  const std::string& text;
+
+  void operator()(const Text& kind) const {
+    std::visit([&](auto field) { options.*field = text; }, kind.field);
+  }
+  void operator()(const Whole& kind) const {
+    const auto value = parse<std::int64_t>(text);
+    if (!value || *value < kind.min || *value > kind.max) {
+      const std::string to = kind.max == kMost ? " or more" : fmt::format(" to {}", kind.max);
+      fail(row, fmt::format("a whole number, {}{}", kind.min, to), text);
+    }
+    options.*kind.field = *value;
+  }
+  void operator()(const Real& kind) const {
+    const auto value = parse<double>(text);
+    if (!value || !(*value >= kind.min && *value <= kind.max)) {
+      fail(row, fmt::format("a number from {:g} to {:g}", kind.min, kind.max), text);
+    }
+    options.*kind.field = *value;
+  }
+  void operator()(const Choice& kind) const {
+    if (std::find(kind.words.begin(), kind.words.end(), text) == kind.words.end()) {
+      fail(row, fmt::format("{}", fmt::join(kind.words, " or ")), text);
+    }
+    options.*kind.field = text;
+  }
+  void operator()(const Switch&) const {}
+};
+
+template <typename Value>
+nlohmann::json value_json(const std::optional<Value>& value) {
+  return value ? nlohmann::json(*value) : nlohmann::json();
+}
+template <typename Value>
+nlohmann::json value_json(const Value& value) {
+  return value;
+}
+
+}  // namespace
+
+void add_options(CLI::App& app, Command command, Options& options) {
+  for (const Row& row : rows()) {
+    if (!(row.commands & command)) continue;
+    CLI::Option* option = nullptr;
+    if (const auto* kind = std::get_if<Switch>(&row.kind)) {
+      option = app.add_flag(row.flags, options.*kind->field, row.help);
+    } else {
+      // The last one given counts, so that a script's defaults can be overridden by appending.
+      const auto store = [&](const std::string& text) { std::visit(Store{row, options, text}, row.kind); };
+      option = app.add_option_function<std::string>(row.flags, store, row.help)->type_name(row.value)->take_last();
+    }
+    option->group(row.group)->required(row.required);
+  }
+}
+
+std::vector<std::string> option_names(Command command) {
+  std::vector<std::string> names = {"--help"};
+  for (const Row& row : rows()) {
+    if (row.commands & command) names.push_back(row.name());
+  }
+  return names;
+}
+
+nlohmann::json options_json(const Options& options, Command command) {
+  nlohmann::json result = nlohmann::json::object();
+  for (const Row& row : rows()) {
+    if (!(row.commands & command)) continue;
+    nlohmann::json& value = result[row.json];
+    std::visit(
+        [&](const auto& kind) {
+          if constexpr (std::is_same_v<std::decay_t<decltype(kind)>, Text>) {
+            std::visit([&](auto field) { value = value_json(options.*field); }, kind.field);
+          } else {
+            value = value_json(options.*kind.field);
+          }
+        },
+        row.kind);
+  }
+  return result;
+}
+
+SamplerOptions sampler_options(const Options& options) {
+  SamplerOptions sampling;
+  if (options.seed && *options.seed >= 0) sampling.seed = static_cast<std::uint32_t>(*options.seed);
+  if (options.temp) sampling.temp = static_cast<float>(*options.temp);
+  if (options.top_k) sampling.top_k = static_cast<std::int32_t>(*options.top_k);
+  if (options.top_p) sampling.top_p = static_cast<float>(*options.top_p);
+  if (options.min_p) sampling.min_p = static_cast<float>(*options.min_p);
+  if (options.repeat_penalty) sampling.repeat_penalty = static_cast<float>(*options.repeat_penalty);
+  if (options.grammar_file) sampling.grammar = read_text(*options.grammar_file);
+  return sampling;
+}
+
+}  // namespace lacake::cli

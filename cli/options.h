@@ -1,0 +1,73 @@
+#pragma once
+
+#include <cstdint>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "lacake/sampler.h"
+
+namespace CLI {
+class App;
+}
+
+namespace lacake::cli {
+
+// The commands that an option belongs to, as a set of bits.
+enum Command : unsigned { kRun = 1, kChat = 2, kInspect = 4, kPolicies = 8 };
+
+// What was asked for, as given. Empty where the default is another part's to decide.
+struct Options {
+  std::string model;
+
+  std::optional<std::string> file;
+  std::optional<std::string> prompt;
+  std::optional<std::string> system;
+  bool raw = false;
+  std::optional<std::int64_t> predict;
+  std::optional<std::string> continuation;
+  bool ignore_eos = false;
+
+  std::string policy = "full";
+  std::optional<std::string> kv_budget;
+  std::optional<std::string> kv_type;
+  std::string prefill = "exact";
+  std::optional<std::int64_t> chunk;
+  std::optional<std::int64_t> ctx_size;
+  std::optional<std::int64_t> prompt_tokens;
+
+  std::optional<std::int64_t> seed;
+  std::optional<double> temp;
+  std::optional<std::int64_t> top_k;
+  std::optional<double> top_p;
+  std::optional<double> min_p;
+  std::optional<double> repeat_penalty;
+  std::optional<std::string> grammar_file;
+
+  std::optional<std::int64_t> threads;
+  bool no_repack = false;
+
+  std::optional<std::string> plot;
+  std::optional<std::string> kept;
+
+  bool json = false;
+  bool quiet = false;
+  std::string color = "auto";
+};
+
+// Adds to `app` every option that `command` takes; parsing then fills `options`. Values that cannot be used throw
+// Error(kUsage) while parsing.
+void add_options(CLI::App& app, Command command, Options& options);
+
+// The names of the options of a command: "--top-k", ...
+std::vector<std::string> option_names(Command command);
+
+// All options of a command by their JSON names, for a result to say how it came about; null: not given.
+nlohmann::json options_json(const Options& options, Command command);
+
+// Throws Error(kInput) for a grammar file that cannot be read.
+SamplerOptions sampler_options(const Options& options);
+
+}  // namespace lacake::cli

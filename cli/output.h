@@ -1,0 +1,24 @@
+#pragma once
+
+#include <string>
+#include <string_view>
+
+namespace lacake::cli {
+
+// Thrown where the reader of standard output has gone (`lacake ... | head -1`): the program then ends without a word.
+struct OutputClosed {};
+
+// Writes to standard output at once, unbuffered: tokens are seen as they come. Throws OutputClosed, or Error(kInput) if
+// it cannot be written for another reason (a full disk).
+void write_output(std::string_view text);
+
+// Whether its reader has gone, known without writing.
+bool output_closed();
+
+// Throws Error(kUsage) naming `flag` if write_file(path) is bound to fail: known before hours of work, not after.
+void require_writable(const std::string& path, std::string_view flag);
+
+// The whole file or none: written beside its place, then moved there. Throws Error(kInput).
+void write_file(const std::string& path, std::string_view bytes);
+
+}  // namespace lacake::cli

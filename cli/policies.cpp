@@ -1,0 +1,109 @@
+// lacake policies: what --policy can be.
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <algorithm>
+
+#include "commands.h"
+#include "lacake/policy.h"
+#include "output.h"
+#include "report.h"
+#include "terminal.h"
+
+namespace lacake::cli {
+namespace {
+
+// A number, or the word it stands for.
+std::string value_text(const PolicyParameter& parameter, double value) {
+  if (parameter.choices.empty()) return fmt::format("{:.10g}", value);
+  return parameter.choices.at(static_cast<std::size_t>(value));
+}
+
+std::string default_text(const PolicyParameter& parameter) {
+  return parameter.default_text.empty() ? value_text(parameter, parameter.default_value) : parameter.default_text;
+}
+
+std::string range_text(const PolicyParameter& parameter) {
+  if (!parameter.choices.empty()) return fmt::format("{}", fmt::join(parameter.choices, " or "));
+  // What nobody would reach is no bound to a reader.
+  if (parameter.max >= 1e9) return fmt::format("from {:g}", parameter.min);
+  return fmt::format("{:g} to {:g}", parameter.min, parameter.max);
+}
+
+// Breaks at spaces; every line begins with `indent`.
+std::string wrapped(const std::string& text, std::size_t indent, std::size_t columns) {
+  std::string result;
+  std::size_t column = columns;
+  for (std::size_t begin = 0; begin < text.size();) {
+    const std::size_t end = std::min(text.find(' ', begin), text.size());
+    const std::string word = text.substr(begin, end - begin);
+    if (column + 1 + word.size() > columns) {
+      result += (result.empty() ? "" : "\n") + std::string(indent, ' ');
+      column = indent;
+    } else {
+      result += ' ';
+      ++column;
+    }
+    result += word;
+    column += word.size();
+    begin = end + 1;
+  }
+  return result + "\n";
+}
+
+std::string type_text(const PolicyType& type, const Terminal& terminal) {
+  const std::size_t columns = std::clamp<std::size_t>(terminal.columns(), 60, 100);
+  std::string text = terminal.paint(Style::kBold, type.name) + "\n" + wrapped(type.summary, 2, columns);
+  if (!type.paper.empty()) text += terminal.paint(Style::kDim, wrapped(type.paper, 2, columns));
+  for (const PolicyParameter& parameter : type.parameters) {
+    const std::string setting = fmt::format("{}={}", parameter.name, default_text(parameter));
+    text += "    " + terminal.paint(Style::kCyan, fmt::format("{:<20}", setting));
+    text += fmt::format("  {}\n", range_text(parameter));
+    text += wrapped(parameter.help, 8, columns);
+  }
+  if (type.bounded) {
+    text += "    " + terminal.paint(Style::kCyan, fmt::format("{:<20}", "cache_size=")) + "  from 1\n";
+    text += wrapped("entries a layer, the paper's C, instead of the largest that fits into --kv-budget", 8, columns);
+  }
+  return text;
+}
+
+nlohmann::json type_json(const PolicyType& type) {
+  nlohmann::json parameters = nlohmann::json::array();
+  for (const PolicyParameter& parameter : type.parameters) {
+    nlohmann::json json = {{"name", parameter.name}, {"help", parameter.help}, {"default", default_text(parameter)}};
+    if (parameter.choices.empty()) {
+      if (parameter.default_text.empty()) json["default"] = parameter.default_value;
+      json["min"] = parameter.min;
+      json["max"] = parameter.max;
+      json["integer"] = parameter.integer;
+    } else {
+      json["choices"] = parameter.choices;
+    }
+    parameters.push_back(std::move(json));
+  }
+  return {{"name", type.name},
+          {"summary", type.summary},
+          {"paper", type.paper},
+          {"bounded", type.bounded},
+          {"parameters", std::move(parameters)}};
+}
+
+}  // namespace
+
+int policies(const Options& options) {
+  if (options.json) {
+    nlohmann::json list = nlohmann::json::array();
+    for (const PolicyType& type : policy_types()) list.push_back(type_json(type));
+    write_output(json_line({{"schema", 1}, {"policies", std::move(list)}}));
+    return 0;
+  }
+  const Terminal terminal(STDOUT_FILENO, options.color);
+  std::string text = "--policy NAME[:key=value,...]\n";
+  for (const PolicyType& type : policy_types()) text += "\n" + type_text(type, terminal);
+  write_output(text);
+  return 0;
+}
+
+}  // namespace lacake::cli

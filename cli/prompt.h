@@ -1,0 +1,35 @@
+#pragma once
+
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "lacake/model.h"
+#include "options.h"
+
+namespace lacake::cli {
+
+// The whole of a text file; "-" is standard input. Throws Error(kInput) naming the file if it cannot be read or is not
+// UTF-8 (with the offset of the first wrong byte).
+std::string read_text(const std::string& path);
+
+// The same check for a text from elsewhere; `name` says where in the message.
+void require_utf8(std::string_view text, std::string_view name);
+
+// FILE, then TEXT, as given by -f and -p: joined by a blank line if there are both. Empty: neither was given. Throws
+// Error(kInput) if what was given has no text in it.
+std::optional<std::string> prompt_text(const Options& options);
+
+// A question as the model is to see it.
+struct Prompt {
+  std::vector<Token> tokens;
+  bool raw = false;                  // without chat template
+  std::vector<std::string> notices;  // what the user should know of it, a line each
+};
+
+// In the model's chat template, with --system before it; as it is with --raw, or where the model has no template.
+// Control tokens written out in the text count as such, as in llama.cpp. Throws Error(kInput) if no token comes of it.
+Prompt make_prompt(const Model& model, const std::string& text, const Options& options);
+
+}  // namespace lacake::cli
