@@ -1,0 +1,70 @@
+#include "policies/streaming_llm/streaming_llm.h"
+
+#include <algorithm>
+#include <numeric>
+
+#include "policies/settings.h"
+
+namespace lacake {
+namespace {
+
+class StreamingLlm final : public Policy {
+ public:
+  // REQUIRES: sinks < cache_size.
+  StreamingLlm(std::size_t cache_size, std::size_t sinks) : cache_size_(cache_size) {
+    traits_.positions = Positions::kCacheIndex;
+    traits_.sinks = sinks;
+    traits_.window = cache_size - sinks;
+  }
+
+  const PolicyTraits& traits() const override { return traits_; }
+  Measures measures(Phase, int, std::size_t, std::size_t) const override { return {}; }
+
+  void update(const Observation& seen, Compaction& compaction) override {
+    if (seen.n_entries <= cache_size_) return;
+    std::vector<std::uint32_t> kept(cache_size_);
+    const auto recent = kept.begin() + static_cast<std::ptrdiff_t>(traits_.sinks);
+    std::iota(kept.begin(), recent, 0u);
+    std::iota(recent, kept.end(), static_cast<std::uint32_t>(seen.n_entries - traits_.window));
+    compaction.keep(seen.layer, {{std::move(kept)}});
+  }
+
+  std::size_t reserve(int, int) const override { return cache_size_ + 1; }
+
+ private:
+  PolicyTraits traits_;
+  std::size_t cache_size_;
+};
+
+std::size_t largest(const PolicySettings&, const AttentionShape&, std::size_t cache_size) { return cache_size + 1; }
+
+std::size_t least(const PolicySettings& settings, const AttentionShape&) {
+  return size_setting(streaming_llm_policy(), settings, "sinks") + 1;
+}
+
+std::unique_ptr<Policy> make(const PolicySettings& settings, const AttentionShape& shape, std::size_t cache_size) {
+  require_least(streaming_llm_policy(), settings, shape, cache_size);
+  return std::make_unique<StreamingLlm>(cache_size, size_setting(streaming_llm_policy(), settings, "sinks"));
+}
+
+}  // namespace
+
+const PolicyType& streaming_llm_policy() {
+  static const PolicyType type = {
+      .name = "streaming-llm",
+      .summary = "the first tokens (attention sinks) and the most recent ones",
+      .paper = "Efficient Streaming Language Models with Attention Sinks (ICLR 2024), arXiv 2309.17453",
+      .parameters = {{.name = "sinks",
+                      .default_value = 4,
+                      .min = 0,
+                      .max = 65536,
+                      .integer = true,
+                      .help = "first tokens that always stay"}},
+      .largest = largest,
+      .least = least,
+      .make = make,
+  };
+  return type;
+}
+
+}  // namespace lacake
