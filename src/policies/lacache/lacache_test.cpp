@@ -1,0 +1,102 @@
+#include "policies/lacache/lacache.h"
+
+#include <gtest/gtest.h>
+
+#include <string>
+
+#include "lacake/error.h"
+#include "property/simulated_cache.h"
+
+namespace lacake {
+namespace {
+
+using simulation::PositionList;
+using simulation::SimulatedCache;
+
+AttentionShape layers(int n_layer) { return {.n_layer = n_layer, .n_head = 2, .n_head_kv = 1}; }
+
+std::unique_ptr<Policy> policy(const PolicySettings& settings, int n_layer, std::size_t cache_size) {
+  return lacache_policy().make(settings, layers(n_layer), cache_size);
+}
+
+TEST(LaCache, DropsNothingUpToItsCacheSize) {
+  const auto p = policy({}, 4, 16);
+  SimulatedCache cache(layers(4), p->traits());
+  cache.feed(*p, Phase::kPrefill, 16, {});
+  EXPECT_EQ(cache.n_selections(), 0u);
+}
+
+TEST(LaCache, LayersTogetherSpanMoreThanOneHolds) {
+  const auto p = policy({{"sinks", 1}}, 2, 6);
+  SimulatedCache cache(layers(2), p->traits());
+  cache.feed(*p, Phase::kPrefill, 8, {});
+  EXPECT_EQ(cache.held(0), (PositionList{0, 1, 3, 5, 6, 7}));
+  EXPECT_EQ(cache.held(1), (PositionList{0, 2, 4, 5, 6, 7}));
+}
+
+TEST(LaCache, TheFirstOverflowRaisesTheCacheSizeOnce) {
+  // R = 5: the cache grows by 2 before anything goes.
+  const auto made = policy({{"span", 8}, {"overlap", 4}}, 30, 60);
+  auto& p = dynamic_cast<lacache::LaCache&>(*made);
+  SimulatedCache cache(layers(30), p.traits());
+  cache.feed(p, Phase::kPrefill, 60, {});
+  EXPECT_EQ(p.cache_size(), 60u);
+  cache.feed(p, Phase::kDecode, 1, {});
+  EXPECT_EQ(p.cache_size(), 62u);
+  EXPECT_EQ(cache.length(0), 61u);
+  for (int i = 0; i < 2; ++i) cache.feed(p, Phase::kDecode, 1, {});
+  EXPECT_EQ(cache.length(0), 63u - 5u);
+  EXPECT_EQ(p.cache_size(), 62u);
+}
+
+TEST(LaCache, TheQueryStandsAtItsOwnKeyUnlessTheScriptIsReplayed) {
+  const auto own = policy({}, 4, 16);
+  EXPECT_EQ(own->query_position(0, 11), 11);
+  const auto script = policy({{"query", 1}}, 4, 16);
+  EXPECT_EQ(script->query_position(0, 0), 0);
+}
+
+TEST(LaCache, TheScriptsQueryDriftsAheadOfItsKey) {
+  const auto p = policy({{"span", 8}, {"overlap", 4}, {"query", 1}}, 30, 60);
+  SimulatedCache cache(layers(30), p->traits());
+  std::int64_t ahead = 0;
+  for (int i = 0; i < 100; ++i) {
+    const auto own = static_cast<std::int64_t>(cache.length(0));
+    cache.feed(*p, Phase::kDecode, 1, {});
+    ahead = std::max(ahead, cache.query_position() - own);
+  }
+  EXPECT_EQ(ahead, 4);  // R - 1
+}
+
+TEST(LaCache, TheDefaultSpanSuitsTheModel) {
+  for (int n_layer : {2, 3, 16, 22, 80}) EXPECT_NO_THROW(lacache_policy().least({}, layers(n_layer))) << n_layer;
+  // 16 layers, span 8: R = 1 as in the paper's 32 with 16.
+  EXPECT_EQ(lacache_policy().largest({}, layers(16), 64), 65u);
+}
+
+TEST(LaCache, SettingsThatCannotRunAreRefusedBeforeAnythingRuns) {
+  EXPECT_THROW(lacache_policy().least({{"span", 16}}, layers(16)), Error);
+  const std::size_t least = lacache_policy().least({}, layers(32));
+  EXPECT_THROW(policy({}, 32, least - 1), Error);
+  EXPECT_NO_THROW(policy({}, 32, least));
+}
+
+TEST(LaCache, APromptThatCannotBeCompactedIsRefusedBeforeAttention) {
+  const auto p = policy({{"span", 2}, {"overlap", 1}}, 4, 17);
+  EXPECT_THROW(p->measures(Phase::kPrefill, 0, 57, 57), Error);
+  EXPECT_NO_THROW(p->measures(Phase::kPrefill, 0, 40, 40));
+}
+
+TEST(LaCache, DeclaresWhenItsListsMayGoBackwards) {
+  EXPECT_TRUE(policy({}, 32, 64)->traits().ordered);
+  EXPECT_FALSE(policy({{"span", 9}, {"overlap", 3}}, 32, 64)->traits().ordered);
+}
+
+TEST(LaCache, ReservesTheRaisedSizeAndOneTokenInFlight) {
+  const PolicySettings settings{{"span", 8}, {"overlap", 4}};
+  EXPECT_EQ(lacache_policy().largest(settings, layers(30), 256), 259u);
+  EXPECT_EQ(policy(settings, 30, 256)->reserve(0, 0), 259u);
+}
+
+}  // namespace
+}  // namespace lacake
