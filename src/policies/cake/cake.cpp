@@ -1,0 +1,254 @@
+#include "policies/cake/cake.h"
+
+#include <algorithm>
+#include <cassert>
+#include <numeric>
+
+#include "policies/cake/division.h"
+#include "policies/cake/score.h"
+#include "policies/settings.h"
+
+namespace lacake {
+namespace cake {
+namespace {
+
+// The chosen entries, then the last `window` in order.
+std::vector<std::uint32_t> with_window(std::vector<std::uint32_t> chosen, std::size_t window, std::size_t n_entries) {
+  const std::size_t n_chosen = chosen.size();
+  chosen.resize(n_chosen + window);
+  std::iota(chosen.begin() + static_cast<std::ptrdiff_t>(n_chosen), chosen.end(),
+            static_cast<std::uint32_t>(n_entries - window));
+  return chosen;
+}
+
+std::vector<float> gathered(const std::vector<float>& scores, const std::vector<std::uint32_t>& kept) {
+  std::vector<float> result(kept.size());
+  for (std::size_t i = 0; i < kept.size(); ++i) result[i] = kept[i] < scores.size() ? scores[kept[i]] : 0.0f;
+  return result;
+}
+
+// Columns of one KV head's query heads.
+std::span<const float> head_rows(std::span<const float> all, std::size_t head_kv, std::size_t n_head_kv) {
+  const std::size_t size = all.size() / n_head_kv;
+  return all.subspan(head_kv * size, size);
+}
+
+}  // namespace
+
+Cake::Cake(const Settings& settings, const AttentionShape& shape)
+    : settings_(settings), shape_(shape), layers_(static_cast<std::size_t>(shape.n_layer)) {
+  traits_.per_head = true;
+  traits_.uneven_layers = true;
+  traits_.ordered = false;
+  traits_.window = settings.window;
+  for (Layer& layer : layers_) layer.budget = settings.cache_size - settings.window;
+}
+
+// The official test, though C includes the window already; over all that was fed, so that a prompt in chunks meets it
+// where the whole prompt does.
+bool Cake::cuts_prompt(std::size_t n_new) const { return n_fed_ + n_new > settings_.cache_size + settings_.window; }
+
+bool Cake::cuts_decode(std::size_t layer, std::size_t n_entries) const {
+  return n_entries > layers_[layer].budget + settings_.window;
+}
+
+Measures Cake::measures(Phase phase, int layer, std::size_t n_entries, std::size_t n_new) const {
+  Measures asked;
+  if (phase == Phase::kPrefill && cuts_prompt(n_new)) asked.window = static_cast<int>(settings_.window);
+  if (phase == Phase::kDecode && cuts_decode(static_cast<std::size_t>(layer), n_entries)) asked.window = 1;
+  return asked;
+}
+
+void Cake::update(const Observation& seen, Compaction& compaction) {
+  const auto index = static_cast<std::size_t>(seen.layer);
+  const bool last = index + 1 == layers_.size();
+  assert(layers_[index].length + seen.n_new == seen.n_entries);
+  layers_[index].length = seen.n_entries;
+  if (seen.phase == Phase::kDecode) {
+    if (cuts_decode(index, seen.n_entries)) cut_decode(seen, compaction);
+  } else if (cuts_prompt(seen.n_new)) {
+    score(seen);
+    if (settings_.cascade || last) divide(index, compaction);
+  }
+  if (last) n_fed_ += seen.n_new;
+}
+
+void Cake::score(const Observation& seen) {
+  Layer& layer = layers_[static_cast<std::size_t>(seen.layer)];
+  const auto n_head_kv = static_cast<std::size_t>(shape_.n_head_kv);
+  const auto n_head = static_cast<std::size_t>(shape_.n_head);
+  assert(seen.window > 0 && seen.n_entries > settings_.window);
+  layer.candidates = seen.n_entries - settings_.window;
+  layer.ranked = false;
+
+  if (seen.layer == 0) seen_before_ = seen_now_ = 0;
+  seen_before_ += layer.preference;
+  // One row has no variance: such a segment (a turn of one token) leaves preferences as they are.
+  if (seen.window > 1) {
+    const double dispersion = std::accumulate(seen.window_entropy.begin(), seen.window_entropy.end(), 0.0);
+    double shift = 0;
+    for (std::size_t head = 0; head < n_head; ++head) {
+      const auto row = seen.window_variance.subspan(head * seen.n_entries, layer.candidates);
+      shift += std::accumulate(row.begin(), row.end(), 0.0);
+    }
+    layer.preference = cake::preference(dispersion, shift, settings_.tau1, settings_.tau2);
+  }
+  seen_now_ += layer.preference;
+
+  layer.scores.resize(n_head_kv);
+  for (std::size_t head = 0; head < n_head_kv; ++head) {
+    std::vector<float> scores =
+        evict_score(head_rows(seen.window_mean, head, n_head_kv), head_rows(seen.window_variance, head, n_head_kv),
+                    seen.n_entries, layer.candidates, static_cast<float>(settings_.gamma));
+    std::vector<float>& known = layer.scores[head];
+    for (std::size_t i = 0; i < std::min(known.size(), scores.size()); ++i) {
+      scores[i] = std::max(scores[i], static_cast<float>(settings_.decay) * known[i]);
+    }
+    known = std::move(scores);
+  }
+}
+
+// Slices the whole total over all layers that hold anything: those up to `last_seen` in a first segment (the paper's
+// cascade), all of them later. A layer that this segment has not reached yet counts with its last preference, brought
+// to the scale of the new ones (both are sums that grow with rows and entries), and with what it holds.
+void Cake::divide(std::size_t last_seen, Compaction& compaction) {
+  const bool first_segment = n_fed_ == 0;
+  const double scale = seen_before_ > 0 && seen_now_ > 0 ? seen_now_ / seen_before_ : 1.0;
+  std::vector<float> preferences;
+  std::vector<std::size_t> caps;
+  for (std::size_t i = 0; i < layers_.size() && (i <= last_seen || !first_segment); ++i) {
+    Layer& layer = layers_[i];
+    if (i > last_seen) layer.candidates = layer.length - std::min(layer.length, settings_.window);
+    preferences.push_back(i > last_seen ? static_cast<float>(layer.preference * scale) : layer.preference);
+    caps.push_back(layer.candidates);
+  }
+  const std::size_t total = (settings_.cache_size - settings_.window) * layers_.size();
+  std::vector<std::size_t> budgets = clip(divide_budget(preferences, total, caps), caps);
+  if (!first_segment) spread_lost(budgets, total, caps);
+  for (std::size_t i = 0; i < budgets.size(); ++i) {
+    layers_[i].budget = budgets[i];
+    shrink(i, compaction);
+  }
+}
+
+void Cake::shrink(std::size_t index, Compaction& compaction) {
+  Layer& layer = layers_[index];
+  // Without any scores the choice would be blind. It can wait: such a layer holds at most C + W, and its turn comes in
+  // this segment.
+  if (layer.scores.empty()) return;
+  const std::size_t candidates = layer.length - std::min(layer.length, settings_.window);
+  // Freshly scored entries are put in order even if none goes: decoding pools over neighbours in stored order.
+  if (layer.ranked && candidates <= layer.budget) return;
+  const std::size_t n_chosen = std::min(candidates, layer.budget);
+  Selection selection;
+  for (std::vector<float>& scores : layer.scores) {
+    scores.resize(candidates);
+    selection.heads.push_back(with_window(rank(scores, n_chosen), settings_.window, layer.length));
+    scores = gathered(scores, selection.heads.back());
+    scores.resize(n_chosen);
+  }
+  layer.length = n_chosen + settings_.window;
+  layer.ranked = true;
+  compaction.keep(static_cast<int>(index), std::move(selection));
+}
+
+// By the row of the current query alone. Scores of earlier segments do not matter here, but move along.
+void Cake::cut_decode(const Observation& seen, Compaction& compaction) {
+  Layer& layer = layers_[static_cast<std::size_t>(seen.layer)];
+  const auto n_head_kv = static_cast<std::size_t>(shape_.n_head_kv);
+  assert(seen.window == 1);
+  Selection selection;
+  for (std::size_t head = 0; head < n_head_kv; ++head) {
+    const std::vector<float> scores = evict_score(head_rows(seen.window_mean, head, n_head_kv), {}, seen.n_entries,
+                                                  seen.n_entries - settings_.window, 0);
+    selection.heads.push_back(with_window(rank(scores, layer.budget), settings_.window, seen.n_entries));
+    if (!layer.scores.empty()) layer.scores[head] = gathered(layer.scores[head], selection.heads.back());
+  }
+  layer.length = layer.budget + settings_.window;
+  compaction.keep(seen.layer, std::move(selection));
+}
+
+std::size_t Cake::reserve(int layer, int) const {
+  // While all that was fed fits into C + W, a further segment may fill a layer up to there.
+  const std::size_t uncut = settings_.cache_size + settings_.window;
+  if (n_fed_ < uncut) return uncut + 1;
+  const Layer& held = layers_[static_cast<std::size_t>(layer)];
+  return std::max(held.length, held.budget + settings_.window) + 1;
+}
+
+std::size_t Cake::metadata_bytes() const {
+  std::size_t bytes = layers_.capacity() * sizeof(Layer);
+  for (const Layer& layer : layers_) {
+    for (const std::vector<float>& scores : layer.scores) bytes += scores.capacity() * sizeof(float);
+  }
+  return bytes;
+}
+
+}  // namespace cake
+
+namespace {
+
+std::size_t window_of(const PolicySettings& given) { return size_setting(cake_policy(), given, "window"); }
+
+std::size_t largest(const PolicySettings& given, const AttentionShape&, std::size_t cache_size) {
+  return cache_size + window_of(given) + 1;
+}
+
+std::size_t least(const PolicySettings& given, const AttentionShape&) { return window_of(given) + 1; }
+
+std::unique_ptr<Policy> make(const PolicySettings& given, const AttentionShape& shape, std::size_t cache_size) {
+  const PolicyType& type = cake_policy();
+  require_least(type, given, shape, cache_size);
+  cake::Settings settings;
+  settings.cache_size = cache_size;
+  settings.window = window_of(given);
+  settings.gamma = setting(type, given, "gamma");
+  settings.tau1 = setting(type, given, "tau1");
+  settings.tau2 = setting(type, given, "tau2");
+  settings.decay = setting(type, given, "decay");
+  settings.cascade = setting(type, given, "cascade") == 0;
+  return std::make_unique<cake::Cake>(settings, shape);
+}
+
+}  // namespace
+
+const PolicyType& cake_policy() {
+  static const PolicyType type = {
+      .name = "cake",
+      .summary = "layers share one budget by how dispersed and how shifting their attention is",
+      .paper = "CAKE: Cascading and Adaptive KV Cache Eviction with Layer Preferences (ICLR 2025), arXiv 2503.12491",
+      .parameters =
+          {
+              {.name = "window",
+               .default_value = 32,
+               .min = 2,
+               .max = 4096,
+               .integer = true,
+               .help = "last queries that are observed, and last entries that always stay"},
+              {.name = "gamma",
+               .default_value = 200,
+               .min = 0,
+               .max = 1e6,
+               .help = "weight of an entry's variance of attention beside its mean"},
+              {.name = "tau1", .default_value = 1, .min = 0.01, .max = 100, .help = "temperature of the dispersion"},
+              {.name = "tau2", .default_value = 1, .min = 0.01, .max = 100, .help = "temperature of the shift"},
+              {.name = "decay",
+               .default_value = 0.9,
+               .min = 0,
+               .max = 1,
+               .help = "of old scores at every further turn or chunk (ours, not the paper's)"},
+              {.name = "cascade",
+               .min = 0,
+               .max = 1,
+               .integer = true,
+               .choices = {"on", "off"},
+               .help = "off: all layers are cut after the last one, so the prompt is held in full until then"},
+          },
+      .largest = largest,
+      .least = least,
+      .make = make,
+  };
+  return type;
+}
+
+}  // namespace lacake

@@ -1,0 +1,72 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include "lacake/policy.h"
+
+namespace lacake {
+
+const PolicyType& cake_policy();
+
+namespace cake {
+
+struct Settings {
+  std::size_t cache_size = 0;  // C: entries a layer, on average over layers, window included
+  std::size_t window = 32;     // W < C
+  double gamma = 200;
+  double tau1 = 1;
+  double tau2 = 1;
+  double decay = 0.9;   // of an entry's old score, at every further segment
+  bool cascade = true;  // false: all layers are cut after the last one only
+};
+
+// Stored order of a layer that was cut, per KV head, and what is known of it:
+//
+//     | by falling score ............ | last W, in order |     then decoded tokens, until the next cut
+//     | scores[h] ................... | (none yet: 0)    |
+class Cake final : public Policy {
+ public:
+  Cake(const Settings&, const AttentionShape&);
+
+  const PolicyTraits& traits() const override { return traits_; }
+  Measures measures(Phase, int layer, std::size_t n_entries, std::size_t n_new) const override;
+  void update(const Observation&, Compaction&) override;
+  std::size_t reserve(int layer, int head) const override;
+  std::size_t metadata_bytes() const override;
+
+  // Entries that a layer may hold beside its window.
+  std::size_t budget(int layer) const { return layers_[static_cast<std::size_t>(layer)].budget; }
+  // Of the last segment that cut the cache; 1 before any did.
+  float preference(int layer) const { return layers_[static_cast<std::size_t>(layer)].preference; }
+
+ private:
+  struct Layer {
+    std::size_t length = 0;      // entries held now
+    std::size_t candidates = 0;  // entries beside the window when the budget was last divided: its cap
+    std::size_t budget = 0;
+    float preference = 1;
+    bool ranked = true;                      // false: scored in this segment, not yet put in order
+    std::vector<std::vector<float>> scores;  // [n_head_kv][<= length], 0 beyond; empty: never scored
+  };
+
+  bool cuts_prompt(std::size_t n_new) const;
+  bool cuts_decode(std::size_t layer, std::size_t n_entries) const;
+  void score(const Observation&);
+  void divide(std::size_t last_seen, Compaction&);
+  void shrink(std::size_t layer, Compaction&);
+  void cut_decode(const Observation&, Compaction&);
+
+  Settings settings_;
+  AttentionShape shape_;
+  PolicyTraits traits_;
+  std::vector<Layer> layers_;
+  std::size_t n_fed_ = 0;  // tokens of all finished segments, kept or not
+  // Preferences of the layers seen in this segment, summed: before it and in it.
+  double seen_before_ = 0;
+  double seen_now_ = 0;
+};
+
+}  // namespace cake
+}  // namespace lacake

@@ -1,0 +1,68 @@
+#include "policies/cake/score.h"
+
+#include <algorithm>
+#include <bit>
+#include <cassert>
+#include <functional>
+#include <numeric>
+
+namespace lacake::cake {
+namespace {
+
+// Orders like the score falls, then like the index rises.
+std::uint64_t sort_key(float score, std::size_t index) {
+  const auto bits = std::bit_cast<std::uint32_t>(score + 0.0f);  // -0 becomes 0
+  const std::uint32_t rising = (bits & 0x80000000u) != 0 ? ~bits : bits | 0x80000000u;
+  return std::uint64_t{~rising} << 32 | index;
+}
+
+// sums[i] += the mean of values[i-2 .. i+2]
+void add_pooled(std::span<const float> values, std::span<float> sums) {
+  constexpr std::size_t kHalf = kPool / 2;
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    const std::size_t begin = i < kHalf ? 0 : i - kHalf;
+    const std::size_t end = std::min(i + kHalf + 1, values.size());
+    float sum = 0;
+    for (std::size_t j = begin; j < end; ++j) sum += values[j];
+    sums[i] += sum / static_cast<float>(kPool);
+  }
+}
+
+}  // namespace
+
+std::vector<float> evict_score(std::span<const float> mean, std::span<const float> variance, std::size_t n_entries,
+                               std::size_t n_scored, float gamma) {
+  assert(n_entries > 0 && n_scored <= n_entries && mean.size() % n_entries == 0);
+  assert(variance.empty() || variance.size() == mean.size());
+  const std::size_t group = mean.size() / n_entries;
+  std::vector<float> scores(n_scored, 0.0f);
+  std::vector<float> weighed(n_scored);
+  for (std::size_t head = 0; head < group; ++head) {
+    const std::size_t row = head * n_entries;
+    for (std::size_t i = 0; i < n_scored; ++i) {
+      weighed[i] = variance.empty() ? mean[row + i] : mean[row + i] + gamma * variance[row + i];
+    }
+    add_pooled(weighed, scores);
+  }
+  for (float& score : scores) score /= static_cast<float>(group);
+  return scores;
+}
+
+std::vector<std::uint32_t> rank(std::span<const float> scores, std::size_t count) {
+  assert(count <= scores.size());
+  std::vector<std::uint32_t> order(count);
+  // A layer that shrinks again in a later stage of the cascade is in order already.
+  if (std::is_sorted(scores.begin(), scores.end(), std::greater<>())) {
+    std::iota(order.begin(), order.end(), 0u);
+    return order;
+  }
+  std::vector<std::uint64_t> keys(scores.size());
+  for (std::size_t i = 0; i < keys.size(); ++i) keys[i] = sort_key(scores[i], i);
+  const auto cut = keys.begin() + static_cast<std::ptrdiff_t>(count);
+  if (cut != keys.end()) std::nth_element(keys.begin(), cut, keys.end());
+  std::sort(keys.begin(), cut);
+  std::transform(keys.begin(), cut, order.begin(), [](std::uint64_t key) { return static_cast<std::uint32_t>(key); });
+  return order;
+}
+
+}  // namespace lacake::cake

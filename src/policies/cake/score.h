@@ -1,0 +1,26 @@
+#pragma once
+
+// Which entries of one layer CAKE holds on to (paper, section 4.2).
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+namespace lacake::cake {
+
+// Average pooling: kernel 5, always divided by 5; zeros lie outside.
+inline constexpr std::size_t kPool = 5;
+
+// Scores of one KV head: mean over its query heads of pooled (mean + gamma * variance).
+//   mean, variance  [n_entries, group]   statistics over the window rows; an empty variance counts as 0
+//   returns         [n_scored]           higher = keep; entries from n_scored on are outside for the pooling
+// In f32 and in the order of the official code's sums: ties between neighbours of one dominant entry depend on it.
+std::vector<float> evict_score(std::span<const float> mean, std::span<const float> variance, std::size_t n_entries,
+                               std::size_t n_scored, float gamma);
+
+// Indices of the `count` highest scores, highest first; of equal scores the lower index first.
+// REQUIRES: count <= scores.size(). O(n) where the scores fall already, else O(n + count log count).
+std::vector<std::uint32_t> rank(std::span<const float> scores, std::size_t count);
+
+}  // namespace lacake::cake
