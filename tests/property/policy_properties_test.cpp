@@ -1,0 +1,255 @@
+// What every policy of the registry promises, whatever it is: driven through the public interface on synthetic
+// attention.
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "lacake/error.h"
+#include "lacake/policy.h"
+#include "property/simulated_cache.h"
+
+namespace lacake {
+namespace {
+
+using simulation::AttentionSource;
+using simulation::PositionList;
+using simulation::SimulatedCache;
+
+// Heavy-tailed attention with a sink and a local band, other numbers for every seed, layer and call. Same seed, same
+// numbers. A generator of one line, because the standard distributions took most of the tests' time.
+AttentionSource synthetic_attention(const AttentionShape& shape, unsigned seed) {
+  return [shape, seed](int layer, std::size_t n_entries, std::size_t n_rows) {
+    std::uint64_t state = (seed * 1009ull + static_cast<unsigned>(layer)) * 100003ull + n_entries * 31 + n_rows;
+    const auto noise = [&] {
+      state = state * 6364136223846793005ull + 1442695040888963407ull;
+      return static_cast<float>(state >> 40) / static_cast<float>(1 << 24);
+    };
+    const auto n_head = static_cast<std::size_t>(shape.n_head);
+    const float tail = 0.01f * static_cast<float>(1 + layer % 3);
+    std::vector<float> rows(n_entries * n_rows * n_head, 0.0f);
+    for (std::size_t r = 0; r < n_rows * n_head; ++r) {
+      float* row = rows.data() + r * n_entries;
+      const std::size_t visible = n_entries - n_rows + r % n_rows + 1;
+      float sum = 0;
+      for (std::size_t i = 0; i < visible; ++i) {
+        sum += row[i] = tail / (noise() + tail) + (i == 0 || i + 4 > visible ? 1.0f : 0.0f);
+      }
+      for (std::size_t i = 0; i < visible; ++i) row[i] /= sum;
+    }
+    return rows;
+  };
+}
+
+struct Segment {
+  Phase phase;
+  std::size_t n_new;
+  std::size_t times = 1;
+};
+
+struct Conversation {
+  std::string name;
+  std::vector<Segment> segments;
+
+  std::size_t n_tokens() const {
+    std::size_t n = 0;
+    for (const Segment& s : segments) n += s.n_new * s.times;
+    return n;
+  }
+};
+
+std::vector<Conversation> conversations() {
+  constexpr Phase kPrompt = Phase::kPrefill;
+  constexpr Phase kDecode = Phase::kDecode;
+  return {
+      {"prompt and answer", {{kPrompt, 230}, {kDecode, 1, 25}}},
+      {"short prompt, long answer", {{kPrompt, 9}, {kDecode, 1, 160}}},
+      {"token by token", {{kDecode, 1, 170}}},
+      {"chunks", {{kPrompt, 40, 6}, {kDecode, 1, 10}}},
+      {"turns", {{kPrompt, 120}, {kDecode, 1, 20}, {kPrompt, 35}, {kDecode, 1, 20}, {kPrompt, 1}, {kDecode, 1, 5}}},
+  };
+}
+
+struct Trial {
+  PolicySpec spec;
+  AttentionShape shape;
+  std::size_t cache_size = 0;
+  unsigned seed = 0;
+
+  std::string text() const {
+    return spec.text() + " C" + std::to_string(cache_size) + " L" + std::to_string(shape.n_layer) + " heads " +
+           std::to_string(shape.n_head) + "/" + std::to_string(shape.n_head_kv) + " seed " + std::to_string(seed);
+  }
+  std::unique_ptr<Policy> make() const { return spec.type->make(spec.settings, shape, cache_size); }
+  std::size_t largest_total() const {
+    return spec.type->largest(spec.settings, shape, cache_size) * static_cast<std::size_t>(shape.n_layer);
+  }
+};
+
+// Defaults of every policy, and a few settings that take other ways.
+std::vector<PolicySpec> specs() {
+  std::vector<PolicySpec> result;
+  for (const PolicyType& type : policy_types()) result.push_back(PolicySpec::parse(type.name));
+  for (const char* text :
+       {"full:positions=index", "streaming-llm:sinks=0", "lacache:span=3,sinks=1", "lacache:span=2,overlap=1",
+        "lacache:query=script", "cake:window=4,tau1=0.4,tau2=0.6", "cake:window=8,gamma=0,decay=0"}) {
+    result.push_back(PolicySpec::parse(text));
+  }
+  return result;
+}
+
+std::vector<Trial> trials(std::size_t n_tokens) {
+  const std::vector<AttentionShape> shapes = {{.n_layer = 4, .n_head = 4, .n_head_kv = 2},
+                                              {.n_layer = 5, .n_head = 3, .n_head_kv = 1},
+                                              {.n_layer = 9, .n_head = 2, .n_head_kv = 2}};
+  std::vector<Trial> result;
+  unsigned seed = 0;
+  for (const PolicySpec& spec : specs()) {
+    for (const AttentionShape& shape : shapes) {
+      if (!spec.type->bounded) {
+        result.push_back({spec, shape, n_tokens, ++seed});
+        continue;
+      }
+      const std::size_t least = spec.type->least(spec.settings, shape);
+      for (std::size_t more : {0, 11, 40}) result.push_back({spec, shape, least + more, ++seed});
+    }
+  }
+  return result;
+}
+
+using AfterSegment = std::function<void(Policy&, const SimulatedCache&)>;
+
+// Runs a conversation; `before` and `after` see every segment. A prompt that the policy refuses by name is not fed.
+void run(const Trial& trial, const Conversation& conversation, Policy& policy, SimulatedCache& cache,
+         const AfterSegment& before, const AfterSegment& after, const std::function<void(int)>& after_layer = {}) {
+  const AttentionSource attention = synthetic_attention(trial.shape, trial.seed);
+  for (const Segment& segment : conversation.segments) {
+    for (std::size_t i = 0; i < segment.times; ++i) {
+      before(policy, cache);
+      try {
+        policy.measures(segment.phase, 0, cache.length(0) + segment.n_new, segment.n_new);
+      } catch (const Error&) {
+        continue;
+      }
+      cache.feed(policy, segment.phase, segment.n_new, attention, after_layer);
+      after(policy, cache);
+    }
+  }
+}
+
+// Calls `check` with a fresh policy and cache for every trial and conversation.
+void for_all(const std::function<void(const Trial&, const Conversation&, Policy&, SimulatedCache&)>& check) {
+  for (const Conversation& conversation : conversations()) {
+    for (const Trial& trial : trials(conversation.n_tokens())) {
+      SCOPED_TRACE(trial.text() + ", " + conversation.name);
+      const std::unique_ptr<Policy> policy = trial.make();
+      SimulatedCache cache(trial.shape, policy->traits());
+      check(trial, conversation, *policy, cache);
+      if (testing::Test::HasFatalFailure()) return;
+    }
+  }
+}
+
+void nothing(Policy&, const SimulatedCache&) {}
+
+TEST(EveryPolicy, StaysWithinItsLargestAtEveryStep) {
+  for_all([](const Trial& trial, const Conversation& conversation, Policy& policy, SimulatedCache& cache) {
+    std::size_t most = 0;
+    run(trial, conversation, policy, cache, nothing, nothing,
+        [&](int) { most = std::max(most, cache.total_length()); });
+    ASSERT_LE(most, trial.largest_total());
+    // A token in flight counts.
+    ASSERT_LE(cache.peak_decode_length(), trial.largest_total());
+  });
+}
+
+TEST(EveryPolicy, ReservesWhatItMayHoldAndNoMoreThanItsLargest) {
+  for_all([](const Trial& trial, const Conversation& conversation, Policy& policy, SimulatedCache& cache) {
+    const auto expect_reserves = [&](Policy& p, const SimulatedCache& c) {
+      for (int head = 0; head < trial.shape.n_head_kv; ++head) {
+        std::size_t sum = 0;
+        for (int layer = 0; layer < trial.shape.n_layer; ++layer) {
+          const std::size_t reserved = p.reserve(layer, head);
+          sum += reserved;
+          // The next token must fit, unless all of the conversation is in.
+          const bool complete = c.n_past() == static_cast<std::int64_t>(conversation.n_tokens());
+          ASSERT_LE(c.held(layer, head).size() + (complete ? 0 : 1), reserved) << "layer " << layer;
+        }
+        ASSERT_LE(sum, trial.largest_total());
+      }
+    };
+    run(trial, conversation, policy, cache, expect_reserves, expect_reserves);
+  });
+}
+
+TEST(EveryPolicy, KeepsTheEntriesThatItProtects) {
+  for_all([](const Trial& trial, const Conversation& conversation, Policy& policy, SimulatedCache& cache) {
+    run(trial, conversation, policy, cache, nothing, [&](Policy& p, const SimulatedCache& c) {
+      const auto n = static_cast<std::size_t>(c.n_past());
+      const std::size_t sinks = std::min(p.traits().sinks, n);
+      const std::size_t window = std::min(p.traits().window, n);
+      for (int layer = 0; layer < trial.shape.n_layer; ++layer) {
+        for (int head = 0; head < trial.shape.n_head_kv; ++head) {
+          PositionList held = c.held(layer, head);
+          std::sort(held.begin(), held.end());
+          ASSERT_GE(held.size(), std::max(sinks, window));
+          for (std::size_t i = 0; i < sinks; ++i) ASSERT_EQ(held[i], static_cast<std::int64_t>(i));
+          for (std::size_t i = 1; i <= window; ++i) {
+            ASSERT_EQ(held[held.size() - i], static_cast<std::int64_t>(n - i)) << "layer " << layer;
+          }
+        }
+      }
+    });
+  });
+}
+
+TEST(EveryPolicy, HoldsAscendingUniquePositionsUnlessItDeclaresOtherwise) {
+  for_all([](const Trial& trial, const Conversation& conversation, Policy& policy, SimulatedCache& cache) {
+    run(trial, conversation, policy, cache, nothing, [&](Policy& p, const SimulatedCache& c) {
+      for (int layer = 0; layer < trial.shape.n_layer && p.traits().ordered; ++layer) {
+        const PositionList& held = c.held(layer);
+        ASSERT_EQ(std::adjacent_find(held.begin(), held.end(), std::greater_equal<>()), held.end());
+      }
+    });
+  });
+}
+
+TEST(EveryPolicy, LayersAreEquallyLongUnlessItDeclaresOtherwise) {
+  for_all([](const Trial& trial, const Conversation& conversation, Policy& policy, SimulatedCache& cache) {
+    run(trial, conversation, policy, cache, nothing, [&](Policy& p, const SimulatedCache& c) {
+      for (int layer = 1; layer < trial.shape.n_layer && !p.traits().uneven_layers; ++layer) {
+        ASSERT_EQ(c.length(layer), c.length(0));
+      }
+    });
+  });
+}
+
+TEST(EveryPolicy, DropsNothingWhileAllFitsIntoItsCacheSize) {
+  for_all([](const Trial& trial, const Conversation& conversation, Policy& policy, SimulatedCache& cache) {
+    run(trial, conversation, policy, cache, nothing, [&](Policy&, const SimulatedCache& c) {
+      if (static_cast<std::size_t>(c.n_past()) > trial.cache_size) return;
+      ASSERT_EQ(c.n_selections(), 0u);
+    });
+  });
+}
+
+TEST(EveryPolicy, GivesTheSameAnswersToTheSameCalls) {
+  for_all([](const Trial& trial, const Conversation& conversation, Policy& policy, SimulatedCache& cache) {
+    run(trial, conversation, policy, cache, nothing, nothing);
+    const std::unique_ptr<Policy> again = trial.make();
+    SimulatedCache second(trial.shape, again->traits());
+    run(trial, conversation, *again, second, nothing, nothing);
+    for (int layer = 0; layer < trial.shape.n_layer; ++layer) {
+      for (int head = 0; head < trial.shape.n_head_kv; ++head) {
+        ASSERT_EQ(cache.held(layer, head), second.held(layer, head));
+      }
+    }
+  });
+}
+
+}  // namespace
+}  // namespace lacake

@@ -1,0 +1,175 @@
+#pragma once
+
+// A cache without a model: it holds token positions where the real one holds keys and values, and drives a policy
+// through the public interface. Broken promises of a policy (an index out of range, a list that is not what its traits
+// declare) are std::logic_error, so that every test which drives a policy checks them.
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <stdexcept>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "attention/measure.h"
+#include "lacake/policy.h"
+
+namespace lacake::simulation {
+
+// Probabilities of the last `n_rows` queries of a segment over the layer's entries: [n_entries, n_rows, n_head].
+using AttentionSource = std::function<std::vector<float>(int layer, std::size_t n_entries, std::size_t n_rows)>;
+
+using PositionList = std::vector<std::int64_t>;
+
+class SimulatedCache final : public Compaction {
+ public:
+  SimulatedCache(const AttentionShape& shape, const PolicyTraits& traits)
+      : shape_(shape),
+        traits_(traits),
+        layers_(static_cast<std::size_t>(shape.n_layer), Heads(static_cast<std::size_t>(shape.n_head_kv))),
+        pending_(layers_.size()) {}
+
+  // Positions in stored order.
+  const PositionList& held(int layer, int head = 0) const { return layers_.at(at(layer)).at(at(head)); }
+  void set_held(int layer, int head, PositionList positions) {
+    layers_.at(at(layer)).at(at(head)) = std::move(positions);
+  }
+
+  // The longest head's.
+  std::size_t length(int layer) const {
+    std::size_t longest = 0;
+    for (const PositionList& head : layers_.at(at(layer))) longest = std::max(longest, head.size());
+    return longest;
+  }
+
+  std::size_t total_length() const {
+    std::size_t total = 0;
+    for (int layer = 0; layer < shape_.n_layer; ++layer) total += length(layer);
+    return total;
+  }
+
+  // The most entries of all layers while a single token was in flight, before the layer's own selection.
+  std::size_t peak_decode_length() const { return peak_decode_length_; }
+
+  std::int64_t n_past() const { return n_past_; }
+  std::int64_t query_position() const { return query_position_; }
+  std::size_t n_selections() const { return n_selections_; }
+
+  void keep(int layer, Selection selection) override {
+    const std::size_t index = at(layer);
+    if (index >= layers_.size()) fail("keep names layer " + std::to_string(layer));
+    if (pending_[index]) fail("keep names a layer twice in one update");
+    const std::size_t n_lists = selection.heads.size();
+    if (n_lists != 1 && !(traits_.per_head && n_lists == layers_[index].size())) fail("wrong number of lists");
+    for (std::size_t head = 0; head < layers_[index].size(); ++head) {
+      check(selection.heads[n_lists == 1 ? 0 : head], layers_[index][head].size());
+      if (!traits_.uneven_heads && selection.heads[n_lists == 1 ? 0 : head].size() != selection.heads[0].size()) {
+        fail("uneven heads were not declared");
+      }
+    }
+    pending_[index] = std::move(selection);
+    ++n_selections_;
+  }
+
+  // Runs a segment through all layers. `after_layer` is called when a layer's selections were applied.
+  void feed(Policy& policy, Phase phase, std::size_t n_new, const AttentionSource& attention,
+            const std::function<void(int layer)>& after_layer = {}) {
+    query_position_ = policy.query_position(0, length(0));
+    for (int layer = 0; layer < shape_.n_layer; ++layer) {
+      append(layer, n_new);
+      if (n_new == 1) peak_decode_length_ = std::max(peak_decode_length_, total_length());
+      observe(policy, phase, layer, n_new, attention);
+      apply();
+      if (after_layer) after_layer(layer);
+    }
+    n_past_ += static_cast<std::int64_t>(n_new);
+  }
+
+ private:
+  using Heads = std::vector<PositionList>;
+
+  static std::size_t at(int index) { return static_cast<std::size_t>(index); }
+  [[noreturn]] static void fail(const std::string& what) {
+    throw std::logic_error("policy broke its promise: " + what);
+  }
+
+  void check(const std::vector<std::uint32_t>& list, std::size_t n_entries) const {
+    for (std::size_t i = 0; i < list.size(); ++i) {
+      if (list[i] >= n_entries) fail("index " + std::to_string(list[i]) + " of " + std::to_string(n_entries));
+      if (traits_.ordered && i > 0 && list[i] <= list[i - 1]) fail("a list is not ascending and unique");
+    }
+  }
+
+  void append(int layer, std::size_t n_new) {
+    for (PositionList& head : layers_[at(layer)]) {
+      for (std::size_t i = 0; i < n_new; ++i) head.push_back(n_past_ + static_cast<std::int64_t>(i));
+    }
+  }
+
+  void observe(Policy& policy, Phase phase, int layer, std::size_t n_new, const AttentionSource& attention) {
+    const std::size_t n_entries = length(layer);
+    const auto n_head = at(shape_.n_head);
+    const Measures asked = policy.measures(phase, layer, n_entries, n_new);
+
+    Observation seen{.phase = phase, .layer = layer, .n_entries = n_entries, .n_new = n_new, .n_past = n_past_};
+    std::vector<float> mean, variance, sums, similarity;
+    std::vector<double> entropy;
+    if (asked.window > 0) {
+      const std::size_t n_rows = std::min(at(asked.window), n_new);
+      const std::vector<float> rows = attention(layer, n_entries, n_rows);
+      mean.resize(n_entries * n_head);
+      variance.resize(n_entries * n_head);
+      entropy.resize(n_head);
+      for (std::size_t h = 0; h < n_head; ++h) {
+        entropy[h] = attention::window_statistics(rows.data() + h * n_rows * n_entries, n_entries, n_rows,
+                                                  mean.data() + h * n_entries, variance.data() + h * n_entries);
+      }
+      seen.window = static_cast<int>(n_rows);
+      seen.window_mean = mean;
+      seen.window_variance = variance;
+      seen.window_entropy = entropy;
+    }
+    if (asked.accumulated) {
+      const std::vector<float> rows = attention(layer, n_entries, n_new);
+      sums.assign(n_entries * n_head, 0.0f);
+      for (std::size_t i = 0; i < rows.size(); ++i)
+        sums[i / (n_entries * n_new) * n_entries + i % n_entries] += rows[i];
+      seen.accumulated = sums;
+    }
+    if (asked.key_similarity) {
+      // Any numbers in [-1, 1] do: one row of attention per KV head.
+      const std::vector<float> rows = attention(layer, n_entries, 1);
+      similarity.assign(rows.begin(), rows.begin() + static_cast<std::ptrdiff_t>(n_entries * at(shape_.n_head_kv)));
+      seen.key_similarity = similarity;
+    }
+    policy.update(seen, *this);
+  }
+
+  void apply() {
+    for (std::size_t layer = 0; layer < layers_.size(); ++layer) {
+      if (!pending_[layer]) continue;
+      const Selection selection = *std::exchange(pending_[layer], std::nullopt);
+      for (std::size_t head = 0; head < layers_[layer].size(); ++head) {
+        PositionList kept;
+        for (std::uint32_t i : selection.heads[selection.heads.size() == 1 ? 0 : head]) {
+          kept.push_back(layers_[layer][head][i]);
+        }
+        layers_[layer][head] = std::move(kept);
+      }
+    }
+  }
+
+  AttentionShape shape_;
+  PolicyTraits traits_;
+  std::vector<Heads> layers_;
+  std::vector<std::optional<Selection>> pending_;
+  std::int64_t n_past_ = 0;
+  std::int64_t query_position_ = 0;
+  std::size_t n_selections_ = 0;
+  std::size_t peak_decode_length_ = 0;
+};
+
+}  // namespace lacake::simulation
