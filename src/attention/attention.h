@@ -47,8 +47,8 @@ struct Shape {
 
 // --- prefill: many queries -------------------------------------------------------------------------------------------
 
-// Queries `first .. first + n_q - 1` of a segment over `past` (all of it visible to each) and `fresh`, the segment's own
-// rows: query j sees fresh[0 .. j] (j counts from the segment's start).
+// Queries `first .. first + n_q - 1` of a segment over `past` (all of it visible to each) and `fresh`, the segment's
+// own rows: query j sees fresh[0 .. j] (j counts from the segment's start).
 //   q    query j, head h at q + (j - first) * q_stride + h * d_k          (floats; already rotated)
 //   out  the same with out_stride and d_v
 // Recording (for policies): the probabilities of queries j >= record_from are written, masked entries as 0.

@@ -20,8 +20,8 @@ namespace lacake::attention {
 namespace HWY_NAMESPACE {
 namespace {
 
-// out[0 .. 3] = the sums of the lanes of a, b, c, d: together, because four sums one by one cost as much as the products
-// of a head of 64.
+// out[0 .. 3] = the sums of the lanes of a, b, c, d: together, because four sums one by one cost as much as the
+// products of a head of 64.
 HWY_INLINE void sum_lanes(Vector a, Vector b, Vector c, Vector d, float* out) {
   const Lanes32 tag;
 #if HWY_TARGET == HWY_SCALAR
@@ -166,10 +166,18 @@ class Piece {
       for (std::size_t h = 0; h < group(); h += 4) {
         const Scalars a{weights(h) + begin, kDecodePiece, 1};
         switch (std::min<std::size_t>(4, group() - h)) {
-          case 4: product_block<4, Start::kStored>(a, values, x, n, out(h), at_.out_stride); break;
-          case 3: product_block<3, Start::kStored>(a, values, x, n, out(h), at_.out_stride); break;
-          case 2: product_block<2, Start::kStored>(a, values, x, n, out(h), at_.out_stride); break;
-          default: product_block<1, Start::kStored>(a, values, x, n, out(h), at_.out_stride); break;
+          case 4:
+            product_block<4, Start::kStored>(a, values, x, n, out(h), at_.out_stride);
+            break;
+          case 3:
+            product_block<3, Start::kStored>(a, values, x, n, out(h), at_.out_stride);
+            break;
+          case 2:
+            product_block<2, Start::kStored>(a, values, x, n, out(h), at_.out_stride);
+            break;
+          default:
+            product_block<1, Start::kStored>(a, values, x, n, out(h), at_.out_stride);
+            break;
         }
       }
     }

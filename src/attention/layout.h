@@ -54,8 +54,8 @@ class Tiles {
   Tile tile_;
 };
 
-// Scratch of a prefill, in floats from its start. Rows stand in blocks, transposed: within a block, one vector holds the
-// same number of neighbouring rows.
+// Scratch of a prefill, in floats from its start. Rows stand in blocks, transposed: within a block, one vector holds
+// the same number of neighbouring rows.
 //   queries   [kBlockRows, d_k, n_blocks]        scaled
 //   out       [kBlockRows, round4(d_v), n_blocks]
 //   largest, sum  [n_blocks * kBlockRows]        of the logits so far, of exp(logit - largest)

@@ -43,11 +43,6 @@ TEST(WindowStatistics, KeepSmallVariances) {
   for (const float v : variance) EXPECT_NEAR(v, 0x1p-40 * 32 / 31, 0x1p-40 * 1e-6);
 }
 
-struct OnEveryTarget : testing::TestWithParam<std::int64_t> {
-  const OnTarget target{GetParam()};
-};
-using AccumulatedProbabilities = OnEveryTarget;
-
 constexpr LaneCase kAccumulated = {
     .d_k = 40, .group = 3, .turn = Turn::kNormal, .n_rot = 32, .n_past = 70, .n_fresh = 90};
 
@@ -62,7 +57,7 @@ std::vector<float> accumulate(const TestLane& lane, const std::vector<std::size_
   return sums;
 }
 
-TEST_P(AccumulatedProbabilities, AreTheSumsOfRecordedOnes) {
+TEST(AccumulatedProbabilities, AreTheSumsOfRecordedOnes) {
   const TestLane lane(kAccumulated);
   const std::size_t n_q = lane.fresh().n;
   std::vector<float> out(n_q * lane.out_stride());
@@ -72,23 +67,22 @@ TEST_P(AccumulatedProbabilities, AreTheSumsOfRecordedOnes) {
   call.record_rows = n_q;
   reference::prefill(call);
 
-  const std::vector<float> sums = accumulate(lane, {0});
-  for (std::size_t h = 0; h < (std::size_t)lane.shape().group; ++h) {
-    for (std::size_t i = 0; i < lane.n_entries(); ++i) {
-      double expected = 1;
-      for (std::size_t j = 0; j < n_q; ++j) expected += record[(h * n_q + j) * lane.n_entries() + i];
-      EXPECT_NEAR(sums[h * lane.n_entries() + i], expected, 1e-5 * expected) << "head " << h << " entry " << i;
+  on_every_target([&] {
+    const std::vector<float> sums = accumulate(lane, {0});
+    for (std::size_t h = 0; h < (std::size_t)lane.shape().group; ++h) {
+      for (std::size_t i = 0; i < lane.n_entries(); ++i) {
+        double expected = 1;
+        for (std::size_t j = 0; j < n_q; ++j) expected += record[(h * n_q + j) * lane.n_entries() + i];
+        EXPECT_NEAR(sums[h * lane.n_entries() + i], expected, 1e-5 * expected) << "head " << h << " entry " << i;
+      }
     }
-  }
+  });
 }
 
-TEST_P(AccumulatedProbabilities, DoNotDependOnHowQueriesAreDivided) {
+TEST(AccumulatedProbabilities, DoNotDependOnHowQueriesAreDivided) {
   const TestLane lane(kAccumulated);
-  EXPECT_EQ(accumulate(lane, {0, 1, 40, 41}), accumulate(lane, {0}));
+  on_every_target([&] { EXPECT_EQ(accumulate(lane, {0, 1, 40, 41}), accumulate(lane, {0})); });
 }
-
-INSTANTIATE_TEST_SUITE_P(, AccumulatedProbabilities, testing::ValuesIn(hwy::SupportedAndGeneratedTargets()),
-                         [](const auto& target) { return std::string(hwy::TargetName(target.param)); });
 
 TEST(KeySimilarity, IsTheCosineWithTheMeanOfAllKeys) {
   const std::vector<float> past = {3, 0, 0, 0}, fresh = {0, 3, 3, 3};  // 2 keys of 2 numbers each; mean (1.5, 1.5)

@@ -1,7 +1,6 @@
 // One pass of many queries over their keys: what prefill and accumulate share.
 
 #include <algorithm>
-#include <cassert>
 #include <cstddef>
 #include <limits>
 
@@ -22,8 +21,8 @@ HWY_BEFORE_NAMESPACE();
 namespace lacake::attention {
 namespace HWY_NAMESPACE {
 
-// Queries are the lanes: a block of kBlockRows rows against one tile of keys at a time, logits [rows, keys]. Softmax then
-// needs no sums across lanes, a row's arithmetic is its lane's alone, and neither K nor V has to be transposed.
+// Queries are the lanes: a block of kBlockRows rows against one tile of keys at a time, logits [rows, keys]. Softmax
+// then needs no sums across lanes, a row's arithmetic is its lane's alone, and neither K nor V has to be transposed.
 //
 //              rows ->                      rows ->
 //   keys  [ tile of K ] x  d [ queries ]  = keys [ logits ] -> exp -> keys [ p ]
@@ -101,8 +100,8 @@ class PrefillPass {
     }
   }
 
-  // logits() -> exp(logit - largest), with largest, sum and out brought to the new largest (online softmax). A tile that
-  // a row doesn't see changes nothing of the row: exp(0) is exactly 1.
+  // logits() -> exp(logit - largest), with largest, sum and out brought to the new largest (online softmax). A tile
+  // that a row doesn't see changes nothing of the row: exp(0) is exactly 1.
   HWY_INLINE void exponentiate(std::size_t block, std::size_t n) const {
     const Lanes32 d;
     for (std::size_t x = 0; x < kBlockRows; x += lanes()) {

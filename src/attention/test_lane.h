@@ -2,6 +2,8 @@
 
 // Made-up lanes and queries for the tests of kernels: the same case, the same numbers.
 
+#include <gtest/gtest.h>
+
 #include <cmath>
 #include <cstring>
 #include <ostream>
@@ -28,8 +30,17 @@ struct LaneCase {
 
   friend std::ostream& operator<<(std::ostream& os, const LaneCase& c) {
     static constexpr const char* kTurns[] = {"plain", "normal", "neox"};
-    return os << "d" << c.d_k << "_" << c.d_v << "_group" << c.group << "_" << ggml_type_name(c.type) << "_"
-              << kTurns[(int)c.turn] << c.n_rot << "_past" << c.n_past << "_fresh" << c.n_fresh;
+    os << "d" << c.d_k << "_" << c.d_v << "_group" << c.group << "_" << ggml_type_name(c.type) << "_"
+       << kTurns[(int)c.turn];
+    if (c.n_rot) os << c.n_rot;
+    return os;
+  }
+
+  LaneCase with_lengths(std::size_t past, std::size_t fresh) const {
+    LaneCase c = *this;
+    c.n_past = past;
+    c.n_fresh = fresh;
+    return c;
   }
 };
 
@@ -129,16 +140,17 @@ struct Scratch {
   operator std::span<std::byte>() { return bytes; }
 };
 
-// While it lives, kernels run as compiled for one dispatch target.
-struct OnTarget {
-  explicit OnTarget(std::int64_t target) {
+// Calls use() once for every dispatch target of this machine, with the kernels as compiled for it.
+template <class Use>
+void on_every_target(const Use& use) {
+  for (const std::int64_t target : hwy::SupportedAndGeneratedTargets()) {
+    SCOPED_TRACE(hwy::TargetName(target));
     hwy::SetSupportedTargetsForTest(target);
     hwy::GetChosenTarget().Update(hwy::SupportedTargets());
+    use();
   }
-  ~OnTarget() {
-    hwy::SetSupportedTargetsForTest(0);
-    hwy::GetChosenTarget().DeInit();
-  }
-};
+  hwy::SetSupportedTargetsForTest(0);
+  hwy::GetChosenTarget().DeInit();
+}
 
 }  // namespace lacake::attention

@@ -49,7 +49,8 @@ HWY_INLINE Vector exp_negative(Vector x) {
   return hn::IfThenZeroElse(hn::Lt(x, least), hn::Mul(p, hn::BitCast(d, exponent)));
 }
 
-// Logits -> probabilities: values[i] = exp(values[i] - largest) / sum. The same whether i falls into a vector or the rest.
+// Logits -> probabilities: values[i] = exp(values[i] - largest) / sum. The same whether i falls into a vector or the
+// rest.
 HWY_INLINE void normalise(float* values, std::size_t n, float largest, float sum) {
   const Lanes32 d;
   const Vector top = hn::Set(d, largest);
