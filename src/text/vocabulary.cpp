@@ -1,0 +1,128 @@
+#include "text/vocabulary.h"
+
+#include <llama.h>
+
+#include <cassert>
+#include <cerrno>
+#include <cstring>
+#include <fstream>
+#include <limits>
+#include <mutex>
+
+#include "lacake/error.h"
+#include "text/llama_log.h"
+
+namespace lacake {
+namespace {
+
+void require_readable(const std::filesystem::path& path) {
+  if (std::filesystem::is_directory(path))
+    throw Error(Error::Kind::kInput, path.string() + ": expected a GGUF file, found a folder");
+  errno = 0;
+  if (!std::ifstream(path, std::ios::binary)) {
+    throw Error(Error::Kind::kInput, path.string() + ": cannot be opened: " + std::strerror(errno));
+  }
+}
+
+std::optional<std::int32_t> if_any(llama_token token) {
+  return token == LLAMA_TOKEN_NULL ? std::nullopt : std::optional<std::int32_t>(token);
+}
+
+// Calls write(buffer, size), which returns the bytes written or, negated, how many it needs.
+template <typename Write>
+std::string sized_by_callee(std::size_t guess, Write write) {
+  std::string out(guess, '\0');
+  int n = write(out.data(), static_cast<std::int32_t>(out.size()));
+  if (n < 0) {
+    out.resize(static_cast<std::size_t>(-n));
+    n = write(out.data(), static_cast<std::int32_t>(out.size()));
+  }
+  assert(n >= 0);
+  out.resize(static_cast<std::size_t>(n));
+  return out;
+}
+
+}  // namespace
+
+void Vocabulary::Free::operator()(llama_model* model) const { llama_model_free(model); }
+
+Vocabulary::Vocabulary(const std::filesystem::path& gguf) {
+  require_readable(gguf);
+  silence_llama_log();
+  static std::once_flag once;
+  std::call_once(once, llama_backend_init);
+
+  ggml_backend_dev_t no_devices[] = {nullptr};  // otherwise every GPU is asked for its memory
+  llama_model_params params = llama_model_default_params();
+  params.vocab_only = true;
+  params.devices = no_devices;
+
+  const LlamaErrors errors;
+  model_.reset(llama_model_load_from_file(gguf.string().c_str(), params));
+  if (!model_) {
+    const std::string cause = errors.first();
+    throw Error(Error::Kind::kInput, gguf.string() + ": expected a GGUF model with a vocabulary" +
+                                         (cause.empty() ? "" : ", found: " + cause));
+  }
+  vocab_ = llama_model_get_vocab(model_.get());
+  if (llama_vocab_type(vocab_) == LLAMA_VOCAB_TYPE_NONE) {
+    throw Error(Error::Kind::kInput, gguf.string() + ": tokenizer.ggml.model: expected a tokenizer, found none");
+  }
+}
+
+std::vector<std::int32_t> Vocabulary::tokenize(std::string_view text, SpecialTokens specials) const {
+  // A token is at least a byte of the text, so this room is enough but for tokenizers that normalise first.
+  constexpr std::size_t kAdded = 8;
+  if (text.size() > std::numeric_limits<std::int32_t>::max() - kAdded) {
+    throw Error(Error::Kind::kInput, "text: expected less than 2 GiB, found " + std::to_string(text.size()) + " bytes");
+  }
+  std::size_t room = text.size() + kAdded;
+  // Not initialised: the pages that no token reaches are never resident.
+  auto ids = std::make_unique_for_overwrite<llama_token[]>(room);
+  const auto run = [&] {
+    return llama_tokenize(vocab_, text.data(), static_cast<std::int32_t>(text.size()), ids.get(),
+                          static_cast<std::int32_t>(room), specials.add, specials.parse);
+  };
+  std::int32_t n = run();
+  if (n < 0 && n != std::numeric_limits<std::int32_t>::min()) {
+    room = static_cast<std::size_t>(-n);
+    ids = std::make_unique_for_overwrite<llama_token[]>(room);
+    n = run();
+  }
+  if (n < 0) throw Error(Error::Kind::kInput, "text: expected fewer than 2^31 tokens, found more");
+
+  // A chat template that begins with BOS, for a model that wants BOS in front: one is meant.
+  const bool twice = specials.add && n >= 2 && ids[0] == llama_vocab_bos(vocab_) && ids[1] == ids[0];
+  return {ids.get() + (twice ? 1 : 0), ids.get() + n};
+}
+
+std::string Vocabulary::piece(std::int32_t token, ControlTokens control) const {
+  assert(token >= 0 && token < n_tokens());
+  return sized_by_callee(32, [&](char* out, std::int32_t size) {
+    return llama_token_to_piece(vocab_, token, out, size, 0, control == ControlTokens::kShown);
+  });
+}
+
+std::string Vocabulary::text(std::span<const std::int32_t> tokens, ControlTokens control) const {
+  return sized_by_callee(tokens.size() * 5, [&](char* out, std::int32_t size) {
+    return llama_detokenize(vocab_, tokens.data(), static_cast<std::int32_t>(tokens.size()), out, size, false,
+                            control == ControlTokens::kShown);
+  });
+}
+
+bool Vocabulary::is_end(std::int32_t token) const { return llama_vocab_is_eog(vocab_, token); }
+
+int Vocabulary::n_tokens() const { return llama_vocab_n_tokens(vocab_); }
+
+std::optional<std::int32_t> Vocabulary::bos() const { return if_any(llama_vocab_bos(vocab_)); }
+
+std::optional<std::int32_t> Vocabulary::eos() const { return if_any(llama_vocab_eos(vocab_)); }
+
+bool Vocabulary::add_bos() const { return llama_vocab_get_add_bos(vocab_); }
+
+std::string Vocabulary::chat_template() const {
+  const char* source = llama_model_chat_template(model_.get(), nullptr);
+  return source == nullptr ? "" : source;
+}
+
+}  // namespace lacake
