@@ -38,7 +38,7 @@ format:  ## apply clang-format
 
 lint: build  ## clang-format and clang-tidy, as complaints
 	@clang-format --dry-run -Werror $(SOURCES)
-	@clang-tidy --quiet -p build/release $(filter %.cpp,$(SOURCES))
+	@clang-tidy --quiet -p build/release $(filter-out examples/% cmake/%,$(filter %.cpp,$(SOURCES)))
 
 clean:  ## remove the builds, keep ggml and libllama
 	@rm -rf build/release build/debug build/asan build/tsan
