@@ -59,6 +59,7 @@ class Model {
   bool is_end(Token token) const;        // end of text or of turn
 
   bool has_chat_template() const;
+  std::string chat_notice() const;  // one line for the user where there is no template or it may be rendered otherwise
   // The conversation as the model's own template writes it. REQUIRES: has_chat_template().
   // Throws Error(kInput) with the template's words where it refuses.
   std::string chat_text(std::span<const Message> messages, bool add_generation_prompt) const;

@@ -92,9 +92,12 @@ class Policy {
   // What `update` will need for this layer once the segment is in (`n_entries` includes it). Asked before attention runs.
   virtual Measures measures(Phase, int layer, std::size_t n_entries, std::size_t n_new) const = 0;
 
-  // RoPE index of the segment's first query under Positions::kCacheIndex; the others follow one by one. Called once a
-  // segment, before it runs. The default, the index of the query's own key, is the only one that is the method.
-  virtual std::int64_t query_position(std::size_t n_kept, std::size_t n_new) { (void)n_new; return (std::int64_t)n_kept; }
+  // RoPE index of the segment's first query under Positions::kCacheIndex, in a layer that keeps `n_kept` entries; the
+  // other queries follow one by one. The default, the index of the query's own key, is what the methods mean.
+  virtual std::int64_t query_position(int layer, std::size_t n_kept) const {
+    (void)layer;
+    return (std::int64_t)n_kept;
+  }
 
   // Called for layers 0 .. n_layer-1 in order, once a segment, as soon as the layer's attention is known. Same calls,
   // same answers.

@@ -118,6 +118,12 @@ double GgufFile::number_in(const std::string& key, double min, double max, std::
 
 ggml_tensor* GgufFile::tensor(const std::string& name) const { return ggml_get_tensor(tensors_.get(), name.c_str()); }
 
+std::vector<std::string> GgufFile::tensor_names() const {
+  std::vector<std::string> names;
+  for (std::int64_t i = 0; i < (std::int64_t)n_tensors(); ++i) names.push_back(gguf_get_tensor_name(gguf_.get(), i));
+  return names;
+}
+
 std::byte* GgufFile::data(const ggml_tensor* tensor) const {
   const std::int64_t id = gguf_find_tensor(gguf_.get(), tensor->name);
   return mapping_ + gguf_get_data_offset(gguf_.get()) + gguf_get_tensor_offset(gguf_.get(), id);

@@ -41,6 +41,7 @@ class GgufFile {
   // Its bytes in the mapping.
   std::byte* data(const ggml_tensor* tensor) const;
   std::size_t n_tensors() const { return (std::size_t)gguf_get_n_tensors(gguf_.get()); }
+  std::vector<std::string> tensor_names() const;
 
   std::byte* mapping() const { return mapping_; }
   std::size_t mapping_bytes() const { return mapping_bytes_; }

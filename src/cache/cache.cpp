@@ -1,0 +1,198 @@
+#include "cache/cache.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cassert>
+#include <cstring>
+
+namespace lacake {
+
+Cache::Cache(const CacheShape& shape, const PolicyTraits& traits, std::uint64_t budget_bytes,
+             ggml_backend_buffer_type_t type)
+    : arena_(shape, budget_bytes, type),
+      per_head_(traits.per_head || traits.uneven_heads),
+      cache_index_(traits.positions == Positions::kCacheIndex),
+      maps_(per_head_ ? shape.n_lanes() : (std::size_t)shape.n_layer) {}
+
+const Cache::Map& Cache::map(int layer, int head) const {
+  return per_head_ ? maps_[arena_.shape().lane(layer, head)] : maps_[(std::size_t)layer];
+}
+
+std::size_t Cache::length(int layer) const {
+  std::size_t longest = 0;
+  for (int h = 0; h < arena_.shape().n_head_kv; ++h) longest = std::max(longest, length(layer, h));
+  return longest;
+}
+
+attention::Rows Cache::rows(int layer, int head) const {
+  const CacheShape& shape = arena_.shape();
+  const std::size_t lane = shape.lane(layer, head);
+  return {.k = arena_.k(lane, 0),
+          .v = arena_.v(lane, 0),
+          .k_stride = shape.k_row(),
+          .v_stride = shape.v_row(),
+          .n = arena_.live(lane),
+          .rope_index = cache_index_ ? map(layer, head).index_of_slot.data() : nullptr};
+}
+
+bool Cache::has_room() const {
+  for (std::size_t lane = 0; lane < arena_.shape().n_lanes(); ++lane) {
+    if (arena_.live(lane) >= arena_.capacity(lane)) return false;
+  }
+  return true;
+}
+
+void Cache::append(std::int64_t token) {
+  for (Map& m : maps_) {
+    if (cache_index_) m.index_of_slot.push_back((std::int32_t)m.slot.size());
+    m.slot.push_back((std::uint32_t)m.slot.size());
+    m.token.push_back((std::int32_t)token);
+  }
+  for (std::size_t lane = 0; lane < arena_.shape().n_lanes(); ++lane) arena_.set_live(lane, arena_.live(lane) + 1);
+}
+
+std::byte* Cache::new_k(int layer, int head) const {
+  const std::size_t lane = arena_.shape().lane(layer, head);
+  return arena_.k(lane, arena_.live(lane) - 1);
+}
+
+std::byte* Cache::new_v(int layer, int head) const {
+  const std::size_t lane = arena_.shape().lane(layer, head);
+  return arena_.v(lane, arena_.live(lane) - 1);
+}
+
+void Cache::make_room(int layer, std::span<const std::size_t> lengths) {
+  const CacheShape& shape = arena_.shape();
+  bool enough = true;
+  for (int h = 0; h < shape.n_head_kv; ++h) {
+    enough = enough && arena_.capacity(shape.lane(layer, h)) >= lengths[(std::size_t)h];
+  }
+  if (enough) return;
+  std::vector<std::size_t> capacities(shape.n_lanes());
+  for (std::size_t lane = 0; lane < capacities.size(); ++lane) capacities[lane] = arena_.live(lane);
+  for (int h = 0; h < shape.n_head_kv; ++h) {
+    std::size_t& capacity = capacities[shape.lane(layer, h)];
+    capacity = std::max(capacity, lengths[(std::size_t)h]);
+  }
+  arena_.divide(capacities);
+}
+
+void Cache::compact(int layer, const Selection& selection, const SegmentRows& fresh) {
+  const int n_head_kv = arena_.shape().n_head_kv;
+  if (!per_head_) {
+    assert(selection.heads.size() == 1);
+    compact_map(maps_[(std::size_t)layer], layer, 0, n_head_kv, selection.heads[0], fresh);
+    return;
+  }
+  assert(selection.heads.size() == 1 || selection.heads.size() == (std::size_t)n_head_kv);
+  for (int h = 0; h < n_head_kv; ++h) {
+    const auto& keep = selection.heads[selection.heads.size() == 1 ? 0 : (std::size_t)h];
+    compact_map(maps_[arena_.shape().lane(layer, h)], layer, h, 1, keep, fresh);
+  }
+}
+
+// The rows that stay end up in slots [0, keep.size()). One that already lies there does not move; one that lies above,
+// a fresh one, and the second copy of an entry that is named twice each take a slot that nobody keeps.
+void Cache::compact_map(Map& m, int layer, int first_head, int n_heads, std::span<const std::uint32_t> keep,
+                        const SegmentRows& fresh) {
+  const CacheShape& shape = arena_.shape();
+  const std::size_t n_old = m.slot.size(), n_keep = keep.size();
+  constexpr std::uint32_t kNone = UINT32_MAX;
+  new_slot_.assign(n_keep, kNone);
+  new_token_.resize(n_keep);
+  taken_.assign(n_keep, 0);
+  for (std::size_t i = 0; i < n_keep; ++i) {
+    assert(keep[i] < n_old + fresh.n);
+    const bool old = keep[i] < n_old;
+    new_token_[i] = old ? m.token[keep[i]] : (std::int32_t)(fresh.first_token + (std::int64_t)(keep[i] - n_old));
+    if (!old) continue;
+    const std::uint32_t slot = m.slot[keep[i]];
+    if (slot < n_keep && !taken_[slot]) {
+      taken_[slot] = 1;
+      new_slot_[i] = slot;
+    }
+  }
+  for (int h = first_head; h < first_head + n_heads; ++h) {
+    const std::size_t lane = shape.lane(layer, h);
+    assert(n_keep <= arena_.capacity(lane));
+    arena_.set_live(lane, n_keep);
+  }
+  std::size_t free = 0;
+  for (std::size_t i = 0; i < n_keep; ++i) {
+    if (new_slot_[i] != kNone) continue;
+    while (taken_[free]) ++free;
+    const std::size_t to = free++;
+    new_slot_[i] = (std::uint32_t)to;
+    for (int h = first_head; h < first_head + n_heads; ++h) {
+      const std::size_t lane = shape.lane(layer, h);
+      if (keep[i] < n_old) {
+        copy_slot(lane, m.slot[keep[i]], to);
+      } else {
+        copy_fresh(lane, h, fresh, keep[i] - n_old, to, 1);
+      }
+    }
+  }
+  m.slot.assign(new_slot_.begin(), new_slot_.end());
+  m.token.assign(new_token_.begin(), new_token_.end());
+  index_slots(m);
+}
+
+void Cache::append(int layer, const SegmentRows& fresh) {
+  const CacheShape& shape = arena_.shape();
+  for (int h = 0; h < shape.n_head_kv; ++h) {
+    const std::size_t lane = shape.lane(layer, h), n_old = arena_.live(lane);
+    arena_.set_live(lane, n_old + fresh.n);
+    copy_fresh(lane, h, fresh, 0, n_old, fresh.n);
+  }
+  const std::size_t first = per_head_ ? shape.lane(layer, 0) : (std::size_t)layer;
+  const std::size_t n_maps = per_head_ ? (std::size_t)shape.n_head_kv : 1;
+  for (std::size_t i = first; i < first + n_maps; ++i) {
+    Map& m = maps_[i];
+    for (std::size_t j = 0; j < fresh.n; ++j) {
+      m.slot.push_back((std::uint32_t)m.slot.size());
+      m.token.push_back((std::int32_t)(fresh.first_token + (std::int64_t)j));
+    }
+    index_slots(m);
+  }
+}
+
+void Cache::copy_slot(std::size_t lane, std::size_t from, std::size_t to) {
+  std::memcpy(arena_.k(lane, to), arena_.k(lane, from), arena_.shape().k_row());
+  std::memcpy(arena_.v(lane, to), arena_.v(lane, from), arena_.shape().v_row());
+}
+
+void Cache::copy_fresh(std::size_t lane, int head, const SegmentRows& fresh, std::size_t from, std::size_t to,
+                       std::size_t n) {
+  const std::size_t row = (std::size_t)head * fresh.capacity + from;
+  const std::size_t k_row = arena_.shape().k_row(), v_row = arena_.shape().v_row();
+  std::memcpy(arena_.k(lane, to), fresh.k + row * k_row, n * k_row);
+  std::memcpy(arena_.v(lane, to), fresh.v + row * v_row, n * v_row);
+}
+
+void Cache::index_slots(Map& m) {
+  if (!cache_index_) return;
+  m.index_of_slot.resize(m.slot.size());
+  for (std::size_t i = 0; i < m.slot.size(); ++i) m.index_of_slot[m.slot[i]] = (std::int32_t)i;
+}
+
+std::uint64_t Cache::metadata_bytes(const CacheShape& shape, const PolicyTraits& traits, std::size_t n_entries) {
+  const std::uint64_t maps = traits.per_head || traits.uneven_heads ? (std::uint64_t)shape.n_head_kv : 1;
+  const std::uint64_t indices = traits.positions == Positions::kCacheIndex ? 2 : 1;
+  return n_entries * maps * (sizeof(std::uint32_t) + indices * sizeof(std::int32_t));
+}
+
+std::string Cache::text(int layer, int head) const {
+  std::string out;
+  const auto positions = tokens(layer, head);
+  for (std::size_t i = 0; i < positions.size();) {
+    std::size_t j = i + 1;
+    while (j < positions.size() && positions[j] == positions[j - 1] + 1) ++j;
+    if (i > 0) out += positions[i] <= positions[i - 1] ? " | " : " ";
+    out += j - i > 1 ? fmt::format("{}-{}", positions[i], positions[j - 1]) : fmt::format("{}", positions[i]);
+    i = j;
+  }
+  return out;
+}
+
+}  // namespace lacake

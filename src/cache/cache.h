@@ -1,0 +1,97 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "attention/attention.h"
+#include "cache/arena.h"
+#include "lacake/policy.h"
+
+namespace lacake {
+
+// K and V rows of one layer's new tokens, outside the arena: [n_head_kv] blocks of `capacity` rows, of which `n` are
+// filled. Keys in the form that the cache stores.
+struct SegmentRows {
+  const std::byte* k = nullptr;
+  const std::byte* v = nullptr;
+  std::size_t capacity = 0;
+  std::size_t n = 0;
+  std::int64_t first_token = 0;  // position in the conversation of row 0
+};
+
+// The entries of one session: which token lies in which slot of which lane, in which order. Applies selections, by moving
+// as few rows as can be: what stays in place is not touched, so dropping one entry costs one row a head.
+//
+// *Stored order* is the policy's: entry i of a lane is the i-th of the last selection, then what was appended. It is kept
+// as a permutation of slots, because moving rows to keep them in order would copy the cache at every token.
+class Cache {
+ public:
+  Cache(const CacheShape&, const PolicyTraits&, std::uint64_t budget_bytes, ggml_backend_buffer_type_t);
+
+  const Arena& arena() const { return arena_; }
+  std::size_t length(int layer, int head) const { return arena_.live(arena_.shape().lane(layer, head)); }
+  std::size_t length(int layer) const;  // of the longest head
+  bool empty() const { return arena_.total_live() == 0; }
+
+  // The lane's rows in slot order, for attention (which does not care for the order of entries).
+  attention::Rows rows(int layer, int head) const;
+  // order(l, h)[i]: slot of entry i. tokens(l, h)[i]: its token's position in the conversation.
+  std::span<const std::uint32_t> order(int layer, int head) const { return map(layer, head).slot; }
+  std::span<const std::int32_t> tokens(int layer, int head) const { return map(layer, head).token; }
+
+  // --- decode: one new token in every lane -----------------------------------------------------------------------------
+  bool has_room() const;  // for one token in every lane
+  // Makes room at the end of every lane; its rows are then written by attention through new_k / new_v, at slot
+  // length - 1. REQUIRES: has_room().
+  void append(std::int64_t token);
+  std::byte* new_k(int layer, int head) const;
+  std::byte* new_v(int layer, int head) const;
+
+  // --- compaction ------------------------------------------------------------------------------------------------------
+  // Makes lane capacities these: [n_lanes].
+  void divide(std::span<const std::size_t> capacities) { arena_.divide(capacities); }
+  // Every lane as large as what it holds, but `layer` with room for `lengths` [n_head_kv] entries a head.
+  void make_room(int layer, std::span<const std::size_t> lengths);
+  // Keeps exactly `selection` of the layer's entries and of `fresh` behind them.
+  // REQUIRES: room for it (make_room); indices below length + fresh.n.
+  void compact(int layer, const Selection& selection, const SegmentRows& fresh = {});
+  // Keeps everything.
+  void append(int layer, const SegmentRows& fresh);
+
+  // Bytes of orders and positions of `n_entries` entries over all layers.
+  static std::uint64_t metadata_bytes(const CacheShape&, const PolicyTraits&, std::size_t n_entries);
+
+  // "0-3 17 21-22 | 9 60-63": positions of the tokens of a lane in stored order, as runs; a bar where they go
+  // backwards. For tests and messages.
+  std::string text(int layer, int head) const;
+
+ private:
+  // The entries of a lane, or of all lanes of a layer where heads keep the same tokens.
+  struct Map {
+    std::vector<std::uint32_t> slot;         // by entry
+    std::vector<std::int32_t> token;         // by entry
+    std::vector<std::int32_t> index_of_slot;  // inverse of `slot`; only under Positions::kCacheIndex
+  };
+  const Map& map(int layer, int head) const;
+  void compact_map(Map& map, int layer, int first_head, int n_heads, std::span<const std::uint32_t> keep,
+                   const SegmentRows& fresh);
+  void copy_slot(std::size_t lane, std::size_t from, std::size_t to);
+  void copy_fresh(std::size_t lane, int head, const SegmentRows& fresh, std::size_t from, std::size_t to, std::size_t n);
+  void index_slots(Map& map);
+
+  Arena arena_;
+  bool per_head_;
+  bool cache_index_;
+  std::vector<Map> maps_;  // [n_layer * n_head_kv] if per_head_, else [n_layer]
+
+  // Reused by every compaction.
+  std::vector<std::uint32_t> new_slot_;
+  std::vector<std::int32_t> new_token_;
+  std::vector<std::uint8_t> taken_;
+};
+
+}  // namespace lacake

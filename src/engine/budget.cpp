@@ -1,0 +1,78 @@
+#include "lacake/budget.h"
+
+#include <fmt/format.h>
+
+#include <charconv>
+#include <cmath>
+
+#include "lacake/error.h"
+
+namespace lacake {
+namespace {
+
+struct ByteUnit {
+  const char* name;
+  double bytes;
+};
+constexpr ByteUnit kByteUnits[] = {{"KiB", 1024.0},        {"MiB", 1048576.0}, {"GiB", 1073741824.0},
+                                   {"TiB", 1099511627776.0}, {"KB", 1e3},        {"MB", 1e6},
+                                   {"GB", 1e9},            {"TB", 1e12},       {"B", 1.0}};
+
+}  // namespace
+
+Budget Budget::parse(std::string_view text, std::string_view flag) {
+  const auto fail = [&] {
+    throw Error(Error::Kind::kUsage,
+                fmt::format("{}: expected entries a layer (1024), a share of the prompt (3.2%) or bytes (256MiB), found \"{}\"",
+                            flag, text));
+  };
+  double number = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
+  if (error != std::errc() || !std::isfinite(number) || number <= 0) fail();
+  const std::string_view suffix(end, (std::size_t)(text.data() + text.size() - end));
+  if (suffix == "%") {
+    if (number > 100) fail();
+    return {Unit::kShare, number / 100};
+  }
+  if (suffix.empty()) {
+    if (number != std::floor(number) || number > 1e12) fail();
+    return {Unit::kEntries, number};
+  }
+  for (const ByteUnit& unit : kByteUnits) {
+    if (suffix == unit.name && number * unit.bytes >= 1 && number * unit.bytes < 1e18) {
+      return {Unit::kBytes, std::floor(number * unit.bytes)};
+    }
+  }
+  fail();
+  return {};
+}
+
+std::string Budget::text() const {
+  switch (unit) {
+    case Unit::kNone: return "none";
+    case Unit::kEntries: return fmt::format("{:.0f}", value);
+    case Unit::kShare: return fmt::format("{:g}%", value * 100);
+    case Unit::kBytes: break;
+  }
+  const auto bytes = (std::uint64_t)value;
+  for (const ByteUnit& u : {kByteUnits[3], kByteUnits[2], kByteUnits[1], kByteUnits[0]}) {
+    if (bytes % (std::uint64_t)u.bytes == 0) return fmt::format("{}{}", bytes / (std::uint64_t)u.bytes, u.name);
+  }
+  return fmt::format("{}B", bytes);
+}
+
+std::uint64_t Budget::bytes(std::uint64_t entry_bytes, int n_layer, std::size_t prompt_tokens) const {
+  if (unit == Unit::kBytes) return (std::uint64_t)value;
+  const double entries = unit == Unit::kEntries ? value : std::floor(value * (double)prompt_tokens);
+  return (std::uint64_t)entries * entry_bytes * (std::uint64_t)n_layer;
+}
+
+std::string bytes_text(std::uint64_t bytes) {
+  constexpr const char* kUnits[] = {"B", "KiB", "MiB", "GiB", "TiB"};
+  double value = (double)bytes;
+  std::size_t unit = 0;
+  while (value >= 1000 && unit + 1 < std::size(kUnits)) value /= 1024, ++unit;
+  return unit == 0 ? fmt::format("{} B", bytes) : fmt::format("{:.{}f} {}", value, value < 9.995 ? 2 : value < 99.95 ? 1 : 0, kUnits[unit]);
+}
+
+}  // namespace lacake

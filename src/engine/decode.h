@@ -1,0 +1,15 @@
+#pragma once
+
+#include <span>
+
+#include "engine/session.h"
+
+namespace lacake {
+
+// Feeds one token to each session, in one graph. Each session's logits are bit for bit those that it gets alone: its
+// attention is its own, and products run column by column.
+void run_step(Engine::Parts& engine, std::span<SessionImpl* const> sessions, std::span<const Token> tokens);
+
+std::uint64_t decode_compute_bytes(Engine::Parts& engine, const CacheShape& shape);
+
+}  // namespace lacake

@@ -1,0 +1,91 @@
+#include "lacake/engine.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <thread>
+
+#include "engine/decode.h"
+#include "engine/parts.h"
+#include "engine/plan.h"
+#include "engine/prefill.h"
+#include "engine/session.h"
+#include "lacake/error.h"
+
+namespace lacake {
+
+CacheTypes CacheTypes::parse(std::string_view text, std::string_view flag) {
+  CacheTypes types;
+  const std::size_t comma = text.find(',');
+  types.k = std::string(text.substr(0, comma));
+  types.v = comma == std::string_view::npos ? types.k : std::string(text.substr(comma + 1));
+  for (const std::string& type : {types.k, types.v}) {
+    if (type != "f16" && type != "f32") {
+      throw Error(Error::Kind::kUsage,
+                  fmt::format("{}: expected f16 or f32, or one for K and one for V (f32,f16), found \"{}\"", flag, text));
+    }
+  }
+  return types;
+}
+
+std::string CacheTypes::text() const { return k == v ? k : k + "," + v; }
+
+Engine::Engine(const Model& model, const Options& options)
+    : parts_(std::make_unique<Parts>(
+          model, options.threads > 0 ? options.threads : std::max(1, (int)std::thread::hardware_concurrency()))) {}
+Engine::~Engine() = default;
+
+int Engine::threads() const { return parts_->compute.threads(); }
+
+SessionPlan Engine::plan(const SessionOptions& options) const { return plan_session(*parts_, options); }
+
+std::unique_ptr<Session> Engine::open(const SessionOptions& options) {
+  return std::make_unique<SessionImpl>(*this, options);
+}
+
+void Engine::step(std::span<const Next> batch) {
+  std::vector<SessionImpl*> sessions;
+  std::vector<Token> tokens;
+  for (const Next& next : batch) {
+    auto* s = static_cast<SessionImpl*>(next.session);
+    // Everything is checked before anything changes.
+    if (!s->cache().has_room()) {
+      throw Error(Error::Kind::kCapacity,
+                  fmt::format("KV cache: full after {} tokens, and policy {} drops nothing", s->n_past(),
+                              s->options().policy.type->name));
+    }
+    if (!s->cache_index()) {
+      check_positions(parts_->model.hyperparameters, s->options(), s->policy(), s->n_past() + 1);
+    }
+    sessions.push_back(s);
+    tokens.push_back(next.token);
+  }
+  if (!sessions.empty()) run_step(*parts_, sessions, tokens);
+}
+
+// One pass serves the sessions that store keys in the same form and type; there are two forms.
+bool Engine::prefill(std::span<Session* const> sessions, std::span<const Token> tokens, const PrefillHooks& hooks) {
+  std::vector<std::vector<SessionImpl*>> passes;
+  for (Session* session : sessions) {
+    auto* s = static_cast<SessionImpl*>(session);
+    check_positions(parts_->model.hyperparameters, s->options(), s->policy(), tokens.size());
+    const auto same = [&](const std::vector<SessionImpl*>& pass) {
+      return pass[0]->cache_index() == s->cache_index() && pass[0]->options().types.text() == s->options().types.text();
+    };
+    const auto pass = std::find_if(passes.begin(), passes.end(), same);
+    if (pass == passes.end()) {
+      passes.push_back({s});
+    } else {
+      pass->push_back(s);
+    }
+  }
+  PrefillProgress progress(hooks, tokens.size() * passes.size());
+  PrefillHooks later = hooks;
+  later.all_logits = {};
+  for (std::size_t i = 0; i < passes.size(); ++i) {
+    if (!run_segment(*parts_, passes[i], tokens, i == 0 ? hooks : later, 0, progress)) return false;
+  }
+  return true;
+}
+
+}  // namespace lacake

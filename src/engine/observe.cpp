@@ -1,0 +1,75 @@
+#include "engine/observe.h"
+
+#include <algorithm>
+
+#include "attention/measure.h"
+
+namespace lacake {
+
+// Statistics are taken in slot order, where rows are contiguous, and then put into stored order: they are sums over a
+// column's own rows, so the order of columns does not change them.
+const Observation& Observer::observe(const Measures& asked, const Cache& cache, const AttentionShape& shape, int layer,
+                                     Phase phase, std::size_t n_new, std::int64_t n_past, const Recording& recording,
+                                     const SegmentRows& fresh) {
+  const std::size_t n = cache.length(layer) + (phase == Phase::kPrefill ? fresh.n : 0);
+  const std::size_t n_head = (std::size_t)shape.n_head, group = n_head / (std::size_t)shape.n_head_kv;
+  observation_ = {.phase = phase, .layer = layer, .n_entries = n, .n_new = n_new, .n_past = n_past};
+  row_.resize(std::max(row_.size(), 2 * recording.stride));
+
+  if (asked.window > 0 && recording.probabilities) {
+    const std::size_t rows = std::min((std::size_t)asked.window, recording.n_rows);
+    const std::size_t skip = recording.n_rows - rows;
+    observation_.window = (int)rows;
+    mean_.resize(n * n_head);
+    variance_.resize(n * n_head);
+    entropy_.resize(n_head);
+    for (std::size_t h = 0; h < n_head; ++h) {
+      const int head = (int)(h / group);
+      const float* of_head = recording.probabilities + (h * recording.n_rows + skip) * recording.stride;
+      // A head shorter than the longest ends in zeros: its window's own columns then count in its entropy.
+      float* mean = row_.data();
+      float* variance = row_.data() + recording.stride;
+      entropy_[h] = attention::window_statistics(of_head, recording.stride, rows, mean, variance);
+      stored_order(cache, layer, head, n, mean, mean_.data() + h * n);
+      stored_order(cache, layer, head, n, variance, variance_.data() + h * n);
+    }
+    observation_.window_mean = {mean_.data(), n * n_head};
+    observation_.window_variance = {variance_.data(), n * n_head};
+    observation_.window_entropy = entropy_;
+  }
+  if (asked.accumulated && recording.sums) {
+    sums_.resize(n * n_head);
+    for (std::size_t h = 0; h < n_head; ++h) {
+      stored_order(cache, layer, (int)(h / group), n, recording.sums + h * recording.stride, sums_.data() + h * n);
+    }
+    observation_.accumulated = {sums_.data(), n * n_head};
+  }
+  if (asked.key_similarity) {
+    similarity_.resize(n * (std::size_t)shape.n_head_kv);
+    const CacheShape& cs = cache.arena().shape();
+    const attention::Shape kernel{.d_k = cs.d_k, .d_v = cs.d_v, .group = 1, .type_k = cs.type_k, .type_v = cs.type_v};
+    for (int h = 0; h < shape.n_head_kv; ++h) {
+      attention::Rows past = cache.rows(layer, h), rows;
+      past.rope_index = nullptr;
+      if (fresh.n > 0) {
+        rows = {.k = fresh.k + (std::size_t)h * fresh.capacity * cs.k_row(), .k_stride = cs.k_row(), .n = fresh.n};
+      }
+      row_.resize(std::max(row_.size(), past.n + rows.n));
+      attention::key_similarity(kernel, past, rows, row_.data());
+      stored_order(cache, layer, h, n, row_.data(), similarity_.data() + (std::size_t)h * n);
+    }
+    observation_.key_similarity = {similarity_.data(), similarity_.size()};
+  }
+  return observation_;
+}
+
+void Observer::stored_order(const Cache& cache, int layer, int head, std::size_t n_entries, const float* by_slot,
+                            float* out) {
+  const auto order = cache.order(layer, head);
+  const std::size_t n_fresh = n_entries - cache.length(layer);
+  for (std::size_t i = 0; i < order.size(); ++i) out[i] = by_slot[order[i]];
+  std::copy_n(by_slot + order.size(), n_fresh, out + order.size());
+  std::fill(out + order.size() + n_fresh, out + n_entries, 0.0f);
+}
+
+}  // namespace lacake

@@ -1,0 +1,39 @@
+#pragma once
+
+#include <cstddef>
+#include <vector>
+
+#include "cache/cache.h"
+#include "lacake/policy.h"
+
+namespace lacake {
+
+// Recorded attention of one layer, entries as attention walks them: the cache's slots, then the segment's own rows.
+// Where a head holds fewer entries than the longest, the rest of its rows is 0.
+struct Recording {
+  const float* probabilities = nullptr;  // [stride, n_rows, n_head], null: nothing recorded
+  std::size_t n_rows = 0;
+  const float* sums = nullptr;  // [stride, n_head], null: nothing accumulated
+  std::size_t stride = 0;
+};
+
+// Turns a recording into what a policy sees: statistics of what it asked for, entries in stored order. Owns the
+// observation's memory and is reused from layer to layer.
+class Observer {
+ public:
+  // The observation lives until the next call.
+  //   fresh  the segment's keys in this layer (for key_similarity); under decode the new token is in the cache already
+  const Observation& observe(const Measures& asked, const Cache& cache, const AttentionShape& shape, int layer,
+                             Phase phase, std::size_t n_new, std::int64_t n_past, const Recording& recording,
+                             const SegmentRows& fresh);
+
+ private:
+  void stored_order(const Cache& cache, int layer, int head, std::size_t n_entries, const float* by_slot, float* out);
+
+  Observation observation_;
+  std::vector<float> mean_, variance_, sums_, similarity_;
+  std::vector<double> entropy_;
+  std::vector<float> row_;
+};
+
+}  // namespace lacake

@@ -1,0 +1,25 @@
+#pragma once
+
+#include "attention/attention_op.h"
+#include "engine/rope_table.h"
+#include "engine/workspace.h"
+#include "graph/compute.h"
+#include "lacake/engine.h"
+#include "model/parts.h"
+
+namespace lacake {
+
+// What an Engine is made of: what its sessions share while one of them (or one batch) runs.
+struct Engine::Parts {
+  Parts(const Model& m, int threads) : model(m.parts()), compute(threads), rope_table(model) {}
+
+  const Model::Parts& model;
+  Compute compute;
+  RopeTable rope_table;
+  attention::Scratch scratch;
+  Workspace workspace;
+  Block hidden;                // [n_embd, segment] f32
+  std::vector<float> partials;  // of decode attention
+};
+
+}  // namespace lacake

@@ -1,0 +1,247 @@
+#include "engine/plan.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "cache/cache.h"
+#include "engine/decode.h"
+#include "engine/prefill.h"
+#include "lacake/error.h"
+
+namespace lacake {
+namespace {
+
+constexpr std::size_t kLeastChunk = 32;  // CAKE's window: a chunk should fill it
+
+[[noreturn]] void refuse(Error::Kind kind, const std::string& message) { throw Error(kind, message); }
+
+ggml_type cache_type(const std::string& name, const char* which, int d) {
+  for (const ggml_type type : {GGML_TYPE_F16, GGML_TYPE_F32}) {
+    if (name == ggml_type_name(type)) {
+      if (d % ggml_blck_size(type) == 0) return type;
+      refuse(Error::Kind::kUsage, fmt::format("--kv-type: {} needs a head size that is a multiple of {}, found {} for {}",
+                                              name, ggml_blck_size(type), d, which));
+    }
+  }
+  refuse(Error::Kind::kUsage, fmt::format("--kv-type: expected f16 or f32 for {}, found \"{}\"", which, name));
+}
+
+// Memory that a new allocation can have without pushing anything out.
+std::uint64_t available_bytes() {
+  std::size_t free = 0, total = 0;
+  ggml_backend_dev_memory(cpu_device(), &free, &total);
+  return free;
+}
+
+// Policies that can run beyond the model's training length, because their positions are cache indices.
+std::string policies_by_cache_index(const AttentionShape& shape) {
+  std::vector<std::string> names;
+  for (const PolicyType& type : policy_types()) {
+    if (!type.bounded) continue;
+    const std::size_t least = type.least({}, shape);
+    if (type.make({}, shape, least)->traits().positions == Positions::kCacheIndex) names.push_back(type.name);
+  }
+  return fmt::format("{}", fmt::join(names, " or "));
+}
+
+class Planner {
+ public:
+  Planner(Engine::Parts& engine, const SessionOptions& options)
+      : engine_(engine),
+        options_(options),
+        h_(engine.model.hyperparameters),
+        shape_{h_.n_layer, h_.n_head, h_.n_head_kv},
+        cache_(cache_shape(h_, options.types)),
+        type_(*options.policy.type) {}
+
+  SessionPlan plan() {
+    plan_.entry_bytes = cache_.entry_bytes();
+    if (options_.budget.given()) {
+      plan_.budget_bytes = options_.budget.bytes(cache_.entry_bytes(), h_.n_layer, options_.prompt_tokens);
+    }
+    if (!type_.bounded) {
+      choose_unbounded();
+    } else if (options_.policy.cache_size > 0) {
+      choose_given();
+    } else {
+      choose_largest();
+    }
+    if (!options_.budget.given()) plan_.budget_bytes = layer_entries_bytes(largest(plan_.cache_size));
+    // The arena holds whole entries.
+    plan_.budget_bytes = plan_.budget_bytes / cache_.entry_bytes() * cache_.entry_bytes();
+    choose_chunk();
+    const auto policy = type_.make(options_.policy.settings, shape_, plan_.cache_size);
+    check_positions(h_, options_, *policy, options_.prompt_tokens);
+    plan_memory(*policy);
+    check_memory();
+    return plan_;
+  }
+
+ private:
+  std::size_t largest(std::size_t c) const { return type_.largest(options_.policy.settings, shape_, c); }
+  std::uint64_t layer_entries_bytes(std::size_t entries) const {
+    return (std::uint64_t)entries * (std::uint64_t)h_.n_layer * cache_.entry_bytes();
+  }
+  // Entries a layer on average.
+  std::size_t budget_entries() const {
+    return (std::size_t)(plan_.budget_bytes / cache_.entry_bytes() / (std::uint64_t)h_.n_layer);
+  }
+
+  void choose_unbounded() {
+    const std::size_t conversation = std::max<std::size_t>(options_.prompt_tokens + options_.new_tokens, 1);
+    plan_.cache_size = options_.policy.cache_size > 0 ? options_.policy.cache_size : conversation;
+    if (!options_.budget.given()) return;
+    const std::size_t fits = budget_entries();
+    if (largest(plan_.cache_size) <= fits) return;
+    const std::size_t answer = fits > options_.prompt_tokens ? fits - options_.prompt_tokens : 0;
+    refuse(Error::Kind::kCapacity,
+           fmt::format("policy {} drops nothing: a prompt of {} and an answer of {} tokens need {} ({}), --kv-budget {} "
+                       "holds {} entries a layer; {}a larger budget or a policy that evicts would do",
+                       type_.name, options_.prompt_tokens, options_.new_tokens, largest(plan_.cache_size),
+                       bytes_text(layer_entries_bytes(largest(plan_.cache_size))), options_.budget.text(), fits,
+                       answer > 1 ? fmt::format("an answer of {} tokens (-n {}), ", answer - 1, answer - 1) : ""));
+  }
+
+  void choose_given() {
+    plan_.cache_size = options_.policy.cache_size;
+    const std::size_t least = type_.least(options_.policy.settings, shape_);
+    if (plan_.cache_size < least) {
+      refuse(Error::Kind::kUsage, fmt::format("policy {}: cache_size: expected at least {}, found {}", type_.name, least,
+                                              plan_.cache_size));
+    }
+    if (options_.budget.given() && largest(plan_.cache_size) > budget_entries()) {
+      refuse(Error::Kind::kUsage,
+             fmt::format("policy {}: cache_size={} takes up to {} entries a layer, --kv-budget {} holds {}", type_.name,
+                         plan_.cache_size, largest(plan_.cache_size), options_.budget.text(), budget_entries()));
+    }
+  }
+
+  void choose_largest() {
+    if (!options_.budget.given()) {
+      refuse(Error::Kind::kUsage, fmt::format("policy {}: expected a budget (--kv-budget 1024, 3.2% or 256MiB), found none",
+                                              type_.name));
+    }
+    const std::size_t fits = budget_entries(), least = type_.least(options_.policy.settings, shape_);
+    if (largest(least) > fits) {
+      refuse(Error::Kind::kUsage,
+             fmt::format("--kv-budget {}: policy {} needs at least {} entries a layer ({}), this holds {}",
+                         options_.budget.text(), type_.name, largest(least), bytes_text(layer_entries_bytes(largest(least))),
+                         fits));
+    }
+    // Positions that are cache indices must stay where the model was trained.
+    std::size_t low = least, high = fits;
+    const bool index = type_.make(options_.policy.settings, shape_, least)->traits().positions == Positions::kCacheIndex;
+    if (index) high = std::min(high, (std::size_t)h_.n_ctx_train);
+    while (low < high) {
+      const std::size_t middle = low + (high - low + 1) / 2;
+      const bool trained = !index || largest(middle) + kLeastChunk <= (std::size_t)h_.n_ctx_train;
+      if (largest(middle) <= fits && trained) {
+        low = middle;
+      } else {
+        high = middle - 1;
+      }
+    }
+    plan_.cache_size = low;
+  }
+
+  void choose_chunk() {
+    const std::size_t wanted = options_.chunk > 0 ? options_.chunk : std::clamp(budget_entries() / 8, kLeastChunk, kComputeChunk);
+    plan_.chunk = options_.prefill == PrefillMode::kExact ? options_.prompt_tokens : std::min(wanted, options_.prompt_tokens);
+    if (options_.prefill == PrefillMode::kStreaming && plan_.chunk == 0) plan_.chunk = wanted;
+  }
+
+  void plan_memory(const Policy& policy) {
+    const PolicyTraits& traits = policy.traits();
+    const std::size_t per_layer = (std::size_t)budget_entries();
+    MemoryPlan& m = plan_.memory;
+    m.program = engine_.model.resident_before;
+    m.vocabulary = engine_.model.vocabulary_bytes;
+    m.mapped_weights = engine_.model.weights.mapped_bytes();
+    m.second_weights = engine_.model.weights.second_bytes();
+    m.cache = plan_.budget_bytes;
+    m.policy_metadata = policy.metadata_bytes() + Cache::metadata_bytes(cache_, traits, per_layer * (std::size_t)h_.n_layer);
+    const std::size_t n_new = std::max<std::size_t>(plan_.chunk, 1);
+    std::size_t n_kept = 0;
+    if (options_.prefill == PrefillMode::kStreaming) {
+      const std::size_t most = per_layer * (traits.uneven_layers ? (std::size_t)h_.n_layer : 1);
+      n_kept = std::min(most, options_.prompt_tokens - std::min(options_.prompt_tokens, n_new));
+    }
+    m.layer_workspace = workspace_shape(cache_, shape_, policy, n_kept, n_new).total();
+    m.hidden_states = (std::uint64_t)n_new * (std::uint64_t)h_.n_embd * sizeof(float);
+    // Products of quantised weights take their inputs quantised to 8 bits and a scale for each 32.
+    const std::uint64_t quantised = std::min(n_new, kComputeChunk) * (std::uint64_t)h_.n_ff * 34 / 32;
+    m.compute = std::max(prefill_compute_bytes(engine_, cache_, n_new), decode_compute_bytes(engine_, cache_)) + quantised +
+                (std::uint64_t)h_.n_vocab * sizeof(float);
+    if (traits.positions == Positions::kCacheIndex) {
+      m.compute += RopeTable::bytes_for(h_, std::max(per_layer, n_kept + n_new));
+    }
+  }
+
+  void check_memory() const {
+    const MemoryPlan& m = plan_.memory;
+    const std::uint64_t others = m.policy_metadata + m.layer_workspace + m.hidden_states + m.compute;
+    const std::uint64_t available = available_bytes();
+    if (m.cache + others <= available) return;
+    const std::uint64_t room = available > others ? available - others : 0;
+    refuse(Error::Kind::kCapacity,
+           fmt::format("KV cache of {} and {} of other memory do not fit: {} are available; at most --kv-budget {} "
+                       "({} entries a layer) would",
+                       bytes_text(m.cache), bytes_text(others), bytes_text(available), budget_text(room),
+                       room / cache_.entry_bytes() / (std::uint64_t)h_.n_layer));
+  }
+
+  static std::string budget_text(std::uint64_t bytes) { return fmt::format("{}MiB", bytes >> 20); }
+
+  Engine::Parts& engine_;
+  const SessionOptions& options_;
+  const Hyperparameters& h_;
+  AttentionShape shape_;
+  CacheShape cache_;
+  const PolicyType& type_;
+  SessionPlan plan_;
+};
+
+}  // namespace
+
+CacheShape cache_shape(const Hyperparameters& h, const CacheTypes& types) {
+  return {.n_layer = h.n_layer,
+          .n_head_kv = h.n_head_kv,
+          .d_k = h.d_k,
+          .d_v = h.d_v,
+          .type_k = cache_type(types.k, "K", h.d_k),
+          .type_v = cache_type(types.v, "V", h.d_v)};
+}
+
+WorkspaceShape workspace_shape(const CacheShape& cache, const AttentionShape& shape, const Policy& policy,
+                               std::size_t n_kept, std::size_t n_new) {
+  const std::size_t n_entries = n_kept + n_new;
+  std::size_t rows = 0;
+  for (int l = 0; l < shape.n_layer; ++l) {
+    const Measures m = policy.measures(Phase::kPrefill, l, n_entries, n_new);
+    rows = std::max(rows, std::min((std::size_t)m.window, n_new) + (m.accumulated ? 1 : 0));
+  }
+  const std::uint64_t heads = (std::uint64_t)cache.n_head_kv;
+  return {.k = n_new * heads * cache.k_row(),
+          .v = n_new * heads * cache.v_row(),
+          .record = (std::uint64_t)n_entries * rows * (std::uint64_t)shape.n_head * sizeof(float)};
+}
+
+SessionPlan plan_session(Engine::Parts& engine, const SessionOptions& options) { return Planner(engine, options).plan(); }
+
+void check_positions(const Hyperparameters& h, const SessionOptions& options, const Policy& policy,
+                     std::size_t last_position) {
+  if (last_position <= (std::size_t)h.n_ctx_train) return;
+  const bool index = policy.traits().positions == Positions::kCacheIndex;
+  if (index && options.prefill == PrefillMode::kStreaming) return;
+  const std::string remedy =
+      index ? "--prefill streaming would do"
+            : fmt::format("policy {} with --prefill streaming would do",
+                          policies_by_cache_index({h.n_layer, h.n_head, h.n_head_kv}));
+  refuse(Error::Kind::kInput, fmt::format("prompt: {} tokens, expected at most the model's training length {}; {}",
+                                          last_position, h.n_ctx_train, remedy));
+}
+
+}  // namespace lacake

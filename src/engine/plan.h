@@ -1,0 +1,27 @@
+#pragma once
+
+#include "cache/arena.h"
+#include "engine/parts.h"
+#include "lacake/engine.h"
+
+namespace lacake {
+
+// Tokens that go through a layer at once. A whole segment's hidden states stand in memory, so this only bounds the
+// intermediate tensors; larger chunks gave no more speed.
+inline constexpr std::size_t kComputeChunk = 512;
+
+CacheShape cache_shape(const Hyperparameters&, const CacheTypes&);
+
+// Decides all sizes of a session: the policy's C from the budget, the chunk, the memory by purpose.
+// Throws Error(kUsage or kCapacity) with what would fit where these options cannot run.
+SessionPlan plan_session(Engine::Parts& engine, const SessionOptions& options);
+
+// What one layer of a segment needs when `n_kept` entries are there before it.
+WorkspaceShape workspace_shape(const CacheShape&, const AttentionShape&, const Policy&, std::size_t n_kept,
+                               std::size_t n_new);
+
+// Throws Error(kInput) if this many tokens would put a position beyond the model's training length, saying which policies
+// or prefill would do.
+void check_positions(const Hyperparameters&, const SessionOptions&, const Policy&, std::size_t n_tokens);
+
+}  // namespace lacake

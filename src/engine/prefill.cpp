@@ -1,0 +1,288 @@
+#include "engine/prefill.h"
+
+#include <algorithm>
+#include <cassert>
+#include <numeric>
+
+#include "graph/block.h"
+
+namespace lacake {
+namespace {
+
+// Tokens whose logits are computed at once where all are wanted.
+constexpr std::size_t kLogitsChunk = 32;
+
+// A policy's decisions about one layer's update, collected and then applied: layers that shrink make room first.
+class Decisions final : public Compaction {
+ public:
+  void keep(int layer, Selection selection) override { selections_.emplace_back(layer, std::move(selection)); }
+
+  void apply(Cache& cache, int layer, const SegmentRows& fresh) {
+    const Selection* own = nullptr;
+    for (const auto& [l, selection] : selections_) {
+      if (l == layer) {
+        own = &selection;
+      } else {
+        cache.compact(l, selection);
+      }
+    }
+    const int n_head_kv = cache.arena().shape().n_head_kv;
+    std::vector<std::size_t> lengths((std::size_t)n_head_kv);
+    for (int h = 0; h < n_head_kv; ++h) {
+      lengths[(std::size_t)h] = !own                       ? cache.length(layer, h) + fresh.n
+                                : own->heads.size() == 1   ? own->heads[0].size()
+                                                           : own->heads[(std::size_t)h].size();
+    }
+    cache.make_room(layer, lengths);
+    if (own) {
+      cache.compact(layer, *own, fresh);
+    } else {
+      cache.append(layer, fresh);
+    }
+  }
+
+ private:
+  std::vector<std::pair<int, Selection>> selections_;
+};
+
+// Tensors over a part of the segment's hidden states.
+class Hidden {
+ public:
+  Hidden(Engine::Parts& engine, std::size_t n_tokens) : n_embd_(engine.model.hyperparameters.n_embd) {
+    const std::uint64_t alignment = 64, bytes = (std::uint64_t)n_embd_ * n_tokens * sizeof(float);
+    engine.hidden.reserve(bytes + alignment);
+    base_ = (float*)(((std::uintptr_t)engine.hidden.data() + alignment - 1) / alignment * alignment);
+    buffer_.reset(ggml_backend_dev_buffer_from_host_ptr(cpu_device(), base_, bytes, 0));
+  }
+
+  ggml_tensor* columns(Graph& graph, std::size_t from, std::size_t n) const {
+    ggml_tensor* t = ggml_new_tensor_2d(graph.context(), GGML_TYPE_F32, n_embd_, (std::int64_t)n);
+    ggml_backend_tensor_alloc(buffer_.get(), t, base_ + from * (std::size_t)n_embd_);
+    return t;
+  }
+
+ private:
+  int n_embd_;
+  float* base_ = nullptr;
+  ggml_backend_buffer_ptr buffer_;
+};
+
+// The graph of one layer over one chunk: hidden states in, hidden states out, K and V to the workspace.
+struct LayerGraph {
+  LayerGraph(Engine::Parts& engine, int layer, std::size_t n, bool rotated, attention::PrefillLayer* attention,
+             const std::function<ggml_tensor*(Graph&)>& columns)
+      : graph(kNodesPerBlock) {
+    const BlockBuilder builder(graph, engine.model.hyperparameters, engine.model.weights, false);
+    ggml_tensor* x = columns(graph);
+    positions = graph.input(GGML_TYPE_I32, (std::int64_t)n);
+    const auto node = [&](const Projections& p) {
+      return attention::prefill_node(graph.context(), p.q, rotated ? p.k_rotated : p.k_plain, p.v, attention);
+    };
+    ggml_tensor* y = builder.block(layer, x, positions, rotated ? (std::int64_t)n : 0, node);
+    graph.output(ggml_cpy(graph.context(), y, x));
+  }
+  Graph graph;
+  ggml_tensor* positions;
+};
+
+class SegmentRun {
+ public:
+  SegmentRun(Engine::Parts& engine, std::span<SessionImpl* const> sessions, std::span<const Token> tokens)
+      : engine_(engine),
+        sessions_(sessions),
+        tokens_(tokens),
+        h_(engine.model.hyperparameters),
+        shape_(sessions[0]->cache().arena().shape()),
+        attention_shape_{h_.n_layer, h_.n_head, h_.n_head_kv},
+        rotated_(!sessions[0]->cache_index()),
+        n_past_(sessions[0]->n_past()),
+        hidden_(engine, tokens.size()) {
+    for (const SessionImpl* s : sessions) {
+      assert(s->cache_index() == !rotated_);
+      assert(sessions.size() == 1 || s->cache().empty());
+      (void)s;
+    }
+    engine_.scratch.reserve(engine_.compute.threads(), attention::prefill_scratch_bytes(kernel_shape()));
+  }
+
+  void embed() {
+    for (std::size_t from = 0; from < tokens_.size(); from += kComputeChunk) {
+      const std::size_t n = std::min(kComputeChunk, tokens_.size() - from);
+      Graph graph(8);
+      ggml_tensor* ids = graph.input(GGML_TYPE_I32, (std::int64_t)n);
+      const BlockBuilder builder(graph, h_, engine_.model.weights, false);
+      graph.output(ggml_cpy(graph.context(), builder.embed(ids), hidden_.columns(graph, from, n)));
+      engine_.compute.allocate(graph);
+      ggml_backend_tensor_set(ids, tokens_.data() + from, 0, n * sizeof(Token));
+      engine_.compute.run(graph);
+    }
+  }
+
+  // One layer over the whole segment, then the policies' decisions. False if the hook stopped it.
+  bool layer(int l, PrefillProgress& progress) {
+    const std::size_t n_new = tokens_.size();
+    const std::size_t n_kept = sessions_[0]->cache().length(l);
+    const std::size_t n_entries = n_kept + n_new;
+    const Measures measures = wanted(l, n_entries);
+    const std::size_t rows = std::min((std::size_t)measures.window, n_new);
+    const std::size_t n_head = (std::size_t)h_.n_head;
+    WorkspaceShape needed{.k = n_new * (std::size_t)h_.n_head_kv * shape_.k_row(),
+                          .v = n_new * (std::size_t)h_.n_head_kv * shape_.v_row(),
+                          .record = n_entries * (rows + (measures.accumulated ? 1 : 0)) * n_head * sizeof(float)};
+    engine_.workspace.reserve(needed);
+    float* record = rows > 0 ? (float*)engine_.workspace.record.data() : nullptr;
+    float* sums = nullptr;
+    if (measures.accumulated) {
+      sums = (float*)engine_.workspace.record.data() + n_entries * rows * n_head;
+      std::fill_n(sums, n_entries * n_head, 0.0f);
+    }
+
+    const std::int64_t first_position =
+        rotated_ ? (std::int64_t)n_past_ : sessions_[0]->policy().query_position(l, n_kept);
+    if (!rotated_) {
+      engine_.rope_table.extend(engine_.compute, n_entries);
+      fresh_index_.resize(n_new);
+      std::iota(fresh_index_.begin(), fresh_index_.end(), (std::int32_t)n_kept);
+    }
+    for (std::size_t from = 0; from < n_new; from += kComputeChunk) {
+      const std::size_t n = std::min(kComputeChunk, n_new - from);
+      attention::PrefillLayer attention;
+      attention.shape = kernel_shape();
+      for (int h = 0; h < h_.n_head_kv; ++h) attention.past.push_back(sessions_[0]->cache().rows(l, h));
+      attention.k = engine_.workspace.k.data();
+      attention.v = engine_.workspace.v.data();
+      attention.capacity = n_new;
+      attention.fresh_index = rotated_ ? nullptr : fresh_index_.data();
+      attention.first = from;
+      attention.n_entries = n_entries;
+      if (from + n > n_new - rows) {
+        attention.record = record;
+        attention.record_from = n_new - rows;
+        attention.record_rows = rows;
+      }
+      attention.sums = sums;
+      attention.scratch = &engine_.scratch;
+
+      LayerGraph g(engine_, l, n, rotated_, &attention,
+                   [&](Graph& graph) { return hidden_.columns(graph, from, n); });
+      engine_.compute.allocate(g.graph);
+      positions_.resize(n);
+      std::iota(positions_.begin(), positions_.end(), (std::int32_t)(first_position + (std::int64_t)from));
+      ggml_backend_tensor_set(g.positions, positions_.data(), 0, n * sizeof(std::int32_t));
+      engine_.compute.run(g.graph);
+      if (!progress.add((double)n / h_.n_layer)) return false;
+    }
+
+    const SegmentRows fresh{.k = engine_.workspace.k.data(),
+                            .v = engine_.workspace.v.data(),
+                            .capacity = n_new,
+                            .n = n_new,
+                            .first_token = (std::int64_t)n_past_};
+    const Recording recording{.probabilities = record, .n_rows = rows, .sums = sums, .stride = n_entries};
+    for (SessionImpl* s : sessions_) {
+      const Measures asked = s->policy().measures(Phase::kPrefill, l, n_entries, n_new);
+      Decisions decisions;
+      s->policy().update(s->observer().observe(asked, s->cache(), attention_shape_, l, Phase::kPrefill, n_new,
+                                               (std::int64_t)n_past_, recording, fresh),
+                         decisions);
+      decisions.apply(s->cache(), l, fresh);
+    }
+    return true;
+  }
+
+  void logits(const PrefillHooks& hooks, std::size_t first_index) {
+    const std::size_t n_new = tokens_.size();
+    std::vector<float>& last = sessions_[0]->logits_buffer();
+    const std::size_t start = hooks.all_logits ? 0 : n_new - 1;
+    std::vector<float> chunk;
+    for (std::size_t from = start; from < n_new; from += kLogitsChunk) {
+      const std::size_t n = std::min(kLogitsChunk, n_new - from);
+      Graph graph(8);
+      const BlockBuilder builder(graph, h_, engine_.model.weights, false);
+      ggml_tensor* y = builder.head(hidden_.columns(graph, from, n));
+      graph.output(y);
+      engine_.compute.allocate(graph);
+      engine_.compute.run(graph);
+      const std::size_t n_vocab = (std::size_t)h_.n_vocab;
+      chunk.resize(n * n_vocab);
+      ggml_backend_tensor_get(y, chunk.data(), 0, chunk.size() * sizeof(float));
+      if (hooks.all_logits) {
+        for (std::size_t i = 0; i < n; ++i) {
+          hooks.all_logits(first_index + from + i, {chunk.data() + i * n_vocab, n_vocab});
+        }
+      }
+      last.assign(chunk.end() - (std::ptrdiff_t)n_vocab, chunk.end());
+    }
+    for (SessionImpl* s : sessions_) s->logits_buffer() = last;
+  }
+
+ private:
+  attention::Shape kernel_shape() const {
+    return {.d_k = h_.d_k,
+            .d_v = h_.d_v,
+            .group = h_.group(),
+            .type_k = shape_.type_k,
+            .type_v = shape_.type_v,
+            .scale = h_.attention_scale(),
+            .rope = engine_.rope_table.rope()};
+  }
+
+  // What the sessions' policies ask together: the widest window serves the narrower ones.
+  Measures wanted(int l, std::size_t n_entries) const {
+    Measures all;
+    for (SessionImpl* s : sessions_) {
+      const Measures m = s->policy().measures(Phase::kPrefill, l, n_entries, tokens_.size());
+      all.window = std::max(all.window, m.window);
+      all.accumulated = all.accumulated || m.accumulated;
+      all.key_similarity = all.key_similarity || m.key_similarity;
+    }
+    return all;
+  }
+
+  Engine::Parts& engine_;
+  std::span<SessionImpl* const> sessions_;
+  std::span<const Token> tokens_;
+  const Hyperparameters& h_;
+  const CacheShape& shape_;
+  AttentionShape attention_shape_;
+  bool rotated_;
+  std::size_t n_past_;
+  Hidden hidden_;
+  std::vector<std::int32_t> positions_, fresh_index_;
+};
+
+}  // namespace
+
+bool PrefillProgress::add(double tokens) {
+  done_ += tokens;
+  if (!hooks_.progress) return true;
+  return hooks_.progress(std::min((std::size_t)(done_ + 0.5), total_), total_);
+}
+
+bool run_segment(Engine::Parts& engine, std::span<SessionImpl* const> sessions, std::span<const Token> tokens,
+                 const PrefillHooks& hooks, std::size_t first_index, PrefillProgress& progress) {
+  SegmentRun run(engine, sessions, tokens);
+  run.embed();
+  for (int l = 0; l < engine.model.hyperparameters.n_layer; ++l) {
+    if (!run.layer(l, progress)) return false;
+  }
+  run.logits(hooks, first_index);
+  for (SessionImpl* s : sessions) {
+    s->fed(tokens);
+    s->reserve_lanes();
+  }
+  return true;
+}
+
+std::uint64_t prefill_compute_bytes(Engine::Parts& engine, const CacheShape& shape, std::size_t n_new) {
+  const Hyperparameters& h = engine.model.hyperparameters;
+  const std::size_t n = std::min(n_new, kComputeChunk);
+  attention::PrefillLayer attention;
+  attention.shape = {.d_k = h.d_k, .d_v = h.d_v, .group = h.group(), .type_k = shape.type_k, .type_v = shape.type_v};
+  LayerGraph layer(engine, 0, n, true, &attention,
+                   [&](Graph& graph) { return graph.input(GGML_TYPE_F32, h.n_embd, (std::int64_t)n); });
+  return engine.compute.measure(layer.graph) +
+         attention::prefill_scratch_bytes(attention.shape) * (std::uint64_t)engine.compute.threads();
+}
+
+}  // namespace lacake

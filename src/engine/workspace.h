@@ -1,0 +1,48 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+
+namespace lacake {
+
+// A block of memory that grows when more is asked for and is not cleared: what is never written is never resident.
+class Block {
+ public:
+  void reserve(std::uint64_t bytes) {
+    if (bytes <= bytes_) return;
+    memory_.reset();
+    memory_ = std::make_unique_for_overwrite<std::byte[]>((std::size_t)bytes);
+    bytes_ = bytes;
+  }
+  std::byte* data() const { return memory_.get(); }
+  std::uint64_t bytes() const { return bytes_; }
+
+ private:
+  std::unique_ptr<std::byte[]> memory_;
+  std::uint64_t bytes_ = 0;
+};
+
+// The sizes of what one layer of a segment needs outside the arena.
+struct WorkspaceShape {
+  std::uint64_t k = 0;       // keys of the segment, all heads
+  std::uint64_t v = 0;       // values
+  std::uint64_t record = 0;  // recorded probabilities and what is computed from them
+  std::uint64_t total() const { return k + v + record; }
+};
+
+// One layer's workspace, used by one layer after the other, shared by an engine's sessions.
+struct Workspace {
+  Block k;
+  Block v;
+  Block record;
+
+  void reserve(const WorkspaceShape& shape) {
+    k.reserve(shape.k);
+    v.reserve(shape.v);
+    record.reserve(shape.record);
+  }
+  std::uint64_t bytes() const { return k.bytes() + v.bytes() + record.bytes(); }
+};
+
+}  // namespace lacake

@@ -1,0 +1,56 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "ggml-cpp.h"
+#include "ggml-cpu.h"
+
+namespace lacake {
+
+// A graph being built: its tensors' descriptions, without data.
+class Graph {
+ public:
+  explicit Graph(std::size_t n_nodes);
+
+  ggml_context* context() const { return context_.get(); }
+  ggml_cgraph* graph() const { return graph_; }
+  ggml_tensor* input(ggml_type type, std::int64_t ne0, std::int64_t ne1 = 1, std::int64_t ne2 = 1);
+  void output(ggml_tensor* tensor);
+
+ private:
+  ggml_context_ptr context_;
+  ggml_cgraph* graph_;
+};
+
+// Runs graphs on the CPU backend with a pool of threads that sleeps between calls. Intermediate tensors share one
+// buffer, which grows to the largest graph seen.
+class Compute {
+ public:
+  explicit Compute(int threads);
+  ~Compute();
+  Compute(const Compute&) = delete;
+  Compute& operator=(const Compute&) = delete;
+
+  int threads() const { return threads_; }
+  ggml_backend_buffer_type_t buffer_type() const;
+
+  // Bytes that the graph's intermediate tensors need; allocates nothing.
+  std::uint64_t measure(Graph&) const;
+  // Gives every tensor its memory. Inputs are set after it, before run().
+  void allocate(Graph&);
+  void run(Graph&);
+  std::uint64_t bytes() const;
+
+ private:
+  int threads_;
+  ggml_backend_ptr backend_;
+  ggml_threadpool_t pool_ = nullptr;
+  void (*free_pool_)(ggml_threadpool_t) = nullptr;
+  ggml_gallocr_ptr allocator_;
+};
+
+// The CPU device of ggml's registry, with all backends loaded that the system has.
+ggml_backend_dev_t cpu_device();
+
+}  // namespace lacake

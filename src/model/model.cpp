@@ -1,0 +1,84 @@
+#include "lacake/model.h"
+
+#include <fmt/format.h>
+
+#include <map>
+
+#include "graph/compute.h"
+#include "lacake/engine.h"
+#include "lacake/sampler.h"
+#include "model/parts.h"
+
+namespace lacake {
+namespace {
+
+std::string weight_types(const GgufFile& file) {
+  std::map<std::string, int> counts;
+  for (const std::string& name : file.tensor_names()) ++counts[ggml_type_name(file.tensor(name)->type)];
+  std::string text;
+  for (const auto& [type, count] : counts) text += fmt::format("{}{} x {}", text.empty() ? "" : ", ", type, count);
+  return text;
+}
+
+// Opened after the metadata were checked: what libllama then refuses is in the vocabulary.
+Vocabulary open_vocabulary(const std::string& path, std::uint64_t& bytes) {
+  const std::uint64_t before = resident_bytes();
+  Vocabulary vocabulary(path);
+  const std::uint64_t after = resident_bytes();
+  bytes = after > before ? after - before : 0;
+  return vocabulary;
+}
+
+}  // namespace
+
+Model::Parts::Parts(const std::string& path, const Options& options)
+    : resident_before(resident_bytes()),
+      file(path),
+      hyperparameters(read_hyperparameters(file)),
+      vocabulary(open_vocabulary(path, vocabulary_bytes)),
+      chat_template(ChatTemplate::of(vocabulary)),
+      weights(file, hyperparameters, cpu_device(), options.repack) {
+  const Hyperparameters& h = hyperparameters;
+  if (vocabulary.n_tokens() > h.n_vocab) {
+    file.fail(fmt::format("token_embd.weight: expected a row for each of {} tokens, found {}", vocabulary.n_tokens(),
+                          h.n_vocab));
+  }
+  facts.path = path;
+  facts.architecture = h.architecture;
+  facts.name = h.name;
+  facts.weight_types = weight_types(file);
+  facts.n_parameters = weights.n_parameters();
+  facts.n_vocab = h.n_vocab;
+  facts.n_embd = h.n_embd;
+  facts.n_ff = h.n_ff;
+  facts.attention = {h.n_layer, h.n_head, h.n_head_kv};
+  facts.head_size_k = h.d_k;
+  facts.head_size_v = h.d_v;
+  facts.training_length = h.n_ctx_train;
+  facts.mapped_bytes = weights.mapped_bytes();
+  facts.second_bytes = weights.second_bytes();
+}
+
+Model::Model(const std::string& path) : Model(path, Options{}) {}
+Model::Model(const std::string& path, const Options& options) : parts_(std::make_unique<Parts>(path, options)) {}
+Model::~Model() = default;
+
+const ModelFacts& Model::facts() const { return parts_->facts; }
+
+std::vector<Token> Model::tokenize(std::string_view text, bool parse_special, bool add_special) const {
+  return parts_->vocabulary.tokenize(text, {.parse = parse_special, .add = add_special});
+}
+
+std::string Model::piece(Token token) const { return parts_->vocabulary.piece(token); }
+bool Model::is_end(Token token) const { return parts_->vocabulary.is_end(token); }
+bool Model::has_chat_template() const { return !parts_->chat_template.empty(); }
+std::string Model::chat_notice() const { return parts_->chat_template.notice(); }
+
+std::string Model::chat_text(std::span<const Message> messages, bool add_generation_prompt) const {
+  return parts_->chat_template.render(messages, {.add_generation_prompt = add_generation_prompt});
+}
+
+// Here, so that src/text knows no model.
+Sampler::Sampler(const Model& model, const SamplerOptions& options) : Sampler(model.parts().vocabulary, options) {}
+
+}  // namespace lacake

@@ -1,0 +1,28 @@
+#pragma once
+
+#include <cstdint>
+
+#include "lacake/model.h"
+#include "model/architecture.h"
+#include "model/gguf_file.h"
+#include "model/weights.h"
+#include "text/chat_template.h"
+#include "text/vocabulary.h"
+
+namespace lacake {
+
+// What a Model is made of, for the parts of the library that compute with it.
+struct Model::Parts {
+  Parts(const std::string& path, const Options&);
+
+  std::uint64_t resident_before = 0;   // of the process, when opening began
+  std::uint64_t vocabulary_bytes = 0;  // what opening the vocabulary added
+  GgufFile file;
+  Hyperparameters hyperparameters;
+  Vocabulary vocabulary;
+  ChatTemplate chat_template;
+  Weights weights;
+  ModelFacts facts;
+};
+
+}  // namespace lacake
