@@ -5,6 +5,10 @@
 #include <algorithm>
 #include <cassert>
 #include <cstring>
+#include <numeric>
+
+#include "lacake/budget.h"
+#include "lacake/error.h"
 
 namespace lacake {
 
@@ -62,6 +66,16 @@ std::byte* Cache::new_v(int layer, int head) const {
   return arena_.v(lane, arena_.live(lane) - 1);
 }
 
+void Cache::divide(std::span<const std::size_t> capacities) {
+  const std::size_t wanted = std::accumulate(capacities.begin(), capacities.end(), std::size_t{0});
+  if (wanted > arena_.n_slots()) {
+    const std::uint64_t slot = arena_.shape().slot_bytes();
+    throw Error(Error::Kind::kCapacity, fmt::format("KV cache: {} would be held at once, the budget is {}",
+                                                    bytes_text(wanted * slot), bytes_text(arena_.bytes())));
+  }
+  arena_.divide(capacities);
+}
+
 void Cache::make_room(int layer, std::span<const std::size_t> lengths) {
   const CacheShape& shape = arena_.shape();
   bool enough = true;
@@ -75,7 +89,7 @@ void Cache::make_room(int layer, std::span<const std::size_t> lengths) {
     std::size_t& capacity = capacities[shape.lane(layer, h)];
     capacity = std::max(capacity, lengths[(std::size_t)h]);
   }
-  arena_.divide(capacities);
+  divide(capacities);
 }
 
 void Cache::compact(int layer, const Selection& selection, const SegmentRows& fresh) {

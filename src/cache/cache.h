@@ -52,9 +52,9 @@ class Cache {
   std::byte* new_v(int layer, int head) const;
 
   // --- compaction ------------------------------------------------------------------------------------------------------
-  // Makes lane capacities these: [n_lanes].
-  void divide(std::span<const std::size_t> capacities) { arena_.divide(capacities); }
-  // Every lane as large as what it holds, but `layer` with room for `lengths` [n_head_kv] entries a head.
+  // Makes lane capacities these: [n_lanes]. Throws Error(kCapacity) if they are more than the arena has.
+  void divide(std::span<const std::size_t> capacities);
+  // Every lane as large as what it holds, but `layer` with room for `lengths` [n_head_kv] entries a head. Throws likewise.
   void make_room(int layer, std::span<const std::size_t> lengths);
   // Keeps exactly `selection` of the layer's entries and of `fresh` behind them.
   // REQUIRES: room for it (make_room); indices below length + fresh.n.

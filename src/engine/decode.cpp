@@ -18,12 +18,11 @@ class Direct final : public Compaction {
   Cache& cache_;
 };
 
-// The graph of one step: all layers, one column a session.
+// The graph of one step: all layers, one column a session, of which the first `n_rotated` store rotated keys.
 struct StepGraph {
   StepGraph(Engine::Parts& engine, std::size_t n, std::size_t n_rotated, std::deque<attention::DecodeLayer>& attention)
-      : graph((kNodesPerBlock) * (attention.size() + 1)) {
-    const Hyperparameters& h = engine.model.hyperparameters;
-    const BlockBuilder builder(graph, h, engine.model.weights, /*column_by_column*/ true);
+      : graph(kNodesPerBlock * (attention.size() + 1)) {
+    const BlockBuilder builder(graph, engine.model.hyperparameters, engine.model.weights, /*column_by_column*/ true);
     ids = graph.input(GGML_TYPE_I32, (std::int64_t)n);
     ggml_tensor* x = builder.embed(ids);
     for (std::size_t l = 0; l < attention.size(); ++l) {
@@ -47,115 +46,148 @@ struct Column {
   SessionImpl* session;
   Token token;
   std::int64_t n_past = 0;
-  std::vector<Measures> asked;         // by layer
-  std::vector<std::size_t> recorded;   // by layer: where its rows begin in session->rows()
+  std::vector<Measures> asked;        // by layer
+  std::vector<std::size_t> recorded;  // by layer: where its rows begin in session->rows()
+
+  bool records(int layer) const {
+    const Measures& m = asked[(std::size_t)layer];
+    return m.window > 0 || m.accumulated;
+  }
+  float* rows(int layer) const { return session->rows().data() + recorded[(std::size_t)layer]; }
 };
 
-void prepare(Column& c, int n_layer, int n_head) {
-  SessionImpl& s = *c.session;
-  c.n_past = (std::int64_t)s.n_past();
-  s.cache().append(c.n_past);
-  std::size_t floats = 0;
-  for (int l = 0; l < n_layer; ++l) {
-    const std::size_t n_entries = s.cache().length(l);
-    c.asked.push_back(s.policy().measures(Phase::kDecode, l, n_entries, 1));
-    c.recorded.push_back(floats);
-    if (c.asked.back().window > 0 || c.asked.back().accumulated) floats += n_entries * (std::size_t)n_head;
+class StepRun {
+ public:
+  StepRun(Engine::Parts& engine, std::span<SessionImpl* const> sessions, std::span<const Token> tokens)
+      : engine_(engine), h_(engine.model.hyperparameters) {
+    for (std::size_t i = 0; i < sessions.size(); ++i) columns_.push_back({.session = sessions[i], .token = tokens[i]});
+    // Sessions that store rotated keys come first, so that their columns lie together.
+    const auto plain = std::stable_partition(columns_.begin(), columns_.end(),
+                                             [](const Column& c) { return !c.session->cache_index(); });
+    n_rotated_ = (std::size_t)(plain - columns_.begin());
+    for (Column& c : columns_) append(c);
+    describe_attention();
   }
-  if (s.rows().size() < floats) s.rows().resize(floats);
-}
+
+  void compute() {
+    const std::size_t n = columns_.size(), n_vocab = (std::size_t)h_.n_vocab;
+    StepGraph step(engine_, n, n_rotated_, attention_);
+    engine_.compute.allocate(step.graph);
+    std::vector<std::int32_t> ids;
+    for (const Column& c : columns_) ids.push_back(c.token);
+    ggml_backend_tensor_set(step.ids, ids.data(), 0, n * sizeof(std::int32_t));
+    for (int l = 0; l < h_.n_layer; ++l) {
+      const std::vector<std::int32_t> at = positions(l);
+      ggml_backend_tensor_set(step.positions[(std::size_t)l], at.data(), 0, n * sizeof(std::int32_t));
+    }
+    engine_.compute.run(step.graph);
+    for (std::size_t i = 0; i < n; ++i) {
+      std::vector<float>& logits = columns_[i].session->logits_buffer();
+      logits.resize(n_vocab);
+      ggml_backend_tensor_get(step.logits, logits.data(), i * n_vocab * sizeof(float), n_vocab * sizeof(float));
+    }
+  }
+
+  // Shows each policy what it asked for, and makes the room that it decides on.
+  void compact() {
+    const AttentionShape shape{h_.n_layer, h_.n_head, h_.n_head_kv};
+    for (const Column& c : columns_) {
+      SessionImpl& s = *c.session;
+      Direct direct(s.cache());
+      for (int l = 0; l < h_.n_layer; ++l) {
+        const Measures& asked = c.asked[(std::size_t)l];
+        const Recording recording{.probabilities = asked.window > 0 ? c.rows(l) : nullptr,
+                                  .n_rows = 1,
+                                  .sums = asked.accumulated ? c.rows(l) : nullptr,
+                                  .stride = s.cache().length(l)};
+        s.policy().update(
+            s.observer().observe(asked, s.cache(), shape, l, Phase::kDecode, 1, c.n_past, recording, {}), direct);
+      }
+      s.fed({&c.token, 1});
+    }
+  }
+
+ private:
+  // Makes room for the new token, and for the rows that the policy wants to see.
+  void append(Column& c) {
+    SessionImpl& s = *c.session;
+    c.n_past = (std::int64_t)s.n_past();
+    s.cache().append(c.n_past);
+    std::size_t floats = 0;
+    for (int l = 0; l < h_.n_layer; ++l) {
+      const std::size_t n_entries = s.cache().length(l);
+      c.asked.push_back(s.policy().measures(Phase::kDecode, l, n_entries, 1));
+      c.recorded.push_back(floats);
+      if (c.records(l)) floats += n_entries * (std::size_t)h_.n_head;
+      if (s.cache_index()) engine_.rope_table.extend(engine_.compute, n_entries);
+    }
+    if (s.rows().size() < floats) s.rows().resize(floats);
+  }
+
+  void describe_attention() {
+    const CacheShape& first = columns_[0].session->cache().arena().shape();
+    std::size_t partials = 0;
+    for (int l = 0; l < h_.n_layer; ++l) {
+      attention::DecodeLayer& layer = attention_.emplace_back();
+      layer.n_head_kv = h_.n_head_kv;
+      layer.n_rotated = n_rotated_;
+      layer.partials = &engine_.partials;
+      layer.scratch = &engine_.scratch;
+      layer.shape = {.d_k = h_.d_k,
+                     .d_v = h_.d_v,
+                     .group = h_.group(),
+                     .type_k = first.type_k,
+                     .type_v = first.type_v,
+                     .scale = h_.attention_scale(),
+                     .rope = engine_.rope_table.rope()};
+      for (const Column& c : columns_) add_lanes(c, l, layer);
+      partials = std::max(partials, layer.cut());
+    }
+    if (engine_.partials.size() < partials) engine_.partials.resize(partials);
+    engine_.scratch.reserve(engine_.compute.threads(), attention::decode_scratch(attention_[0].shape));
+  }
+
+  void add_lanes(const Column& c, int l, attention::DecodeLayer& layer) const {
+    const Cache& cache = c.session->cache();
+    const std::size_t n_entries = cache.length(l), group = (std::size_t)h_.group();
+    // Heads that hold less than the longest end in zeros.
+    if (c.records(l)) std::fill_n(c.rows(l), n_entries * (std::size_t)h_.n_head, 0.0f);
+    for (int head = 0; head < h_.n_head_kv; ++head) {
+      attention::DecodeLayer::Lane lane{.rows = cache.rows(l, head),
+                                        .type_k = cache.arena().shape().type_k,
+                                        .type_v = cache.arena().shape().type_v,
+                                        .new_k = cache.new_k(l, head),
+                                        .new_v = cache.new_v(l, head)};
+      if (c.records(l)) {
+        lane.probabilities = c.rows(l) + (std::size_t)head * group * n_entries;
+        lane.probabilities_stride = n_entries;
+      }
+      layer.lanes.push_back(lane);
+    }
+  }
+
+  std::vector<std::int32_t> positions(int l) const {
+    std::vector<std::int32_t> at;
+    for (const Column& c : columns_) {
+      const SessionImpl& s = *c.session;
+      at.push_back((std::int32_t)(s.cache_index() ? s.policy().query_position(l, s.cache().length(l) - 1) : c.n_past));
+    }
+    return at;
+  }
+
+  Engine::Parts& engine_;
+  const Hyperparameters& h_;
+  std::vector<Column> columns_;
+  std::size_t n_rotated_ = 0;
+  std::deque<attention::DecodeLayer> attention_;  // by layer; a deque, because the graph keeps their addresses
+};
 
 }  // namespace
 
 void run_step(Engine::Parts& engine, std::span<SessionImpl* const> sessions, std::span<const Token> tokens) {
-  const Hyperparameters& h = engine.model.hyperparameters;
-  std::vector<Column> columns;
-  for (std::size_t i = 0; i < sessions.size(); ++i) columns.push_back({.session = sessions[i], .token = tokens[i]});
-  // Sessions that store rotated keys come first, so that their columns lie together.
-  const auto plain = std::stable_partition(columns.begin(), columns.end(),
-                                           [](const Column& c) { return !c.session->cache_index(); });
-  const std::size_t n = columns.size(), n_rotated = (std::size_t)(plain - columns.begin());
-  for (Column& c : columns) prepare(c, h.n_layer, h.n_head);
-  for (const Column& c : columns) {
-    if (!c.session->cache_index()) continue;
-    std::size_t longest = 0;
-    for (int l = 0; l < h.n_layer; ++l) longest = std::max(longest, c.session->cache().length(l));
-    engine.rope_table.extend(engine.compute, longest);
-  }
-
-  std::deque<attention::DecodeLayer> attention;  // a deque: the graph keeps their addresses
-  std::size_t partials = 0;
-  for (int l = 0; l < h.n_layer; ++l) {
-    attention::DecodeLayer& layer = attention.emplace_back();
-    layer.n_head_kv = h.n_head_kv;
-    layer.n_rotated = n_rotated;
-    layer.partials = &engine.partials;
-    layer.scratch = &engine.scratch;
-    const CacheShape& first = columns[0].session->cache().arena().shape();
-    layer.shape = {.d_k = h.d_k,
-                   .d_v = h.d_v,
-                   .group = h.group(),
-                   .type_k = first.type_k,
-                   .type_v = first.type_v,
-                   .scale = h.attention_scale(),
-                   .rope = engine.rope_table.rope()};
-    for (Column& c : columns) {
-      const Cache& cache = c.session->cache();
-      const std::size_t n_entries = cache.length(l);
-      const Measures& m = c.asked[(std::size_t)l];
-      for (int head = 0; head < h.n_head_kv; ++head) {
-        attention::DecodeLayer::Lane lane{.rows = cache.rows(l, head),
-                                          .type_k = cache.arena().shape().type_k,
-                                          .type_v = cache.arena().shape().type_v,
-                                          .new_k = cache.new_k(l, head),
-                                          .new_v = cache.new_v(l, head)};
-        if (m.window > 0 || m.accumulated) {
-          const std::size_t skip = (std::size_t)(head * h.group()) * n_entries;
-          lane.probabilities = c.session->rows().data() + c.recorded[(std::size_t)l] + skip;
-          lane.probabilities_stride = n_entries;
-        }
-        layer.lanes.push_back(lane);
-      }
-    }
-    partials = std::max(partials, layer.cut());
-  }
-  if (engine.partials.size() < partials) engine.partials.resize(partials);
-  engine.scratch.reserve(engine.compute.threads(), attention::decode_scratch(attention[0].shape));
-
-  StepGraph step(engine, n, n_rotated, attention);
-  engine.compute.allocate(step.graph);
-  std::vector<std::int32_t> ids, at(n);
-  for (const Column& c : columns) ids.push_back(c.token);
-  ggml_backend_tensor_set(step.ids, ids.data(), 0, n * sizeof(std::int32_t));
-  for (int l = 0; l < h.n_layer; ++l) {
-    for (std::size_t i = 0; i < n; ++i) {
-      const SessionImpl& s = *columns[i].session;
-      at[i] = (std::int32_t)(s.cache_index() ? s.policy().query_position(l, s.cache().length(l) - 1) : columns[i].n_past);
-    }
-    ggml_backend_tensor_set(step.positions[(std::size_t)l], at.data(), 0, n * sizeof(std::int32_t));
-  }
-  engine.compute.run(step.graph);
-
-  const AttentionShape shape{h.n_layer, h.n_head, h.n_head_kv};
-  for (std::size_t i = 0; i < n; ++i) {
-    SessionImpl& s = *columns[i].session;
-    s.logits_buffer().resize((std::size_t)h.n_vocab);
-    ggml_backend_tensor_get(step.logits, s.logits_buffer().data(), i * (std::size_t)h.n_vocab * sizeof(float),
-                            (std::size_t)h.n_vocab * sizeof(float));
-    Direct direct(s.cache());
-    for (int l = 0; l < h.n_layer; ++l) {
-      const Measures& asked = columns[i].asked[(std::size_t)l];
-      const float* rows = s.rows().data() + columns[i].recorded[(std::size_t)l];
-      const Recording recording{.probabilities = asked.window > 0 ? rows : nullptr,
-                                .n_rows = 1,
-                                .sums = asked.accumulated ? rows : nullptr,
-                                .stride = s.cache().length(l)};
-      s.policy().update(s.observer().observe(asked, s.cache(), shape, l, Phase::kDecode, 1, columns[i].n_past,
-                                             recording, {}),
-                        direct);
-    }
-    s.fed({&columns[i].token, 1});
-  }
+  StepRun run(engine, sessions, tokens);
+  run.compute();
+  run.compact();
 }
 
 std::uint64_t decode_compute_bytes(Engine::Parts& engine, const CacheShape& shape) {
