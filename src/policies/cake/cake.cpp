@@ -124,7 +124,12 @@ void Cake::divide(std::size_t last_seen, Compaction& compaction) {
   }
   const std::size_t total = (settings_.cache_size - settings_.window) * layers_.size();
   std::vector<std::size_t> budgets = clip(divide_budget(preferences, total, caps), caps);
-  if (!first_segment) spread_lost(budgets, total, caps);
+  if (!first_segment) {
+    spread_lost(budgets, total, caps);
+    // Layers that were cut before this segment reached them may be too short for the whole total: decoding fills it.
+    const std::vector<std::size_t> no_caps(caps.size(), total);
+    if (last_seen + 1 == layers_.size()) spread_lost(budgets, total, no_caps);
+  }
   for (std::size_t i = 0; i < budgets.size(); ++i) {
     layers_[i].budget = budgets[i];
     shrink(i, compaction);
