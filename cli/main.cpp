@@ -66,7 +66,9 @@ std::string refusal(const CLI::App& app, const CLI::ParseError& error) {
     if (!command->parsed()) continue;
     std::string what = error.what();
     if (dynamic_cast<const CLI::ExtrasError*>(&error) != nullptr) {
-      const std::string extra = command->remaining(true).empty() ? "" : command->remaining(true).front();
+      // Those before the command's name are the program's.
+      const auto extras = command->remaining().empty() ? app.remaining() : command->remaining();
+      const std::string extra = extras.empty() ? "" : extras.front();
       const std::string name = extra.substr(0, extra.find('='));
       const bool option = extra.starts_with('-') && extra.size() > 1;
       what = option ? fmt::format("{}: no such option{}", name, did_you_mean(name, option_names(row.bit)))
@@ -80,6 +82,16 @@ std::string refusal(const CLI::App& app, const CLI::ParseError& error) {
   return fmt::format("\"{}\": no such command{} (see lacake --help)", extra, did_you_mean(extra, command_names()));
 }
 
+int print_help(const CLI::App& app, const std::string& topic) {
+  const auto known = command_names();
+  if (!topic.empty() && std::find(known.begin(), known.end(), topic) == known.end()) {
+    throw Error(Error::Kind::kUsage,
+                fmt::format("\"{}\": no such command{} (see lacake --help)", topic, did_you_mean(topic, known)));
+  }
+  write_output(topic.empty() ? app.help() : app.get_subcommand(topic)->help("lacake"));
+  return 0;
+}
+
 int run_command_line(int argc, char** argv) {
   CLI::App app("lacake: long texts in a language model, in as much KV cache memory as you give it", "lacake");
   app.set_version_flag("--version", "lacake " LACAKE_VERSION);
@@ -91,9 +103,9 @@ int run_command_line(int argc, char** argv) {
     command->footer(row.footer);
     add_options(*command, row.bit, options);
   }
-  std::string topic;
-  CLI::App* help = app.add_subcommand("help", "the options of a command");
-  help->add_option("COMMAND", topic, "one of the above");
+  app.add_subcommand("help", "the options of a command");
+  // CLI11 would take the command's name after `help` for the command itself.
+  if (argc > 1 && std::string_view(argv[1]) == "help") return print_help(app, argc > 2 ? argv[2] : "");
 
   try {
     app.parse(argc, argv);
@@ -108,19 +120,13 @@ int run_command_line(int argc, char** argv) {
   }
 
   for (const CommandRow& row : kCommands) {
-    if (app.got_subcommand(row.name)) return row.run(options);
-    if (help->parsed() && topic == row.name) {
-      write_output(app.get_subcommand(row.name)->help("lacake"));
-      return 0;
+    if (!app.got_subcommand(row.name)) continue;
+    if (row.bit != kPolicies && options.model.empty()) {
+      throw Error(Error::Kind::kUsage, fmt::format("no model: expected -m FILE (see lacake {} --help)", row.name));
     }
+    return row.run(options);
   }
-  if (!help->parsed()) throw Error(Error::Kind::kUsage, "expected a command (see lacake --help)");
-  if (!topic.empty()) {
-    throw Error(Error::Kind::kUsage, fmt::format("\"{}\": no such command{} (see lacake --help)", topic,
-                                                 did_you_mean(topic, command_names())));
-  }
-  write_output(app.help());
-  return 0;
+  throw Error(Error::Kind::kUsage, "expected a command (see lacake --help)");
 }
 
 }  // namespace

@@ -28,7 +28,7 @@ std::string nearest(std::string_view name, const std::vector<std::string>& known
   const auto best = std::min_element(known.begin(), known.end(), [&](const std::string& a, const std::string& b) {
     return distance(name, a) < distance(name, b);
   });
-  return best == known.end() || distance(name, *best) * 2 > best->size() ? "" : *best;
+  return best == known.end() || distance(name, *best) * 2 > best->size() + 1 ? "" : *best;
 }
 
 }  // namespace lacake::cli

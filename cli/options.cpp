@@ -48,7 +48,6 @@ struct Row {
   std::string help;
   unsigned commands;
   std::variant<Text, Whole, Real, Choice, Switch> kind;
-  bool required = false;
 
   std::string name() const { return flags.substr(flags.rfind(',') + 1); }
 };
@@ -60,7 +59,7 @@ const std::vector<Row>& rows() {
   constexpr unsigned kAll = kModelled | kPolicies;
   using O = Options;
   static const std::vector<Row> table = {
-      {"-m,--model", "model", "FILE", "Model", "GGUF file", kModelled, Text{&O::model}, true},
+      {"-m,--model", "model", "FILE", "Model", "GGUF file, always needed", kModelled, Text{&O::model}},
       {"-t,--threads", "threads", "N", "Model", "threads [all cores]", kModelled, Whole{&O::threads, 1, 1024}},
       {"--no-repack", "no_repack", "", "Model", "keep no faster second copies of weights", kModelled,
        Switch{&O::no_repack}},
@@ -185,7 +184,7 @@ void add_options(CLI::App& app, Command command, Options& options) {
       const auto store = [&](const std::string& text) { std::visit(Store{row, options, text}, row.kind); };
       option = app.add_option_function<std::string>(row.flags, store, row.help)->type_name(row.value)->take_last();
     }
-    option->group(row.group)->required(row.required);
+    option->group(row.group);
   }
 }
 

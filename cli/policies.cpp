@@ -39,7 +39,8 @@ std::string wrapped(const std::string& text, std::size_t indent, std::size_t col
     const std::size_t end = std::min(text.find(' ', begin), text.size());
     const std::string word = text.substr(begin, end - begin);
     if (column + 1 + word.size() > columns) {
-      result += (result.empty() ? "" : "\n") + std::string(indent, ' ');
+      result += result.empty() ? "" : "\n";
+      result.append(indent, ' ');
       column = indent;
     } else {
       result += ' ';
@@ -58,12 +59,12 @@ std::string type_text(const PolicyType& type, const Terminal& terminal) {
   if (!type.paper.empty()) text += terminal.paint(Style::kDim, wrapped(type.paper, 2, columns));
   for (const PolicyParameter& parameter : type.parameters) {
     const std::string setting = fmt::format("{}={}", parameter.name, default_text(parameter));
-    text += "    " + terminal.paint(Style::kCyan, fmt::format("{:<20}", setting));
-    text += fmt::format("  {}\n", range_text(parameter));
+    text += fmt::format("    {}  {}\n", terminal.paint(Style::kCyan, fmt::format("{:<20}", setting)),
+                        range_text(parameter));
     text += wrapped(parameter.help, 8, columns);
   }
   if (type.bounded) {
-    text += "    " + terminal.paint(Style::kCyan, fmt::format("{:<20}", "cache_size=")) + "  from 1\n";
+    text += fmt::format("    {}  from 1\n", terminal.paint(Style::kCyan, fmt::format("{:<20}", "cache_size=")));
     text += wrapped("entries a layer, the paper's C, instead of the largest that fits into --kv-budget", 8, columns);
   }
   return text;
@@ -101,7 +102,7 @@ int policies(const Options& options) {
   }
   const Terminal terminal(STDOUT_FILENO, options.color);
   std::string text = "--policy NAME[:key=value,...]\n";
-  for (const PolicyType& type : policy_types()) text += "\n" + type_text(type, terminal);
+  for (const PolicyType& type : policy_types()) text.append("\n").append(type_text(type, terminal));
   write_output(text);
   return 0;
 }

@@ -85,7 +85,8 @@ void ProgressBar::show(std::size_t done, std::size_t total) {
   const double elapsed_s = std::chrono::duration<double>(now - begin_).count();
   // One column stays free: some terminals wrap as soon as the last one is written.
   const std::size_t columns = std::max<std::size_t>(terminal_.columns(), 2) - 1;
-  std::fputs(("\r" + progress_line(label_, done, total, elapsed_s, columns, utf8_locale()) + "\x1b[K").c_str(), stderr);
+  const std::string line = progress_line(label_, done, total, elapsed_s, columns, utf8_locale());
+  std::fputs(fmt::format("\r{}\x1b[K", line).c_str(), stderr);
   drawn_ = true;
 }
 

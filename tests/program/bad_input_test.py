@@ -1,0 +1,167 @@
+"""Whatever cannot be used is refused in one clear line, before anything runs and without traces."""
+
+import struct
+import unittest
+
+from gguf_edit import Gguf
+from program import FABLE, MODEL, MODEL_LENGTH, ProgramTest, run
+
+
+class BadInput(ProgramTest):
+    def refused(self, arguments, status, *says, command="run", model=MODEL, stdin=b""):
+        files = sorted(self.folder.iterdir())
+        done = run(command, *(["-m", model] if model else []), *arguments, stdin=stdin)
+        line = done.stderr.decode()
+        self.assertEqual(done.returncode, status, line)
+        self.assertEqual(done.stdout, b"")
+        self.assertEqual(line.count("\n"), 1, line)
+        self.assertTrue(line.startswith("lacake: error: ") and line.endswith("\n"), line)
+        for words in says:
+            self.assertIn(words, line)
+        self.assertEqual(sorted(self.folder.iterdir()), files)
+
+    # --- command line -----------------------------------------------------------------------------------------------
+
+    def test_misspelt_names_are_answered_with_the_nearest(self):
+        self.refused(["-p", "hi", "--topk", 3], 2, "--topk", "--top-k", "lacake run --help")
+        self.refused(["-p", "hi"], 2, "inspct", "did you mean inspect", command="inspct")
+        self.refused(["-p", "hi", "--policy", "lacach"], 2, "lacach", "did you mean 'lacache'")
+
+    def test_values_out_of_range_are_named_with_the_range(self):
+        self.refused(["-p", "hi", "-n", "many"], 2, "--predict", "many")
+        self.refused(["-p", "hi", "--top-p", "1.5"], 2, "--top-p", "0 to 1", "1.5")
+        self.refused(["-p", "hi", "--prefill", "both"], 2, "--prefill", "exact or streaming", "both")
+        self.refused(["-p", "hi", "--color", "blue"], 2, "--color", "blue")
+
+    def test_a_missing_model_or_prompt_or_command_is_wrong_usage(self):
+        self.refused(["-p", "hi"], 2, "-m FILE", model=None)
+        self.refused([], 2, "-f FILE")
+        done = run()
+        self.assertEqual((done.returncode, done.stdout), (2, b""))
+
+    # --- model ------------------------------------------------------------------------------------------------------
+
+    def test_model_that_is_missing_or_no_gguf(self):
+        self.refused(["-p", "hi"], 1, "missing.gguf", model=self.folder / "missing.gguf")
+        self.refused(["-p", "hi"], 1, "letter.gguf", "GGUF", model=self.file("letter.gguf", FABLE))
+        self.refused(["-p", "hi"], 1, "empty.gguf", model=self.file("empty.gguf", b""))
+        self.refused(["-p", "hi"], 1, str(self.folder), model=self.folder)
+
+    def test_model_cut_anywhere(self):
+        whole = Gguf(MODEL)
+        tokens = whole.values["tokenizer.ggml.tokens"]
+        merges = whole.values["tokenizer.ggml.merges"]
+        cuts = {
+            "magic": [1, 3, 4],
+            "header": [5, 8, 16, 23, 24],
+            "metadata": [whole.values["general.architecture"] + k for k in (-20, 0, 9)],
+            "vocabulary": [tokens + 2, tokens + 12, (tokens + merges) // 2, merges + 100],
+            "tensor list": [whole.tensors_offset, whole.tensors_offset + 30, whole.data_offset - 40],
+            "tensors": [whole.data_offset, whole.data_offset + 1, (whole.data_offset + whole.size) // 2, whole.size - 1],
+        }
+        for part, sizes in cuts.items():
+            for size in sizes:
+                with self.subTest(part=part, size=size):
+                    model = self.folder / "cut.gguf"
+                    whole.copy(model, size=size)
+                    self.refused(["-p", "hi"], 1, "cut.gguf", model=model)
+
+    def test_tensor_of_a_wrong_shape(self):
+        whole = Gguf(MODEL)
+        tensor = whole.tensors["blk.3.attn_k.weight"]
+        turned = struct.pack("<QQ", *reversed(tensor.shape))
+        model = whole.copy(self.folder / "turned.gguf", [(tensor.shape_offset, turned)])
+        self.refused(["-p", "hi"], 1, "turned.gguf", "blk.3.attn_k.weight", "576", "192", model=model)
+
+    def test_absurd_shape(self):
+        whole = Gguf(MODEL)
+        patch = [(whole.tensors["blk.3.attn_k.weight"].shape_offset, struct.pack("<QQ", 2**62, 2**62))]
+        self.refused(["-p", "hi"], 1, "huge.gguf", model=whole.copy(self.folder / "huge.gguf", patch))
+
+    def test_unsupported_architecture(self):
+        whole = Gguf(MODEL)
+        patch = [(whole.values["general.architecture"] + 8, b"llamb")]
+        model = whole.copy(self.folder / "other.gguf", patch)
+        self.refused(["-p", "hi"], 1, "other.gguf", "llamb", "llama", model=model)
+
+    # --- policy and budget ------------------------------------------------------------------------------------------
+
+    def test_policy_parameter_unknown_or_out_of_range(self):
+        self.refused(["-p", "hi", "--policy", "lacache:spam=4"], 2, "spam", "did you mean 'span'")
+        self.refused(["-p", "hi", "--policy", "lacache:span=-4"], 2, "span", "-4")
+        self.refused(["-p", "hi", "--policy", "cake:tau1=warm"], 2, "tau1", "warm")
+        self.refused(["-p", "hi", "--policy", "cake:tau1"], 2, "tau1")
+
+    def test_budget_that_is_none(self):
+        for budget in ("", "-5", "0", "12 apples", "nan", "1e999"):
+            with self.subTest(budget=budget):
+                self.refused(["-p", "hi", "--kv-budget", budget], 2, "--kv-budget")
+
+    def test_type_that_is_none(self):
+        self.refused(["-p", "hi", "--kv-type", "f17"], 2, "--kv-type", "f17", "f16")
+
+    def test_budget_too_small_for_what_always_stays(self):
+        for policy in ("streaming-llm", "lacache", "cake"):
+            with self.subTest(policy=policy):
+                done = run("run", "-m", MODEL, "-p", FABLE, "-n", 4, "--policy", policy, "--kv-budget", 3)
+                line = done.stderr.decode()
+                self.assertIn(done.returncode, (1, 2), line)
+                self.assertEqual((done.stdout, line.count("\n")), (b"", 1), line)
+                self.assertRegex(line, r"at least|least")
+
+    def test_everything_under_a_budget_below_prompt_and_answer(self):
+        done = run("run", "-m", MODEL, "-p", FABLE, "-n", 40, "--kv-budget", 100)
+        line = done.stderr.decode()
+        self.assertIn(done.returncode, (1, 2), line)
+        self.assertEqual((done.stdout, line.count("\n")), (b"", 1), line)
+        self.assertRegex(line, r"\d")
+
+    def test_more_memory_than_there_is(self):
+        done = run("run", "-m", MODEL, "-p", FABLE, "-n", 4, "--policy", "lacache", "--kv-budget", "1TiB")
+        line = done.stderr.decode()
+        self.assertIn(done.returncode, (1, 2), line)
+        self.assertEqual((done.stdout, line.count("\n")), (b"", 1), line)
+        self.assertIn("iB", line)
+
+    # --- prompt -----------------------------------------------------------------------------------------------------
+
+    def test_prompt_that_is_empty(self):
+        self.refused(["-p", ""], 1, "empty")
+        self.refused(["-f", self.file("nothing.txt", b"")], 1, "nothing.txt", "empty")
+        self.refused(["-f", "-"], 1, "empty")
+
+    def test_file_that_cannot_be_read(self):
+        self.refused(["-f", self.folder / "missing.txt"], 1, "missing.txt", "No such file")
+        self.refused(["-f", self.folder], 1, str(self.folder), "directory")
+        self.refused(["-p", "hi", "--continuation", self.folder / "missing.txt"], 1, "missing.txt")
+        self.refused(["-p", "hi", "--grammar-file", self.folder / "missing.gbnf"], 1, "missing.gbnf")
+
+    def test_bytes_that_are_no_text_are_named_with_their_place(self):
+        self.refused(["-f", self.file("a.txt", b"caf\xe9 au lait")], 1, "a.txt", "0xe9", "offset 3")
+        self.refused(["-f", self.file("b.txt", b"cut off \xe2\x82")], 1, "b.txt", "offset 8")
+        self.refused(["-f", "-"], 1, "standard input", "offset 0", stdin=b"\xff")
+
+    def test_prompt_beyond_the_models_length(self):
+        words = self.file("long.txt", "word " * (MODEL_LENGTH + 100))
+        for policy in ("full", "streaming-llm:cache_size=256", "cake:cache_size=256"):
+            with self.subTest(policy=policy):
+                done = run("run", "-m", MODEL, "--raw", "-f", words, "-n", 1, "--policy", policy)
+                line = done.stderr.decode()
+                if policy.startswith("streaming-llm") and done.returncode == 0:
+                    continue  # where its positions are cache indices
+                self.assertIn(done.returncode, (1, 2), line)
+                self.assertEqual((done.stdout, line.count("\n")), (b"", 1), line)
+                self.assertIn(str(MODEL_LENGTH), line)
+
+    # --- files to write ---------------------------------------------------------------------------------------------
+
+    def test_places_that_cannot_be_written(self):
+        prompt = ["-p", FABLE]
+        self.refused([*prompt, "--plot", self.folder / "kept.jpg"], 2, "--plot", ".svg or .png", command="inspect")
+        self.refused([*prompt, "--plot", self.folder / "no" / "kept.svg"], 2, "--plot", "no", command="inspect")
+        self.refused([*prompt, "--kept", self.folder], 2, "--kept", "regular file", command="inspect")
+        self.refused(["--kept", self.folder / "kept.json"], 2, "--kept", "prompt", command="inspect")
+
+
+if __name__ == "__main__":
+    unittest.main()
