@@ -10,6 +10,7 @@
 #include <cstring>
 
 #include "lacake/error.h"
+#include "text/llama_log.h"
 
 namespace lacake {
 
@@ -35,10 +36,11 @@ GgufFile::GgufFile(std::string path) : path_(std::move(path)) {
 
   // A constructor that throws runs no destructor: the mapping must not outlive it.
   try {
+    const LlamaErrors errors;  // ggml writes to standard error what it dislikes, unless someone listens
     ggml_context* tensors = nullptr;
     gguf_.reset(gguf_init_from_buffer(mapping_, mapping_bytes_, {.no_alloc = true, .ctx = &tensors}));
     tensors_.reset(tensors);
-    if (!gguf_) fail("its header is damaged or cut short");
+    if (!gguf_) fail(fmt::format("its header is damaged or cut short: {}", errors.first()));
     const std::size_t data_offset = gguf_get_data_offset(gguf_.get());
     for (std::int64_t i = 0; i < gguf_get_n_tensors(gguf_.get()); ++i) {
       const std::uint64_t begin = data_offset + gguf_get_tensor_offset(gguf_.get(), i);
