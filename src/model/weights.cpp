@@ -44,10 +44,10 @@ Weights::Weights(const GgufFile& file, const Hyperparameters& h, ggml_backend_de
     LayerWeights& l = layers_[(std::size_t)i];
     const std::string p = fmt::format("blk.{}.", i);
     l.attention_norm = take(p + "attn_norm.weight", {h.n_embd}, true, false);
-    l.q = linear(p + "attn_q", h.n_embd, h.n_head * h.d_k);
-    l.k = linear(p + "attn_k", h.n_embd, h.n_head_kv * h.d_k);
-    l.v = linear(p + "attn_v", h.n_embd, h.n_head_kv * h.d_v);
-    l.attention_output = linear(p + "attn_output", h.n_head * h.d_v, h.n_embd);
+    l.q = linear(p + "attn_q", h.n_embd, std::int64_t{h.n_head} * h.d_k);
+    l.k = linear(p + "attn_k", h.n_embd, std::int64_t{h.n_head_kv} * h.d_k);
+    l.v = linear(p + "attn_v", h.n_embd, std::int64_t{h.n_head_kv} * h.d_v);
+    l.attention_output = linear(p + "attn_output", std::int64_t{h.n_head} * h.d_v, h.n_embd);
     l.ffn_norm = take(p + "ffn_norm.weight", {h.n_embd}, true, false);
     l.gate = linear(p + "ffn_gate", h.n_embd, h.n_ff);
     l.up = linear(p + "ffn_up", h.n_embd, h.n_ff);
