@@ -70,6 +70,12 @@ ggml_tensor* Weights::take(const std::string& name, std::vector<std::int64_t> sh
     file_.fail(fmt::format("tensor {}: expected shape [{}], found [{}]", name, fmt::join(shape, ", "),
                            fmt::join(shape_of(described), ", ")));
   }
+  // ggml aborts the process where it meets another type.
+  const bool vector = shape.size() == 1, f32 = described->type == GGML_TYPE_F32;
+  if (!f32 && (vector || !ggml_get_type_traits(described->type)->to_float)) {
+    file_.fail(fmt::format("tensor {}: expected {}, found {}", name, vector ? "f32" : "a float or quantised type",
+                           ggml_type_name(described->type)));
+  }
   ggml_tensor* tensor = ggml_dup_tensor(context_.get(), described);
   ggml_set_name(tensor, name.c_str());
   n_parameters_ += (std::uint64_t)ggml_nelements(tensor);
