@@ -63,7 +63,9 @@ std::string Budget::text() const {
 
 std::uint64_t Budget::bytes(std::uint64_t entry_bytes, int n_layer, std::size_t prompt_tokens) const {
   if (unit == Unit::kBytes) return (std::uint64_t)value;
-  const double entries = unit == Unit::kEntries ? value : std::floor(value * (double)prompt_tokens);
+  // 0.7% of 1000 are 7, though 0.7 / 100 is a little less than 0.007.
+  const double share = std::floor(value * (double)prompt_tokens * (1 + 1e-12));
+  const double entries = unit == Unit::kEntries ? value : share;
   return (std::uint64_t)entries * entry_bytes * (std::uint64_t)n_layer;
 }
 
