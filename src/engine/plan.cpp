@@ -220,7 +220,8 @@ WorkspaceShape workspace_shape(const CacheShape& cache, const AttentionShape& sh
   const std::size_t n_entries = n_kept + n_new;
   std::size_t rows = 0;
   for (int l = 0; l < shape.n_layer; ++l) {
-    const Measures m = policy.measures(Phase::kPrefill, l, n_entries, n_new);
+    // As if all of it were new: this policy has not seen what will be kept, and may ask for nothing before it is full.
+    const Measures m = policy.measures(Phase::kPrefill, l, n_entries, n_entries);
     rows = std::max(rows, std::min((std::size_t)m.window, n_new) + (m.accumulated ? 1 : 0));
   }
   const std::uint64_t heads = (std::uint64_t)cache.n_head_kv;
