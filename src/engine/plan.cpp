@@ -41,8 +41,12 @@ std::string policies_by_cache_index(const AttentionShape& shape) {
   std::vector<std::string> names;
   for (const PolicyType& type : policy_types()) {
     if (!type.bounded) continue;
-    const std::size_t least = type.least({}, shape);
-    if (type.make({}, shape, least)->traits().positions == Positions::kCacheIndex) names.push_back(type.name);
+    try {
+      const std::size_t least = type.least({}, shape);
+      if (type.make({}, shape, least)->traits().positions == Positions::kCacheIndex) names.push_back(type.name);
+    } catch (const Error&) {
+      continue;  // cannot run on this model: no remedy
+    }
   }
   return fmt::format("{}", fmt::join(names, " or "));
 }
