@@ -14,6 +14,7 @@
 namespace lacake {
 namespace {
 
+constexpr std::size_t kMostEntries = 1'000'000'000'000;  // as in Budget: bytes computed from it do not overflow
 constexpr std::size_t kLeastChunk = 32;  // CAKE's window: a chunk should fill it
 
 [[noreturn]] void refuse(Error::Kind kind, const std::string& message) { throw Error(kind, message); }
@@ -72,6 +73,10 @@ class Planner {
       choose_given();
     } else {
       choose_largest();
+    }
+    if (plan_.cache_size > kMostEntries) {
+      refuse(Error::Kind::kUsage, fmt::format("policy {}: cache size: expected at most {} entries a layer, found {}",
+                                              type_.name, kMostEntries, plan_.cache_size));
     }
     if (!options_.budget.given()) plan_.budget_bytes = layer_entries_bytes(largest(plan_.cache_size));
     // The arena holds whole entries.
