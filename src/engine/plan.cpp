@@ -194,7 +194,10 @@ class Planner {
     const std::uint64_t others = m.policy_metadata + m.layer_workspace + m.hidden_states + m.compute;
     const std::uint64_t available = available_bytes();
     if (m.cache + others <= available) return;
-    const std::uint64_t room = available > others ? available - others : 0;
+    // Metadata and tables grow with the cache, so a smaller one would take less of them: all of it in proportion.
+    const std::uint64_t fixed = m.layer_workspace + m.hidden_states;
+    const double for_cache = (double)m.cache / (double)(m.cache + m.policy_metadata + m.compute);
+    const auto room = (std::uint64_t)(available > fixed ? (double)(available - fixed) * for_cache : 0);
     refuse(Error::Kind::kCapacity,
            fmt::format("KV cache of {} and {} of other memory do not fit: {} are available; at most --kv-budget {} "
                        "({} entries a layer) would",
