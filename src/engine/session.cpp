@@ -17,8 +17,7 @@ SessionImpl::SessionImpl(Engine& engine, const SessionOptions& options)
       policy_(options.policy.type->make(options.policy.settings, engine.parts().model.facts.attention, plan_.cache_size)),
       cache_(cache_shape(engine.parts().model.hyperparameters, options.types), policy_->traits(), plan_.budget_bytes,
              engine.parts().compute.buffer_type()) {
-  // Uneven layers are divided as the prompt shows what they need.
-  if (!policy_->traits().uneven_layers && !policy_->traits().uneven_heads) reserve_lanes();
+  reserve_lanes();
 }
 
 void SessionImpl::reserve_lanes() {
