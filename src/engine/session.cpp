@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cassert>
 
 #include "engine/decode.h"
@@ -32,7 +33,11 @@ void SessionImpl::reserve_lanes() {
 bool SessionImpl::prefill(std::span<const Token> tokens, const PrefillHooks& hooks) {
   assert(!tokens.empty());
   SessionImpl* const self = this;
-  check_positions(engine_.parts().model.hyperparameters, options_, *policy_, n_past() + tokens.size());
+  std::size_t first_position = cache_index() ? 0 : n_past();
+  for (int l = 0; cache_index() && l < cache_.arena().shape().n_layer; ++l) {
+    first_position = std::max(first_position, cache_.length(l));
+  }
+  check_positions(engine_.parts().model.hyperparameters, options_, *policy_, first_position + tokens.size());
   if (!options_.policy.type->bounded && tokens.size() + n_past() > plan_.cache_size) {
     throw Error(Error::Kind::kCapacity,
                 fmt::format("KV cache: policy {} drops nothing, {} tokens are held and {} more do not fit {} entries a layer",
