@@ -157,7 +157,13 @@ class Planner {
   }
 
   void choose_chunk() {
-    const std::size_t wanted = options_.chunk > 0 ? options_.chunk : std::clamp(budget_entries() / 8, kLeastChunk, kComputeChunk);
+    std::size_t wanted = options_.chunk > 0 ? options_.chunk : std::clamp(budget_entries() / 8, kLeastChunk, kComputeChunk);
+    // Cache indices of a chunk follow those that are kept, one token of a step less than the largest.
+    const auto policy = type_.make(options_.policy.settings, shape_, plan_.cache_size);
+    if (policy->traits().positions == Positions::kCacheIndex) {
+      const std::size_t kept = largest(plan_.cache_size) - 1, trained = (std::size_t)h_.n_ctx_train;
+      wanted = std::min(wanted, trained > kept ? trained - kept : 1);
+    }
     plan_.chunk = options_.prefill == PrefillMode::kExact ? options_.prompt_tokens : std::min(wanted, options_.prompt_tokens);
     if (options_.prefill == PrefillMode::kStreaming && plan_.chunk == 0) plan_.chunk = wanted;
   }
