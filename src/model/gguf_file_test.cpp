@@ -1,0 +1,215 @@
+#include "model/gguf_file.h"
+
+#include <gtest/gtest.h>
+
+#include <unistd.h>
+
+#include <filesystem>
+#include <fstream>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "lacake/error.h"
+#include "models/tiny_model.h"
+#include "text/llama_log.h"
+
+namespace lacake {
+namespace {
+
+using models::ModelFile;
+using models::TinyModel;
+
+// Small enough to be cut at every byte.
+TinyModel smallest() {
+  return {.n_layer = 1, .n_embd = 8, .n_head = 2, .n_head_kv = 1, .d_k = 4, .d_v = 4, .n_ff = 8, .n_vocab = 8};
+}
+
+// The message of the Error(kInput) that opening throws; "" if none.
+std::string refusal(const std::string& path) {
+  try {
+    GgufFile file(path);
+    return "";
+  } catch (const Error& e) {
+    EXPECT_EQ(e.kind(), Error::Kind::kInput);
+    return e.what();
+  }
+}
+
+std::string message_of(const std::function<void()>& call) {
+  try {
+    call();
+    return "";
+  } catch (const Error& e) {
+    EXPECT_EQ(e.kind(), Error::Kind::kInput);
+    return e.what();
+  }
+}
+
+bool contains(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
+
+// A file of these bytes, gone when this is.
+class Bytes {
+ public:
+  explicit Bytes(const std::vector<char>& bytes)
+      : path_((std::filesystem::temp_directory_path() / ("lacake-bytes-" + std::to_string(::getpid()) + ".gguf"))
+                  .string()) {
+    std::ofstream(path_, std::ios::binary).write(bytes.data(), (std::streamsize)bytes.size());
+  }
+  ~Bytes() { std::filesystem::remove(path_); }
+  Bytes(const Bytes&) = delete;
+  Bytes& operator=(const Bytes&) = delete;
+  const std::string& path() const { return path_; }
+
+ private:
+  std::string path_;
+};
+
+std::vector<char> bytes_of(const std::string& path) {
+  std::ifstream file(path, std::ios::binary);
+  return {std::istreambuf_iterator<char>(file), {}};
+}
+
+TEST(GgufFile, OpensWhatIsWhole) {
+  const ModelFile model(smallest());
+  const GgufFile file(model.path());
+  EXPECT_EQ(file.string("general.architecture"), "llama");
+  EXPECT_EQ(file.integer("llama.block_count"), 1);
+  EXPECT_NEAR(file.number("llama.attention.layer_norm_rms_epsilon").value(), 1e-5, 1e-9);
+  EXPECT_EQ(file.n_tensors(), file.tensor_names().size());
+  const ggml_tensor* embedding = file.tensor("token_embd.weight");
+  ASSERT_NE(embedding, nullptr);
+  EXPECT_EQ(embedding->ne[1], 8);
+  EXPECT_LE(file.data(embedding) + ggml_nbytes(embedding), file.mapping() + file.mapping_bytes());
+  EXPECT_EQ(file.tensor("blk.7.attn_q.weight"), nullptr);
+  EXPECT_FALSE(file.integer("llama.no_such_key").has_value());
+}
+
+TEST(GgufFile, NamesTheFileWhereverItIsCut) {
+  silence_llama_log();
+  const ModelFile model(smallest());
+  const std::size_t whole = std::filesystem::file_size(model.path());
+  const std::size_t data = whole - [&] {
+    const GgufFile file(model.path());
+    return file.mapping_bytes() - (std::size_t)(file.data(file.tensor("token_embd.weight")) - file.mapping());
+  }();
+  // Every byte of header, metadata and descriptions; then some of the data, the last byte among them.
+  std::vector<std::size_t> cuts{whole - 1};
+  for (std::size_t n = data + (whole - data) / 97 * 97; n > data + 97; n -= 97) cuts.push_back(n);
+  for (std::size_t n = data + 1; n-- > 0;) cuts.push_back(n);
+  for (const std::size_t n : cuts) {
+    if (n >= whole) continue;
+    std::filesystem::resize_file(model.path(), n);
+    const std::string message = refusal(model.path());
+    ASSERT_TRUE(contains(message, model.path())) << n << " of " << whole << " bytes: \"" << message << "\"";
+    ASSERT_EQ(message.find('\n'), std::string::npos) << message;
+  }
+}
+
+TEST(GgufFile, ACutInTheDataNamesTheTensor) {
+  const ModelFile model(smallest());
+  const std::size_t whole = std::filesystem::file_size(model.path());
+  std::filesystem::resize_file(model.path(), whole - 64);
+  const std::string message = refusal(model.path());
+  EXPECT_TRUE(contains(message, "cut short: tensor blk.0.ffn_down.weight needs bytes ")) << message;
+}
+
+// Counts, lengths and offsets that say more than there is must not be believed.
+TEST(GgufFile, SurvivesEveryByteOfItsHeaderBeingWrong) {
+  silence_llama_log();
+  const ModelFile model(smallest());
+  const std::vector<char> whole = bytes_of(model.path());
+  std::size_t data = 0;
+  {
+    const GgufFile file(model.path());
+    data = (std::size_t)(file.data(file.tensor("token_embd.weight")) - file.mapping());
+  }
+  const Bytes damaged(whole);
+  std::fstream file(damaged.path(), std::ios::binary | std::ios::in | std::ios::out);
+  const auto put = [&](std::size_t at, char byte) {
+    file.seekp((std::streamoff)at);
+    file.put(byte);
+    file.flush();
+  };
+  std::size_t refused = 0;
+  for (std::size_t at = 0; at < data; ++at) {
+    for (const char byte : {(char)0, (char)0xFF, (char)(whole[at] ^ 0x80)}) {
+      put(at, byte);
+      const std::string message = refusal(damaged.path());  // an Error or nothing: no crash, no other exception
+      if (message.empty()) continue;
+      ++refused;
+      ASSERT_TRUE(contains(message, damaged.path())) << message;
+    }
+    put(at, whole[at]);
+  }
+  EXPECT_GT(refused, 100u);
+}
+
+TEST(GgufFile, RefusesWhatIsNoGguf) {
+  EXPECT_TRUE(contains(refusal(Bytes({'h', 'e', 'l', 'l', 'o'}).path()), "not a GGUF file"));
+  EXPECT_TRUE(contains(refusal(Bytes({}).path()), "not a GGUF file"));
+  EXPECT_TRUE(contains(refusal("/no/such/model.gguf"), "/no/such/model.gguf: cannot be opened: No such file"));
+  const std::string folder = std::filesystem::temp_directory_path().string();
+  EXPECT_EQ(refusal(folder), folder + ": not a regular file");
+}
+
+TEST(GgufFile, PrintsNothingItself) {
+  const ModelFile model(smallest());
+  std::filesystem::resize_file(model.path(), 200);
+  testing::internal::CaptureStderr();
+  refusal(model.path());
+  EXPECT_EQ(testing::internal::GetCapturedStderr(), "");
+}
+
+TEST(GgufFile, ReadsIntegersOfAnyWidth) {
+  TinyModel tiny = smallest();
+  tiny.edit = [](gguf_context* g) {
+    gguf_set_val_u8(g, "u8", 200);
+    gguf_set_val_i8(g, "i8", -7);
+    gguf_set_val_u16(g, "u16", 60000);
+    gguf_set_val_i16(g, "i16", -300);
+    gguf_set_val_i32(g, "i32", -70000);
+    gguf_set_val_u64(g, "u64", UINT64_MAX);
+    gguf_set_val_i64(g, "i64", -5);
+    gguf_set_val_f64(g, "f64", 0.25);
+    gguf_set_val_bool(g, "bool", true);
+    gguf_set_val_str(g, "text", "seven");
+  };
+  const ModelFile model(tiny);
+  const GgufFile file(model.path());
+  EXPECT_EQ(file.integer("u8"), 200);
+  EXPECT_EQ(file.integer("i8"), -7);
+  EXPECT_EQ(file.integer("u16"), 60000);
+  EXPECT_EQ(file.integer("i16"), -300);
+  EXPECT_EQ(file.integer("i32"), -70000);
+  EXPECT_EQ(file.integer("u64"), INT64_MAX);  // as large as can be said
+  EXPECT_EQ(file.integer("i64"), -5);
+  EXPECT_EQ(file.number("f64"), 0.25);
+  EXPECT_EQ(file.number("i8"), -7);
+  EXPECT_EQ(message_of([&] { file.integer("text"); }), model.path() + ": text: expected an integer, found str");
+  EXPECT_EQ(message_of([&] { file.integer("f64"); }), model.path() + ": f64: expected an integer, found f64");
+  EXPECT_EQ(message_of([&] { file.number("bool"); }), model.path() + ": bool: expected an integer, found bool");
+  EXPECT_EQ(message_of([&] { file.string("u8"); }), model.path() + ": u8: expected a string, found u8");
+}
+
+TEST(GgufFile, RangesSayWhatWasExpectedAndFound) {
+  TinyModel tiny = smallest();
+  tiny.edit = [](gguf_context* g) {
+    gguf_set_val_u32(g, "small", 3);
+    gguf_set_val_f32(g, "half", 0.5f);
+    gguf_set_val_f32(g, "nan", __builtin_nanf(""));
+  };
+  const ModelFile model(tiny);
+  const GgufFile file(model.path());
+  EXPECT_EQ(file.integer_in("small", 3, 3), 3);
+  EXPECT_EQ(file.integer_in("absent", 1, 9, 4), 4);
+  EXPECT_EQ(message_of([&] { file.integer_in("small", 4, 9, 5); }), model.path() + ": small: expected 4 to 9, found 3");
+  EXPECT_EQ(message_of([&] { file.integer_in("absent", 1, 9); }),
+            model.path() + ": absent: missing, expected an integer");
+  EXPECT_EQ(message_of([&] { file.number_in("absent", 1, 9); }), model.path() + ": absent: missing, expected a number");
+  EXPECT_EQ(message_of([&] { file.number_in("half", 1, 9); }), model.path() + ": half: expected 1 to 9, found 0.5");
+  EXPECT_EQ(message_of([&] { file.number_in("nan", 0, 1); }), model.path() + ": nan: expected 0 to 1, found nan");
+}
+
+}  // namespace
+}  // namespace lacake
