@@ -1,0 +1,296 @@
+#include "engine/session.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <functional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "engine/test_session.h"
+
+namespace lacake {
+namespace {
+
+// --- the budget
+// -------------------------------------------------------------------------------------------------------
+
+// Feeds a conversation of two turns; calls `check` after every segment and every token.
+void converse(Session& s, const Tokens& tokens, const std::function<void()>& check) {
+  const std::span<const Token> all(tokens);
+  const auto answer = [&](std::size_t from, std::size_t n) {
+    for (std::size_t i = from; i < from + n; ++i) s.step(tokens[i]), check();
+  };
+  ASSERT_TRUE(s.prefill(all.subspan(0, 90)));
+  check();
+  answer(90, 20);
+  ASSERT_TRUE(s.prefill(all.subspan(110, 30)));
+  check();
+  answer(140, 8);
+  ASSERT_TRUE(s.prefill(all.subspan(148, 1)));
+  check();
+  answer(149, 3);
+}
+
+void expect_promises(const Session& s, const TinyModel& tiny) {
+  const CacheUse use = s.use();
+  ASSERT_LE(use.peak_bytes, s.plan().budget_bytes);
+  ASSERT_LE(use.held_bytes, use.peak_bytes);
+  ASSERT_EQ(use.budget_bytes, s.plan().budget_bytes);
+  ASSERT_EQ(use.full_bytes, s.tokens().size() * (std::size_t)tiny.n_layer * s.plan().entry_bytes);
+  const auto n = (std::int64_t)s.tokens().size();
+  const PolicyTraits& traits = s.policy().traits();
+  std::uint64_t held = 0;
+  for (int l = 0; l < tiny.n_layer; ++l) {
+    std::size_t longest = 0;
+    for (int h = 0; h < tiny.n_head_kv; ++h) {
+      std::vector<std::int64_t> kept = s.kept(l, h);
+      held += kept.size() * s.plan().entry_bytes / (std::uint64_t)tiny.n_head_kv;
+      longest = std::max(longest, kept.size());
+      const bool ascending = std::adjacent_find(kept.begin(), kept.end(), std::greater_equal<>()) == kept.end();
+      ASSERT_TRUE(ascending || !traits.ordered);
+      std::sort(kept.begin(), kept.end());
+      ASSERT_GE(kept.front(), 0);
+      ASSERT_LT(kept.back(), n);
+      for (std::size_t i = 0; i < std::min(traits.sinks, (std::size_t)n); ++i) ASSERT_EQ(kept[i], (std::int64_t)i);
+      const std::size_t window = std::min(traits.window, (std::size_t)n);
+      ASSERT_GE(kept.size(), window);
+      for (std::size_t i = 1; i <= window; ++i) ASSERT_EQ(kept[kept.size() - i], n - (std::int64_t)i);
+    }
+    ASSERT_EQ(use.entries_per_layer[(std::size_t)l], longest);
+  }
+  ASSERT_EQ(use.held_bytes, held);
+}
+
+std::vector<PolicySpec> specs() {
+  std::vector<PolicySpec> specs;
+  for (const PolicyType& type : policy_types()) specs.push_back(PolicySpec::parse(type.name));
+  for (const char* text : {"full:positions=index", "streaming-llm:sinks=0", "lacache:span=3,sinks=1",
+                           "lacache:query=script", "cake:window=3,tau1=0.4", "cake:window=8,decay=0"}) {
+    specs.push_back(PolicySpec::parse(text));
+  }
+  return specs;
+}
+
+TEST(Session, BudgetHoldsAtEveryStep) {
+  Loaded loaded(small());
+  const Tokens tokens = random_tokens(loaded.tiny, 160, 11);
+  const AttentionShape shape = loaded.model.facts().attention;
+  for (const PolicySpec& spec : specs()) {
+    const std::size_t least = spec.type->largest(
+        spec.settings, shape, spec.type->bounded ? spec.type->least(spec.settings, shape) : tokens.size());
+    for (const std::size_t more : {0, 3, 29}) {
+      for (const PrefillMode mode : {PrefillMode::kExact, PrefillMode::kStreaming}) {
+        SCOPED_TRACE(spec.text() + " " + std::to_string(least + more) +
+                     (mode == PrefillMode::kExact ? " exact" : " streaming"));
+        SessionOptions o{.budget = {Budget::Unit::kEntries, (double)(least + more)},
+                         .prefill = mode,
+                         .chunk = 20,
+                         .prompt_tokens = 90,
+                         .new_tokens = 70};
+        o.policy = spec;
+        const auto s = loaded.engine.open(o);
+        ASSERT_NO_FATAL_FAILURE(converse(*s, tokens, [&] { expect_promises(*s, loaded.tiny); }));
+        EXPECT_EQ(s->tokens(), Tokens(tokens.begin(), tokens.begin() + 152));
+        for (const float x : s->logits()) ASSERT_TRUE(std::isfinite(x));
+      }
+    }
+  }
+}
+
+// What holds a whole prompt before it cuts has to say so or be refused.
+TEST(Session, APolicyThatCutsOnlyAtTheEndIsRefusedOrFits) {
+  Loaded loaded(small());
+  const Tokens prompt = random_tokens(loaded.tiny, 90, 12);
+  const auto s = loaded.engine.open(with("cake:window=4,cascade=off", "40", "f32", PrefillMode::kExact, 90));
+  try {
+    s->prefill(prompt);
+    EXPECT_LE(s->use().peak_bytes, s->plan().budget_bytes);
+  } catch (const Error& e) {
+    EXPECT_EQ(e.kind(), Error::Kind::kCapacity) << e.what();
+  }
+}
+
+TEST(Session, FiguresOfThePlanAreThoseOfTheRun) {
+  for (const char* policy : {"full", "streaming-llm", "lacache", "cake:window=8"}) {
+    for (const PrefillMode mode : {PrefillMode::kExact, PrefillMode::kStreaming}) {
+      for (const std::size_t n : {90, 700}) {
+        SCOPED_TRACE(std::string(policy) + (mode == PrefillMode::kExact ? " exact " : " streaming ") +
+                     std::to_string(n));
+        Loaded loaded(small());  // a fresh engine: sessions share what only grows
+        const SessionOptions o = with(policy, std::string(policy) == "full" ? "" : "40", "f16", mode, n, 10);
+        const SessionPlan plan = loaded.engine.plan(o);
+        const auto s = loaded.engine.open(o);
+        s->prefill(random_tokens(loaded.tiny, n, 13));
+        for (Token t = 0; t < 5; ++t) s->step(t);
+        const Engine::Parts& parts = loaded.engine.parts();
+        EXPECT_EQ(plan.memory.cache, s->use().budget_bytes);
+        if (mode == PrefillMode::kExact) {
+          EXPECT_EQ(plan.memory.layer_workspace, parts.workspace.bytes());
+        } else {
+          EXPECT_GE(plan.memory.layer_workspace, parts.workspace.bytes());
+        }
+        EXPECT_GE(plan.memory.hidden_states + 64, parts.hidden.bytes());  // a line to align it
+        EXPECT_GE(plan.memory.compute, parts.compute.bytes());
+      }
+    }
+  }
+}
+
+// --- turns and ends
+// ---------------------------------------------------------------------------------------------------
+
+TEST(Session, ATurnAfterDecodeSeesWhatIsKept) {
+  Loaded loaded(wide());
+  const Tokens tokens = random_tokens(loaded.tiny, 60, 14);
+  const std::span<const Token> all(tokens);
+  for (const char* policy : {"full", "full:positions=index", "cake", "lacache"}) {
+    for (const PrefillMode mode : {PrefillMode::kExact, PrefillMode::kStreaming}) {
+      SCOPED_TRACE(policy);
+      const std::string budget = std::string(policy).rfind("full", 0) == 0 ? "" : "100";
+      const auto whole = loaded.engine.open(with(policy, budget, "f32", mode, 60));
+      const auto turns = loaded.engine.open(with(policy, budget, "f32", mode, 60));
+      const auto forgetful = loaded.engine.open(with(policy, budget, "f32", mode, 60));
+      whole->prefill(all);
+      turns->prefill(all.subspan(0, 25));
+      for (std::size_t i = 25; i < 40; ++i) turns->step(tokens[i]);
+      turns->prefill(all.subspan(40));
+      forgetful->prefill(all.subspan(40));
+      EXPECT_EQ(turns->tokens(), tokens);
+      EXPECT_LT(distance(whole->logits(), turns->logits()), 1e-4f);
+      EXPECT_GT(distance(whole->logits(), forgetful->logits()), 1e-2f);  // it mattered
+    }
+  }
+}
+
+TEST(Session, ASessionCanBeginWithAStep) {
+  Loaded loaded(wide());
+  for (const char* policy : {"full", "streaming-llm", "lacache", "cake:window=4"}) {
+    SCOPED_TRACE(policy);
+    const std::string budget = std::string(policy) == "full" ? "" : "60";
+    const auto stepped = loaded.engine.open(with(policy, budget)), fed = loaded.engine.open(with(policy, budget));
+    const Token first = 270;
+    ASSERT_NO_THROW(stepped->step(first));
+    fed->prefill({&first, 1});
+    EXPECT_LT(distance(stepped->logits(), fed->logits()), 1e-4f);
+    EXPECT_EQ(stepped->kept(0, 0), std::vector<std::int64_t>{0});
+  }
+}
+
+TEST(Session, CancelledPrefillReturnsFalse) {
+  Loaded loaded(small());
+  const Tokens prompt = random_tokens(loaded.tiny, 90, 15);
+  for (const PrefillMode mode : {PrefillMode::kExact, PrefillMode::kStreaming}) {
+    const auto s = loaded.engine.open(with("streaming-llm", "30", "f16", mode, 90));
+    int calls = 0;
+    PrefillHooks hooks;
+    hooks.progress = [&](std::size_t, std::size_t) { return ++calls < 3; };
+    EXPECT_FALSE(s->prefill(prompt, hooks));
+    EXPECT_EQ(calls, 3);
+    const auto t = loaded.engine.open(with("cake:window=4", "30", "f16", mode, 90));
+    Session* const watchers[] = {t.get()};
+    calls = 0;
+    EXPECT_FALSE(loaded.engine.prefill(watchers, prompt, hooks));
+  }
+}
+
+TEST(Session, ProgressCountsUpToTheWholePrompt) {
+  Loaded loaded(small());
+  const Tokens prompt = random_tokens(loaded.tiny, 90, 16);
+  for (const PrefillMode mode : {PrefillMode::kExact, PrefillMode::kStreaming}) {
+    const auto s = loaded.engine.open(with("streaming-llm", "30", "f16", mode, 90));
+    std::size_t last = 0;
+    PrefillHooks hooks;
+    hooks.progress = [&](std::size_t done, std::size_t total) {
+      EXPECT_EQ(total, 90u);
+      EXPECT_GE(done, last);
+      last = done;
+      return true;
+    };
+    EXPECT_TRUE(s->prefill(prompt, hooks));
+    EXPECT_EQ(last, 90u);
+  }
+}
+
+TEST(Session, FullCacheRefusesTheNextToken) {
+  Loaded loaded(small());
+  const Tokens prompt = random_tokens(loaded.tiny, 30, 17);
+  const auto s = loaded.engine.open(with("full", "", "f16", PrefillMode::kExact, 30, 4));
+  s->prefill(prompt);
+  int taken = 0;
+  const std::string message = refusal(Error::Kind::kCapacity, [&] {
+    for (; taken < 10; ++taken) s->step(300);
+  });
+  EXPECT_GE(taken, 4);
+  EXPECT_LE(taken, 5);
+  EXPECT_TRUE(contains(message, "full after " + std::to_string(30 + taken) + " tokens")) << message;
+  EXPECT_TRUE(contains(message, "policy full drops nothing")) << message;
+  EXPECT_EQ(s->tokens().size(), 30u + (std::size_t)taken);
+}
+
+TEST(Session, FullCacheRefusesATurnBeforeAnythingRuns) {
+  Loaded loaded(small());
+  const Tokens prompt = random_tokens(loaded.tiny, 60, 18);
+  for (const PrefillMode mode : {PrefillMode::kExact, PrefillMode::kStreaming}) {
+    const auto s = loaded.engine.open(with("full", "", "f16", mode, 30, 4));
+    s->prefill({prompt.data(), 20});
+    const Logits before = logits_of(*s);
+    const std::string message = refusal(Error::Kind::kCapacity, [&] { s->prefill(prompt); });
+    EXPECT_TRUE(contains(message, "20 tokens are held and 60 more do not fit")) << message;
+    EXPECT_EQ(s->tokens().size(), 20u);
+    EXPECT_TRUE(same_bits(before, s->logits()));
+    const auto watcher = loaded.engine.open(with("full", "", "f16", mode, 30, 4));
+    Session* const watchers[] = {watcher.get()};
+    EXPECT_NE(refusal(Error::Kind::kCapacity, [&] { loaded.engine.prefill(watchers, prompt); }), "");
+    EXPECT_EQ(watcher->tokens().size(), 0u);
+  }
+}
+
+TEST(Session, PromptBeyondTrainingLengthNamesWhatWouldDo) {
+  for (const int n_layer : {4, 1}) {
+    SCOPED_TRACE(n_layer);
+    TinyModel tiny = small();
+    tiny.n_ctx_train = 128;
+    tiny.n_layer = n_layer;
+    Loaded loaded(tiny);
+    const Tokens prompt = random_tokens(tiny, 300, 19);
+    const auto refused = [&](const std::string& policy, const std::string& budget, PrefillMode mode) {
+      return refusal(Error::Kind::kInput, [&] { loaded.engine.plan(with(policy, budget, "f16", mode, 300)); });
+    };
+    for (const PrefillMode mode : {PrefillMode::kExact, PrefillMode::kStreaming}) {
+      const std::string message = refused("cake:window=4", "40", mode);
+      EXPECT_TRUE(contains(message, "300 tokens, expected at most the model's training length 128")) << message;
+      EXPECT_TRUE(contains(message, "streaming-llm") && contains(message, "--prefill streaming would do")) << message;
+    }
+    const std::string message = refused("streaming-llm", "40", PrefillMode::kExact);
+    EXPECT_TRUE(contains(message, "--prefill streaming would do")) << message;
+    EXPECT_FALSE(contains(message, "policy")) << message;
+    const auto s = loaded.engine.open(with("streaming-llm", "40", "f16", PrefillMode::kStreaming, 300));
+    EXPECT_TRUE(s->prefill(prompt));
+    EXPECT_EQ(s->kept(0, 0).back(), 299);
+  }
+}
+
+TEST(Session, TruePositionsEndAtTheTrainingLengthAndCacheIndicesDoNot) {
+  TinyModel tiny = small();
+  tiny.n_ctx_train = 64;
+  Loaded loaded(tiny);
+  const Tokens tokens = random_tokens(tiny, 60, 20);
+  const auto cake = loaded.engine.open(with("cake:window=4", "20"));
+  cake->prefill(tokens);
+  for (int i = 0; i < 4; ++i) cake->step(300);
+  EXPECT_TRUE(contains(refusal(Error::Kind::kInput, [&] { cake->step(300); }), "training length 64"));
+  EXPECT_EQ(cake->tokens().size(), 64u);
+
+  const auto index = loaded.engine.open(with("streaming-llm", "20"));
+  index->prefill(tokens);
+  for (int i = 0; i < 30; ++i) index->step(300);
+  // A further turn stands right behind what is kept, far below the training length.
+  EXPECT_TRUE(index->prefill(std::span(tokens).subspan(0, 10)));
+  EXPECT_EQ(index->tokens().size(), 100u);
+}
+
+}  // namespace
+}  // namespace lacake
