@@ -48,13 +48,14 @@ class Lines {
   std::string held_;
 };
 
-void answer(Conversation& conversation, const std::string& line, const Terminal& terminal, bool interactive) {
+void answer(Conversation& conversation, const std::string& line, const Terminal& terminal, const Options& options,
+            bool interactive) {
   try {
     require_utf8(line, "the line");
     const Turn turn = conversation.ask(line, write_output);
     write_output("\n");
-    if (turn.stopped == "interrupt") std::fputs(terminal.paint(Style::kDim, "(stopped)\n").c_str(), stderr);
-    if (turn.stopped == "length") std::fputs(terminal.paint(Style::kDim, "(length reached)\n").c_str(), stderr);
+    if (turn.stopped == "interrupt") notice(options, terminal.paint(Style::kDim, "(stopped)"));
+    if (turn.stopped == "length") notice(options, terminal.paint(Style::kDim, "(length reached)"));
   } catch (const Error& error) {
     // A conversation goes on after a line that did not fit; a script's should fail.
     if (!interactive) throw;
@@ -101,7 +102,7 @@ int chat(const Options& options) {
       std::fputs(fmt::format("{} is no command; /help lists them\n", *line).c_str(), stderr);
     } else {
       watch_interrupt();
-      answer(conversation, *line, terminal, interactive);
+      answer(conversation, *line, terminal, options, interactive);
       if (interrupted() && !interactive) return kInterruptedStatus;
     }
   }

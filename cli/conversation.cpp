@@ -44,6 +44,7 @@ void Conversation::open() {
 void Conversation::clear() {
   open();
   messages_.clear();
+  turns_ = 0;
   if (options_.system) messages_.push_back({"system", *options_.system});
 }
 
@@ -111,7 +112,7 @@ Turn Conversation::ask(const std::string& question, const std::function<void(std
 
 std::string Conversation::stats() const {
   const CacheUse use = session_->use();
-  std::string text = fmt::format("{} turns, {} tokens\n", turns_, session_->tokens().size());
+  std::string text = fmt::format("{} turn{}, {} tokens\n", turns_, turns_ == 1 ? "" : "s", session_->tokens().size());
   if (prefilled_ > 0) {
     text += fmt::format("questions read at {:.1f} tokens/s", static_cast<double>(prefilled_) / prefill_s_);
     if (last_.decode_ms) text += fmt::format(", last answer written at {:.1f} tokens/s", 1e3 / *last_.decode_ms);

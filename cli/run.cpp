@@ -117,6 +117,7 @@ int run(const Options& options) {
     throw Error(Error::Kind::kInput, *options.continuation + ": the continuation is empty, expected some text");
   }
 
+  Sampler sampler(model, sampling);  // before the plan is shown: it refuses a grammar that cannot be read
   const SessionOptions sized = sized_session(engine, model, options, prompt.tokens.size());
   SessionOptions scored_sized = sized;
   scored_sized.new_tokens = continuation.size();
@@ -129,7 +130,6 @@ int run(const Options& options) {
     if (exact) result.plan.memory.policy_metadata += scored.policy_metadata;
   }
   if (!options.quiet) std::fputs(plan_text(result.plan, model.facts(), sized, terminal).c_str(), stderr);
-  Sampler sampler(model, sampling);
 
   auto session = engine.open(sized);
   auto scored = continued && exact ? engine.open(scored_sized) : nullptr;

@@ -4,7 +4,7 @@ import struct
 import unittest
 
 from gguf_edit import Gguf
-from program import FABLE, MODEL, MODEL_LENGTH, ProgramTest, run
+from program import FABLE, MODEL, MODEL_LENGTH, ON_MODEL, ProgramTest, run
 
 
 class BadInput(ProgramTest):
@@ -103,21 +103,21 @@ class BadInput(ProgramTest):
     def test_budget_too_small_for_what_always_stays(self):
         for policy in ("streaming-llm", "lacache", "cake"):
             with self.subTest(policy=policy):
-                done = run("run", "-m", MODEL, "-p", FABLE, "-n", 4, "--policy", policy, "--kv-budget", 3)
+                done = run("run", *ON_MODEL, "-p", FABLE, "-n", 4, "--policy", policy, "--kv-budget", 3)
                 line = done.stderr.decode()
                 self.assertIn(done.returncode, (1, 2), line)
                 self.assertEqual((done.stdout, line.count("\n")), (b"", 1), line)
                 self.assertRegex(line, r"at least|least")
 
     def test_everything_under_a_budget_below_prompt_and_answer(self):
-        done = run("run", "-m", MODEL, "-p", FABLE, "-n", 40, "--kv-budget", 100)
+        done = run("run", *ON_MODEL, "-p", FABLE, "-n", 40, "--kv-budget", 100)
         line = done.stderr.decode()
         self.assertIn(done.returncode, (1, 2), line)
         self.assertEqual((done.stdout, line.count("\n")), (b"", 1), line)
         self.assertRegex(line, r"\d")
 
     def test_more_memory_than_there_is(self):
-        done = run("run", "-m", MODEL, "-p", FABLE, "-n", 4, "--policy", "lacache", "--kv-budget", "1TiB")
+        done = run("run", *ON_MODEL, "-p", FABLE, "-n", 4, "--policy", "lacache", "--kv-budget", "1TiB")
         line = done.stderr.decode()
         self.assertIn(done.returncode, (1, 2), line)
         self.assertEqual((done.stdout, line.count("\n")), (b"", 1), line)
@@ -145,7 +145,7 @@ class BadInput(ProgramTest):
         words = self.file("long.txt", "word " * (MODEL_LENGTH + 100))
         for policy in ("full", "streaming-llm:cache_size=256", "cake:cache_size=256"):
             with self.subTest(policy=policy):
-                done = run("run", "-m", MODEL, "--raw", "-f", words, "-n", 1, "--policy", policy)
+                done = run("run", *ON_MODEL, "--raw", "-f", words, "-n", 1, "--policy", policy)
                 line = done.stderr.decode()
                 if policy.startswith("streaming-llm") and done.returncode == 0:
                     continue  # where its positions are cache indices

@@ -13,6 +13,9 @@ MODEL = os.environ["LACAKE_TEST_MODEL"]
 MODEL_LENGTH = 8192
 N_LAYER = 30
 
+# One thread: threads that wait for each other spin, so tests that run side by side would hold each other up.
+ON_MODEL = ["-m", MODEL, "-t", "1"]
+
 # Long enough for every policy to drop something, short enough to be read in moments.
 FABLE = """A crow was sitting on a branch of a tree with a piece of cheese in her beak when a fox observed her and set
 his wits to work to discover some way of getting the cheese. Coming and standing under the tree he looked up and said,
@@ -37,7 +40,7 @@ def run(*arguments, stdin=b"", timeout=300, **env):
 
 def answer(*arguments, **options):
     """The result of `lacake run --json`."""
-    done = run("run", "-m", MODEL, "--json", "-q", *arguments, **options)
+    done = run("run", *ON_MODEL, "--json", "-q", *arguments, **options)
     if done.returncode != 0:
         raise AssertionError(f"status {done.returncode}: {done.stderr.decode()}")
     return json.loads(done.stdout)

@@ -1,0 +1,121 @@
+"""lacake inspect and lacake policies: facts, plans and pictures."""
+
+import json
+import signal
+import struct
+import unittest
+import xml.etree.ElementTree
+
+from program import FABLE, MODEL, MODEL_LENGTH, N_LAYER, ON_MODEL, ProgramTest, run, start
+
+KEPT_BY = ["--policy", "streaming-llm:sinks=4", "--kv-budget", "40"]
+
+
+class Inspect(ProgramTest):
+    def inspect(self, *arguments, **options):
+        done = run("inspect", *ON_MODEL, "-q", *arguments, **options)
+        self.assertEqual((done.returncode, done.stderr), (0, b""))
+        return done.stdout.decode()
+
+    def test_says_what_the_model_is_and_what_it_would_take(self):
+        text = self.inspect()
+        self.assertIn("30, width 576", text)
+        self.assertIn("9 heads over 3 KV heads of 64", text)
+        self.assertIn("memory plan", text)
+        result = json.loads(self.inspect("--json", "--policy", "lacache", "--kv-budget", "512"))
+        self.assertEqual((result["schema"], result["model"]["n_layer"]), (1, N_LAYER))
+        self.assertEqual(result["model"]["training_length"], MODEL_LENGTH)
+        plan = result["plan"]
+        # 3 KV heads of 64, K and V, 2 bytes each.
+        self.assertEqual(plan["entry_bytes"], 3 * 64 * 2 * 2)
+        self.assertEqual(plan["budget_bytes"], 512 * N_LAYER * plan["entry_bytes"])
+
+    def test_plans_for_a_prompt_that_is_not_there(self):
+        small, large = (json.loads(self.inspect("--json", "--prompt-tokens", n))["plan"]["memory"]
+                        for n in (1000, 2000))
+        self.assertAlmostEqual(large["cache"] / small["cache"], 2, delta=0.01)
+
+    def test_kept_positions_are_sinks_and_window(self):
+        path = self.folder / "kept.json"
+        result = json.loads(self.inspect("--json", "-p", FABLE, "--kept", path, *KEPT_BY))
+        kept = json.loads(path.read_text())
+        n = kept["n_tokens"]
+        self.assertEqual((kept["schema"], n), (1, result["n_tokens"]))
+        self.assertEqual([layer["layer"] for layer in kept["layers"]], list(range(N_LAYER)))
+        for layer in kept["layers"]:
+            self.assertEqual(len(layer["heads"]), 3)
+            for head in layer["heads"]:
+                window = len(head) - 4
+                self.assertTrue(30 < window <= 36)
+                self.assertEqual(head, [0, 1, 2, 3, *range(n - window, n)])
+
+    def test_tokens_generated_are_kept_too(self):
+        path = self.folder / "kept.json"
+        self.inspect("-p", FABLE, "--kept", path, "-n", 5, "--ignore-eos", *KEPT_BY)
+        after = json.loads(path.read_text())
+        self.inspect("-p", FABLE, "--kept", path, *KEPT_BY)
+        before = json.loads(path.read_text())
+        # The last one chosen is not in the cache.
+        self.assertEqual(after["n_tokens"], before["n_tokens"] + 4)
+        self.assertEqual(after["layers"][0]["heads"][0][-1], after["n_tokens"] - 1)
+
+    def test_picture_in_the_terminal_has_a_row_for_each_layer_in_80_columns(self):
+        def rows(*flags, **env):
+            lines = self.inspect("-p", FABLE, *KEPT_BY, *flags, **env).splitlines()
+            self.assertLessEqual(max(map(len, lines)), 80)
+            return [line for line in lines if "|" in line]
+
+        blocks = rows()
+        self.assertEqual(len(blocks), N_LAYER)
+        self.assertRegex(blocks[0], r"^  0 \|[█▓▒░·]+ +[█▓▒░·]+\| +\d+$")
+        for plain in (rows("--color", "never"), rows(LANG="C")):
+            self.assertRegex(plain[0], r"^  0 \|[#*+:.]+ +[#*+:.]+\| +\d+$")
+
+    def test_plots_are_svg_and_png(self):
+        svg, png = self.folder / "kept.svg", self.folder / "kept.png"
+        for path in (svg, png):
+            self.inspect("-p", FABLE, "--plot", path, *KEPT_BY)
+        self.assertTrue(xml.etree.ElementTree.parse(svg).getroot().tag.endswith("svg"))
+        content = png.read_bytes()
+        self.assertEqual(content[:8], b"\x89PNG\r\n\x1a\n")
+        width, height = struct.unpack(">II", content[16:24])
+        self.assertTrue(width > 1000 and height > 500)
+        self.assertEqual(sorted(self.folder.iterdir()), [png, svg])
+
+    def test_ctrl_c_leaves_no_file(self):
+        with start("inspect", *ON_MODEL, "-p", FABLE * 30, "--kept", self.folder / "kept.json") as program:
+            self.assertTrue(program.stdout.readline())
+            program.send_signal(signal.SIGINT)
+            program.communicate(timeout=60)
+        self.assertEqual(program.returncode, 130)
+        self.assertEqual(list(self.folder.iterdir()), [])
+
+
+class Policies(unittest.TestCase):
+    def test_lists_every_policy_with_defaults_in_their_ranges(self):
+        listed = json.loads(run("policies", "--json").stdout)
+        policies = {policy["name"]: policy for policy in listed["policies"]}
+        self.assertLessEqual({"full", "streaming-llm", "lacache", "cake"}, set(policies))
+        for name, policy in policies.items():
+            for parameter in policy["parameters"]:
+                with self.subTest(policy=name, parameter=parameter["name"]):
+                    self.assertTrue(parameter["help"])
+                    if "choices" in parameter:
+                        self.assertIn(parameter["default"], parameter["choices"])
+                    elif not isinstance(parameter["default"], str):
+                        self.assertTrue(parameter["min"] <= parameter["default"] <= parameter["max"])
+        text = run("policies").stdout.decode()
+        for name in policies:
+            self.assertIn(name, text.splitlines())
+
+    def test_help_is_the_same_both_ways_and_promises_only_what_exists(self):
+        self.assertEqual(run("help", "run").stdout, run("run", "--help").stdout)
+        listed = run("--help").stdout.decode()
+        for command in ("run", "chat", "inspect", "policies"):
+            self.assertIn(f"  {command} ", listed)
+            self.assertEqual(run(command, "--help").returncode, 0)
+        self.assertRegex(run("--version").stdout.decode(), r"^lacake \d+\.\d+\.\d+\n$")
+
+
+if __name__ == "__main__":
+    unittest.main()

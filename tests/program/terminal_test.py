@@ -1,0 +1,160 @@
+"""What a person at a terminal sees: the progress bar and the conversation."""
+
+import fcntl
+import os
+import pty
+import re
+import select
+import struct
+import subprocess
+import termios
+import time
+import unittest
+
+from program import FABLE, ON_MODEL, PROGRAM, ProgramTest, answer, environment, run
+
+CTRL_C, CTRL_D = b"\x03", b"\x04"
+
+
+def resize(fd, columns):
+    fcntl.ioctl(fd, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+
+
+class Screen:
+    """The program in a terminal of its own."""
+
+    def __init__(self, *arguments, columns=80):
+        self.seen = ""
+        self.pid, self.fd = pty.fork()
+        if self.pid == 0:
+            os.execve(PROGRAM, [PROGRAM, *map(str, arguments)], environment())
+        resize(self.fd, columns)
+
+    def type(self, keys):
+        os.write(self.fd, keys)
+
+    def wait_for(self, pattern, timeout=120):
+        """What was shown up to the end of the pattern's next match."""
+        deadline = time.monotonic() + timeout
+        while not (match := re.search(pattern, self.seen)):
+            ready, _, _ = select.select([self.fd], [], [], max(0, deadline - time.monotonic()))
+            if not ready:
+                raise AssertionError(f"no {pattern!r} in {self.seen[-2000:]!r}")
+            try:
+                self.seen += os.read(self.fd, 65536).decode(errors="replace")
+            except OSError as error:  # Linux says so at the end
+                raise AssertionError(f"ended without {pattern!r}: {self.seen[-2000:]!r}") from error
+        shown, self.seen = self.seen[:match.end()], self.seen[match.end():]
+        return shown
+
+    def status(self):
+        try:
+            while os.read(self.fd, 65536):
+                pass
+        except OSError:
+            pass
+        os.close(self.fd)
+        return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+
+
+class Progress(ProgramTest):
+    def log(self, *flags, columns=80):
+        """Standard error as a terminal gets it; standard output is a pipe."""
+        ours, theirs = pty.openpty()
+        resize(ours, columns)
+        arguments = [PROGRAM, "run", *ON_MODEL, "-f", self.file("fable.txt", FABLE * 3), "-n", "2", *flags]
+        with subprocess.Popen(arguments, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=theirs,
+                              env=environment()) as program:
+            os.close(theirs)
+            text = b""
+            try:
+                while chunk := os.read(ours, 65536):
+                    text += chunk
+            except OSError:
+                pass
+            output = program.stdout.read()
+        os.close(ours)
+        self.assertEqual(program.returncode, 0, text)
+        self.assertNotIn(b"\x1b", output)
+        return text.decode()
+
+    def test_bar_shows_speed_and_time_left_in_one_line_and_goes_away(self):
+        for columns in (80, 46):
+            log = self.log(columns=columns)
+            frames = [frame.split("\x1b[K")[0] for frame in re.findall(r"\r(prompt [^\r\n]*)", log)]
+            self.assertGreater(len(frames), 2, log)
+            self.assertRegex(frames[-1], r"^prompt [█░]+ +\d+%  \d+ tokens/s  \d+:\d\d left$")
+            self.assertLess(max(map(len, frames)), columns)
+            self.assertRegex(log, r"\r\x1b\[K[^\r]*prompt tokens at")
+
+    def test_no_bar_when_nobody_wants_it(self):
+        self.assertEqual(self.log("-q"), "")
+        self.assertNotIn("\rprompt", self.log("--json"))
+
+
+class Chat(unittest.TestCase):
+    def test_a_line_is_a_turn_and_earlier_turns_are_remembered(self):
+        first, second = "What is the capital of France?", "And of Italy?"
+        flags = ["--temp", "0", "-n", "12"]
+        done = run("chat", *ON_MODEL, "-q", *flags, stdin=f"{first}\n{second}\n".encode())
+        self.assertEqual((done.returncode, done.stderr), (0, b""))
+        told = answer("-p", first, *flags)["text"]
+        self.assertTrue(done.stdout.decode().startswith(told + "\n"), done.stdout)
+        # The same conversation, written out. The default system message comes from the template.
+        system = "You are a helpful AI assistant named SmolLM, trained by Hugging Face"
+        whole = "".join(f"<|im_start|>{role}\n{text}<|im_end|>\n" for role, text in
+                        (("system", system), ("user", first), ("assistant", told), ("user", second)))
+        expected = answer("--raw", "-p", whole + "<|im_start|>assistant\n", *flags)["text"]
+        self.assertEqual(done.stdout.decode(), f"{told}\n{expected}\n")
+
+    def test_conversation_at_a_terminal(self):
+        screen = Screen("chat", *ON_MODEL, "--temp", 0, "-n", 6)
+        self.assertIn("memory plan", screen.wait_for("> "))
+        screen.type(b"Hello\n")
+        screen.wait_for("> ")
+        screen.type(b"/stats\n")
+        shown = screen.wait_for("> ")
+        self.assertIn("1 turn, ", shown)
+        self.assertRegex(shown, r"KV .* held of")
+        screen.type(b"/help\n")
+        self.assertIn("/exit", screen.wait_for("> "))
+        screen.type(b"/sats\n")
+        self.assertIn("/sats is no command", screen.wait_for("> "))
+        screen.type(b"/clear\n/stats\n")
+        self.assertIn(" 0 tokens", screen.wait_for("planned"))
+        screen.type(CTRL_D)
+        self.assertEqual(screen.status(), 0)
+
+    def test_exit_leaves(self):
+        self.assertEqual(run("chat", *ON_MODEL, "-q", stdin=b"/exit\nnever said\n").returncode, 0)
+
+    def test_ctrl_c_stops_an_answer_and_at_the_prompt_leaves(self):
+        screen = Screen("chat", *ON_MODEL, "--ignore-eos", "-n", -1, "--policy", "lacache", "--kv-budget", 64)
+        screen.wait_for("> ")
+        screen.type(b"Story!\n")
+        screen.wait_for(r"[a-z]+ [a-z]+ [a-z]+ [a-z]+ ")  # no words are in the progress bar
+        screen.type(CTRL_C)
+        screen.wait_for(r"stopped[^>]*> ")
+        screen.type(b"/stats\n")
+        screen.wait_for("> ")
+        screen.type(CTRL_C)
+        self.assertEqual(screen.status(), 130)
+
+    def test_a_question_too_long_is_refused_and_the_conversation_goes_on(self):
+        screen = Screen("chat", *ON_MODEL, "-q", "-n", 2, "-c", 100)
+        screen.wait_for("> ")
+        screen.type(b"word " * 150 + b"\n")
+        self.assertRegex(screen.wait_for(r"error:[^>]*> "), "100")
+        screen.type(b"Hello\n")
+        self.assertNotIn("error", screen.wait_for("> "))
+        screen.type(CTRL_D)
+        self.assertEqual(screen.status(), 0)
+
+    def test_a_question_too_long_in_a_script_fails(self):
+        done = run("chat", *ON_MODEL, "-q", "-n", 2, "-c", 100, stdin=b"word " * 150 + b"\n")
+        self.assertEqual((done.returncode, done.stdout), (1, b""))
+        self.assertRegex(done.stderr.decode(), r"^lacake: error: [^\n]*100[^\n]*\n$")
+
+
+if __name__ == "__main__":
+    unittest.main()
