@@ -1,6 +1,6 @@
 // The smallest whole program: answers one question while every layer keeps about 256 entries of its KV cache.
 //
-//     answer MODEL.gguf "What is the capital of France?"
+//     answer MODEL.gguf "Why is the sky blue?"
 #include <lacake/engine.h>
 #include <lacake/error.h>
 #include <lacake/model.h>
