@@ -158,7 +158,7 @@ class BadInput(ProgramTest):
     def test_places_that_cannot_be_written(self):
         prompt = ["-p", FABLE]
         self.refused([*prompt, "--plot", self.folder / "kept.jpg"], 2, "--plot", ".svg or .png", command="inspect")
-        self.refused([*prompt, "--plot", self.folder / "no" / "kept.svg"], 2, "--plot", "no", command="inspect")
+        self.refused([*prompt, "--kept", self.folder / "no" / "kept.json"], 2, "--kept", "no", command="inspect")
         self.refused([*prompt, "--kept", self.folder], 2, "--kept", "regular file", command="inspect")
         self.refused(["--kept", self.folder / "kept.json"], 2, "--kept", "prompt", command="inspect")
 
