@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cassert>
 #include <thread>
 
 #include "engine/decode.h"
@@ -49,6 +50,7 @@ void Engine::step(std::span<const Next> batch) {
   for (const Next& next : batch) {
     auto* s = static_cast<SessionImpl*>(next.session);
     // Everything is checked before anything changes.
+    assert(std::find(sessions.begin(), sessions.end(), s) == sessions.end());
     if (!s->cache().has_room()) {
       throw Error(Error::Kind::kCapacity,
                   fmt::format("KV cache: full after {} tokens, and policy {} drops nothing", s->n_past(),
@@ -68,7 +70,7 @@ bool Engine::prefill(std::span<Session* const> sessions, std::span<const Token> 
   std::vector<std::vector<SessionImpl*>> passes;
   for (Session* session : sessions) {
     auto* s = static_cast<SessionImpl*>(session);
-    check_positions(parts_->model.hyperparameters, s->options(), s->policy(), tokens.size());
+    s->check_segment(tokens.size());
     const auto same = [&](const std::vector<SessionImpl*>& pass) {
       return pass[0]->cache_index() == s->cache_index() && pass[0]->options().types.text() == s->options().types.text();
     };

@@ -104,7 +104,11 @@ class Planner {
     plan_.cache_size = options_.policy.cache_size > 0 ? options_.policy.cache_size : conversation;
     if (!options_.budget.given()) return;
     const std::size_t fits = budget_entries();
-    if (largest(plan_.cache_size) <= fits) return;
+    if (largest(plan_.cache_size) <= fits) {
+      // Later turns may use all that was given.
+      if (options_.policy.cache_size == 0) plan_.cache_size += fits - largest(plan_.cache_size);
+      return;
+    }
     const std::size_t answer = fits > options_.prompt_tokens ? fits - options_.prompt_tokens : 0;
     refuse(Error::Kind::kCapacity,
            fmt::format("policy {} drops nothing: a prompt of {} and an answer of {} tokens need {} ({}), --kv-budget {} "
@@ -164,8 +168,7 @@ class Planner {
       const std::size_t kept = largest(plan_.cache_size) - 1, trained = (std::size_t)h_.n_ctx_train;
       wanted = std::min(wanted, trained > kept ? trained - kept : 1);
     }
-    plan_.chunk = options_.prefill == PrefillMode::kExact ? options_.prompt_tokens : std::min(wanted, options_.prompt_tokens);
-    if (options_.prefill == PrefillMode::kStreaming && plan_.chunk == 0) plan_.chunk = wanted;
+    plan_.chunk = options_.prefill == PrefillMode::kExact ? options_.prompt_tokens : wanted;
   }
 
   void plan_memory(const Policy& policy) {
@@ -178,11 +181,12 @@ class Planner {
     m.second_weights = engine_.model.weights.second_bytes();
     m.cache = plan_.budget_bytes;
     m.policy_metadata = policy.metadata_bytes() + Cache::metadata_bytes(cache_, traits, per_layer * (std::size_t)h_.n_layer);
-    const std::size_t n_new = std::max<std::size_t>(plan_.chunk, 1);
+    std::size_t n_new = std::max<std::size_t>(plan_.chunk, 1);
+    if (options_.prompt_tokens > 0) n_new = std::min(n_new, options_.prompt_tokens);
     std::size_t n_kept = 0;
     if (options_.prefill == PrefillMode::kStreaming) {
       const std::size_t most = per_layer * (traits.uneven_layers ? (std::size_t)h_.n_layer : 1);
-      n_kept = std::min(most, options_.prompt_tokens - std::min(options_.prompt_tokens, n_new));
+      n_kept = std::min(most, std::max(options_.prompt_tokens, n_new) - n_new);
     }
     m.layer_workspace = workspace_shape(cache_, shape_, policy, n_kept, n_new).total();
     m.hidden_states = (std::uint64_t)n_new * (std::uint64_t)h_.n_embd * sizeof(float);

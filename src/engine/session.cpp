@@ -30,19 +30,23 @@ void SessionImpl::reserve_lanes() {
   cache_.divide(capacities);
 }
 
-bool SessionImpl::prefill(std::span<const Token> tokens, const PrefillHooks& hooks) {
-  assert(!tokens.empty());
-  SessionImpl* const self = this;
+void SessionImpl::check_segment(std::size_t n_tokens) const {
   std::size_t first_position = cache_index() ? 0 : n_past();
   for (int l = 0; cache_index() && l < cache_.arena().shape().n_layer; ++l) {
     first_position = std::max(first_position, cache_.length(l));
   }
-  check_positions(engine_.parts().model.hyperparameters, options_, *policy_, first_position + tokens.size());
-  if (!options_.policy.type->bounded && tokens.size() + n_past() > plan_.cache_size) {
+  check_positions(engine_.parts().model.hyperparameters, options_, *policy_, first_position + n_tokens);
+  if (!options_.policy.type->bounded && n_past() + n_tokens > plan_.cache_size) {
     throw Error(Error::Kind::kCapacity,
                 fmt::format("KV cache: policy {} drops nothing, {} tokens are held and {} more do not fit {} entries a layer",
-                            options_.policy.type->name, n_past(), tokens.size(), plan_.cache_size));
+                            options_.policy.type->name, n_past(), n_tokens, plan_.cache_size));
   }
+}
+
+bool SessionImpl::prefill(std::span<const Token> tokens, const PrefillHooks& hooks) {
+  assert(!tokens.empty());
+  SessionImpl* const self = this;
+  check_segment(tokens.size());
   PrefillProgress progress(hooks, tokens.size());
   const bool exact = options_.prefill == PrefillMode::kExact;
   const std::size_t chunk = exact ? tokens.size() : plan_.chunk;

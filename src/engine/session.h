@@ -36,6 +36,8 @@ class SessionImpl final : public Session {
   bool cache_index() const { return policy_->traits().positions == Positions::kCacheIndex; }
   void fed(std::span<const Token> tokens) { tokens_.insert(tokens_.end(), tokens.begin(), tokens.end()); }
 
+  // Throws Error if this many more tokens cannot be fed at once, before anything runs.
+  void check_segment(std::size_t n_tokens) const;
   // Gives every lane the capacity that the policy reserves from here on.
   void reserve_lanes();
 

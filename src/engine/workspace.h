@@ -12,6 +12,7 @@ class Block {
   void reserve(std::uint64_t bytes) {
     if (bytes <= bytes_) return;
     memory_.reset();
+    bytes_ = 0;
     memory_ = std::make_unique_for_overwrite<std::byte[]>((std::size_t)bytes);
     bytes_ = bytes;
   }

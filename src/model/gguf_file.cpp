@@ -101,6 +101,18 @@ std::optional<std::string> GgufFile::string(const std::string& key) const {
   return gguf_get_val_str(gguf_.get(), id);
 }
 
+std::vector<const char*> GgufFile::strings(const std::string& key) const {
+  const std::int64_t id = find(key);
+  if (id < 0) return {};
+  const gguf_context* g = gguf_.get();
+  if (gguf_get_kv_type(g, id) != GGUF_TYPE_ARRAY || gguf_get_arr_type(g, id) != GGUF_TYPE_STRING) {
+    fail(fmt::format("{}: expected a list of strings", key));
+  }
+  std::vector<const char*> list(gguf_get_arr_n(g, id));
+  for (std::size_t i = 0; i < list.size(); ++i) list[i] = gguf_get_arr_str(g, id, i);
+  return list;
+}
+
 std::int64_t GgufFile::integer_in(const std::string& key, std::int64_t min, std::int64_t max,
                                   std::optional<std::int64_t> default_value) const {
   const auto value = integer(key);

@@ -30,6 +30,9 @@ class GgufFile {
   std::optional<double> number(const std::string& key) const;
   std::optional<std::string> string(const std::string& key) const;
 
+  // A list of strings, which live as long as the file; empty if the key is not there.
+  std::vector<const char*> strings(const std::string& key) const;
+
   // Within [min, max], or an error that says so. Without a default the key must be there.
   std::int64_t integer_in(const std::string& key, std::int64_t min, std::int64_t max,
                           std::optional<std::int64_t> default_value = {}) const;

@@ -3,6 +3,8 @@
 #include <fmt/format.h>
 
 #include <map>
+#include <string_view>
+#include <unordered_set>
 
 #include "graph/compute.h"
 #include "lacake/engine.h"
@@ -20,10 +22,19 @@ std::string weight_types(const GgufFile& file) {
   return text;
 }
 
+// libllama aborts the process where two tokens have the same text.
+void check_tokens_differ(const GgufFile& file) {
+  std::unordered_set<std::string_view> seen;
+  for (const char* token : file.strings("tokenizer.ggml.tokens")) {
+    if (!seen.insert(token).second) file.fail(fmt::format("tokenizer.ggml.tokens: \"{}\" is there twice", token));
+  }
+}
+
 // Opened after the metadata were checked: what libllama then refuses is in the vocabulary.
-Vocabulary open_vocabulary(const std::string& path, std::uint64_t& bytes) {
+Vocabulary open_vocabulary(const GgufFile& file, std::uint64_t& bytes) {
+  check_tokens_differ(file);
   const std::uint64_t before = resident_bytes();
-  Vocabulary vocabulary(path);
+  Vocabulary vocabulary(file.path());
   const std::uint64_t after = resident_bytes();
   bytes = after > before ? after - before : 0;
   return vocabulary;
@@ -35,7 +46,7 @@ Model::Parts::Parts(const std::string& path, const Options& options)
     : resident_before(resident_bytes()),
       file(path),
       hyperparameters(read_hyperparameters(file)),
-      vocabulary(open_vocabulary(path, vocabulary_bytes)),
+      vocabulary(open_vocabulary(file, vocabulary_bytes)),
       chat_template(ChatTemplate::of(vocabulary)),
       weights(file, hyperparameters, cpu_device(), options.repack) {
   const Hyperparameters& h = hyperparameters;
