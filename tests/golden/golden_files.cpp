@@ -42,6 +42,14 @@ bool Archive::has_key(const std::string& key) const { return gguf_find_key(gguf_
 
 bool Archive::has(const std::string& tensor) const { return gguf_find_tensor(gguf_.get(), tensor.c_str()) >= 0; }
 
+std::string Archive::text(const std::string& key) const {
+  const std::int64_t id = gguf_find_key(gguf_.get(), key.c_str());
+  if (id < 0 || gguf_get_kv_type(gguf_.get(), id) != GGUF_TYPE_STRING) {
+    throw std::runtime_error(name_ + ": no text " + key);
+  }
+  return gguf_get_val_str(gguf_.get(), id);
+}
+
 double Archive::number(const std::string& key) const {
   const gguf_context* gguf = gguf_.get();
   const std::int64_t id = gguf_find_key(gguf, key.c_str());

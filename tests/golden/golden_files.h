@@ -33,6 +33,7 @@ class Archive {
   bool has_key(const std::string& key) const;
   bool has(const std::string& tensor) const;
 
+  std::string text(const std::string& key) const;
   // Metadata of any numeric or boolean type.
   double number(const std::string& key) const;
   std::size_t size(const std::string& key) const { return static_cast<std::size_t>(number(key)); }
