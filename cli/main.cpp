@@ -10,9 +10,9 @@
 
 #include "commands.h"
 #include "lacake/error.h"
-#include "nearest.h"
 #include "output.h"
 #include "terminal.h"
+#include "text/nearest.h"
 
 namespace lacake::cli {
 namespace {

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <charconv>
 #include <cmath>
-#include <numeric>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -12,6 +11,7 @@
 
 #include "lacake/error.h"
 #include "lacake/policy.h"
+#include "text/nearest.h"
 
 namespace lacake {
 namespace {
@@ -23,27 +23,6 @@ constexpr double kLargestCount = 9007199254740992.0;
 
 [[noreturn]] void fail(const std::string& message) { throw Error(Error::Kind::kUsage, message); }
 
-// Levenshtein: single letters put in, left out or changed.
-std::size_t edit_distance(std::string_view a, std::string_view b) {
-  std::vector<std::size_t> row(b.size() + 1);
-  std::iota(row.begin(), row.end(), std::size_t{0});
-  for (std::size_t i = 0; i < a.size(); ++i) {
-    std::size_t diagonal = std::exchange(row[0], i + 1);
-    for (std::size_t j = 0; j < b.size(); ++j) {
-      const std::size_t changed = diagonal + (a[i] == b[j] ? 0 : 1);
-      diagonal = row[j + 1];
-      row[j + 1] = std::min({changed, diagonal + 1, row[j] + 1});
-    }
-  }
-  return row.back();
-}
-
-std::string nearest(std::string_view name, const std::vector<std::string>& known) {
-  return *std::min_element(known.begin(), known.end(), [&](const std::string& a, const std::string& b) {
-    return edit_distance(name, a) < edit_distance(name, b);
-  });
-}
-
 std::string joined(const std::vector<std::string>& words) {
   std::string text;
   for (const std::string& word : words) text += (text.empty() ? "" : ", ") + word;
@@ -54,6 +33,11 @@ std::string quoted(std::string_view text) {
   // Not operator+: GCC 12 sees an overlap there that cannot be (-Wrestrict, GCC bug 105329).
   std::string result(1, '\'');
   return result.append(text).append(1, '\'');
+}
+
+std::string suggestion(std::string_view name, const std::vector<std::string>& known) {
+  const std::string near = nearest(name, known);
+  return (near.empty() ? "" : ", did you mean " + quoted(near) + "?") + " (known: " + joined(known) + ")";
 }
 
 // Shortest text that reads back to the same double.
@@ -76,8 +60,7 @@ const PolicyType& find_type(std::string_view name) {
     known.push_back(type.name);
   }
   if (name.empty()) fail("--policy: no policy named, expected one of: " + joined(known));
-  fail("--policy: unknown policy " + quoted(name) + ", did you mean " + quoted(nearest(name, known)) +
-       "? (known: " + joined(known) + ")");
+  fail("--policy: unknown policy " + quoted(name) + suggestion(name, known));
 }
 
 [[noreturn]] void fail_unknown_parameter(const PolicyType& type, std::string_view key) {
@@ -86,7 +69,7 @@ const PolicyType& find_type(std::string_view name) {
   if (type.bounded) known.emplace_back(kCacheSize);
   const std::string unknown = "--policy " + type.name + ": unknown parameter " + quoted(key);
   if (known.empty()) fail(unknown + ", it takes none");
-  fail(unknown + ", did you mean " + quoted(nearest(key, known)) + "? (known: " + joined(known) + ")");
+  fail(unknown + suggestion(key, known));
 }
 
 double parse_value(const PolicyType& type, const PolicyParameter& parameter, std::string_view text) {

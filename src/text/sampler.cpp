@@ -77,7 +77,7 @@ OwnedSampler make_grammar(const Vocabulary& vocabulary, const std::string& gramm
   if (!made) {
     const std::string cause = errors.first();
     throw Error(Error::Kind::kUsage,
-                "--grammar: expected GBNF with a rule `root`" + (cause.empty() ? "" : ", found: " + cause));
+                "grammar: expected GBNF with a rule `root`" + (cause.empty() ? "" : ", found: " + cause));
   }
   return made;
 }
@@ -108,7 +108,7 @@ struct Sampler::State {
       const auto allowed = [](const llama_token_data& candidate) { return candidate.logit != kForbidden; };
       if (std::none_of(candidates.begin(), candidates.end(), allowed)) {
         throw Error(Error::Kind::kInput,
-                    "--grammar: expected an answer that can go on or end, found no token that it allows");
+                    "grammar: expected an answer that can go on or end, found no token that it allows");
       }
     }
     llama_sampler_apply(chain.get(), &array);
@@ -150,7 +150,7 @@ std::int32_t Sampler::sample(std::span<const float> logits) {
 void Sampler::accept(std::int32_t token) {
   // Asked first because libllama ends the process when an end token comes where the grammar has none.
   if (!state_->allows(token)) {
-    throw Error(Error::Kind::kInput, "--grammar: token " + std::to_string(token) + " is not allowed here");
+    throw Error(Error::Kind::kInput, "grammar: token " + std::to_string(token) + " is not allowed here");
   }
   if (state_->grammar) llama_sampler_accept(state_->grammar.get(), token);
   llama_sampler_accept(state_->chain.get(), token);

@@ -174,7 +174,7 @@ TEST(Sampler, NamesTheOptionThatCannotBe) {
   EXPECT_EQ(message([](auto& o) { o.repeat_penalty = 0; }), "--repeat-penalty: expected a number above 0, found 0");
   EXPECT_EQ(message([](auto& o) { o.repeat_last_n = -1; }), "--repeat-last-n: expected 0 or more, found -1");
   EXPECT_EQ(message([](auto& o) { o.grammar = "answer ::= \"a\"\n"; }),
-            "--grammar: expected GBNF with a rule `root`, found: grammar does not contain a 'root' symbol");
+            "grammar: expected GBNF with a rule `root`, found: grammar does not contain a 'root' symbol");
 }
 
 }  // namespace

@@ -1,10 +1,10 @@
-#include "nearest.h"
+#include "text/nearest.h"
 
 #include <algorithm>
 #include <numeric>
 #include <utility>
 
-namespace lacake::cli {
+namespace lacake {
 namespace {
 
 // Levenshtein distance over one row.
@@ -31,4 +31,4 @@ std::string nearest(std::string_view name, const std::vector<std::string>& known
   return best == known.end() || distance(name, *best) * 2 > best->size() + 1 ? "" : *best;
 }
 
-}  // namespace lacake::cli
+}  // namespace lacake
