@@ -1,0 +1,89 @@
+// A prompt of 6,000 tokens at a budget of 512, each case in a process of its own: what the arena, the workspace and the
+// system count, against the plan.
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <filesystem>
+#include <fstream>
+#include <nlohmann/json.hpp>
+
+#include "parity/texts.h"
+
+namespace lacake {
+namespace {
+
+constexpr std::size_t kPrompt = 6000;
+constexpr const char* kBudget = "512";
+constexpr int kDecode = 32;
+
+struct Case {
+  const char* policy;
+  const char* prefill;
+};
+
+class Memory : public testing::TestWithParam<Case> {
+ protected:
+  static void SetUpTestSuite() {
+    auto tokens = wikitext_and_news();
+    ASSERT_GE(tokens.size(), kPrompt);
+    tokens.resize(kPrompt);
+    ids_ = std::filesystem::path(testing::TempDir()) / "lacake_memory_test.ids";
+    std::ofstream(ids_, std::ios::binary)
+        .write((const char*)tokens.data(), (std::streamsize)(tokens.size() * sizeof(Token)));
+  }
+  static void TearDownTestSuite() { std::filesystem::remove(ids_); }
+
+  // Runs the probe and reads what it printed.
+  static nlohmann::json probed(const Case& c) {
+    const std::string command = std::string("'") + LACAKE_MEMORY_PROBE + "' '" + quantised_model() + "' " + c.policy +
+                                " " + kBudget + " " + c.prefill + " f16 '" + ids_.string() + "' " +
+                                std::to_string(kDecode);
+    std::FILE* pipe = ::popen(command.c_str(), "r");
+    std::string printed;
+    for (char buffer[4096]; std::fgets(buffer, sizeof buffer, pipe) != nullptr;) printed += buffer;
+    EXPECT_EQ(::pclose(pipe), 0) << command;
+    return nlohmann::json::parse(printed);
+  }
+
+  static inline std::filesystem::path ids_;
+};
+
+std::uint64_t number(const nlohmann::json& value) { return value.get<std::uint64_t>(); }
+
+TEST_P(Memory, KeepsToBudgetAndPlan) {
+  const Case& c = GetParam();
+  const nlohmann::json found = probed(c);
+  const nlohmann::json& plan = found.at("plan");
+  SCOPED_TRACE(found.dump());
+
+  EXPECT_LE(number(found["cache"]["peak"]), number(found["cache"]["budget"]));
+  EXPECT_LE(number(found["cache"]["most_held"]), number(found["cache"]["peak"]));
+  EXPECT_GT(number(found["cache"]["full"]), number(found["cache"]["budget"]));
+  EXPECT_EQ(number(plan["cache"]), number(found["cache"]["budget"]));
+
+  EXPECT_LE(number(found["workspace"]), number(plan["layer_workspace"]));
+  if (std::string(c.prefill) == "exact") {
+    EXPECT_EQ(number(found["workspace"]), number(plan["layer_workspace"]));
+  }
+
+  const double planned = (double)number(plan["total"]), peak = (double)number(found["resident"]["peak"]);
+  const double allowed = std::max(0.05 * planned, 8.0 * (1 << 20));
+  std::printf("%s, %s: planned %.1f MiB, peak resident %.1f MiB\n", c.policy, c.prefill, planned / (1 << 20),
+              peak / (1 << 20));
+  EXPECT_NEAR(peak, planned, allowed);
+}
+
+INSTANTIATE_TEST_SUITE_P(Policies, Memory,
+                         testing::Values(Case{"lacache", "exact"}, Case{"lacache", "streaming"},
+                                         Case{"streaming-llm", "exact"}, Case{"streaming-llm", "streaming"},
+                                         Case{"cake", "exact"}, Case{"cake", "streaming"}),
+                         [](const testing::TestParamInfo<Case>& which) {
+                           std::string name = std::string(which.param.policy) + "_" + which.param.prefill;
+                           std::replace(name.begin(), name.end(), '-', '_');
+                           return name;
+                         });
+
+}  // namespace
+}  // namespace lacake
