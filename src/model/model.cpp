@@ -30,10 +30,10 @@ void check_tokens_differ(const GgufFile& file) {
   }
 }
 
-// Opened after the metadata were checked: what libllama then refuses is in the vocabulary.
-Vocabulary open_vocabulary(const GgufFile& file, std::uint64_t& bytes) {
+// Opened after the metadata were checked: what libllama then refuses is in the vocabulary. `before`: resident memory when
+// nothing was open, because the file's metadata, which hold the vocabulary too, count with it.
+Vocabulary open_vocabulary(const GgufFile& file, std::uint64_t before, std::uint64_t& bytes) {
   check_tokens_differ(file);
-  const std::uint64_t before = resident_bytes();
   Vocabulary vocabulary(file.path());
   const std::uint64_t after = resident_bytes();
   bytes = after > before ? after - before : 0;
@@ -46,7 +46,7 @@ Model::Parts::Parts(const std::string& path, const Options& options)
     : resident_before(resident_bytes()),
       file(path),
       hyperparameters(read_hyperparameters(file)),
-      vocabulary(open_vocabulary(file, vocabulary_bytes)),
+      vocabulary(open_vocabulary(file, resident_before, vocabulary_bytes)),
       chat_template(ChatTemplate::of(vocabulary)),
       weights(file, hyperparameters, cpu_device(), options.repack) {
   const Hyperparameters& h = hyperparameters;

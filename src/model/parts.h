@@ -16,7 +16,7 @@ struct Model::Parts {
   Parts(const std::string& path, const Options&);
 
   std::uint64_t resident_before = 0;   // of the process, when opening began
-  std::uint64_t vocabulary_bytes = 0;  // what opening the vocabulary added
+  std::uint64_t vocabulary_bytes = 0;  // what the metadata and the vocabulary added
   GgufFile file;
   Hyperparameters hyperparameters;
   Vocabulary vocabulary;
