@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "commands.h"
+#include "lacake/memory.h"
 #include "lacake/error.h"
 #include "sizing.h"
 

@@ -9,6 +9,7 @@
 #include "commands.h"
 #include "generate.h"
 #include "interrupt.h"
+#include "lacake/memory.h"
 #include "lacake/error.h"
 #include "output.h"
 #include "prompt.h"

@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "graph/compute.h"
+#include "model/device.h"
 #include "lacake/error.h"
 #include "text/llama_log.h"
 

@@ -9,7 +9,7 @@
 #include <string>
 #include <vector>
 
-#include "graph/compute.h"
+#include "model/device.h"
 
 namespace lacake {
 namespace {

@@ -10,6 +10,7 @@
 #include "engine/decode.h"
 #include "engine/prefill.h"
 #include "lacake/error.h"
+#include "model/device.h"
 
 namespace lacake {
 namespace {

@@ -5,6 +5,7 @@
 #include <numeric>
 
 #include "graph/block.h"
+#include "model/device.h"
 
 namespace lacake {
 namespace {

@@ -1,9 +1,9 @@
 #include "graph/compute.h"
 
-#include <mutex>
 #include <stdexcept>
 
 #include "lacake/error.h"
+#include "model/device.h"
 
 namespace lacake {
 namespace {
@@ -15,14 +15,6 @@ Function cpu_function(const char* name) {
 }
 
 }  // namespace
-
-ggml_backend_dev_t cpu_device() {
-  static std::once_flag loaded;
-  std::call_once(loaded, ggml_backend_load_all);
-  ggml_backend_dev_t device = ggml_backend_dev_by_type(GGML_BACKEND_DEVICE_TYPE_CPU);
-  if (!device) throw Error(Error::Kind::kInput, "ggml: no CPU backend found; is its module installed beside libggml?");
-  return device;
-}
 
 Graph::Graph(std::size_t n_nodes) {
   // Leaves (weights, inputs) beside nodes: twice as many tensors at most.

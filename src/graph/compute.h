@@ -50,7 +50,4 @@ class Compute {
   ggml_gallocr_ptr allocator_;
 };
 
-// The CPU device of ggml's registry, with all backends loaded that the system has.
-ggml_backend_dev_t cpu_device();
-
 }  // namespace lacake

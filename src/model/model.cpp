@@ -6,8 +6,8 @@
 #include <string_view>
 #include <unordered_set>
 
-#include "graph/compute.h"
-#include "lacake/engine.h"
+#include "model/device.h"
+#include "lacake/memory.h"
 #include "lacake/sampler.h"
 #include "model/parts.h"
 

@@ -7,6 +7,7 @@
 #include <cstdlib>
 
 #include "lacake/engine.h"
+#include "lacake/memory.h"
 #include "parity/texts.h"
 #include "tools/divergence.h"
 

@@ -12,6 +12,7 @@
 
 #include "engine/parts.h"
 #include "lacake/engine.h"
+#include "lacake/memory.h"
 
 namespace lacake {
 namespace {

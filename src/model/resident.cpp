@@ -4,7 +4,7 @@
 #include <cstdio>
 #include <cstring>
 
-#include "lacake/engine.h"
+#include "lacake/memory.h"
 
 namespace lacake {
 namespace {
