@@ -134,10 +134,9 @@ class Generation {
       Divergence d;
       d.add(case_.file.f32("logits").subspan(i * n_vocab, n_vocab), session_->logits());
       worst_logit_ = std::max(worst_logit_, d.max_abs());
-      Divergence from_twin;
-      if (twin_ && s > 1) from_twin.add(twin_->logits(), session_->logits());
-      EXPECT_LE(d.max_abs(), s == 0 ? kPromptLogits : std::max(kLaterLogits, kTwinFactor * from_twin.max_abs()))
-          << "logits that choose token " << s;
+      // Other entries give other logits: then the kept sets are what is held to a bar, and the chosen token.
+      if (!kept_alike_) continue;
+      EXPECT_LE(d.max_abs(), s == 0 ? kPromptLogits : kLaterLogits) << "logits that choose token " << s;
     }
   }
 
@@ -211,6 +210,7 @@ class Generation {
     std::printf("%s, %s: %zu of %zu entries are not the official ones, %zu not the twin's\n", case_.name.c_str(),
                 state.c_str(), missing, official, missing_in_twin);
     const double estimate = (1 - kKeptShare) * (double)official;
+    kept_alike_ = (double)missing <= estimate;
     const bool later = state != "kept" && state != "kept_step1";
     EXPECT_LE((double)missing, later ? std::max(estimate, kTwinFactor * (double)missing_in_twin) : estimate) << state;
   }
@@ -256,6 +256,7 @@ class Generation {
   Case case_;
   AttentionShape shape_;
   std::unique_ptr<Session> session_, twin_;
+  bool kept_alike_ = true;  // in the last state that was compared
   bool looked_ = false;
   std::optional<json> dumps_;
   std::size_t same_choice_ = 0, same_kept_ = 0, n_kept_ = 0;
