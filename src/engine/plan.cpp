@@ -82,8 +82,8 @@ class Planner {
     if (!options_.budget.given()) plan_.budget_bytes = layer_entries_bytes(largest(plan_.cache_size));
     // The arena holds whole entries.
     plan_.budget_bytes = plan_.budget_bytes / cache_.entry_bytes() * cache_.entry_bytes();
-    choose_chunk();
     const auto policy = type_.make(options_.policy.settings, shape_, plan_.cache_size);
+    choose_chunk(policy->traits());
     check_positions(h_, options_, *policy, options_.prompt_tokens);
     plan_memory(*policy);
     check_memory();
@@ -161,11 +161,10 @@ class Planner {
     plan_.cache_size = low;
   }
 
-  void choose_chunk() {
+  void choose_chunk(const PolicyTraits& traits) {
     std::size_t wanted = options_.chunk > 0 ? options_.chunk : std::clamp(budget_entries() / 8, kLeastChunk, kComputeChunk);
     // Cache indices of a chunk follow those that are kept, one token of a step less than the largest.
-    const auto policy = type_.make(options_.policy.settings, shape_, plan_.cache_size);
-    if (policy->traits().positions == Positions::kCacheIndex) {
+    if (traits.positions == Positions::kCacheIndex) {
       const std::size_t kept = largest(plan_.cache_size) - 1, trained = (std::size_t)h_.n_ctx_train;
       wanted = std::min(wanted, trained > kept ? trained - kept : 1);
     }

@@ -7,7 +7,7 @@
 namespace lacake {
 
 // Tokens that go through a layer at once. A whole segment's hidden states stand in memory, so this only bounds the
-// intermediate tensors; larger chunks gave no more speed.
+// intermediate tensors.
 inline constexpr std::size_t kComputeChunk = 512;
 
 CacheShape cache_shape(const Hyperparameters&, const CacheTypes&);
