@@ -6,8 +6,8 @@
 #include <utility>
 
 #include "commands.h"
-#include "lacake/memory.h"
 #include "lacake/error.h"
+#include "lacake/memory.h"
 #include "sizing.h"
 
 namespace lacake::cli {

@@ -80,7 +80,7 @@ struct CacheUse {
   std::uint64_t budget_bytes = 0;
   std::uint64_t held_bytes = 0;
   std::uint64_t peak_bytes = 0;
-  std::uint64_t full_bytes = 0;  // what a cache without eviction would hold now
+  std::uint64_t full_bytes = 0;                // what a cache without eviction would hold now
   std::vector<std::size_t> entries_per_layer;  // of the longest head
 };
 
@@ -101,7 +101,7 @@ class Session {
   // Feeds one token. Throws Error(kCapacity) if the cache is full and the policy drops nothing.
   virtual void step(Token token) = 0;
 
-  virtual std::span<const float> logits() const = 0;      // [n_vocab] of the last token fed
+  virtual std::span<const float> logits() const = 0;     // [n_vocab] of the last token fed
   virtual const std::vector<Token>& tokens() const = 0;  // all that were fed
   virtual const SessionPlan& plan() const = 0;
   virtual CacheUse use() const = 0;

@@ -89,7 +89,8 @@ class Policy {
 
   virtual const PolicyTraits& traits() const = 0;
 
-  // What `update` will need for this layer once the segment is in (`n_entries` includes it). Asked before attention runs.
+  // What `update` will need for this layer once the segment is in (`n_entries` includes it). Asked before attention
+  // runs.
   virtual Measures measures(Phase, int layer, std::size_t n_entries, std::size_t n_new) const = 0;
 
   // RoPE index of the segment's first query under Positions::kCacheIndex, in a layer that keeps `n_kept` entries; the
@@ -103,8 +104,9 @@ class Policy {
   // same answers.
   virtual void update(const Observation&, Compaction&) = 0;
 
-  // The most entries that this head may hold from here on, one token of a running step included; asked between segments,
-  // so that the arena's slices can be divided. Their sum over layers is at most n_layer * PolicyType::largest(C).
+  // The most entries that this head may hold from here on, one token of a running step included; asked between
+  // segments, so that the arena's slices can be divided. Their sum over layers is at most n_layer *
+  // PolicyType::largest(C).
   virtual std::size_t reserve(int layer, int head) const = 0;
 
   // Bytes of the policy's own memory (scores, cursors): not in the budget, but shown in the plan.

@@ -175,11 +175,10 @@ std::size_t DecodeLayer::cut() {
 ggml_tensor* decode_node(ggml_context* ctx, ggml_tensor* q, ggml_tensor* k_rotated, ggml_tensor* k_plain,
                          ggml_tensor* v, DecodeLayer* layer) {
   ggml_tensor* store_args[] = {v, k_rotated ? k_rotated : k_plain, k_plain};
-  ggml_tensor* stored = ggml_custom_4d(ctx, GGML_TYPE_F32, 1, 1, 1, 1, store_args, k_rotated && k_plain ? 3 : 2,
-                                       store_new, 1, layer);
+  ggml_tensor* stored =
+      ggml_custom_4d(ctx, GGML_TYPE_F32, 1, 1, 1, 1, store_args, k_rotated && k_plain ? 3 : 2, store_new, 1, layer);
   ggml_tensor* args[] = {q, stored};
-  ggml_tensor* pieces =
-      ggml_custom_4d(ctx, GGML_TYPE_F32, 1, 1, 1, 1, args, 2, attend_pieces, GGML_N_TASKS_MAX, layer);
+  ggml_tensor* pieces = ggml_custom_4d(ctx, GGML_TYPE_F32, 1, 1, 1, 1, args, 2, attend_pieces, GGML_N_TASKS_MAX, layer);
   ggml_tensor* join_args[] = {pieces};
   const std::int64_t n_out = (std::int64_t)layer->shape.d_v * q->ne[1];
   return ggml_custom_4d(ctx, GGML_TYPE_F32, n_out, q->ne[2], 1, 1, join_args, 1, join_pieces, GGML_N_TASKS_MAX, layer);

@@ -69,7 +69,7 @@ struct DecodeLayer {
     std::size_t first_piece = 0;  // of all lanes' pieces of kDecodePiece rows
     std::size_t n_pieces = 0;
   };
-  std::vector<Lane> lanes;  // [n_head_kv, n_sessions]
+  std::vector<Lane> lanes;    // [n_head_kv, n_sessions]
   std::size_t n_rotated = 0;  // the first sessions store rotated keys, the others unrotated ones
   std::vector<float>* partials = nullptr;
   Scratch* scratch = nullptr;

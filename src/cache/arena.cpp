@@ -17,7 +17,8 @@ Arena::Arena(const CacheShape& shape, std::uint64_t budget_bytes, ggml_backend_b
   n_slots_ = (std::size_t)(budget_bytes / shape.entry_bytes()) * (std::size_t)shape.n_head_kv;
   buffer_.reset(ggml_backend_buft_alloc_buffer(type, (std::size_t)bytes()));
   if (!buffer_) {
-    throw Error(Error::Kind::kCapacity, fmt::format("KV cache of {}: the system refused the memory", bytes_text(bytes())));
+    throw Error(Error::Kind::kCapacity,
+                fmt::format("KV cache of {}: the system refused the memory", bytes_text(bytes())));
   }
   k_base_ = (std::byte*)ggml_backend_buffer_get_base(buffer_.get());
   v_base_ = k_base_ + n_slots_ * shape_.k_row();

@@ -20,10 +20,12 @@ struct CacheShape {
 
   std::size_t k_row() const { return ggml_row_size(type_k, d_k); }
   std::size_t v_row() const { return ggml_row_size(type_v, d_v); }
-  std::size_t slot_bytes() const { return k_row() + v_row(); }                        // one KV head's part of an entry
+  std::size_t slot_bytes() const { return k_row() + v_row(); }                       // one KV head's part of an entry
   std::size_t entry_bytes() const { return slot_bytes() * (std::size_t)n_head_kv; }  // one token in one layer
   std::size_t n_lanes() const { return (std::size_t)n_layer * (std::size_t)n_head_kv; }
-  std::size_t lane(int layer, int head) const { return (std::size_t)layer * (std::size_t)n_head_kv + (std::size_t)head; }
+  std::size_t lane(int layer, int head) const {
+    return (std::size_t)layer * (std::size_t)n_head_kv + (std::size_t)head;
+  }
 };
 
 // The memory of one session's cache: allocated once, never more, divided among lanes. A *lane* is one KV head of one

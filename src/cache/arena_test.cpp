@@ -8,8 +8,8 @@
 #include <string>
 #include <vector>
 
-#include "model/device.h"
 #include "lacake/error.h"
+#include "model/device.h"
 #include "text/llama_log.h"
 
 namespace lacake {

@@ -23,11 +23,11 @@ struct SegmentRows {
   std::int64_t first_token = 0;  // position in the conversation of row 0
 };
 
-// The entries of one session: which token lies in which slot of which lane, in which order. Applies selections, by moving
-// as few rows as can be: what stays in place is not touched, so dropping one entry costs one row a head.
+// The entries of one session: which token lies in which slot of which lane, in which order. Applies selections, by
+// moving as few rows as can be: what stays in place is not touched, so dropping one entry costs one row a head.
 //
-// *Stored order* is the policy's: entry i of a lane is the i-th of the last selection, then what was appended. It is kept
-// as a permutation of slots, because moving rows to keep them in order would copy the cache at every token.
+// *Stored order* is the policy's: entry i of a lane is the i-th of the last selection, then what was appended. It is
+// kept as a permutation of slots, because moving rows to keep them in order would copy the cache at every token.
 class Cache {
  public:
   Cache(const CacheShape&, const PolicyTraits&, std::uint64_t budget_bytes, ggml_backend_buffer_type_t);
@@ -43,7 +43,8 @@ class Cache {
   std::span<const std::uint32_t> order(int layer, int head) const { return map(layer, head).slot; }
   std::span<const std::int32_t> tokens(int layer, int head) const { return map(layer, head).token; }
 
-  // --- decode: one new token in every lane -----------------------------------------------------------------------------
+  // --- decode: one new token in every lane
+  // -----------------------------------------------------------------------------
   bool has_room() const;  // for one token in every lane
   // Makes room at the end of every lane; its rows are then written by attention through new_k / new_v, at slot
   // length - 1. REQUIRES: has_room().
@@ -51,10 +52,12 @@ class Cache {
   std::byte* new_k(int layer, int head) const;
   std::byte* new_v(int layer, int head) const;
 
-  // --- compaction ------------------------------------------------------------------------------------------------------
-  // Makes lane capacities these: [n_lanes]. Throws Error(kCapacity) if they are more than the arena has.
+  // --- compaction
+  // ------------------------------------------------------------------------------------------------------ Makes lane
+  // capacities these: [n_lanes]. Throws Error(kCapacity) if they are more than the arena has.
   void divide(std::span<const std::size_t> capacities);
-  // Every lane as large as what it holds, but `layer` with room for `lengths` [n_head_kv] entries a head. Throws likewise.
+  // Every lane as large as what it holds, but `layer` with room for `lengths` [n_head_kv] entries a head. Throws
+  // likewise.
   void make_room(int layer, std::span<const std::size_t> lengths);
   // Keeps exactly `selection` of the layer's entries and of `fresh` behind them.
   // REQUIRES: room for it (make_room); indices below length + fresh.n.
@@ -72,15 +75,16 @@ class Cache {
  private:
   // The entries of a lane, or of all lanes of a layer where heads keep the same tokens.
   struct Map {
-    std::vector<std::uint32_t> slot;         // by entry
-    std::vector<std::int32_t> token;         // by entry
+    std::vector<std::uint32_t> slot;          // by entry
+    std::vector<std::int32_t> token;          // by entry
     std::vector<std::int32_t> index_of_slot;  // inverse of `slot`; only under Positions::kCacheIndex
   };
   const Map& map(int layer, int head) const;
   void compact_map(Map& map, int layer, int first_head, int n_heads, std::span<const std::uint32_t> keep,
                    const SegmentRows& fresh);
   void copy_slot(std::size_t lane, std::size_t from, std::size_t to);
-  void copy_fresh(std::size_t lane, int head, const SegmentRows& fresh, std::size_t from, std::size_t to, std::size_t n);
+  void copy_fresh(std::size_t lane, int head, const SegmentRows& fresh, std::size_t from, std::size_t to,
+                  std::size_t n);
   void index_slots(Map& map);
 
   Arena arena_;

@@ -14,17 +14,18 @@ struct ByteUnit {
   const char* name;
   double bytes;
 };
-constexpr ByteUnit kByteUnits[] = {{"KiB", 1024.0},        {"MiB", 1048576.0}, {"GiB", 1073741824.0},
-                                   {"TiB", 1099511627776.0}, {"KB", 1e3},        {"MB", 1e6},
-                                   {"GB", 1e9},            {"TB", 1e12},       {"B", 1.0}};
+constexpr ByteUnit kByteUnits[] = {{"KiB", 1024.0}, {"MiB", 1048576.0}, {"GiB", 1073741824.0}, {"TiB", 1099511627776.0},
+                                   {"KB", 1e3},     {"MB", 1e6},        {"GB", 1e9},           {"TB", 1e12},
+                                   {"B", 1.0}};
 
 }  // namespace
 
 Budget Budget::parse(std::string_view text, std::string_view flag) {
   const auto fail = [&] {
-    throw Error(Error::Kind::kUsage,
-                fmt::format("{}: expected entries a layer (1024), a share of the prompt (3.2%) or bytes (256MiB), found \"{}\"",
-                            flag, text));
+    throw Error(
+        Error::Kind::kUsage,
+        fmt::format("{}: expected entries a layer (1024), a share of the prompt (3.2%) or bytes (256MiB), found \"{}\"",
+                    flag, text));
   };
   double number = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
@@ -49,10 +50,14 @@ Budget Budget::parse(std::string_view text, std::string_view flag) {
 
 std::string Budget::text() const {
   switch (unit) {
-    case Unit::kNone: return "none";
-    case Unit::kEntries: return fmt::format("{:.0f}", value);
-    case Unit::kShare: return fmt::format("{:g}%", value * 100);
-    case Unit::kBytes: break;
+    case Unit::kNone:
+      return "none";
+    case Unit::kEntries:
+      return fmt::format("{:.0f}", value);
+    case Unit::kShare:
+      return fmt::format("{:g}%", value * 100);
+    case Unit::kBytes:
+      break;
   }
   const auto bytes = (std::uint64_t)value;
   for (const ByteUnit& u : {kByteUnits[3], kByteUnits[2], kByteUnits[1], kByteUnits[0]}) {
@@ -74,7 +79,12 @@ std::string bytes_text(std::uint64_t bytes) {
   double value = (double)bytes;
   std::size_t unit = 0;
   while (value >= 1000 && unit + 1 < std::size(kUnits)) value /= 1024, ++unit;
-  return unit == 0 ? fmt::format("{} B", bytes) : fmt::format("{:.{}f} {}", value, value < 9.995 ? 2 : value < 99.95 ? 1 : 0, kUnits[unit]);
+  return unit == 0 ? fmt::format("{} B", bytes)
+                   : fmt::format("{:.{}f} {}", value,
+                                 value < 9.995   ? 2
+                                 : value < 99.95 ? 1
+                                                 : 0,
+                                 kUnits[unit]);
 }
 
 }  // namespace lacake

@@ -100,8 +100,8 @@ class StepRun {
                                   .n_rows = 1,
                                   .sums = asked.accumulated ? c.rows(l) : nullptr,
                                   .stride = s.cache().length(l)};
-        s.policy().update(
-            s.observer().observe(asked, s.cache(), shape, l, Phase::kDecode, 1, c.n_past, recording, {}), direct);
+        s.policy().update(s.observer().observe(asked, s.cache(), shape, l, Phase::kDecode, 1, c.n_past, recording, {}),
+                          direct);
       }
       s.fed({&c.token, 1});
     }

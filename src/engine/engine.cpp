@@ -22,8 +22,9 @@ CacheTypes CacheTypes::parse(std::string_view text, std::string_view flag) {
   types.v = comma == std::string_view::npos ? types.k : std::string(text.substr(comma + 1));
   for (const std::string& type : {types.k, types.v}) {
     if (type != "f16" && type != "f32") {
-      throw Error(Error::Kind::kUsage,
-                  fmt::format("{}: expected f16 or f32, or one for K and one for V (f32,f16), found \"{}\"", flag, text));
+      throw Error(
+          Error::Kind::kUsage,
+          fmt::format("{}: expected f16 or f32, or one for K and one for V (f32,f16), found \"{}\"", flag, text));
     }
   }
   return types;
@@ -52,9 +53,8 @@ void Engine::step(std::span<const Next> batch) {
     // Everything is checked before anything changes.
     assert(std::find(sessions.begin(), sessions.end(), s) == sessions.end());
     if (!s->cache().has_room()) {
-      throw Error(Error::Kind::kCapacity,
-                  fmt::format("KV cache: full after {} tokens, and policy {} drops nothing", s->n_past(),
-                              s->options().policy.type->name));
+      throw Error(Error::Kind::kCapacity, fmt::format("KV cache: full after {} tokens, and policy {} drops nothing",
+                                                      s->n_past(), s->options().policy.type->name));
     }
     if (!s->cache_index()) {
       check_positions(parts_->model.hyperparameters, s->options(), s->policy(), s->n_past() + 1);

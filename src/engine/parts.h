@@ -18,7 +18,7 @@ struct Engine::Parts {
   RopeTable rope_table;
   attention::Scratch scratch;
   Workspace workspace;
-  Block hidden;                // [n_embd, segment] f32
+  Block hidden;                 // [n_embd, segment] f32
   std::vector<float> partials;  // of decode attention
 };
 

@@ -16,7 +16,7 @@ namespace lacake {
 namespace {
 
 constexpr std::size_t kMostEntries = 1'000'000'000'000;  // as in Budget: bytes computed from it do not overflow
-constexpr std::size_t kLeastChunk = 32;  // CAKE's window: a chunk should fill it
+constexpr std::size_t kLeastChunk = 32;                  // CAKE's window: a chunk should fill it
 
 [[noreturn]] void refuse(Error::Kind kind, const std::string& message) { throw Error(kind, message); }
 
@@ -24,8 +24,9 @@ ggml_type cache_type(const std::string& name, const char* which, int d) {
   for (const ggml_type type : {GGML_TYPE_F16, GGML_TYPE_F32}) {
     if (name == ggml_type_name(type)) {
       if (d % ggml_blck_size(type) == 0) return type;
-      refuse(Error::Kind::kUsage, fmt::format("--kv-type: {} needs a head size that is a multiple of {}, found {} for {}",
-                                              name, ggml_blck_size(type), d, which));
+      refuse(Error::Kind::kUsage,
+             fmt::format("--kv-type: {} needs a head size that is a multiple of {}, found {} for {}", name,
+                         ggml_blck_size(type), d, which));
     }
   }
   refuse(Error::Kind::kUsage, fmt::format("--kv-type: expected f16 or f32 for {}, found \"{}\"", which, name));
@@ -111,20 +112,21 @@ class Planner {
       return;
     }
     const std::size_t answer = fits > options_.prompt_tokens ? fits - options_.prompt_tokens : 0;
-    refuse(Error::Kind::kCapacity,
-           fmt::format("policy {} drops nothing: a prompt of {} and an answer of {} tokens need {} ({}), --kv-budget {} "
-                       "holds {} entries a layer; {}a larger budget or a policy that evicts would do",
-                       type_.name, options_.prompt_tokens, options_.new_tokens, largest(plan_.cache_size),
-                       bytes_text(layer_entries_bytes(largest(plan_.cache_size))), options_.budget.text(), fits,
-                       answer > 1 ? fmt::format("an answer of {} tokens (-n {}), ", answer - 1, answer - 1) : ""));
+    refuse(
+        Error::Kind::kCapacity,
+        fmt::format("policy {} drops nothing: a prompt of {} and an answer of {} tokens need {} ({}), --kv-budget {} "
+                    "holds {} entries a layer; {}a larger budget or a policy that evicts would do",
+                    type_.name, options_.prompt_tokens, options_.new_tokens, largest(plan_.cache_size),
+                    bytes_text(layer_entries_bytes(largest(plan_.cache_size))), options_.budget.text(), fits,
+                    answer > 1 ? fmt::format("an answer of {} tokens (-n {}), ", answer - 1, answer - 1) : ""));
   }
 
   void choose_given() {
     plan_.cache_size = options_.policy.cache_size;
     const std::size_t least = type_.least(options_.policy.settings, shape_);
     if (plan_.cache_size < least) {
-      refuse(Error::Kind::kUsage, fmt::format("policy {}: cache_size: expected at least {}, found {}", type_.name, least,
-                                              plan_.cache_size));
+      refuse(Error::Kind::kUsage,
+             fmt::format("policy {}: cache_size: expected at least {}, found {}", type_.name, least, plan_.cache_size));
     }
     if (options_.budget.given() && largest(plan_.cache_size) > budget_entries()) {
       refuse(Error::Kind::kUsage,
@@ -135,19 +137,20 @@ class Planner {
 
   void choose_largest() {
     if (!options_.budget.given()) {
-      refuse(Error::Kind::kUsage, fmt::format("policy {}: expected a budget (--kv-budget 1024, 3.2% or 256MiB), found none",
-                                              type_.name));
+      refuse(Error::Kind::kUsage,
+             fmt::format("policy {}: expected a budget (--kv-budget 1024, 3.2% or 256MiB), found none", type_.name));
     }
     const std::size_t fits = budget_entries(), least = type_.least(options_.policy.settings, shape_);
     if (largest(least) > fits) {
       refuse(Error::Kind::kUsage,
              fmt::format("--kv-budget {}: policy {} needs at least {} entries a layer ({}), this holds {}",
-                         options_.budget.text(), type_.name, largest(least), bytes_text(layer_entries_bytes(largest(least))),
-                         fits));
+                         options_.budget.text(), type_.name, largest(least),
+                         bytes_text(layer_entries_bytes(largest(least))), fits));
     }
     // Positions that are cache indices must stay where the model was trained.
     std::size_t low = least, high = fits;
-    const bool index = type_.make(options_.policy.settings, shape_, least)->traits().positions == Positions::kCacheIndex;
+    const bool index =
+        type_.make(options_.policy.settings, shape_, least)->traits().positions == Positions::kCacheIndex;
     if (index) high = std::min(high, (std::size_t)h_.n_ctx_train);
     while (low < high) {
       const std::size_t middle = low + (high - low + 1) / 2;
@@ -162,7 +165,8 @@ class Planner {
   }
 
   void choose_chunk(const PolicyTraits& traits) {
-    std::size_t wanted = options_.chunk > 0 ? options_.chunk : std::clamp(budget_entries() / 8, kLeastChunk, kComputeChunk);
+    std::size_t wanted =
+        options_.chunk > 0 ? options_.chunk : std::clamp(budget_entries() / 8, kLeastChunk, kComputeChunk);
     // Cache indices of a chunk follow those that are kept, one token of a step less than the largest.
     if (traits.positions == Positions::kCacheIndex) {
       const std::size_t kept = largest(plan_.cache_size) - 1, trained = (std::size_t)h_.n_ctx_train;
@@ -180,7 +184,8 @@ class Planner {
     m.mapped_weights = engine_.model.weights.mapped_bytes();
     m.second_weights = engine_.model.weights.second_bytes();
     m.cache = plan_.budget_bytes;
-    m.policy_metadata = policy.metadata_bytes() + Cache::metadata_bytes(cache_, traits, per_layer * (std::size_t)h_.n_layer);
+    m.policy_metadata =
+        policy.metadata_bytes() + Cache::metadata_bytes(cache_, traits, per_layer * (std::size_t)h_.n_layer);
     std::size_t n_new = std::max<std::size_t>(plan_.chunk, 1);
     if (options_.prompt_tokens > 0) n_new = std::min(n_new, options_.prompt_tokens);
     std::size_t n_kept = 0;
@@ -192,8 +197,8 @@ class Planner {
     m.hidden_states = (std::uint64_t)n_new * (std::uint64_t)h_.n_embd * sizeof(float);
     // Products of quantised weights take their inputs quantised to 8 bits and a scale for each 32.
     const std::uint64_t quantised = std::min(n_new, kComputeChunk) * (std::uint64_t)h_.n_ff * 34 / 32;
-    m.compute = std::max(prefill_compute_bytes(engine_, cache_, n_new), decode_compute_bytes(engine_, cache_)) + quantised +
-                (std::uint64_t)h_.n_vocab * sizeof(float);
+    m.compute = std::max(prefill_compute_bytes(engine_, cache_, n_new), decode_compute_bytes(engine_, cache_)) +
+                quantised + (std::uint64_t)h_.n_vocab * sizeof(float);
     if (traits.positions == Positions::kCacheIndex) {
       m.compute += RopeTable::bytes_for(h_, std::max(per_layer, n_kept + n_new));
     }
@@ -252,17 +257,18 @@ WorkspaceShape workspace_shape(const CacheShape& cache, const AttentionShape& sh
           .record = (std::uint64_t)n_entries * rows * (std::uint64_t)shape.n_head * sizeof(float)};
 }
 
-SessionPlan plan_session(Engine::Parts& engine, const SessionOptions& options) { return Planner(engine, options).plan(); }
+SessionPlan plan_session(Engine::Parts& engine, const SessionOptions& options) {
+  return Planner(engine, options).plan();
+}
 
 void check_positions(const Hyperparameters& h, const SessionOptions& options, const Policy& policy,
                      std::size_t last_position) {
   if (last_position <= (std::size_t)h.n_ctx_train) return;
   const bool index = policy.traits().positions == Positions::kCacheIndex;
   if (index && options.prefill == PrefillMode::kStreaming) return;
-  const std::string remedy =
-      index ? "--prefill streaming would do"
-            : fmt::format("policy {} with --prefill streaming would do",
-                          policies_by_cache_index({h.n_layer, h.n_head, h.n_head_kv}));
+  const std::string remedy = index ? "--prefill streaming would do"
+                                   : fmt::format("policy {} with --prefill streaming would do",
+                                                 policies_by_cache_index({h.n_layer, h.n_head, h.n_head_kv}));
   refuse(Error::Kind::kInput, fmt::format("prompt: {} tokens, expected at most the model's training length {}; {}",
                                           last_position, h.n_ctx_train, remedy));
 }

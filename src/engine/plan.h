@@ -20,8 +20,8 @@ SessionPlan plan_session(Engine::Parts& engine, const SessionOptions& options);
 WorkspaceShape workspace_shape(const CacheShape&, const AttentionShape&, const Policy&, std::size_t n_kept,
                                std::size_t n_new);
 
-// Throws Error(kInput) if this many tokens would put a position beyond the model's training length, saying which policies
-// or prefill would do.
+// Throws Error(kInput) if this many tokens would put a position beyond the model's training length, saying which
+// policies or prefill would do.
 void check_positions(const Hyperparameters&, const SessionOptions&, const Policy&, std::size_t n_tokens);
 
 }  // namespace lacake

@@ -30,9 +30,9 @@ class Decisions final : public Compaction {
     const int n_head_kv = cache.arena().shape().n_head_kv;
     std::vector<std::size_t> lengths((std::size_t)n_head_kv);
     for (int h = 0; h < n_head_kv; ++h) {
-      lengths[(std::size_t)h] = !own                       ? cache.length(layer, h) + fresh.n
-                                : own->heads.size() == 1   ? own->heads[0].size()
-                                                           : own->heads[(std::size_t)h].size();
+      lengths[(std::size_t)h] = !own                     ? cache.length(layer, h) + fresh.n
+                                : own->heads.size() == 1 ? own->heads[0].size()
+                                                         : own->heads[(std::size_t)h].size();
     }
     cache.make_room(layer, lengths);
     if (own) {
@@ -164,8 +164,7 @@ class SegmentRun {
       attention.sums = sums;
       attention.scratch = &engine_.scratch;
 
-      LayerGraph g(engine_, l, n, rotated_, &attention,
-                   [&](Graph& graph) { return hidden_.columns(graph, from, n); });
+      LayerGraph g(engine_, l, n, rotated_, &attention, [&](Graph& graph) { return hidden_.columns(graph, from, n); });
       engine_.compute.allocate(g.graph);
       positions_.resize(n);
       std::iota(positions_.begin(), positions_.end(), (std::int32_t)(first_position + (std::int64_t)from));

@@ -15,7 +15,8 @@ SessionImpl::SessionImpl(Engine& engine, const SessionOptions& options)
     : engine_(engine),
       options_(options),
       plan_(plan_session(engine.parts(), options)),
-      policy_(options.policy.type->make(options.policy.settings, engine.parts().model.facts.attention, plan_.cache_size)),
+      policy_(
+          options.policy.type->make(options.policy.settings, engine.parts().model.facts.attention, plan_.cache_size)),
       cache_(cache_shape(engine.parts().model.hyperparameters, options.types), policy_->traits(), plan_.budget_bytes,
              engine.parts().compute.buffer_type()) {
   reserve_lanes();
@@ -37,9 +38,10 @@ void SessionImpl::check_segment(std::size_t n_tokens) const {
   }
   check_positions(engine_.parts().model.hyperparameters, options_, *policy_, first_position + n_tokens);
   if (!options_.policy.type->bounded && n_past() + n_tokens > plan_.cache_size) {
-    throw Error(Error::Kind::kCapacity,
-                fmt::format("KV cache: policy {} drops nothing, {} tokens are held and {} more do not fit {} entries a layer",
-                            options_.policy.type->name, n_past(), n_tokens, plan_.cache_size));
+    throw Error(
+        Error::Kind::kCapacity,
+        fmt::format("KV cache: policy {} drops nothing, {} tokens are held and {} more do not fit {} entries a layer",
+                    options_.policy.type->name, n_past(), n_tokens, plan_.cache_size));
   }
 }
 

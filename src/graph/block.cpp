@@ -6,7 +6,9 @@ ggml_tensor* BlockBuilder::embed(ggml_tensor* tokens) const {
   return ggml_get_rows(graph_.context(), weights_.token_embedding(), tokens);
 }
 
-ggml_tensor* BlockBuilder::head(ggml_tensor* x) const { return product(weights_.output(), norm(x, weights_.output_norm())); }
+ggml_tensor* BlockBuilder::head(ggml_tensor* x) const {
+  return product(weights_.output(), norm(x, weights_.output_norm()));
+}
 
 ggml_tensor* BlockBuilder::norm(ggml_tensor* x, ggml_tensor* weight) const {
   ggml_context* ctx = graph_.context();

@@ -71,8 +71,8 @@ Hyperparameters read_hyperparameters(const GgufFile& file) {
   h.rope_freq_base = (float)file.number_in(p + "rope.freq_base", 1e-3, 1e12, 10000.0);
   const std::string scaling = file.string(p + "rope.scaling.type").value_or("none");
   // Files older than rope.scaling.* say the linear factor in rope.scale_linear.
-  const double factor = file.number_in(p + "rope.scaling.factor", 0, 1e6,
-                                       file.number_in(p + "rope.scale_linear", 0, 1e6, 0.0));
+  const double factor =
+      file.number_in(p + "rope.scaling.factor", 0, 1e6, file.number_in(p + "rope.scale_linear", 0, 1e6, 0.0));
   if (scaling == "linear" || (scaling == "none" && !file.has(p + "rope.scaling.type"))) {
     if (factor > 0) h.rope_freq_scale = (float)(1.0 / factor);
   } else if (scaling != "none") {

@@ -4,7 +4,8 @@
 
 namespace lacake {
 
-// The CPU device of ggml's registry, with all backends loaded that the system has. Throws Error(kInput) if there is none.
+// The CPU device of ggml's registry, with all backends loaded that the system has. Throws Error(kInput) if there is
+// none.
 ggml_backend_dev_t cpu_device();
 
 }  // namespace lacake

@@ -65,18 +65,26 @@ std::optional<std::int64_t> GgufFile::integer(const std::string& key) const {
   if (id < 0) return {};
   const gguf_context* g = gguf_.get();
   switch (gguf_get_kv_type(g, id)) {
-    case GGUF_TYPE_UINT8: return gguf_get_val_u8(g, id);
-    case GGUF_TYPE_INT8: return gguf_get_val_i8(g, id);
-    case GGUF_TYPE_UINT16: return gguf_get_val_u16(g, id);
-    case GGUF_TYPE_INT16: return gguf_get_val_i16(g, id);
-    case GGUF_TYPE_UINT32: return gguf_get_val_u32(g, id);
-    case GGUF_TYPE_INT32: return gguf_get_val_i32(g, id);
-    case GGUF_TYPE_INT64: return gguf_get_val_i64(g, id);
+    case GGUF_TYPE_UINT8:
+      return gguf_get_val_u8(g, id);
+    case GGUF_TYPE_INT8:
+      return gguf_get_val_i8(g, id);
+    case GGUF_TYPE_UINT16:
+      return gguf_get_val_u16(g, id);
+    case GGUF_TYPE_INT16:
+      return gguf_get_val_i16(g, id);
+    case GGUF_TYPE_UINT32:
+      return gguf_get_val_u32(g, id);
+    case GGUF_TYPE_INT32:
+      return gguf_get_val_i32(g, id);
+    case GGUF_TYPE_INT64:
+      return gguf_get_val_i64(g, id);
     case GGUF_TYPE_UINT64: {
       const std::uint64_t value = gguf_get_val_u64(g, id);
       return value > INT64_MAX ? INT64_MAX : (std::int64_t)value;
     }
-    default: fail(fmt::format("{}: expected an integer, found {}", key, gguf_type_name(gguf_get_kv_type(g, id))));
+    default:
+      fail(fmt::format("{}: expected an integer, found {}", key, gguf_type_name(gguf_get_kv_type(g, id))));
   }
 }
 
@@ -84,8 +92,10 @@ std::optional<double> GgufFile::number(const std::string& key) const {
   const std::int64_t id = find(key);
   if (id < 0) return {};
   switch (gguf_get_kv_type(gguf_.get(), id)) {
-    case GGUF_TYPE_FLOAT32: return gguf_get_val_f32(gguf_.get(), id);
-    case GGUF_TYPE_FLOAT64: return gguf_get_val_f64(gguf_.get(), id);
+    case GGUF_TYPE_FLOAT32:
+      return gguf_get_val_f32(gguf_.get(), id);
+    case GGUF_TYPE_FLOAT64:
+      return gguf_get_val_f64(gguf_.get(), id);
     default: {
       const auto value = integer(key);
       return value ? std::optional<double>((double)*value) : std::nullopt;

@@ -13,8 +13,8 @@
 
 namespace lacake {
 
-// A GGUF file: its metadata, and its tensors as descriptions over the mapped file. Opening checks everything that can be
-// checked without reading weights: a file that opens has all its bytes. Errors name the file and the key or tensor.
+// A GGUF file: its metadata, and its tensors as descriptions over the mapped file. Opening checks everything that can
+// be checked without reading weights: a file that opens has all its bytes. Errors name the file and the key or tensor.
 class GgufFile {
  public:
   explicit GgufFile(std::string path);
@@ -24,7 +24,8 @@ class GgufFile {
 
   const std::string& path() const { return path_; }
 
-  // --- metadata: integers of any width are read as one kind, so are floats; a value of another kind is an error -------
+  // --- metadata: integers of any width are read as one kind, so are floats; a value of another kind is an error
+  // -------
   bool has(const std::string& key) const { return gguf_find_key(gguf_.get(), key.c_str()) >= 0; }
   std::optional<std::int64_t> integer(const std::string& key) const;
   std::optional<double> number(const std::string& key) const;
@@ -38,8 +39,9 @@ class GgufFile {
                           std::optional<std::int64_t> default_value = {}) const;
   double number_in(const std::string& key, double min, double max, std::optional<double> default_value = {}) const;
 
-  // --- tensors --------------------------------------------------------------------------------------------------------
-  // The description (type, shape, name) of a tensor without data, or null. Lives as long as the file.
+  // --- tensors
+  // -------------------------------------------------------------------------------------------------------- The
+  // description (type, shape, name) of a tensor without data, or null. Lives as long as the file.
   ggml_tensor* tensor(const std::string& name) const;
   // Its bytes in the mapping.
   std::byte* data(const ggml_tensor* tensor) const;

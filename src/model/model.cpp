@@ -6,9 +6,9 @@
 #include <string_view>
 #include <unordered_set>
 
-#include "model/device.h"
 #include "lacake/memory.h"
 #include "lacake/sampler.h"
+#include "model/device.h"
 #include "model/parts.h"
 
 namespace lacake {
@@ -30,8 +30,8 @@ void check_tokens_differ(const GgufFile& file) {
   }
 }
 
-// Opened after the metadata were checked: what libllama then refuses is in the vocabulary. `before`: resident memory when
-// nothing was open, because the file's metadata, which hold the vocabulary too, count with it.
+// Opened after the metadata were checked: what libllama then refuses is in the vocabulary. `before`: resident memory
+// when nothing was open, because the file's metadata, which hold the vocabulary too, count with it.
 Vocabulary open_vocabulary(const GgufFile& file, std::uint64_t before, std::uint64_t& bytes) {
   check_tokens_differ(file);
   Vocabulary vocabulary(file.path());

@@ -17,8 +17,8 @@ std::vector<std::int64_t> shape_of(const ggml_tensor* t) {
 // The device's own forms of quantised matrices (interleaved rows for its vector unit), if it has any.
 std::vector<ggml_backend_buffer_type_t> extra_buffer_types(ggml_backend_dev_t device) {
   std::vector<ggml_backend_buffer_type_t> types;
-  auto get = (ggml_backend_dev_get_extra_bufts_t)ggml_backend_reg_get_proc_address(
-      ggml_backend_dev_backend_reg(device), "ggml_backend_dev_get_extra_bufts");
+  auto get = (ggml_backend_dev_get_extra_bufts_t)ggml_backend_reg_get_proc_address(ggml_backend_dev_backend_reg(device),
+                                                                                   "ggml_backend_dev_get_extra_bufts");
   ggml_backend_buffer_type_t* list = get ? get(device) : nullptr;
   while (list && *list) types.push_back(*list++);
   return types;
@@ -29,8 +29,8 @@ std::vector<ggml_backend_buffer_type_t> extra_buffer_types(ggml_backend_dev_t de
 Weights::Weights(const GgufFile& file, const Hyperparameters& h, ggml_backend_dev_t device, bool repack)
     : file_(file), device_(device), layers_((std::size_t)h.n_layer) {
   if (repack) repacked_types_ = extra_buffer_types(device);
-  context_.reset(ggml_init({.mem_size = ggml_tensor_overhead() * (file.n_tensors() + 1), .mem_buffer = nullptr,
-                            .no_alloc = true}));
+  context_.reset(ggml_init(
+      {.mem_size = ggml_tensor_overhead() * (file.n_tensors() + 1), .mem_buffer = nullptr, .no_alloc = true}));
   mapped_.reset(ggml_backend_dev_buffer_from_host_ptr(device, file.mapping(), file.mapping_bytes(), 0));
   if (!mapped_) file.fail(fmt::format("device {} cannot use mapped weights", ggml_backend_dev_name(device)));
   ggml_backend_buffer_set_usage(mapped_.get(), GGML_BACKEND_BUFFER_USAGE_WEIGHTS);

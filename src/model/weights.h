@@ -41,8 +41,8 @@ class Weights {
   ggml_tensor* rope_factors() const { return rope_factors_; }        // [n_rot/2] or null (Llama 3.x)
   const LayerWeights& layer(int i) const { return layers_[(std::size_t)i]; }
 
-  std::uint64_t mapped_bytes() const { return mapped_bytes_; }    // read from the mapping while running
-  std::uint64_t second_bytes() const { return second_bytes_; }    // repacked copies
+  std::uint64_t mapped_bytes() const { return mapped_bytes_; }  // read from the mapping while running
+  std::uint64_t second_bytes() const { return second_bytes_; }  // repacked copies
   std::uint64_t n_parameters() const { return n_parameters_; }
 
  private:
