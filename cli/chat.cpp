@@ -71,7 +71,7 @@ int chat(const Options& options) {
   if (options.system) require_utf8(*options.system, "--system");
   const bool interactive = ::isatty(STDIN_FILENO) == 1;
   const Terminal terminal(STDERR_FILENO, options.color);
-  const Model model(options.model, {.repack = !options.no_repack});
+  const Model model(options.model, model_options(options));
   Engine engine(model, {.threads = static_cast<int>(options.threads.value_or(0))});
   if (!model.chat_notice().empty()) notice(options, model.chat_notice());
 

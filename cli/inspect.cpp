@@ -66,7 +66,7 @@ int inspect(const Options& given) {
   const Progress progress{log, options.quiet || options.json};
   watch_interrupt();
 
-  const Model model(options.model, {.repack = !options.no_repack});
+  const Model model(options.model, model_options(options));
   Engine engine(model, {.threads = static_cast<int>(options.threads.value_or(0))});
   Prompt prompt;
   if (text) prompt = make_prompt(model, *text, options);

@@ -61,6 +61,8 @@ const std::vector<Row>& rows() {
   static const std::vector<Row> table = {
       {"-m,--model", "model", "FILE", "Model", "GGUF file, always needed", kModelled, Text{&O::model}},
       {"-t,--threads", "threads", "N", "Model", "threads [all cores]", kModelled, Whole{&O::threads, 1, 1024}},
+      {"--product", "product", "auto|int8|f32|ggml", "Model", "how a prompt's matrix products are computed [auto]",
+       kModelled, Choice{&O::product, {"auto", "int8", "f32", "ggml"}}},
       {"--no-repack", "no_repack", "", "Model", "keep no faster second copies of weights", kModelled,
        Switch{&O::no_repack}},
 
@@ -212,6 +214,10 @@ nlohmann::json options_json(const Options& options, Command command) {
         row.kind);
   }
   return result;
+}
+
+Model::Options model_options(const Options& options) {
+  return {.product = options.product, .repack = !options.no_repack};
 }
 
 SamplerOptions sampler_options(const Options& options) {

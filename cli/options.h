@@ -7,6 +7,7 @@
 #include <string_view>
 #include <vector>
 
+#include "lacake/model.h"
 #include "lacake/sampler.h"
 
 namespace CLI {
@@ -47,6 +48,7 @@ struct Options {
   std::optional<std::string> grammar_file;
 
   std::optional<std::int64_t> threads;
+  std::string product = "auto";
   bool no_repack = false;
 
   std::optional<std::string> plot;
@@ -56,6 +58,9 @@ struct Options {
   bool quiet = false;
   std::string color = "auto";
 };
+
+// How these options open their model.
+Model::Options model_options(const Options&);
 
 // Adds to `app` every option that `command` takes; parsing then fills `options`. Values that cannot be used throw
 // Error(kUsage) while parsing.

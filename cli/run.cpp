@@ -105,7 +105,7 @@ int run(const Options& options) {
 
   Result result;
   const auto load_begin = Clock::now();
-  const Model model(options.model, {.repack = !options.no_repack});
+  const Model model(options.model, model_options(options));
   Engine engine(model, {.threads = static_cast<int>(options.threads.value_or(0))});
   result.load_ms = ms_since(load_begin);
 

@@ -29,6 +29,7 @@ struct ModelFacts {
   std::int64_t training_length = 0;  // tokens; true positions beyond it are refused
   std::uint64_t mapped_bytes = 0;    // weights read from the mapped file
   std::uint64_t second_bytes = 0;    // repacked copies
+  std::string product;               // how its weights are multiplied: "ggml", "f32" or "int8"
 };
 
 struct Message {
@@ -41,7 +42,10 @@ struct Message {
 class Model {
  public:
   struct Options {
-    bool repack = true;  // second forms of weights where the device multiplies them faster
+    // How a prompt's products are computed: "ggml"; "f32", weights unpacked and nothing rounded; "int8", the prompt's
+    // numbers rounded to 8 bits in blocks of 32 as ggml does; "auto", the fastest that this machine has.
+    std::string product = "auto";
+    bool repack = true;  // second forms of weights where they are multiplied faster
   };
 
   explicit Model(const std::string& path);

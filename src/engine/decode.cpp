@@ -22,7 +22,7 @@ class Direct final : public Compaction {
 struct StepGraph {
   StepGraph(Engine::Parts& engine, std::size_t n, std::size_t n_rotated, std::deque<attention::DecodeLayer>& attention)
       : graph(kNodesPerBlock * (attention.size() + 1)) {
-    const BlockBuilder builder(graph, engine.model.hyperparameters, engine.model.weights, /*column_by_column*/ true);
+    BlockBuilder builder(graph, engine.model.hyperparameters, engine.model.weights, engine.products(/*alone*/ true));
     ids = graph.input(GGML_TYPE_I32, (std::int64_t)n);
     ggml_tensor* x = builder.embed(ids);
     for (std::size_t l = 0; l < attention.size(); ++l) {

@@ -4,6 +4,7 @@
 #include "engine/rope_table.h"
 #include "engine/workspace.h"
 #include "graph/compute.h"
+#include "graph/product_nodes.h"
 #include "lacake/engine.h"
 #include "model/parts.h"
 
@@ -12,6 +13,11 @@ namespace lacake {
 // What an Engine is made of: what its sessions share while one of them (or one batch) runs.
 struct Engine::Parts {
   Parts(const Model& m, int threads) : model(m.parts()), compute(threads), rope_table(model) {}
+
+  // `alone`: as each column would be multiplied by itself.
+  ProductPlan products(bool alone) const {
+    return {.method = model.product, .threads = compute.threads(), .alone = alone};
+  }
 
   const Model::Parts& model;
   Compute compute;

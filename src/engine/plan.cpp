@@ -195,8 +195,10 @@ class Planner {
     }
     m.layer_workspace = workspace_shape(cache_, shape_, policy, n_kept, n_new).total();
     m.hidden_states = (std::uint64_t)n_new * (std::uint64_t)h_.n_embd * sizeof(float);
-    // Products of quantised weights take their inputs quantised to 8 bits and a scale for each 32.
-    const std::uint64_t quantised = std::min(n_new, kComputeChunk) * (std::uint64_t)h_.n_ff * 34 / 32;
+    // ggml's products of quantised weights quantise their inputs, to 8 bits and a scale for each 32, in a buffer of its
+    // own; ours in the graph's.
+    const bool ggml = engine_.model.product == product::Method::kGgml;
+    const std::uint64_t quantised = ggml ? std::min(n_new, kComputeChunk) * (std::uint64_t)h_.n_ff * 34 / 32 : 0;
     m.compute = std::max(prefill_compute_bytes(engine_, cache_, n_new), decode_compute_bytes(engine_, cache_)) +
                 quantised + (std::uint64_t)h_.n_vocab * sizeof(float);
     if (traits.positions == Positions::kCacheIndex) {

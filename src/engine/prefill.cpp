@@ -73,7 +73,7 @@ struct LayerGraph {
   LayerGraph(Engine::Parts& engine, int layer, std::size_t n, bool rotated, attention::PrefillLayer* attention,
              const std::function<ggml_tensor*(Graph&)>& columns)
       : graph(kNodesPerBlock) {
-    const BlockBuilder builder(graph, engine.model.hyperparameters, engine.model.weights, false);
+    BlockBuilder builder(graph, engine.model.hyperparameters, engine.model.weights, engine.products(/*alone*/ false));
     ggml_tensor* x = columns(graph);
     positions = graph.input(GGML_TYPE_I32, (std::int64_t)n);
     const auto node = [&](const Projections& p) {
@@ -111,7 +111,7 @@ class SegmentRun {
       const std::size_t n = std::min(kComputeChunk, tokens_.size() - from);
       Graph graph(8);
       ggml_tensor* ids = graph.input(GGML_TYPE_I32, (std::int64_t)n);
-      const BlockBuilder builder(graph, h_, engine_.model.weights, false);
+      BlockBuilder builder(graph, h_, engine_.model.weights, engine_.products(/*alone*/ false));
       graph.output(ggml_cpy(graph.context(), builder.embed(ids), hidden_.columns(graph, from, n)));
       engine_.compute.allocate(graph);
       ggml_backend_tensor_set(ids, tokens_.data() + from, 0, n * sizeof(Token));
@@ -198,7 +198,7 @@ class SegmentRun {
     for (std::size_t from = start; from < n_new; from += kLogitsChunk) {
       const std::size_t n = std::min(kLogitsChunk, n_new - from);
       Graph graph(8);
-      const BlockBuilder builder(graph, h_, engine_.model.weights, false);
+      BlockBuilder builder(graph, h_, engine_.model.weights, engine_.products(/*alone*/ false));
       ggml_tensor* y = builder.head(hidden_.columns(graph, from, n));
       graph.output(y);
       engine_.compute.allocate(graph);

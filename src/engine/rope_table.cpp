@@ -19,7 +19,7 @@ void RopeTable::extend(Compute& compute, std::size_t n) {
     Graph graph(8);
     ggml_tensor* x = graph.input(GGML_TYPE_F32, h.d_k, 1, count);
     ggml_tensor* positions = graph.input(GGML_TYPE_I32, count);
-    ggml_tensor* y = BlockBuilder(graph, h, model_.weights, false).rope(x, positions);
+    ggml_tensor* y = BlockBuilder(graph, h, model_.weights, {}).rope(x, positions);
     graph.output(y);
     compute.allocate(graph);
 

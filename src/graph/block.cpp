@@ -2,12 +2,10 @@
 
 namespace lacake {
 
-ggml_tensor* BlockBuilder::embed(ggml_tensor* tokens) const {
-  return ggml_get_rows(graph_.context(), weights_.token_embedding(), tokens);
-}
+ggml_tensor* BlockBuilder::embed(ggml_tensor* tokens) { return products_.rows(weights_.token_embedding(), tokens); }
 
-ggml_tensor* BlockBuilder::head(ggml_tensor* x) const {
-  return product(weights_.output(), norm(x, weights_.output_norm()));
+ggml_tensor* BlockBuilder::head(ggml_tensor* x) {
+  return products_.multiply(weights_.output(), norm(x, weights_.output_norm()));
 }
 
 ggml_tensor* BlockBuilder::norm(ggml_tensor* x, ggml_tensor* weight) const {
@@ -15,17 +13,8 @@ ggml_tensor* BlockBuilder::norm(ggml_tensor* x, ggml_tensor* weight) const {
   return ggml_mul(ctx, ggml_rms_norm(ctx, x, h_.rms_epsilon), weight);
 }
 
-ggml_tensor* BlockBuilder::product(ggml_tensor* weight, ggml_tensor* x) const {
-  ggml_context* ctx = graph_.context();
-  if (!column_by_column_ || x->ne[1] == 1) return ggml_mul_mat(ctx, weight, x);
-  // As planes of one column each: ggml then takes its one-column kernel for every plane.
-  ggml_tensor* planes = ggml_reshape_3d(ctx, x, x->ne[0], 1, x->ne[1]);
-  ggml_tensor* y = ggml_mul_mat(ctx, weight, planes);
-  return ggml_reshape_2d(ctx, y, y->ne[0], x->ne[1]);
-}
-
-ggml_tensor* BlockBuilder::product(const Linear& linear, ggml_tensor* x) const {
-  ggml_tensor* y = product(linear.weight, x);
+ggml_tensor* BlockBuilder::product(const Linear& linear, ggml_tensor* x) {
+  ggml_tensor* y = products_.multiply(linear.weight, x);
   return linear.bias ? ggml_add(graph_.context(), y, linear.bias) : y;
 }
 
@@ -35,13 +24,13 @@ ggml_tensor* BlockBuilder::rope(ggml_tensor* x, ggml_tensor* positions) const {
                        /*beta_fast*/ 0, /*beta_slow*/ 0);
 }
 
-ggml_tensor* BlockBuilder::feed_forward(const LayerWeights& l, ggml_tensor* x) const {
+ggml_tensor* BlockBuilder::feed_forward(const LayerWeights& l, ggml_tensor* x) {
   ggml_context* ctx = graph_.context();
   return product(l.down, ggml_swiglu_split(ctx, product(l.gate, x), product(l.up, x)));
 }
 
 ggml_tensor* BlockBuilder::block(int layer, ggml_tensor* x, ggml_tensor* positions, std::int64_t n_rotated,
-                                 const AttentionNode& attention) const {
+                                 const AttentionNode& attention) {
   ggml_context* ctx = graph_.context();
   const LayerWeights& l = weights_.layer(layer);
   const std::int64_t n = x->ne[1];

@@ -6,6 +6,7 @@
 #include <functional>
 
 #include "graph/compute.h"
+#include "graph/product_nodes.h"
 #include "model/architecture.h"
 #include "model/weights.h"
 
@@ -29,32 +30,29 @@ using AttentionNode = std::function<ggml_tensor*(const Projections&)>;
 // Builds parts of the model into one graph.
 class BlockBuilder {
  public:
-  // `column_by_column`: each token's products run as if it were alone, so that a batch of sessions gives bit for bit
-  // what each gives by itself. Rows of a weight are still read once for all columns.
-  BlockBuilder(Graph& graph, const Hyperparameters& h, const Weights& weights, bool column_by_column)
-      : graph_(graph), h_(h), weights_(weights), column_by_column_(column_by_column) {}
+  BlockBuilder(Graph& graph, const Hyperparameters& h, const Weights& weights, const ProductPlan& products)
+      : graph_(graph), h_(h), weights_(weights), products_(graph, weights, products) {}
 
   // tokens [n] i32 -> [n_embd, n]
-  ggml_tensor* embed(ggml_tensor* tokens) const;
+  ggml_tensor* embed(ggml_tensor* tokens);
   // One decoder block: x [n_embd, n] -> [n_embd, n].
   //   positions  [n] i32: where each query stands, and each of the first n_rotated keys
   ggml_tensor* block(int layer, ggml_tensor* x, ggml_tensor* positions, std::int64_t n_rotated,
-                     const AttentionNode& attention) const;
+                     const AttentionNode& attention);
   // x [n_embd, n] -> logits [n_vocab, n]
-  ggml_tensor* head(ggml_tensor* x) const;
+  ggml_tensor* head(ggml_tensor* x);
   // x [d, heads, n] rotated at positions [n]
   ggml_tensor* rope(ggml_tensor* x, ggml_tensor* positions) const;
 
  private:
   ggml_tensor* norm(ggml_tensor* x, ggml_tensor* weight) const;
-  ggml_tensor* product(const Linear& linear, ggml_tensor* x) const;
-  ggml_tensor* product(ggml_tensor* weight, ggml_tensor* x) const;
-  ggml_tensor* feed_forward(const LayerWeights& l, ggml_tensor* x) const;
+  ggml_tensor* product(const Linear& linear, ggml_tensor* x);
+  ggml_tensor* feed_forward(const LayerWeights& l, ggml_tensor* x);
 
   Graph& graph_;
   const Hyperparameters& h_;
   const Weights& weights_;
-  bool column_by_column_;
+  ProductNodes products_;
 };
 
 // An upper bound of the nodes that a block takes.

@@ -2,6 +2,8 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
+#include <vector>
 
 #include "ggml-cpp.h"
 #include "ggml-cpu.h"
@@ -18,9 +20,18 @@ class Graph {
   ggml_tensor* input(ggml_type type, std::int64_t ne0, std::int64_t ne1 = 1, std::int64_t ne2 = 1);
   void output(ggml_tensor* tensor);
 
+  // What a custom node needs while the graph lives.
+  template <class T>
+  T& keep() {
+    auto kept = std::make_shared<T>();
+    kept_.push_back(kept);
+    return *kept;
+  }
+
  private:
   ggml_context_ptr context_;
   ggml_cgraph* graph_;
+  std::vector<std::shared_ptr<void>> kept_;
 };
 
 // Runs graphs on the CPU backend with a pool of threads that sleeps between calls. Intermediate tensors share one

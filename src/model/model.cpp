@@ -43,12 +43,13 @@ Vocabulary open_vocabulary(const GgufFile& file, std::uint64_t before, std::uint
 }  // namespace
 
 Model::Parts::Parts(const std::string& path, const Options& options)
-    : resident_before(resident_bytes()),
+    : product(product::parse_method(options.product, "--product")),
+      resident_before(resident_bytes()),
       file(path),
       hyperparameters(read_hyperparameters(file)),
       vocabulary(open_vocabulary(file, resident_before, vocabulary_bytes)),
       chat_template(ChatTemplate::of(vocabulary)),
-      weights(file, hyperparameters, cpu_device(), options.repack) {
+      weights(file, hyperparameters, cpu_device(), product, options.repack) {
   const Hyperparameters& h = hyperparameters;
   if (vocabulary.n_tokens() > h.n_vocab) {
     file.fail(fmt::format("token_embd.weight: expected a row for each of {} tokens, found {}", vocabulary.n_tokens(),
@@ -68,6 +69,7 @@ Model::Parts::Parts(const std::string& path, const Options& options)
   facts.training_length = h.n_ctx_train;
   facts.mapped_bytes = weights.mapped_bytes();
   facts.second_bytes = weights.second_bytes();
+  facts.product = product::name(product);
 }
 
 Model::Model(const std::string& path) : Model(path, Options{}) {}

@@ -26,16 +26,23 @@ std::vector<ggml_backend_buffer_type_t> extra_buffer_types(ggml_backend_dev_t de
 
 }  // namespace
 
-Weights::Weights(const GgufFile& file, const Hyperparameters& h, ggml_backend_dev_t device, bool repack)
-    : file_(file), device_(device), layers_((std::size_t)h.n_layer) {
-  if (repack) repacked_types_ = extra_buffer_types(device);
+Weights::Weights(const GgufFile& file, const Hyperparameters& h, ggml_backend_dev_t device, product::Method method,
+                 bool second_forms)
+    : file_(file),
+      device_(device),
+      pack_(second_forms && product::reads_packed(method)),
+      layers_((std::size_t)h.n_layer) {
+  // Where our own kernels unpack what is stored, nothing may be in the backend's order.
+  if (second_forms && method == product::Method::kGgml) repacked_types_ = extra_buffer_types(device);
   context_.reset(ggml_init(
       {.mem_size = ggml_tensor_overhead() * (file.n_tensors() + 1), .mem_buffer = nullptr, .no_alloc = true}));
   mapped_.reset(ggml_backend_dev_buffer_from_host_ptr(device, file.mapping(), file.mapping_bytes(), 0));
   if (!mapped_) file.fail(fmt::format("device {} cannot use mapped weights", ggml_backend_dev_name(device)));
   ggml_backend_buffer_set_usage(mapped_.get(), GGML_BACKEND_BUFFER_USAGE_WEIGHTS);
 
-  token_embedding_ = take("token_embd.weight", {h.n_embd, h.n_vocab}, true, false);
+  // Where it is the output too, it can be packed, but not be in the backend's order: that has no single rows.
+  const bool tied = !file.tensor("output.weight");
+  token_embedding_ = take("token_embd.weight", {h.n_embd, h.n_vocab}, true, tied && pack_);
   output_norm_ = take("output_norm.weight", {h.n_embd}, true, false);
   output_ = take("output.weight", {h.n_embd, h.n_vocab}, false, true);
   if (!output_) output_ = token_embedding_;
@@ -79,8 +86,27 @@ ggml_tensor* Weights::take(const std::string& name, std::vector<std::int64_t> sh
   ggml_tensor* tensor = ggml_dup_tensor(context_.get(), described);
   ggml_set_name(tensor, name.c_str());
   n_parameters_ += (std::uint64_t)ggml_nelements(tensor);
-  if (!product || !place_repacked(tensor, described)) place_mapped(tensor, described);
+  if (!product || !(place_packed(tensor, described) || place_repacked(tensor, described))) {
+    place_mapped(tensor, described);
+  }
   return tensor;
+}
+
+const product::Packed* Weights::packed(const ggml_tensor* matrix) const {
+  const auto found = packed_.find(matrix);
+  return found == packed_.end() ? nullptr : &found->second;
+}
+
+bool Weights::place_packed(ggml_tensor* tensor, const ggml_tensor* described) {
+  const bool whole = described->ne[0] % (std::int64_t)product::kBlock == 0 && ggml_n_dims(described) == 2;
+  if (!pack_ || !whole || !product::is_packable(described->type)) return false;
+  const product::Matrix matrix{.data = file_.data(described),
+                               .type = described->type,
+                               .n_in = (std::size_t)described->ne[0],
+                               .n_out = (std::size_t)described->ne[1]};
+  second_bytes_ += packed_.emplace(tensor, matrix).first->second.bytes();
+  file_.forget(described);
+  return true;
 }
 
 void Weights::place_mapped(ggml_tensor* tensor, const ggml_tensor* described) {

@@ -1,11 +1,14 @@
 #pragma once
 
 #include <cstdint>
+#include <unordered_map>
 #include <vector>
 
 #include "ggml-cpp.h"
 #include "model/architecture.h"
 #include "model/gguf_file.h"
+#include "product/method.h"
+#include "product/packed.h"
 
 namespace lacake {
 
@@ -28,17 +31,21 @@ struct LayerWeights {
   Linear down;                            // [n_ff, n_embd]
 };
 
-// The weights of a model: tensors over the mapped file, or, where the backend has a faster form of a type, over a
-// repacked second form (then the mapped bytes are given back to the system).
+// The weights of a model: tensors over the mapped file, or, where there is a faster form of a type, a second form (then
+// the mapped bytes are given back to the system). There are two kinds: packed(), for our own products, where the tensor
+// has no data of its own; and the backend's, which looks like any tensor.
 class Weights {
  public:
   // Borrows `file` for its own life. Throws Error(kInput) naming the tensor that is missing or has another shape.
-  Weights(const GgufFile& file, const Hyperparameters&, ggml_backend_dev_t device, bool repack);
+  //   second_forms  false: every weight stays as the file has it
+  Weights(const GgufFile& file, const Hyperparameters&, ggml_backend_dev_t device, product::Method, bool second_forms);
 
   ggml_tensor* token_embedding() const { return token_embedding_; }  // [n_embd, n_vocab]
   ggml_tensor* output_norm() const { return output_norm_; }          // [n_embd]
   ggml_tensor* output() const { return output_; }                    // [n_embd, n_vocab]; the embedding where tied
   ggml_tensor* rope_factors() const { return rope_factors_; }        // [n_rot/2] or null (Llama 3.x)
+  // The packed form of a matrix, or null: then it is a tensor with data.
+  const product::Packed* packed(const ggml_tensor* matrix) const;
   const LayerWeights& layer(int i) const { return layers_[(std::size_t)i]; }
 
   std::uint64_t mapped_bytes() const { return mapped_bytes_; }  // read from the mapping while running
@@ -49,14 +56,17 @@ class Weights {
   ggml_tensor* take(const std::string& name, std::vector<std::int64_t> shape, bool required, bool product);
   Linear linear(const std::string& name, std::int64_t n_in, std::int64_t n_out);
   void place_mapped(ggml_tensor* tensor, const ggml_tensor* described);
+  bool place_packed(ggml_tensor* tensor, const ggml_tensor* described);
   bool place_repacked(ggml_tensor* tensor, const ggml_tensor* described);
 
   const GgufFile& file_;
   ggml_backend_dev_t device_;
+  bool pack_;
   std::vector<ggml_backend_buffer_type_t> repacked_types_;
   ggml_context_ptr context_;
   ggml_backend_buffer_ptr mapped_;
   std::vector<ggml_backend_buffer_ptr> repacked_;
+  std::unordered_map<const ggml_tensor*, product::Packed> packed_;
 
   ggml_tensor* token_embedding_ = nullptr;
   ggml_tensor* output_norm_ = nullptr;

@@ -1,0 +1,186 @@
+#include "graph/product_nodes.h"
+
+#include <algorithm>
+#include <atomic>
+#include <cassert>
+
+#include "product/columns.h"
+#include "product/f32.h"
+#include "product/int8.h"
+#include "product/unpack.h"
+
+namespace lacake {
+namespace {
+
+using product::Kernel;
+using product::kTileRows;
+using product::Matrix;
+using product::Tile;
+
+// Items of work that threads take one by one, so that a thread which the system has taken a core from does not hold up
+// the others. Ready for the next run as soon as every thread has seen the end.
+class Items {
+ public:
+  // Calls use(i) for the items that this thread gets.
+  template <class Use>
+  void take(std::size_t n_items, int n_threads, const Use& use) {
+    for (std::size_t i; (i = next_.fetch_add(1, std::memory_order_relaxed)) < n_items;) use(i);
+    if (done_.fetch_add(1, std::memory_order_acq_rel) + 1 < n_threads) return;
+    done_.store(0, std::memory_order_relaxed);
+    next_.store(0, std::memory_order_release);
+  }
+
+ private:
+  std::atomic<std::size_t> next_{0};
+  std::atomic<int> done_{0};
+};
+
+// What a node multiplies: a packed matrix, or one as stored.
+struct Node {
+  const product::Packed* packed = nullptr;
+  Matrix stored;
+  Items items;
+
+  std::size_t n_in() const { return stored.n_in; }
+  std::size_t n_out() const { return stored.n_out; }
+  std::size_t n_tiles() const { return (n_out() + kTileRows - 1) / kTileRows; }
+  std::size_t rows_of(std::size_t tile) const { return std::min(kTileRows, n_out() - tile * kTileRows); }
+  void unpack(std::size_t tile, const Tile& to) const {
+    if (packed) {
+      packed->unpack(tile, to);
+    } else {
+      product::unpack_tile(stored, tile * kTileRows, to);
+    }
+  }
+};
+
+Matrix matrix_of(const ggml_tensor* weight) {
+  return {.data = (const std::byte*)weight->data,
+          .type = weight->type,
+          .n_in = (std::size_t)weight->ne[0],
+          .n_out = (std::size_t)weight->ne[1]};
+}
+
+void quantise(ggml_tensor* dst, int ith, int nth, void*) {
+  const ggml_tensor* x = dst->src[0];
+  const auto n = (std::size_t)x->ne[0];
+  for (std::int64_t c = ith; c < x->ne[1]; c += nth) {
+    product::quantise_column((const float*)((const char*)x->data + (std::size_t)c * x->nb[1]), n,
+                             (std::byte*)dst->data + (std::size_t)c * dst->nb[1]);
+  }
+}
+
+void multiply_packed(ggml_tensor* dst, int, int nth, void* userdata) {
+  Node& node = *(Node*)userdata;
+  const auto* columns = (const std::byte*)dst->src[0]->data;
+  node.items.take(node.n_tiles(), nth, [&](std::size_t i) {
+    product::multiply_packed(*node.packed, i, columns, (std::size_t)dst->ne[1], (float*)dst->data, node.n_out());
+  });
+}
+
+std::byte* scratch_of(const ggml_tensor* scratch, int ith) {
+  return (std::byte*)scratch->data + (std::size_t)ith * scratch->nb[1];
+}
+
+void multiply_int8_tiles(ggml_tensor* dst, int ith, int nth, void* userdata) {
+  Node& node = *(Node*)userdata;
+  const auto* columns = (const std::byte*)dst->src[0]->data;
+  const Tile tile = product::tile_at(scratch_of(dst->src[1], ith), node.n_in());
+  node.items.take(node.n_tiles(), nth, [&](std::size_t i) {
+    node.unpack(i, tile);
+    product::multiply_tile(tile, node.n_in(), node.rows_of(i), columns, (std::size_t)dst->ne[1],
+                           (float*)dst->data + i * kTileRows, node.n_out());
+  });
+}
+
+// Scratch of an f32 tile: the tile, then what it is unpacked from.
+std::size_t f32_tile_bytes(std::size_t n_in) {
+  return n_in * kTileRows * sizeof(float) + std::max(product::tile_bytes(n_in), n_in * sizeof(float));
+}
+
+void multiply_f32_tiles(ggml_tensor* dst, int ith, int nth, void* userdata) {
+  Node& node = *(Node*)userdata;
+  const std::size_t n_in = node.n_in();
+  const ggml_tensor* x = dst->src[0];
+  auto* tile = (float*)scratch_of(dst->src[1], ith);
+  auto* bytes = (std::byte*)(tile + n_in * kTileRows);
+  node.items.take(node.n_tiles(), nth, [&](std::size_t i) {
+    if (product::is_affine(node.stored.type) && n_in % product::kBlock == 0) {
+      node.unpack(i, product::tile_at(bytes, n_in));
+      product::expand_tile(product::tile_at(bytes, n_in), n_in, tile);
+    } else {
+      product::unpack_tile_f32(node.stored, i * kTileRows, (float*)bytes, tile);
+    }
+    product::multiply_tile_f32(tile, n_in, node.rows_of(i), (const float*)x->data, x->nb[1] / sizeof(float),
+                               (std::size_t)dst->ne[1], (float*)dst->data + i * kTileRows, node.n_out());
+  });
+}
+
+// Rows of a packed matrix, as ggml_get_rows gives those of others.
+void read_rows(ggml_tensor* dst, int ith, int nth, void* userdata) {
+  const auto& packed = *(const product::Packed*)userdata;
+  const auto* ids = (const std::int32_t*)dst->src[0]->data;
+  for (std::int64_t i = ith; i < dst->ne[1]; i += nth) {
+    packed.read_row((std::size_t)ids[i], (float*)dst->data + (std::size_t)i * packed.n_in());
+  }
+}
+
+}  // namespace
+
+ggml_tensor* ProductNodes::quantised(ggml_tensor* x) {
+  if (x == last_x_) return last_quantised_;
+  const auto bytes = (std::int64_t)product::column_bytes((std::size_t)x->ne[0]);
+  last_x_ = x;
+  last_quantised_ =
+      ggml_custom_4d(graph_.context(), GGML_TYPE_I8, bytes, x->ne[1], 1, 1, &x, 1, quantise, GGML_N_TASKS_MAX, nullptr);
+  return last_quantised_;
+}
+
+ggml_tensor* ProductNodes::scratch(std::size_t bytes_each) {
+  for (ggml_tensor* t : scratch_) {
+    if ((std::size_t)t->ne[0] >= bytes_each) return t;
+  }
+  const std::size_t aligned = (bytes_each + 63) / 64 * 64;
+  return scratch_.emplace_back(graph_.input(GGML_TYPE_I8, (std::int64_t)aligned, plan_.threads));
+}
+
+ggml_tensor* ProductNodes::rows(ggml_tensor* weight, ggml_tensor* ids) {
+  const product::Packed* packed = weights_.packed(weight);
+  if (!packed) return ggml_get_rows(graph_.context(), weight, ids);
+  return ggml_custom_4d(graph_.context(), GGML_TYPE_F32, weight->ne[0], ids->ne[0], 1, 1, &ids, 1, read_rows,
+                        GGML_N_TASKS_MAX, const_cast<product::Packed*>(packed));
+}
+
+ggml_tensor* ProductNodes::multiply(ggml_tensor* weight, ggml_tensor* x) {
+  ggml_context* ctx = graph_.context();
+  const std::int64_t n = x->ne[1];
+  const product::Packed* packed = weights_.packed(weight);
+  const Kernel kernel = product::kernel_for(plan_.method, weight->type, weight->ne[0], packed != nullptr,
+                                            plan_.alone || n <= product::kFewColumns);
+  if (kernel == Kernel::kGgml) {
+    if (!plan_.alone || n == 1) return ggml_mul_mat(ctx, weight, x);
+    // As planes of one column each: ggml then takes its one-column kernel for every plane.
+    ggml_tensor* y = ggml_mul_mat(ctx, weight, ggml_reshape_3d(ctx, x, x->ne[0], 1, n));
+    return ggml_reshape_2d(ctx, y, y->ne[0], n);
+  }
+
+  assert(ggml_is_contiguous(x) && ggml_is_contiguous(weight));
+  Node& node = graph_.keep<Node>();
+  node.packed = packed;
+  node.stored = matrix_of(weight);
+  const auto make = [&](ggml_custom_op_t kernel_of, ggml_tensor* columns, ggml_tensor* scratch) {
+    ggml_tensor* args[] = {columns, scratch};
+    return ggml_custom_4d(ctx, GGML_TYPE_F32, weight->ne[1], n, 1, 1, args, scratch ? 2 : 1, kernel_of,
+                          GGML_N_TASKS_MAX, &node);
+  };
+  switch (kernel) {
+    case Kernel::kInt8Packed:
+      return make(multiply_packed, quantised(x), nullptr);
+    case Kernel::kInt8Tiles:
+      return make(multiply_int8_tiles, quantised(x), scratch(product::tile_bytes(node.n_in())));
+    default:
+      return make(multiply_f32_tiles, x, scratch(f32_tile_bytes(node.n_in())));
+  }
+}
+
+}  // namespace lacake

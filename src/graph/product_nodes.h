@@ -1,0 +1,49 @@
+#pragma once
+
+// Products as nodes of a ggml graph: what divides the kernels' work among ggml's threads.
+
+#include <vector>
+
+#include "graph/compute.h"
+#include "model/weights.h"
+#include "product/method.h"
+
+namespace lacake {
+
+// How a graph's products are made.
+struct ProductPlan {
+  product::Method method = product::Method::kGgml;
+  int threads = 1;     // that will run the graph
+  bool alone = false;  // a column's products are the same bits whatever columns stand beside it (decode)
+};
+
+// Makes the products of one graph. Columns that several weights are multiplied with are quantised once.
+class ProductNodes {
+ public:
+  // Borrows the graph, which keeps what its nodes need.
+  // Borrows the weights too.
+  ProductNodes(Graph& graph, const Weights& weights, const ProductPlan& plan)
+      : graph_(graph), weights_(weights), plan_(plan) {}
+
+  //   weight  [n_in, n_out], any type, stored row after row
+  //   x       [n_in, n] f32, contiguous
+  // Returns [n_out, n] f32.
+  ggml_tensor* multiply(ggml_tensor* weight, ggml_tensor* x);
+
+  //   ids  [n] i32
+  // Returns rows of a weight: [n_in, n] f32.
+  ggml_tensor* rows(ggml_tensor* weight, ggml_tensor* ids);
+
+ private:
+  ggml_tensor* quantised(ggml_tensor* x);
+  ggml_tensor* scratch(std::size_t bytes_each);
+
+  Graph& graph_;
+  const Weights& weights_;
+  ProductPlan plan_;
+  ggml_tensor* last_x_ = nullptr;
+  ggml_tensor* last_quantised_ = nullptr;
+  std::vector<ggml_tensor*> scratch_;  // [bytes, threads]: nodes run one after the other, so that they can share it
+};
+
+}  // namespace lacake

@@ -1,0 +1,39 @@
+#pragma once
+
+// Products of quantised weights with quantised columns, in integers: the fast ones of this folder. They need a CPU that
+// adds four products of bytes in one instruction (AVX-512 VNNI today).
+//
+// A result is the same bits whatever rows and columns are computed beside it.
+
+#include <cstddef>
+
+#include "product/columns.h"
+#include "product/matrix.h"
+#include "product/packed.h"
+#include "product/unpack.h"
+
+namespace lacake::product {
+
+// Whether this machine has them.
+bool has_int8();
+
+// Few columns: one tile of a packed matrix, read as a stream.
+//   out[c * out_stride + i] = row i . column c, for the tile's rows i (counted from the matrix's first)
+// REQUIRES: has_int8().
+void multiply_packed(const Packed& m, std::size_t tile, const std::byte* columns, std::size_t n_columns, float* out,
+                     std::size_t out_stride);
+
+// Many columns: an unpacked tile, used for all of them.
+//   out[c * out_stride + i] = row i of the tile . column c, for i < n_rows
+// REQUIRES: has_int8().
+void multiply_tile(const Tile& tile, std::size_t n_in, std::size_t n_rows, const std::byte* columns,
+                   std::size_t n_columns, float* out, std::size_t out_stride);
+
+namespace reference {
+// Stored rows of any type with to_float, in double.
+//   out[c * out_stride + i] = row i . column c, for rows first <= i < last
+void multiply(const Matrix& m, std::size_t first, std::size_t last, const std::byte* columns, std::size_t n_columns,
+              float* out, std::size_t out_stride);
+}  // namespace reference
+
+}  // namespace lacake::product

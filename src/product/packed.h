@@ -1,0 +1,55 @@
+#pragma once
+
+// The second form of a quantised matrix: the same bits as in the file, ordered for the vector unit and in one stream.
+
+#include <cstddef>
+#include <memory>
+
+#include "product/unpack.h"
+
+namespace lacake::product {
+
+// Whether matrices of this type can be packed.
+bool is_packable(ggml_type type);
+
+// A packed matrix stands in tiles of kTileRows rows, a tile in blocks of kBlock columns. A block:
+//   scales   [kTileRows] f16
+//   least    [kTileRows] f16                 only of types that have a minimum
+//   fifth    [2, 8] uint64                   only of types with 5 bits: of 16 rows, 4 columns; bit 4 * row + column
+//   values   [4 bytes, kTileRows, 4 or 8]    bytes: four neighbouring columns of a row, 4 bits each (columns 4g ..
+//   below,
+//                                            16 + 4g .. above) or 8 bits each, as unsigned numbers
+// It takes as many bytes as the file does, but for a last tile that is not full (its missing rows are 0).
+class Packed {
+ public:
+  // REQUIRES: is_packable(m.type), m.n_in a multiple of kBlock. Throws Error(kCapacity) if the system refuses the
+  // memory.
+  explicit Packed(const Matrix& m);
+
+  ggml_type type() const { return type_; }
+  std::size_t n_in() const { return n_in_; }
+  std::size_t n_out() const { return n_out_; }
+  std::size_t n_tiles() const { return (n_out_ + kTileRows - 1) / kTileRows; }
+  const std::byte* tile(std::size_t i) const { return memory_.get() + i * tile_bytes_; }
+  std::size_t bytes() const { return n_tiles() * tile_bytes_; }
+
+  // Bytes that packing a matrix would take.
+  static std::size_t bytes_for(const Matrix& m);
+
+  // Tile i as 8-bit numbers, as unpack_tile() gives it.
+  void unpack(std::size_t i, const Tile& to) const;
+  // One row as f32: exactly what ggml makes of the stored row, up to the rounding of one multiply-add.
+  //   out  [n_in] f32
+  void read_row(std::size_t row, float* out) const;
+
+ private:
+  struct Free {
+    void operator()(std::byte* memory) const;
+  };
+
+  ggml_type type_;
+  std::size_t n_in_, n_out_, tile_bytes_;
+  std::unique_ptr<std::byte[], Free> memory_;
+};
+
+}  // namespace lacake::product
