@@ -14,6 +14,7 @@ struct Engine::Parts {
   Parts(const Model& m, int threads) : model(m.parts()), compute(threads), rope_table(model) {}
 
   const Model::Parts& model;
+  bool any_length = false;  // positions beyond the model's training length are not refused (engine/bench.h)
   Compute compute;
   RopeTable rope_table;
   attention::Scratch scratch;
