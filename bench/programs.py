@@ -7,6 +7,9 @@ import subprocess
 import sys
 
 
+LONG = 2048  # tokens
+
+
 class Failed(Exception):
     """A program did not give a measurement; the message is what a person needs to know."""
 
@@ -68,6 +71,7 @@ class LlamaBench:
         if "-fa" not in text or "-n, --n-gen" not in text:
             raise Failed(f"{path}: expected a llama-bench, its --help names neither -fa nor -n")
         self.has_depth = "--n-depth" in text
+        self.can_start_cold = "--no-warmup" in text
         if not self.has_depth and "-gp" not in text:
             raise Failed(f"{path}: this llama-bench can't decode after a prompt: neither -d nor -gp in its --help")
         self.family = "ik_llama.cpp" if "--run-time-repack" in text else "llama.cpp"
@@ -83,6 +87,9 @@ class LlamaBench:
             sizes = ["-p", 0, "-n", n]
         else:
             sizes = ["-p", 0, "-n", n, "-d", at] if self.has_depth else ["-p", 0, "-n", 0, "-gp", f"{at},{n}"]
+        # llama.cpp warms up with the whole prompt, which would double the time of a long one and change nothing.
+        if what == "prefill" and at > LONG and self.can_start_cold:
+            sizes.append("--no-warmup")
         (row,) = self.run.rows([self.path, "-m", self.run.model, "-t", self.run.threads, "-r", 1, *sizes, *variant.split(),
                                 "-o", "json"])
         return row["avg_ns"] / 1e6 / (at if what == "prefill" else n)
