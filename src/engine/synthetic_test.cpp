@@ -103,7 +103,7 @@ TEST(SyntheticFill, OfTheSamplesLengthEqualsTheRealPrompt) {
 TEST(SyntheticFill, LeavesEveryPolicyWithinItsBudgetAndReadyToDecode) {
   for (const PolicySpec& spec : all_policies()) {
     for (const PrefillMode mode : {PrefillMode::kExact, PrefillMode::kStreaming}) {
-      Sampled s(small(), 2);
+      Sampled s(small());
       SessionOptions options = with(spec.text(), spec.type->bounded ? "80" : "", "f16", mode, 700, 100);
       const auto session = s.engine.open(options);
       ASSERT_TRUE(fill_synthetic(s.engine, *session, *s.sample, 700)) << spec.text();

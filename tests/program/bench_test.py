@@ -130,7 +130,7 @@ class Refusals(ProgramTest):
         self.refused(["-d", 9000], 2, "--depth 9000", "8192", "--beyond-training")
         self.refused(["-p", 9000], 2, "--n-prompt 9000", "8192", "--beyond-training")
         self.refused(["-f", self.file("short.txt", "Hi.")], 1, "short.txt", "8 tokens")
-        self.refused(["--deep", 3], 2, "--deep", "did you mean --depth")
+        self.refused(["--depht", 3], 2, "--depht", "did you mean --depth")
         self.refused(["-d", 100_000_000, "--beyond-training"], 1, "do not fit")
 
 
