@@ -111,6 +111,7 @@ std::optional<BenchResult> Bench::measure(const BenchCase& what) {
     if (what.n_gen == 0) result.use = session->use();
   }
   result.peak_bytes = peak_resident_bytes();
+  if (sample_) result.sample_bytes = sample_->bytes();
   return result;
 }
 

@@ -2,6 +2,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <string>
 #include <vector>
@@ -49,6 +50,7 @@ struct BenchResult {
   std::vector<PrefillPart> parts;  // of the last repetition, 8,192 tokens each; streaming prefill only
   Spread fill_ms;                  // the whole depth
   std::uint64_t peak_bytes = 0;    // resident memory, the most while this was measured
+  std::uint64_t sample_bytes = 0;  // of which is not the program's but this benchmark's: what entries are drawn from
 };
 
 // Measures cases with one engine.

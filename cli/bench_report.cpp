@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <numeric>
+#include <optional>
 
 #include "report.h"
 
@@ -29,6 +30,12 @@ std::string rate_text(const Spread& ms) {
 double read_gb_per_s(const BenchResult& result, const BenchSetting& setting) {
   const auto bytes = static_cast<double>(setting.weight_bytes + result.use.held_bytes);
   return bytes / result.decode_ms.median() / 1e6;
+}
+
+// The last part of a long prompt by the second: the first still fills the cache. Nothing of shorter ones.
+std::optional<double> prefill_growth(const BenchResult& result) {
+  if (result.parts.size() < 3) return {};
+  return result.parts.back().ms_per_token / result.parts[1].ms_per_token;
 }
 
 std::string budget_text(const BenchResult& result) {
@@ -87,7 +94,13 @@ std::string bench_row(const BenchResult& result, const BenchSetting& setting, co
   text += fmt::format(
       kRow, name, budget_text(result), fmt::format("{}{}", result.what.depth, result.what.synthetic ? "*" : ""),
       rate_text(result.prefill_ms), rate_text(result.decode_ms), ms, bytes_text(result.use.held_bytes), read, share);
-  return text + "\n";
+  text += "\n";
+  if (const auto growth = prefill_growth(result)) {
+    text += fmt::format("  ms/token of the prompt: tokens {}-{} {:.3f}, the last {} {:.3f} ({:.2f} times)\n",
+                        result.parts[1].from, result.parts[1].to, result.parts[1].ms_per_token,
+                        result.parts.back().to - result.parts.back().from, result.parts.back().ms_per_token, *growth);
+  }
+  return text;
 }
 
 nlohmann::json bench_json(const BenchResult& result, const BenchSetting& setting) {
@@ -131,6 +144,7 @@ nlohmann::json bench_json(const BenchResult& result, const BenchSetting& setting
       {"machine_read_gb_per_s", setting.machine_gb_per_s},
       {"planned_bytes", result.plan.memory.total()},
       {"peak_rss_bytes", result.peak_bytes},
+      {"sample_bytes", result.sample_bytes},
   };
   if (!result.decode_ms.empty()) {
     const double gb_per_s = read_gb_per_s(result, setting);
@@ -142,8 +156,8 @@ nlohmann::json bench_json(const BenchResult& result, const BenchSetting& setting
     for (const PrefillPart& part : result.parts) {
       json["prefill_parts"].push_back({{"from", part.from}, {"to", part.to}, {"ms_per_token", part.ms_per_token}});
     }
-    json["prefill_last_to_first"] = result.parts.back().ms_per_token / result.parts.front().ms_per_token;
   }
+  if (const auto growth = prefill_growth(result)) json["prefill_growth"] = *growth;
   return json;
 }
 

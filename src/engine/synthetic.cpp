@@ -229,6 +229,10 @@ EntrySample::EntrySample(const Session& session) {
   }
 }
 
+std::uint64_t EntrySample::bytes() const {
+  return lanes_.size() * (d_k_ + d_v_) * (tokens_.size() + 1) * sizeof(float);
+}
+
 void EntrySample::entry(int layer, int head, std::size_t position, float* k, float* v) const {
   const std::size_t index = (std::size_t)layer * (std::size_t)n_head_kv_ + (std::size_t)head;
   const Lane& lane = lanes_[index];

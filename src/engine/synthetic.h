@@ -25,7 +25,7 @@ class EntrySample {
 
   static constexpr std::size_t kFirst = 4;
 
-  std::size_t n_tokens() const { return tokens_.size(); }
+  std::uint64_t bytes() const;
   // What the token at this position of an endless conversation is: the sample's own tokens, over and over.
   Token token(std::size_t position) const { return tokens_[position % tokens_.size()]; }
 
