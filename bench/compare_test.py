@@ -120,6 +120,13 @@ class Compare(FakePrograms):
         names = [line.split()[0] for line in self.asked()]
         self.assertEqual(names[-6:], ["lacake", "llama", "ik", "lacake", "llama", "ik"])
 
+    def test_an_older_lacake_runs_in_the_same_rounds(self):
+        result, _ = self.compared("--depth", "1000", "--prompt", "1000", "-r", "1", "--before", str(self.fake("older")))
+        self.assertEqual([line.split()[0] for line in self.asked()],
+                         2 * ["lacake", "older", *2 * ["llama"], *4 * ["ik"]])
+        self.assertEqual([(row["what"], row["ours"]) for row in result["ratios"]],
+                         [(what, name) for what in ("decode", "prefill") for name in ("lacake full", "lacake full, before")])
+
     def test_long_places_are_measured_for_lacake_and_fitted_for_peers(self):
         result, table = self.compared("--depth", "0,1000,5000", "--long-depth", "100000", "--prompt", "1000,4000",
                                       "--long-prompt", "100000", "--policy", "cake", "--streaming", "lacache", "-r", "1")
@@ -136,6 +143,14 @@ class Compare(FakePrograms):
         self.assertNotIn(("lacake cake 3.2%", "decode", 1000), at)
         self.assertIn("* fitted", table)
         self.assertIn("(fitted)", (self.folder / "out.svg").read_text())
+
+    def test_what_was_measured_before_a_failure_is_kept(self):
+        # A fork that can't decode after prompts: its first place goes well.
+        broken = FAKE.replace('else:\n    pair', 'elif "-gp" in ask:\n    sys.exit("out of memory")\nelse:\n    pair')
+        with mock.patch.dict(globals(), FAKE=broken), self.assertRaisesRegex(programs.Failed, "ik .*out of memory"):
+            self.compared("--depth", "0,1000", "--prompt", "0", "-r", "1")
+        result = json.loads((self.folder / "out.json").read_text())
+        self.assertEqual([(row["at"], row["peer"]) for row in result["ratios"]], [(0, "ik_llama.cpp"), (1000, "llama.cpp")])
 
 
 if __name__ == "__main__":
