@@ -4,6 +4,11 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
+#include <memory>
+#include <numeric>
+#include <optional>
+#include <tuple>
 
 #include "engine/bench.h"
 #include "engine/session.h"
@@ -149,6 +154,56 @@ TEST(SyntheticFill, RefusesWhatDoesNotFit) {
   const auto session = s.engine.open(with("full", "", "f32", PrefillMode::kExact, 100, 10));
   const auto fill = [&] { fill_synthetic(s.engine, *session, *s.sample, 200); };
   EXPECT_TRUE(contains(refusal(Error::Kind::kCapacity, fill), "200 more do not fit"));
+}
+
+// A policy that asks for everything, keeps everything, and looks at what it is shown.
+struct Watcher final : Policy {
+  const PolicyTraits& traits() const override { return traits_; }
+  Measures measures(Phase, int, std::size_t, std::size_t) const override {
+    return {.window = 8, .accumulated = true, .key_similarity = true};
+  }
+  void update(const Observation& seen, Compaction&) override { look(seen); }
+  std::size_t reserve(int, int) const override { return 1000; }
+  static inline std::function<void(const Observation&)> look;
+  PolicyTraits traits_;
+};
+
+TEST(SyntheticFill, ShowsPoliciesAttentionThatIsPeakedAndAddsUp) {
+  static const PolicyType type = {
+      .name = "watcher",
+      .bounded = false,
+      .largest = [](const PolicySettings&, const AttentionShape&, std::size_t) { return std::size_t{1000}; },
+      .least = [](const PolicySettings&, const AttentionShape&) { return std::size_t{1}; },
+      .make = [](const PolicySettings&, const AttentionShape&, std::size_t) -> std::unique_ptr<Policy> {
+        return std::make_unique<Watcher>();
+      }};
+  Sampled s(small());
+  SessionOptions options = with("full", "", "f32", PrefillMode::kStreaming, 600);
+  options.policy.type = &type;
+  options.chunk = 300;
+  const auto session = s.engine.open(options);
+  int n_seen = 0;
+  Watcher::look = [&](const Observation& seen) {
+    ++n_seen;
+    ASSERT_EQ(seen.window, 8);
+    ASSERT_EQ(seen.n_new, 300u);
+    for (std::size_t h = 0; h < 4; ++h) {
+      const auto mean = seen.window_mean.subspan(h * seen.n_entries, seen.n_entries);
+      const auto sums = seen.accumulated.subspan(h * seen.n_entries, seen.n_entries);
+      EXPECT_NEAR(std::accumulate(mean.begin(), mean.end(), 0.0), 1, 1e-4);
+      EXPECT_NEAR(mean[0], 1.0 / 3, 0.01);  // a sink
+      // The rest is far from flat: the largest tenth has most of it, and only what no row sees is 0.
+      std::vector<float> sorted(mean.begin() + 1, mean.end());
+      std::sort(sorted.rbegin(), sorted.rend());
+      EXPECT_GT(std::accumulate(sorted.begin(), sorted.begin() + (std::ptrdiff_t)sorted.size() / 10, 0.0), 0.25);
+      EXPECT_GT(sorted.back(), 0);
+      EXPECT_GT(seen.window_entropy[h], 0);
+      EXPECT_GT(sums[0], sums[seen.n_entries - 1]);
+    }
+    EXPECT_EQ(seen.key_similarity.size(), 2 * seen.n_entries);
+  };
+  ASSERT_TRUE(fill_synthetic(s.engine, *session, *s.sample, 600));
+  EXPECT_EQ(n_seen, 2 * s.tiny.n_layer);
 }
 
 // --- engine/bench.h --------------------------------------------------------------------------------------------------
