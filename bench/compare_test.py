@@ -30,7 +30,8 @@ elif ask[0] == "bench":
     depth, prompt = int(value("-d")), int(value("-p"))
     full = "full" in ask
     ms = 8 + (depth / 1000 if full else 0) if prompt == 0 else 2 + prompt / 10000
-    print(json.dumps([{{"model": "fake", "decode_ms_per_token": {{"median": ms}}, "prefill_ms_per_token": {{"median": ms}}}}]))
+    print(json.dumps([{{"model": "fake", "weight_bytes_per_token": 4e6, "held_bytes": 2e6, "machine_read_gb_per_s": 2,
+                        "decode_ms_per_token": {{"median": ms}}, "prefill_ms_per_token": {{"median": ms}}}}]))
 else:
     pair = value("-gp", "")
     depth = int(pair.split(",")[0]) if pair else int(value("-d"))
@@ -93,8 +94,8 @@ class Programs(FakePrograms):
 class Compare(FakePrograms):
     def compared(self, *more):
         llama, ik = self.fake("llama", LLAMA_HELP), self.fake("ik", FORK_HELP, factor=0.9)
-        command = ["compare", "-m", "m.gguf", "--lacake", str(self.fake("lacake")), "--llama-bench", str(llama), "--peer",
-                   str(ik), "--json", str(self.folder / "out.json"), "--svg", str(self.folder / "out.svg"), *more]
+        command = ["compare", "-m", "m.gguf", "--lacake", str(self.fake("lacake")), "--llama-bench", str(llama),
+                   "--peer", str(ik), "--json", str(self.folder / "out.json"), "--svg", str(self.folder / "out.svg"), *more]
         with mock.patch("sys.argv", command), contextlib.redirect_stdout(io.StringIO()) as out, \
                 contextlib.redirect_stderr(io.StringIO()):
             compare.main()
@@ -107,6 +108,7 @@ class Compare(FakePrograms):
         self.assertEqual(at["decode", 1000]["peer"], "ik_llama.cpp")
         self.assertAlmostEqual(at["decode", 1000]["ratio"], 0.9 * 14 / 9)
         self.assertAlmostEqual(at["decode", 5000]["ratio"], 0.9 * 30 / 13)
+        self.assertAlmostEqual(at["decode", 5000]["limit_ms"], 3)  # 6 MB at 2 GB/s
         self.assertAlmostEqual(at["prefill", 1000]["ratio"], 0.9 * 3 / 2.1)
         self.assertFalse(any(row["fitted"] for row in result["ratios"]))
         self.assertIn("1.40 (1.40-1.40)", table)
@@ -125,11 +127,12 @@ class Compare(FakePrograms):
         self.assertEqual([line.split()[0] for line in self.asked()],
                          2 * ["lacake", "older", *2 * ["llama"], *4 * ["ik"]])
         self.assertEqual([(row["what"], row["ours"]) for row in result["ratios"]],
-                         [(what, name) for what in ("decode", "prefill") for name in ("lacake full", "lacake full, before")])
+                         [(what, "lacake full" + name) for what in ("decode", "prefill") for name in ("", ", before")])
 
     def test_long_places_are_measured_for_lacake_and_fitted_for_peers(self):
         result, table = self.compared("--depth", "0,1000,5000", "--long-depth", "100000", "--prompt", "1000,4000",
-                                      "--long-prompt", "100000", "--policy", "cake", "--streaming", "lacache", "-r", "1")
+                                      "--long-prompt", "100000", "--policy", "cake", "--streaming", "lacache",
+                                      "-r", "1")
         at = {(row["ours"], row["what"], row["at"]): row for row in result["ratios"]}
         row = at["lacake cake 3.2%", "decode", 100000]
         self.assertTrue(row["fitted"])
@@ -150,7 +153,8 @@ class Compare(FakePrograms):
         with mock.patch.dict(globals(), FAKE=broken), self.assertRaisesRegex(programs.Failed, "ik .*out of memory"):
             self.compared("--depth", "0,1000", "--prompt", "0", "-r", "1")
         result = json.loads((self.folder / "out.json").read_text())
-        self.assertEqual([(row["at"], row["peer"]) for row in result["ratios"]], [(0, "ik_llama.cpp"), (1000, "llama.cpp")])
+        self.assertEqual([(row["at"], row["peer"]) for row in result["ratios"]],
+                         [(0, "ik_llama.cpp"), (1000, "llama.cpp")])
 
 
 if __name__ == "__main__":

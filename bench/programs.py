@@ -54,8 +54,15 @@ class Lacake:
         sizes = ["-d", at, "-p", 0, "-n", self.run.n_gen] if what == "decode" else ["-d", 0, "-p", at, "-n", 0]
         budget = ["--kv-budget", self.budget] if self.budget else []
         (self.last,) = self.run.rows([self.path, "bench", "-m", self.run.model, "-t", self.run.threads, "-r", 1, *sizes,
-                                      "--policy", self.policy, *budget, *self.options, "--beyond-training", "--json", "-q"])
+                                      "--policy", self.policy, *budget, *self.options, "--beyond-training", "--json",
+                                      "-q"])
         return self.last[f"{what}_ms_per_token"]["median"]
+
+
+    def least_ms(self):
+        """Of the last token: its bytes at the speed of a plain read, measured in the same process."""
+        n_bytes = self.last["weight_bytes_per_token"] + self.last["held_bytes"]
+        return n_bytes / self.last["machine_read_gb_per_s"] / 1e6
 
 
 class LlamaBench:
@@ -90,8 +97,8 @@ class LlamaBench:
         # llama.cpp warms up with the whole prompt, which would double the time of a long one and change nothing.
         if what == "prefill" and at > LONG and self.can_start_cold:
             sizes.append("--no-warmup")
-        (row,) = self.run.rows([self.path, "-m", self.run.model, "-t", self.run.threads, "-r", 1, *sizes, *variant.split(),
-                                "-o", "json"])
+        (row,) = self.run.rows([self.path, "-m", self.run.model, "-t", self.run.threads, "-r", 1, *sizes,
+                                *variant.split(), "-o", "json"])
         return row["avg_ns"] / 1e6 / (at if what == "prefill" else n)
 
 
