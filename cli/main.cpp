@@ -37,6 +37,8 @@ constexpr CommandRow kCommands[] = {
     {"inspect", "model facts and memory plan; with a prompt: what each layer keeps of it",
      "Example: lacake inspect -m model.gguf -f book.txt --policy lacache --kv-budget 512 --plot kept.svg", kInspect,
      inspect},
+    {"bench", "speed: prompts and single tokens, at given depths, policies and budgets",
+     "Example: lacake bench -m model.gguf -d 0,2048,8192 --policy full,cake,lacache --kv-budget 512", kBench, bench},
     {"policies", "the policies: parameters, defaults, ranges, papers", "", kPolicies, policies},
 };
 

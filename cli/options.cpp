@@ -7,6 +7,7 @@
 #include <charconv>
 #include <cmath>
 #include <limits>
+#include <ranges>
 #include <variant>
 
 #include "lacake/error.h"
@@ -38,6 +39,16 @@ struct Choice {
 struct Switch {
   bool Options::*field;
 };
+// May be given several times; nothing of it is lost.
+struct Texts {
+  std::vector<std::string> Options::*field;
+};
+// The same, and a comma separates two.
+struct Wholes {
+  std::vector<std::int64_t> Options::*field;
+  std::int64_t min;
+  std::int64_t max;
+};
 
 // One option: everything that is said of it anywhere.
 struct Row {
@@ -47,7 +58,7 @@ struct Row {
   std::string group;
   std::string help;
   unsigned commands;
-  std::variant<Text, Whole, Real, Choice, Switch> kind;
+  std::variant<Text, Whole, Real, Choice, Switch, Texts, Wholes> kind;
 
   std::string name() const { return flags.substr(flags.rfind(',') + 1); }
 };
@@ -56,14 +67,15 @@ const std::vector<Row>& rows() {
   constexpr unsigned kModelled = kRun | kChat | kInspect;
   constexpr unsigned kAnswering = kRun | kChat;
   constexpr unsigned kPrompted = kRun | kInspect;
-  constexpr unsigned kAll = kModelled | kPolicies;
+  constexpr unsigned kLoading = kModelled | kBench;
+  constexpr unsigned kAll = kLoading | kPolicies;
   using O = Options;
   static const std::vector<Row> table = {
-      {"-m,--model", "model", "FILE", "Model", "GGUF file, always needed", kModelled, Text{&O::model}},
-      {"-t,--threads", "threads", "N", "Model", "threads [all cores]", kModelled, Whole{&O::threads, 1, 1024}},
+      {"-m,--model", "model", "FILE", "Model", "GGUF file, always needed", kLoading, Text{&O::model}},
+      {"-t,--threads", "threads", "N", "Model", "threads [all cores]", kLoading, Whole{&O::threads, 1, 1024}},
       {"--product", "product", "auto|int8|f32|ggml", "Model", "how a prompt's matrix products are computed [auto]",
-       kModelled, Choice{&O::product, {"auto", "int8", "f32", "ggml"}}},
-      {"--no-repack", "no_repack", "", "Model", "keep no faster second copies of weights", kModelled,
+       kLoading, Choice{&O::product, {"auto", "int8", "f32", "ggml"}}},
+      {"--no-repack", "no_repack", "", "Model", "keep no faster second copies of weights", kLoading,
        Switch{&O::no_repack}},
 
       {"-f,--file", "file", "FILE", "Prompt", "text file, - for standard input", kPrompted, Text{&O::file}},
@@ -73,6 +85,20 @@ const std::vector<Row>& rows() {
       {"--raw", "raw", "", "Prompt", "the prompt as it is, without chat template", kPrompted, Switch{&O::raw}},
       {"--prompt-tokens", "prompt_tokens", "N", "Prompt", "plan for a prompt of N tokens [the model's length]",
        kInspect, Whole{&O::prompt_tokens, 1, kMost}},
+
+      {"-d,--n-depth,--depth", "depth", "N", "Measured",
+       "tokens before those that are timed, 0,2048 for two depths [0]", kBench, Wholes{&O::depths, 0, kMost}},
+      {"-p,--n-prompt", "n_prompt", "N", "Measured", "tokens of a timed prompt, 0 for none [512]", kBench,
+       Whole{&O::n_prompt, 0, kMost}},
+      {"-n,--n-gen", "n_gen", "N", "Measured", "timed tokens one by one, 0 for none [32]", kBench,
+       Whole{&O::n_gen, 0, kMost}},
+      {"-r,--repetitions", "repetitions", "N", "Measured", "times [3]", kBench, Whole{&O::repetitions, 1, 1000}},
+      {"--fill", "fill", "HOW", "Measured", "the depth's entries: read (real), made up (synthetic) or auto [auto]",
+       kBench, Choice{&O::fill, {"auto", "real", "synthetic"}}},
+      {"-f,--file", "file", "FILE", "Measured", "text that prompts are made of [a page of the program's own]", kBench,
+       Text{&O::file}},
+      {"--beyond-training", "beyond_training", "", "Measured", "also lengths that the model was not trained for",
+       kBench, Switch{&O::beyond_training}},
 
       {"-n,--n-predict,--predict", "predict", "N", "Answer", "at most N new tokens, -1 without end [until end of text]",
        kModelled, Whole{&O::predict, -1, kMost}},
@@ -84,11 +110,15 @@ const std::vector<Row>& rows() {
        kModelled, Text{&O::policy}},
       {"--kv-budget", "kv_budget", "SIZE", "KV cache", "entries a layer (1024), share (3.2%) or bytes (256MiB)",
        kModelled, Text{&O::kv_budget}},
-      {"--kv-type", "kv_type", "TYPE", "KV cache", "f16 or f32, or one each for K and V (f32,f16) [f16]", kModelled,
+      {"--policy", "policy", "NAME[:key=value,...]", "KV cache", "what stays cached; commas between several [full]",
+       kBench, Texts{&O::policies}},
+      {"--kv-budget", "kv_budget", "SIZE", "KV cache",
+       "of policies that drop: entries a layer (1024), share (3.2%) or bytes", kBench, Texts{&O::kv_budgets}},
+      {"--kv-type", "kv_type", "TYPE", "KV cache", "f16 or f32, or one each for K and V (f32,f16) [f16]", kLoading,
        Text{&O::kv_type}},
       {"--prefill", "prefill", "HOW", "KV cache", "prompt meets itself whole (exact) or in chunks (streaming) [exact]",
-       kModelled, Choice{&O::prefill, {"exact", "streaming"}}},
-      {"--chunk", "chunk", "N", "KV cache", "tokens a streaming chunk [budget / 8, at least 32]", kModelled,
+       kLoading, Choice{&O::prefill, {"exact", "streaming"}}},
+      {"--chunk", "chunk", "N", "KV cache", "tokens a streaming chunk [budget / 8, at least 32]", kLoading,
        Whole{&O::chunk, 1, kMost}},
       {"-c,--ctx-size", "ctx_size", "N", "KV cache", "most tokens of a conversation [the model's length]", kModelled,
        Whole{&O::ctx_size, 1, kMost}},
@@ -113,7 +143,9 @@ const std::vector<Row>& rows() {
        Text{&O::kept}},
 
       {"--json", "json", "", "Output", "one JSON object on standard output", kPrompted | kPolicies, Switch{&O::json}},
-      {"-q,--quiet", "quiet", "", "Output", "nothing on standard error but errors", kModelled, Switch{&O::quiet}},
+      {"--json", "json", "", "Output", "a JSON list, one object a measurement, on standard output", kBench,
+       Switch{&O::json}},
+      {"-q,--quiet", "quiet", "", "Output", "nothing on standard error but errors", kLoading, Switch{&O::quiet}},
       {"--color", "color", "WHEN", "Output", "auto, always or never [auto]", kAll,
        Choice{&O::color, {"auto", "always", "never"}}},
   };
@@ -162,6 +194,17 @@ struct Store {
     options.*kind.field = text;
   }
   void operator()(const Switch&) const {}
+  void operator()(const Texts& kind) const { (options.*kind.field).push_back(text); }
+  void operator()(const Wholes& kind) const {
+    if (text.empty()) fail(row, "whole numbers", text);
+    for (const auto part : std::views::split(text, ',')) {
+      const auto value = parse<std::int64_t>(std::string(part.begin(), part.end()));
+      if (!value || *value < kind.min || *value > kind.max) {
+        fail(row, fmt::format("whole numbers, {} or more, with commas between", kind.min), text);
+      }
+      (options.*kind.field).push_back(*value);
+    }
+  }
 };
 
 template <typename Value>
@@ -184,7 +227,12 @@ void add_options(CLI::App& app, Command command, Options& options) {
     } else {
       // The last one given counts, so that a script's defaults can be overridden by appending.
       const auto store = [&](const std::string& text) { std::visit(Store{row, options, text}, row.kind); };
-      option = app.add_option_function<std::string>(row.flags, store, row.help)->type_name(row.value)->take_last();
+      const auto store_all = [store](const std::vector<std::string>& texts) { std::ranges::for_each(texts, store); };
+      const bool several = std::holds_alternative<Texts>(row.kind) || std::holds_alternative<Wholes>(row.kind);
+      option = several ? app.add_option_function<std::vector<std::string>>(row.flags, store_all, row.help)
+                             ->allow_extra_args(false)
+                       : app.add_option_function<std::string>(row.flags, store, row.help)->take_last();
+      option->type_name(row.value);
     }
     option->group(row.group);
   }

@@ -17,7 +17,7 @@ class App;
 namespace lacake::cli {
 
 // The commands that an option belongs to, as a set of bits.
-enum Command : unsigned { kRun = 1, kChat = 2, kInspect = 4, kPolicies = 8 };
+enum Command : unsigned { kRun = 1, kChat = 2, kInspect = 4, kPolicies = 8, kBench = 16 };
 
 // What was asked for, as given. Empty where the default is another part's to decide.
 struct Options {
@@ -50,6 +50,16 @@ struct Options {
   std::optional<std::int64_t> threads;
   std::string product = "auto";
   bool no_repack = false;
+
+  // bench: every combination is measured.
+  std::vector<std::string> policies;
+  std::vector<std::string> kv_budgets;
+  std::vector<std::int64_t> depths;
+  std::optional<std::int64_t> n_prompt;
+  std::optional<std::int64_t> n_gen;
+  std::optional<std::int64_t> repetitions;
+  std::string fill = "auto";
+  bool beyond_training = false;
 
   std::optional<std::string> plot;
   std::optional<std::string> kept;

@@ -56,9 +56,7 @@ void Engine::step(std::span<const Next> batch) {
       throw Error(Error::Kind::kCapacity, fmt::format("KV cache: full after {} tokens, and policy {} drops nothing",
                                                       s->n_past(), s->options().policy.type->name));
     }
-    if (!s->cache_index()) {
-      check_positions(parts_->model.hyperparameters, s->options(), s->policy(), s->n_past() + 1);
-    }
+    if (!s->cache_index()) check_positions(*parts_, s->options(), s->policy(), s->n_past() + 1);
     sessions.push_back(s);
     tokens.push_back(next.token);
   }

@@ -20,6 +20,7 @@ struct Engine::Parts {
   }
 
   const Model::Parts& model;
+  bool any_length = false;  // positions beyond the model's training length are not refused (engine/bench.h)
   Compute compute;
   RopeTable rope_table;
   attention::Scratch scratch;

@@ -85,7 +85,7 @@ class Planner {
     plan_.budget_bytes = plan_.budget_bytes / cache_.entry_bytes() * cache_.entry_bytes();
     const auto policy = type_.make(options_.policy.settings, shape_, plan_.cache_size);
     choose_chunk(policy->traits());
-    check_positions(h_, options_, *policy, options_.prompt_tokens);
+    check_positions(engine_, options_, *policy, options_.prompt_tokens);
     plan_memory(*policy);
     check_memory();
     return plan_;
@@ -263,9 +263,10 @@ SessionPlan plan_session(Engine::Parts& engine, const SessionOptions& options) {
   return Planner(engine, options).plan();
 }
 
-void check_positions(const Hyperparameters& h, const SessionOptions& options, const Policy& policy,
+void check_positions(const Engine::Parts& engine, const SessionOptions& options, const Policy& policy,
                      std::size_t last_position) {
-  if (last_position <= (std::size_t)h.n_ctx_train) return;
+  const Hyperparameters& h = engine.model.hyperparameters;
+  if (engine.any_length || last_position <= (std::size_t)h.n_ctx_train) return;
   const bool index = policy.traits().positions == Positions::kCacheIndex;
   if (index && options.prefill == PrefillMode::kStreaming) return;
   const std::string remedy = index ? "--prefill streaming would do"

@@ -22,6 +22,6 @@ WorkspaceShape workspace_shape(const CacheShape&, const AttentionShape&, const P
 
 // Throws Error(kInput) if this many tokens would put a position beyond the model's training length, saying which
 // policies or prefill would do.
-void check_positions(const Hyperparameters&, const SessionOptions&, const Policy&, std::size_t n_tokens);
+void check_positions(const Engine::Parts& engine, const SessionOptions&, const Policy&, std::size_t n_tokens);
 
 }  // namespace lacake

@@ -36,7 +36,7 @@ void SessionImpl::check_segment(std::size_t n_tokens) const {
   for (int l = 0; cache_index() && l < cache_.arena().shape().n_layer; ++l) {
     first_position = std::max(first_position, cache_.length(l));
   }
-  check_positions(engine_.parts().model.hyperparameters, options_, *policy_, first_position + n_tokens);
+  check_positions(engine_.parts(), options_, *policy_, first_position + n_tokens);
   if (!options_.policy.type->bounded && n_past() + n_tokens > plan_.cache_size) {
     throw Error(
         Error::Kind::kCapacity,

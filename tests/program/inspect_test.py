@@ -113,7 +113,7 @@ class Policies(unittest.TestCase):
     def test_help_is_the_same_both_ways_and_promises_only_what_exists(self):
         self.assertEqual(run("help", "run").stdout, run("run", "--help").stdout)
         listed = run("--help").stdout.decode()
-        for command in ("run", "chat", "inspect", "policies"):
+        for command in ("run", "chat", "inspect", "bench", "policies"):
             self.assertIn(f"  {command} ", listed)
             self.assertEqual(run(command, "--help").returncode, 0)
         self.assertRegex(run("--version").stdout.decode(), r"^lacake \d+\.\d+\.\d+\n$")

@@ -1,0 +1,170 @@
+// lacake bench: speed at given depths, policies and budgets.
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <algorithm>
+
+#include "bandwidth.h"
+#include "bench_measure.h"
+#include "bench_report.h"
+#include "bench_text.h"
+#include "commands.h"
+#include "engine/bench.h"
+#include "interrupt.h"
+#include "lacake/error.h"
+#include "output.h"
+#include "prompt.h"
+#include "report.h"
+#include "sizing.h"
+
+namespace lacake::cli {
+namespace {
+
+constexpr std::size_t kReadAnyway = 512;  // up to this depth --fill auto reads: it takes no longer than making up
+
+// Lists as given: a comma ends an item, but in policies where a `key=value` follows it.
+std::vector<std::string> items(const std::vector<std::string>& lists, bool with_settings) {
+  std::vector<std::string> result;
+  for (const std::string& list : lists) {
+    bool first = true;
+    for (std::size_t from = 0; from <= list.size();) {
+      const std::size_t comma = std::min(list.find(',', from), list.size());
+      const std::string item = list.substr(from, comma - from);
+      const bool setting = with_settings && item.find('=') != std::string::npos && item.find(':') == std::string::npos;
+      if (setting && !first) {
+        result.back() += "," + item;
+      } else {
+        result.push_back(item);
+      }
+      first = false;
+      from = comma + 1;
+    }
+  }
+  return result;
+}
+
+// Policies that keep everything need no budget, the others are measured with each.
+std::vector<SessionOptions> sessions(const Options& options) {
+  std::vector<SessionOptions> result;
+  const SessionOptions base = session_options(options);
+  std::vector<Budget> budgets;
+  for (const std::string& text : items(options.kv_budgets, false)) budgets.push_back(Budget::parse(text));
+  for (const std::string& text :
+       options.policies.empty() ? std::vector<std::string>{"full"} : items(options.policies, true)) {
+    SessionOptions session = base;
+    session.policy = PolicySpec::parse(text);
+    const bool sized = !session.policy.type->bounded || session.policy.cache_size > 0;
+    if (sized || budgets.empty()) {
+      if (!sized) {
+        throw Error(Error::Kind::kUsage, fmt::format("policy {}: expected a budget (--kv-budget 1024, 3.2% or 256MiB), "
+                                                     "found none",
+                                                     session.policy.type->name));
+      }
+      result.push_back(session);
+      continue;
+    }
+    for (const Budget& budget : budgets) {
+      session.budget = budget;
+      result.push_back(session);
+    }
+  }
+  return result;
+}
+
+// Depth by depth, so that what is compared is measured together.
+std::vector<BenchCase> cases(const Options& options) {
+  std::vector<BenchCase> result;
+  const std::vector<SessionOptions> all = sessions(options);
+  const std::vector<std::int64_t> depths = options.depths.empty() ? std::vector<std::int64_t>{0} : options.depths;
+  for (const std::int64_t depth : depths) {
+    for (const SessionOptions& session : all) {
+      BenchCase c{.session = session,
+                  .depth = static_cast<std::size_t>(depth),
+                  .n_prompt = static_cast<std::size_t>(options.n_prompt.value_or(512)),
+                  .n_gen = static_cast<std::size_t>(options.n_gen.value_or(32)),
+                  .repetitions = static_cast<std::size_t>(options.repetitions.value_or(3))};
+      c.synthetic = c.depth > 0 && (options.fill == "synthetic" || (options.fill == "auto" && c.depth > kReadAnyway));
+      // A share refers to what a conversation of this depth was: its depth, or its prompt where it only begins.
+      c.session.prompt_tokens = std::max<std::size_t>(c.depth > 0 ? c.depth : c.n_prompt, 1);
+      c.session.new_tokens = c.n_gen + 1 + (c.depth > 0 ? c.n_prompt : 0);
+      result.push_back(c);
+    }
+  }
+  return result;
+}
+
+// Throws Error(kUsage) where the model's positions end before the case does. A few tokens after a depth do not count.
+void check_length(const BenchCase& c, const Model& model) {
+  const std::size_t length = std::max(c.depth, c.n_prompt);
+  const auto trained = static_cast<std::size_t>(model.facts().training_length);
+  if (length <= trained) return;
+  const PolicyType& type = *c.session.policy.type;
+  const AttentionShape& shape = model.facts().attention;
+  const bool index =
+      type.bounded && c.session.prefill == PrefillMode::kStreaming &&
+      type.make(c.session.policy.settings, shape, type.least(c.session.policy.settings, shape))->traits().positions ==
+          Positions::kCacheIndex;
+  if (index) return;
+  throw Error(Error::Kind::kUsage,
+              fmt::format("{} {}: expected at most the model's training length {} for policy {} and {} prefill; "
+                          "--beyond-training measures it all the same",
+                          c.depth >= c.n_prompt ? "--depth" : "--n-prompt", length, trained, type.name,
+                          c.session.prefill == PrefillMode::kExact ? "exact" : "streaming"));
+}
+
+std::vector<Token> text_tokens(const Model& model, const Options& options) {
+  const std::string text = options.file ? read_text(*options.file) : std::string(kBenchText);
+  std::vector<Token> tokens = model.tokenize(text, false, true);
+  constexpr std::size_t kLeast = 2 * EntrySample::kFirst;
+  if (tokens.size() < kLeast) {
+    throw Error(Error::Kind::kInput, fmt::format("{}: expected a text of {} tokens or more, found {}",
+                                                 options.file.value_or("text"), kLeast, tokens.size()));
+  }
+  return tokens;
+}
+
+}  // namespace
+
+int bench(const Options& options) {
+  const std::vector<BenchCase> all = cases(options);
+  if (all.front().n_prompt == 0 && all.front().n_gen == 0) {
+    throw Error(Error::Kind::kUsage, "--n-prompt and --n-gen are both 0: expected something to measure");
+  }
+  const Terminal out(STDOUT_FILENO, options.color), log(STDERR_FILENO, options.color);
+  watch_interrupt();
+  const Model model(options.model, model_options(options));
+  Engine engine(model, {.threads = static_cast<int>(options.threads.value_or(0))});
+  std::vector<Token> text = text_tokens(model, options);
+  allow_any_length(engine);  // also for the few tokens after a depth that is the model's length
+  for (const BenchCase& c : all) {
+    if (!options.beyond_training) check_length(c, model);
+    (void)engine.plan(c.session);
+  }
+  if (const std::string fault = build_fault(); !fault.empty()) {
+    notice(options, fmt::format("warning: this lacake was built {} ({}): its speed says nothing", fault, build_type()));
+  }
+
+  const BenchSetting setting{.facts = model.facts(),
+                             .threads = engine.threads(),
+                             .machine_gb_per_s = read_bandwidth(engine.threads()),
+                             .weight_bytes = weight_bytes_per_step(engine),
+                             .attention = attention_target()};
+  if (!options.json) write_output(bench_heading(setting, out));
+  nlohmann::json list = nlohmann::json::array();
+  Bench bench(engine, std::move(text), log, options.quiet);
+  const bool synthetic = std::any_of(all.begin(), all.end(), [](const BenchCase& c) { return c.synthetic; });
+  bool going = bench.prepare(all.front().n_prompt, synthetic);
+  for (std::size_t i = 0; going && i < all.size(); ++i) {
+    const auto result = bench.measure(all[i]);
+    going = result.has_value();
+    if (!going) break;
+    list.push_back(bench_json(*result, setting));
+    if (!options.json) write_output(bench_row(*result, setting, out));
+  }
+  if (options.json) write_output(json_line(list));
+  if (!options.json && synthetic) write_output("\n* made-up entries, drawn from those of a short prompt\n");
+  return going ? 0 : kInterruptedStatus;
+}
+
+}  // namespace lacake::cli

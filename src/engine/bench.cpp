@@ -1,0 +1,24 @@
+#include "engine/bench.h"
+
+#include "attention/attention.h"
+#include "engine/parts.h"
+
+namespace lacake {
+
+void allow_any_length(Engine& engine) { engine.parts().any_length = true; }
+
+std::uint64_t weight_bytes_per_step(Engine& engine) {
+  const GgufFile& file = engine.parts().model.file;
+  const bool tied = file.tensor("output.weight") == nullptr;
+  std::uint64_t bytes = 0;
+  for (const std::string& name : file.tensor_names()) {
+    const ggml_tensor* tensor = file.tensor(name);
+    const bool one_row = name == "token_embd.weight" && !tied;
+    bytes += one_row ? ggml_row_size(tensor->type, tensor->ne[0]) : ggml_nbytes(tensor);
+  }
+  return bytes;
+}
+
+const char* attention_target() { return attention::target_name(); }
+
+}  // namespace lacake

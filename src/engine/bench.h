@@ -1,0 +1,21 @@
+#pragma once
+
+#include <cstdint>
+
+#include "lacake/engine.h"
+
+// What a benchmark asks of an engine and nobody else does.
+namespace lacake {
+
+// From here on no session of this engine is refused for positions beyond the model's training length: what comes out
+// then is noise, what it costs is not.
+void allow_any_length(Engine& engine);
+
+// Bytes of weights that one step reads, as the file stores them: every tensor once, of an embedding that is not the
+// output matrix too one row.
+std::uint64_t weight_bytes_per_step(Engine& engine);
+
+// The instruction set that attention runs with, e.g. "AVX3_ZEN4".
+const char* attention_target();
+
+}  // namespace lacake

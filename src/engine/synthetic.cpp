@@ -1,0 +1,273 @@
+#include "engine/synthetic.h"
+
+#include <algorithm>
+#include <array>
+#include <cassert>
+#include <cmath>
+#include <functional>
+#include <thread>
+
+#include "engine/decisions.h"
+#include "engine/prefill.h"
+#include "engine/session.h"
+
+namespace lacake {
+namespace {
+
+constexpr float kOwn = 0.9f;
+const float kOther = std::sqrt(1 - kOwn * kOwn);
+
+// A number by chance for each key: no state, so rows may be made in any order and on any thread.
+std::uint64_t hashed(std::uint64_t key) {
+  key += 0x9E3779B97F4A7C15ull;
+  key = (key ^ (key >> 30)) * 0xBF58476D1CE4E5B9ull;
+  key = (key ^ (key >> 27)) * 0x94D049BB133111EBull;
+  return key ^ (key >> 31);
+}
+
+// exp of a bell curve of this deviation, to be drawn by ten bits.
+class HeavyTail {
+ public:
+  explicit HeavyTail(float deviation) {
+    for (std::size_t i = 0; i < values_.size(); ++i) {
+      const std::uint64_t bits = hashed(i);
+      float bell = 0;
+      for (int j = 0; j < 4; ++j) bell += (float)((bits >> (16 * j)) & 0xFFFF) / 65536.0f - 0.5f;
+      values_[i] = std::exp(deviation * 1.7320508f * bell);
+    }
+  }
+  float operator()(std::uint64_t bits) const { return values_[bits % values_.size()]; }
+
+ private:
+  std::array<float, 1024> values_;
+};
+
+void in_parallel(int threads, std::size_t n, const std::function<void(std::size_t)>& work) {
+  std::vector<std::thread> others;
+  const auto share = [&](std::size_t first) {
+    for (std::size_t i = first; i < n; i += (std::size_t)threads) work(i);
+  };
+  for (int t = 1; t < threads; ++t) others.emplace_back(share, (std::size_t)t);
+  share(0);
+  for (std::thread& t : others) t.join();
+}
+
+class SyntheticSegment {
+ public:
+  SyntheticSegment(Engine::Parts& engine, SessionImpl& session, const EntrySample& sample, std::size_t n_new)
+      : engine_(engine),
+        session_(session),
+        sample_(sample),
+        h_(engine.model.hyperparameters),
+        shape_(session.cache().arena().shape()),
+        n_new_(n_new),
+        n_past_(session.n_past()) {
+    if (!session.cache_index()) engine.rope_table.extend(engine.compute, n_past_ + n_new);
+  }
+
+  void layer(int l) {
+    Cache& cache = session_.cache();
+    Policy& policy = session_.policy();
+    const AttentionShape attention{h_.n_layer, h_.n_head, h_.n_head_kv};
+    const std::size_t n_entries = cache.length(l) + n_new_, n_head = (std::size_t)h_.n_head;
+    const Measures asked = policy.measures(Phase::kPrefill, l, n_entries, n_new_);
+    const std::size_t rows = std::min((std::size_t)asked.window, n_new_);
+    const std::size_t n_rows = rows + (asked.accumulated ? 1 : 0);
+    engine_.workspace.reserve({.k = n_new_ * (std::size_t)h_.n_head_kv * shape_.k_row(),
+                               .v = n_new_ * (std::size_t)h_.n_head_kv * shape_.v_row(),
+                               .record = n_entries * n_rows * n_head * sizeof(float)});
+    make_entries(l);
+    float* record = (float*)engine_.workspace.record.data();
+    float* sums = asked.accumulated ? record + n_entries * rows * n_head : nullptr;
+    in_parallel(engine_.compute.threads(), n_head, [&](std::size_t head) {
+      const std::vector<std::int64_t> positions = positions_by_slot(l, (int)(head / (std::size_t)h_.group()));
+      for (std::size_t r = 0; r < rows; ++r) {
+        float* row = record + (head * rows + r) * n_entries;
+        const std::size_t seen = positions.size() - (rows - 1 - r);
+        attention_row(l, head, r, {positions.data(), seen}, row);
+        std::fill(row + seen, row + n_entries, 0.0f);
+      }
+      if (sums) accumulated_row(l, head, positions, sums + head * n_entries, n_entries);
+    });
+
+    const SegmentRows fresh{.k = engine_.workspace.k.data(),
+                            .v = engine_.workspace.v.data(),
+                            .capacity = n_new_,
+                            .n = n_new_,
+                            .first_token = (std::int64_t)n_past_};
+    const Recording recording{
+        .probabilities = rows > 0 ? record : nullptr, .n_rows = rows, .sums = sums, .stride = n_entries};
+    Decisions decisions;
+    policy.update(session_.observer().observe(asked, cache, attention, l, Phase::kPrefill, n_new_,
+                                              (std::int64_t)n_past_, recording, fresh),
+                  decisions);
+    decisions.apply(cache, l, fresh);
+  }
+
+  void finish() {
+    std::vector<Token> tokens(n_new_);
+    for (std::size_t i = 0; i < n_new_; ++i) tokens[i] = sample_.token(n_past_ + i);
+    session_.fed(tokens);
+    session_.reserve_lanes();
+  }
+
+ private:
+  void make_entries(int l) {
+    constexpr std::size_t kAtOnce = 256;
+    const std::size_t blocks = (n_new_ + kAtOnce - 1) / kAtOnce, heads = (std::size_t)h_.n_head_kv;
+    in_parallel(engine_.compute.threads(), blocks * heads, [&](std::size_t part) {
+      const std::size_t head = part / blocks, from = part % blocks * kAtOnce;
+      std::vector<float> k((std::size_t)h_.d_k), v((std::size_t)h_.d_v);
+      for (std::size_t i = from; i < std::min(from + kAtOnce, n_new_); ++i) {
+        sample_.entry(l, (int)head, n_past_ + i, k.data(), v.data());
+        if (!session_.cache_index()) rotate(k.data(), n_past_ + i);
+        const std::size_t row = head * n_new_ + i;
+        attention::store_row(k.data(), h_.d_k, shape_.type_k, engine_.workspace.k.data() + row * shape_.k_row());
+        attention::store_row(v.data(), h_.d_v, shape_.type_v, engine_.workspace.v.data() + row * shape_.v_row());
+      }
+    });
+  }
+
+  void rotate(float* k, std::size_t position) const {
+    const attention::Rope rope = engine_.rope_table.rope();
+    const std::size_t half = (std::size_t)rope.n_rot / 2;
+    const float* cosines = rope.table + position * (std::size_t)rope.n_rot;
+    const float* sines = cosines + half;
+    for (std::size_t i = 0; i < half; ++i) {
+      float& a = k[rope.neox ? i : 2 * i];
+      float& b = k[rope.neox ? half + i : 2 * i + 1];
+      const float turned = a * cosines[i] - b * sines[i];
+      b = a * sines[i] + b * cosines[i];
+      a = turned;
+    }
+  }
+
+  // Of the tokens in a lane's slots, then of the segment's own.
+  std::vector<std::int64_t> positions_by_slot(int l, int head) const {
+    const auto order = session_.cache().order(l, head);
+    const auto tokens = session_.cache().tokens(l, head);
+    std::vector<std::int64_t> positions(order.size() + n_new_);
+    for (std::size_t i = 0; i < order.size(); ++i) positions[order[i]] = tokens[i];
+    for (std::size_t i = 0; i < n_new_; ++i) positions[order.size() + i] = (std::int64_t)(n_past_ + i);
+    return positions;
+  }
+
+  // How much a head likes a token: the same in every segment, so that what mattered once goes on to matter.
+  float liking(int l, std::size_t head, std::int64_t position) const {
+    static const HeavyTail tail(1.5f);
+    return tail(hashed((std::uint64_t)position << 24 ^ (std::uint64_t)l << 12 ^ head));
+  }
+
+  // The probabilities of the window's row r over the entries that it sees. They sum to 1.
+  void attention_row(int l, std::size_t head, std::size_t r, std::span<const std::int64_t> positions,
+                     float* row) const {
+    static const HeavyTail tail(0.5f);
+    const std::int64_t last = positions.back();
+    double sum = 0;
+    for (std::size_t i = 0; i < positions.size(); ++i) {
+      const std::int64_t age = last - positions[i];
+      const float recent = age < 64 ? 1 + 8 * (float)(64 - age) / 64 : 1;
+      row[i] = liking(l, head, positions[i]) * recent * tail(hashed((std::uint64_t)positions[i] << 8 ^ r));
+      sum += row[i];
+    }
+    // The first token gets a third, as it does in trained models.
+    for (std::size_t i = 0; i < positions.size(); ++i) {
+      if (positions[i] > 0) continue;
+      sum -= row[i];
+      row[i] = sum > 0 ? (float)(sum / 2) : 1;
+      sum += row[i];
+    }
+    for (std::size_t i = 0; i < positions.size(); ++i) row[i] = (float)(row[i] / sum);
+  }
+
+  // One typical row times the number of the segment's queries that see each entry.
+  void accumulated_row(int l, std::size_t head, std::span<const std::int64_t> positions, float* row,
+                       std::size_t n_entries) const {
+    attention_row(l, head, 0, positions, row);
+    const std::size_t n_kept = positions.size() - n_new_;
+    for (std::size_t i = 0; i < positions.size(); ++i) row[i] *= (float)(n_new_ - (i < n_kept ? 0 : i - n_kept));
+    std::fill(row + positions.size(), row + n_entries, 0.0f);
+  }
+
+  Engine::Parts& engine_;
+  SessionImpl& session_;
+  const EntrySample& sample_;
+  const Hyperparameters& h_;
+  const CacheShape& shape_;
+  std::size_t n_new_;
+  std::size_t n_past_;
+};
+
+}  // namespace
+
+EntrySample::EntrySample(const Session& session) {
+  const auto& s = static_cast<const SessionImpl&>(session);
+  const CacheShape& shape = s.cache().arena().shape();
+  assert(s.cache_index() && shape.type_k == GGML_TYPE_F32 && shape.type_v == GGML_TYPE_F32);
+  assert(s.n_past() > kFirst && s.cache().length(0) == s.n_past());
+  tokens_ = s.tokens();
+  d_k_ = (std::size_t)shape.d_k;
+  d_v_ = (std::size_t)shape.d_v;
+  n_head_kv_ = shape.n_head_kv;
+  const std::size_t d = d_k_ + d_v_, n = tokens_.size();
+  for (int l = 0; l < shape.n_layer; ++l) {
+    for (int h = 0; h < shape.n_head_kv; ++h) {
+      Lane& lane = lanes_.emplace_back();
+      lane.deviations.resize(d * n);
+      const attention::Rows rows = s.cache().rows(l, h);
+      const auto order = s.cache().order(l, h);
+      std::vector<double> sum(d);
+      for (std::size_t i = 0; i < n; ++i) {
+        float* row = lane.deviations.data() + i * d;
+        std::copy_n((const float*)((const std::byte*)rows.k + order[i] * rows.k_stride), d_k_, row);
+        std::copy_n((const float*)((const std::byte*)rows.v + order[i] * rows.v_stride), d_v_, row + d_k_);
+        for (std::size_t c = 0; i >= kFirst && c < d; ++c) sum[c] += row[c];
+      }
+      for (std::size_t c = 0; c < d; ++c) lane.mean.push_back((float)(sum[c] / (double)(n - kFirst)));
+      for (std::size_t i = 0; i < n * d; ++i) lane.deviations[i] -= lane.mean[i % d];
+    }
+  }
+}
+
+std::uint64_t EntrySample::bytes() const {
+  return lanes_.size() * (d_k_ + d_v_) * (tokens_.size() + 1) * sizeof(float);
+}
+
+void EntrySample::entry(int layer, int head, std::size_t position, float* k, float* v) const {
+  const std::size_t index = (std::size_t)layer * (std::size_t)n_head_kv_ + (std::size_t)head;
+  const Lane& lane = lanes_[index];
+  const std::size_t d = d_k_ + d_v_, n = tokens_.size();
+  const auto join = [&](const float* a, float by_a, const float* b, float by_b) {
+    for (std::size_t c = 0; c < d_k_; ++c) k[c] = lane.mean[c] + by_a * a[c] + by_b * b[c];
+    for (std::size_t c = d_k_; c < d; ++c) v[c - d_k_] = lane.mean[c] + by_a * a[c] + by_b * b[c];
+  };
+  const float* rows = lane.deviations.data();
+  if (position < n) return join(rows + position * d, 1, rows, 0);
+  const std::uint64_t bits = hashed((std::uint64_t)position << 20 ^ index);
+  const std::size_t i = kFirst + (bits & 0xFFFFFFFF) % (n - kFirst), j = kFirst + (bits >> 32) % (n - kFirst);
+  join(rows + i * d, kOwn, rows + j * d, kOther);
+}
+
+bool fill_synthetic(Engine& engine, Session& session, const EntrySample& sample, std::size_t n_tokens,
+                    const PrefillHooks& hooks) {
+  assert(n_tokens > 0);
+  auto& s = static_cast<SessionImpl&>(session);
+  s.check_segment(n_tokens);
+  PrefillProgress progress(hooks, n_tokens);
+  const bool exact = s.options().prefill == PrefillMode::kExact;
+  const std::size_t chunk = exact ? n_tokens : s.plan().chunk;
+  const std::size_t n_chunks = (n_tokens + chunk - 1) / chunk;
+  const int n_layer = engine.parts().model.hyperparameters.n_layer;
+  for (std::size_t i = 0; i < n_chunks; ++i) {
+    const std::size_t n = n_tokens * (i + 1) / n_chunks - n_tokens * i / n_chunks;
+    SyntheticSegment segment(engine.parts(), s, sample, n);
+    for (int l = 0; l < n_layer; ++l) {
+      segment.layer(l);
+      if (!progress.add((double)n / n_layer)) return false;
+    }
+    segment.finish();
+  }
+  return true;
+}
+
+}  // namespace lacake
