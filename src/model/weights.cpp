@@ -97,14 +97,28 @@ const product::Packed* Weights::packed(const ggml_tensor* matrix) const {
   return found == packed_.end() ? nullptr : &found->second;
 }
 
+std::optional<product::Matrix> Weights::packable(const ggml_tensor* described) const {
+  const bool whole = ggml_n_dims(described) == 2 && described->ne[0] % (std::int64_t)product::kBlock == 0;
+  if (!pack_ || !whole || !product::is_packable(described->type)) return std::nullopt;
+  return product::Matrix{.data = file_.data(described),
+                         .type = described->type,
+                         .n_in = (std::size_t)described->ne[0],
+                         .n_out = (std::size_t)described->ne[1]};
+}
+
 bool Weights::place_packed(ggml_tensor* tensor, const ggml_tensor* described) {
-  const bool whole = described->ne[0] % (std::int64_t)product::kBlock == 0 && ggml_n_dims(described) == 2;
-  if (!pack_ || !whole || !product::is_packable(described->type)) return false;
-  const product::Matrix matrix{.data = file_.data(described),
-                               .type = described->type,
-                               .n_in = (std::size_t)described->ne[0],
-                               .n_out = (std::size_t)described->ne[1]};
-  second_bytes_ += packed_.emplace(tensor, matrix).first->second.bytes();
+  const auto matrix = packable(described);
+  if (!matrix) return false;
+  if (!packed_memory_) {
+    std::size_t all = 0;
+    for (const std::string& name : file_.tensor_names()) {
+      if (const auto m = packable(file_.tensor(name))) all += product::Packed::bytes_for(*m);
+    }
+    packed_memory_.emplace(all);
+  }
+  const std::size_t bytes = product::Packed::bytes_for(*matrix);
+  packed_.emplace(tensor, product::Packed(*matrix, packed_memory_->take(bytes)));
+  second_bytes_ += bytes;
   file_.forget(described);
   return true;
 }

@@ -1,12 +1,14 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <unordered_map>
 #include <vector>
 
 #include "ggml-cpp.h"
 #include "model/architecture.h"
 #include "model/gguf_file.h"
+#include "product/large_pages.h"
 #include "product/method.h"
 #include "product/packed.h"
 
@@ -56,6 +58,7 @@ class Weights {
   ggml_tensor* take(const std::string& name, std::vector<std::int64_t> shape, bool required, bool product);
   Linear linear(const std::string& name, std::int64_t n_in, std::int64_t n_out);
   void place_mapped(ggml_tensor* tensor, const ggml_tensor* described);
+  std::optional<product::Matrix> packable(const ggml_tensor* described) const;
   bool place_packed(ggml_tensor* tensor, const ggml_tensor* described);
   bool place_repacked(ggml_tensor* tensor, const ggml_tensor* described);
 
@@ -66,6 +69,7 @@ class Weights {
   ggml_context_ptr context_;
   ggml_backend_buffer_ptr mapped_;
   std::vector<ggml_backend_buffer_ptr> repacked_;
+  std::optional<product::LargePages> packed_memory_;
   std::unordered_map<const ggml_tensor*, product::Packed> packed_;
 
   ggml_tensor* token_embedding_ = nullptr;

@@ -1,35 +1,14 @@
 #include "product/packed.h"
 
-#include <fmt/format.h>
-#include <sys/mman.h>
-
 #include <algorithm>
 #include <cassert>
-#include <cstdlib>
 #include <cstring>
 
-#include "lacake/error.h"
 #include "product/block_types.h"
 #include "product/packed_layout.h"
 
 namespace lacake::product {
 namespace {
-
-// Large pages where the system has them: a stream of weights then comes a third faster from memory.
-constexpr std::size_t kPage = std::size_t{2} << 20;
-
-std::byte* allocate(std::size_t bytes) {
-  const std::size_t rounded = (bytes + kPage - 1) / kPage * kPage;
-  auto* memory =
-      (std::byte*)std::aligned_alloc(bytes < kPage ? 64 : kPage, bytes < kPage ? (bytes + 63) / 64 * 64 : rounded);
-  if (!memory) {
-    throw Error(Error::Kind::kCapacity, fmt::format("weights: the system refused {} bytes for a second form", bytes));
-  }
-#ifdef MADV_HUGEPAGE
-  if (bytes >= kPage) madvise(memory, rounded, MADV_HUGEPAGE);
-#endif
-  return memory;
-}
 
 // Bit i of a block's fifth bits.
 std::uint64_t fifth_bit(const std::uint8_t* bits, std::size_t i) { return bits[i / 8] >> (i % 8) & 1; }
@@ -134,8 +113,6 @@ void unpack_blocks(const std::byte* packed, std::size_t n_blocks, const Tile& to
 
 }  // namespace
 
-void Packed::Free::operator()(std::byte* memory) const { std::free(memory); }
-
 bool is_packable(ggml_type type) {
   return with_packed_format(type, []<PackedFormat> {});
 }
@@ -146,10 +123,10 @@ std::size_t Packed::bytes_for(const Matrix& m) {
   return (m.n_out + kTileRows - 1) / kTileRows * (m.n_in / kBlock) * block;
 }
 
-Packed::Packed(const Matrix& m)
-    : type_(m.type), n_in_(m.n_in), n_out_(m.n_out), tile_bytes_(bytes_for(m) / n_tiles()), memory_(allocate(bytes())) {
+Packed::Packed(const Matrix& m, std::byte* memory)
+    : type_(m.type), n_in_(m.n_in), n_out_(m.n_out), tile_bytes_(bytes_for(m) / n_tiles()), memory_(memory) {
   assert(is_packable(m.type) && m.n_in % kBlock == 0);
-  with_packed_format(type_, [&]<PackedFormat f> { pack<f>(m, memory_.get()); });
+  with_packed_format(type_, [&]<PackedFormat f> { pack<f>(m, memory); });
 }
 
 void Packed::unpack(std::size_t i, const Tile& to) const {

@@ -3,7 +3,6 @@
 // The second form of a quantised matrix: the same bits as in the file, ordered for the vector unit and in one stream.
 
 #include <cstddef>
-#include <memory>
 
 #include "product/unpack.h"
 
@@ -22,15 +21,15 @@ bool is_packable(ggml_type type);
 // It takes as many bytes as the file does, but for a last tile that is not full (its missing rows are 0).
 class Packed {
  public:
-  // REQUIRES: is_packable(m.type), m.n_in a multiple of kBlock. Throws Error(kCapacity) if the system refuses the
-  // memory.
-  explicit Packed(const Matrix& m);
+  // Packs into `memory`, which must outlive this: bytes_for(m) bytes, 64-byte aligned.
+  // REQUIRES: is_packable(m.type), m.n_in a multiple of kBlock.
+  Packed(const Matrix& m, std::byte* memory);
 
   ggml_type type() const { return type_; }
   std::size_t n_in() const { return n_in_; }
   std::size_t n_out() const { return n_out_; }
   std::size_t n_tiles() const { return (n_out_ + kTileRows - 1) / kTileRows; }
-  const std::byte* tile(std::size_t i) const { return memory_.get() + i * tile_bytes_; }
+  const std::byte* tile(std::size_t i) const { return memory_ + i * tile_bytes_; }
   std::size_t bytes() const { return n_tiles() * tile_bytes_; }
 
   // Bytes that packing a matrix would take.
@@ -43,13 +42,9 @@ class Packed {
   void read_row(std::size_t row, float* out) const;
 
  private:
-  struct Free {
-    void operator()(std::byte* memory) const;
-  };
-
   ggml_type type_;
   std::size_t n_in_, n_out_, tile_bytes_;
-  std::unique_ptr<std::byte[], Free> memory_;
+  const std::byte* memory_;
 };
 
 }  // namespace lacake::product

@@ -10,6 +10,7 @@
 #include "lacake/error.h"
 #include "product/f32.h"
 #include "product/int8.h"
+#include "product/large_pages.h"
 #include "product/method.h"
 
 namespace lacake::product {
@@ -41,6 +42,13 @@ struct Weights {
   }
   std::vector<std::byte> bytes;
   Matrix matrix;
+};
+
+// A packed form with memory of its own.
+struct PackedCopy {
+  explicit PackedCopy(const Matrix& m) : memory(Packed::bytes_for(m)), packed(m, memory.take(Packed::bytes_for(m))) {}
+  LargePages memory;
+  Packed packed;
 };
 
 struct Columns {
@@ -129,7 +137,8 @@ TEST(Packed, HoldsTheSameNumbersInTheSameBytes) {
     SCOPED_TRACE(ggml_type_name(type));
     const std::size_t n_in = 96;
     const Weights w(type, n_in, 64), odd(type, n_in, 33);
-    const Packed packed(w.matrix), padded(odd.matrix);
+    const PackedCopy copy(w.matrix), odd_copy(odd.matrix);
+    const Packed &packed = copy.packed, &padded = odd_copy.packed;
     EXPECT_EQ(packed.bytes(), w.bytes.size());
     EXPECT_EQ(padded.bytes(), w.bytes.size());
     TileMemory found(n_in), wanted(n_in);
@@ -150,7 +159,8 @@ TEST(Int8, FewColumnsAgreeWithTheReference) {
     SCOPED_TRACE(ggml_type_name(type));
     for (const std::size_t n_in : {32, 96, 576, 2048}) {
       const Weights w(type, n_in, 45);
-      const Packed packed(w.matrix);
+      const PackedCopy copy(w.matrix);
+      const Packed& packed = copy.packed;
       for (const std::size_t n : {1, 2, 3, 4, 5, 9}) {
         const Columns columns(n_in, n);
         std::vector<float> out(w.matrix.n_out * n);
@@ -187,7 +197,8 @@ TEST(Int8, AColumnIsTheSameBitsWhateverStandsBesideIt) {
   if (!has_int8()) GTEST_SKIP() << "no AVX-512 VNNI here";
   const std::size_t n_in = 576, n = 11;
   const Weights w(GGML_TYPE_Q4_1, n_in, 32);
-  const Packed packed(w.matrix);
+  const PackedCopy copy(w.matrix);
+  const Packed& packed = copy.packed;
   const Columns columns(n_in, n);
   TileMemory memory(n_in);
   packed.unpack(0, memory.tile);
