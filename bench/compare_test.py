@@ -95,7 +95,8 @@ class Compare(FakePrograms):
     def compared(self, *more):
         llama, ik = self.fake("llama", LLAMA_HELP), self.fake("ik", FORK_HELP, factor=0.9)
         command = ["compare", "-m", "m.gguf", "--lacake", str(self.fake("lacake")), "--llama-bench", str(llama),
-                   "--peer", str(ik), "--json", str(self.folder / "out.json"), "--svg", str(self.folder / "out.svg"), *more]
+                   "--peer", str(ik), "--json", str(self.folder / "out.json"), "--svg",
+                   str(self.folder / "out.svg"), *more]
         with mock.patch("sys.argv", command), contextlib.redirect_stdout(io.StringIO()) as out, \
                 contextlib.redirect_stderr(io.StringIO()):
             compare.main()
@@ -122,12 +123,16 @@ class Compare(FakePrograms):
         names = [line.split()[0] for line in self.asked()]
         self.assertEqual(names[-6:], ["lacake", "llama", "ik", "lacake", "llama", "ik"])
 
-    def test_an_older_lacake_runs_in_the_same_rounds(self):
-        result, _ = self.compared("--depth", "1000", "--prompt", "1000", "-r", "1", "--before", str(self.fake("older")))
-        self.assertEqual([line.split()[0] for line in self.asked()],
-                         2 * ["lacake", "older", *2 * ["llama"], *4 * ["ik"]])
+    def test_an_older_lacake_and_other_options_run_in_the_same_rounds(self):
+        result, _ = self.compared("--depth", "1000", "--prompt", "1000", "-r", "1", "--before", str(self.fake("older")),
+                                  "--also=--product=f32")
+        asked = self.asked()
+        self.assertEqual([line.split()[0] for line in asked],
+                         2 * ["lacake", "older", "lacake", *2 * ["llama"], *4 * ["ik"]])
+        self.assertEqual(["--product=f32" in line for line in asked[:3]], [False, False, True])
+        names = ["lacake full", "lacake full, before", "lacake full --product=f32"]
         self.assertEqual([(row["what"], row["ours"]) for row in result["ratios"]],
-                         [(what, "lacake full" + name) for what in ("decode", "prefill") for name in ("", ", before")])
+                         [(what, name) for what in ("decode", "prefill") for name in names])
 
     def test_long_places_are_measured_for_lacake_and_fitted_for_peers(self):
         result, table = self.compared("--depth", "0,1000,5000", "--long-depth", "100000", "--prompt", "1000,4000",

@@ -67,9 +67,9 @@ std::string bench_heading(const BenchSetting& setting, const Terminal& terminal)
   const ModelFacts& facts = setting.facts;
   std::string text = terminal.paint(Style::kBold, facts.name.empty() ? facts.path : facts.name);
   text += fmt::format(", {}\n", facts.weight_types);
-  text +=
-      fmt::format("lacake {} ({}), {} thread{}, attention {}, plain read {:.1f} GB/s\n\n", LACAKE_VERSION, build_type(),
-                  setting.threads, setting.threads == 1 ? "" : "s", setting.attention, setting.machine_gb_per_s);
+  text += fmt::format("lacake {} ({}), {} thread{}, products {}, attention {}\n", LACAKE_VERSION, build_type(),
+                      setting.threads, setting.threads == 1 ? "" : "s", facts.product, setting.attention);
+  text += fmt::format("a plain read of memory by as many threads: {:.1f} GB/s\n\n", setting.machine_gb_per_s);
   text += terminal.paint(Style::kDim, fmt::format(kRow, "", "", "", "prefill", "decode", "decode", "", "read", "of"));
   text += "\n";
   const std::string names =

@@ -85,13 +85,14 @@ class Bench(ProgramTest):
         self.assertLessEqual(max(map(len, lines)), 80)
         self.assertEqual(sum(line.startswith("full ") for line in lines), 2)
         self.assertEqual(sum(line == "lacache:span=9,overlap=2" for line in lines), 2)
-        self.assertRegex(lines[1], r"^lacake .*, 1 thread, attention \w+, plain read [\d.]+ GB/s$")
+        self.assertRegex(lines[1], r"^lacake .*, 1 thread, products \w+, attention \w+$")
+        self.assertRegex(lines[2], r"^a plain read .* [\d.]+ GB/s$")
         self.assertIn("made-up entries", lines[-1])
 
     def test_ctrl_c_leaves_what_was_measured(self):
         with start("bench", *ON_MODEL, "-d", 0, "-p", 0, "-n", 3, "-r", 1, "-d", 8000, "--fill", "real", "--color",
                    "never") as program:
-            lines = [program.stdout.readline().decode() for _ in range(6)]
+            lines = [program.stdout.readline().decode() for _ in range(7)]
             program.send_signal(signal.SIGINT)
             rest, _ = program.communicate(timeout=60)
         self.assertEqual(program.returncode, 130)
