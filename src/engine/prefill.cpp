@@ -16,7 +16,23 @@ constexpr std::size_t kLogitsChunk = 32;
 // A policy's decisions about one layer's update, collected and then applied: layers that shrink make room first.
 class Decisions final : public Compaction {
  public:
+  explicit Decisions(const Cache& cache, int layer, std::size_t n_fresh)
+      : cache_(cache), layer_(layer), n_fresh_(n_fresh) {}
+
   void keep(int layer, Selection selection) override { selections_.emplace_back(layer, std::move(selection)); }
+
+  // As the list of what stays: a segment's rows are not in the cache yet.
+  void drop(int layer, std::span<const std::uint32_t> entries) override {
+    Selection selection;
+    for (std::size_t h = 0; h < entries.size(); ++h) {
+      const std::size_t n = cache_.length(layer, (int)h) + (layer == layer_ ? n_fresh_ : 0);
+      std::vector<std::uint32_t>& kept = selection.heads.emplace_back();
+      for (std::uint32_t i = 0; i < n; ++i) {
+        if (i != entries[h]) kept.push_back(i);
+      }
+    }
+    keep(layer, std::move(selection));
+  }
 
   void apply(Cache& cache, int layer, const SegmentRows& fresh) {
     const Selection* own = nullptr;
@@ -34,7 +50,7 @@ class Decisions final : public Compaction {
                                 : own->heads.size() == 1 ? own->heads[0].size()
                                                          : own->heads[(std::size_t)h].size();
     }
-    cache.make_room(layer, lengths);
+    if (!own || own->heads.size() == 1) cache.make_room(layer, lengths);
     if (own) {
       cache.compact(layer, *own, fresh);
     } else {
@@ -43,6 +59,9 @@ class Decisions final : public Compaction {
   }
 
  private:
+  const Cache& cache_;
+  int layer_;
+  std::size_t n_fresh_;
   std::vector<std::pair<int, Selection>> selections_;
 };
 
@@ -181,7 +200,7 @@ class SegmentRun {
     const Recording recording{.probabilities = record, .n_rows = rows, .sums = sums, .stride = n_entries};
     for (SessionImpl* s : sessions_) {
       const Measures asked = s->policy().measures(Phase::kPrefill, l, n_entries, n_new);
-      Decisions decisions;
+      Decisions decisions(s->cache(), l, n_new);
       s->policy().update(s->observer().observe(asked, s->cache(), attention_shape_, l, Phase::kPrefill, n_new,
                                                (std::int64_t)n_past_, recording, fresh),
                          decisions);

@@ -5,7 +5,7 @@
 #include <numeric>
 
 #include "policies/cake/division.h"
-#include "policies/cake/score.h"
+#include "policies/score.h"
 #include "policies/settings.h"
 
 namespace lacake {
