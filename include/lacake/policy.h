@@ -31,6 +31,7 @@ struct Measures {
   int window = 0;               // mean, variance and entropy over the last `window` queries; 1 = the last query's row
   bool accumulated = false;     // probabilities summed over all queries of the segment
   bool key_similarity = false;  // cosine of each key with the mean key of its head
+  bool group_mean = false;      // window and accumulated: one column a KV head, the mean over its query heads
 
   bool any() const { return window > 0 || accumulated || key_similarity; }
   bool operator==(const Measures&) const = default;
@@ -52,10 +53,12 @@ struct Observation {
 
   int window = 0;                          // rows that were there: min(asked, n_new)
   std::span<const float> window_mean;      // [n_entries, n_head]  mean over the window's rows of a = softmax(q.k)
-  std::span<const float> window_variance;  // [n_entries, n_head]  unbiased variance over the rows (0 for one row)
+  std::span<const float> window_variance;  // [n_entries, n_head]  unbiased variance over the rows
   std::span<const double> window_entropy;  // [n_head]  - sum of a ln(a + 1e-10) over rows, columns < n_entries - window
   std::span<const float> accumulated;      // [n_entries, n_head]
   std::span<const float> key_similarity;   // [n_entries, n_head_kv]
+  // Variance and entropy are empty for one row, and under Measures::group_mean; the latter also makes window_mean and
+  // accumulated [n_entries, n_head_kv]. Where heads are uneven, a shorter head's columns end in zeros.
 };
 
 // The entries of one layer that stay: indices as counted by Observation, in their new stored order. One list for all KV
@@ -70,6 +73,11 @@ class Compaction {
  public:
   virtual ~Compaction() = default;
   virtual void keep(int layer, Selection selection) = 0;
+  // Drops one entry of all KV heads alike, or one of each: [1] or [n_head_kv], kNoEntry for a head that drops none.
+  // What stays keeps its order. What a generated token costs: no list of all that stays.
+  virtual void drop(int layer, std::span<const std::uint32_t> entries) = 0;
+
+  static constexpr std::uint32_t kNoEntry = UINT32_MAX;
 };
 
 // What a policy declares, so that nobody has to ask which policy it is.

@@ -100,10 +100,22 @@ void Cache::compact(int layer, const Selection& selection, const SegmentRows& fr
     return;
   }
   assert(selection.heads.size() == 1 || selection.heads.size() == (std::size_t)n_head_kv);
+  const auto keep = [&](int h) -> const std::vector<std::uint32_t>& {
+    return selection.heads[selection.heads.size() == 1 ? 0 : (std::size_t)h];
+  };
+  // Where heads are uneven, what one gives up may be what another needs.
+  std::vector<std::size_t> lengths((std::size_t)n_head_kv);
+  std::vector<int> growing;
   for (int h = 0; h < n_head_kv; ++h) {
-    const auto& keep = selection.heads[selection.heads.size() == 1 ? 0 : (std::size_t)h];
-    compact_map(maps_[arena_.shape().lane(layer, h)], layer, h, 1, keep, fresh);
+    lengths[(std::size_t)h] = keep(h).size();
+    if (keep(h).size() > length(layer, h)) {
+      growing.push_back(h);
+    } else {
+      compact_map(maps_[arena_.shape().lane(layer, h)], layer, h, 1, keep(h), fresh);
+    }
   }
+  if (!growing.empty()) make_room(layer, lengths);
+  for (const int h : growing) compact_map(maps_[arena_.shape().lane(layer, h)], layer, h, 1, keep(h), fresh);
 }
 
 // The rows that stay end up in slots [0, keep.size()). One that already lies there does not move; one that lies above,
@@ -150,6 +162,41 @@ void Cache::compact_map(Map& m, int layer, int first_head, int n_heads, std::spa
   m.slot.assign(new_slot_.begin(), new_slot_.end());
   m.token.assign(new_token_.begin(), new_token_.end());
   index_slots(m);
+}
+
+void Cache::drop(int layer, std::span<const std::uint32_t> entries) {
+  const int n_head_kv = arena_.shape().n_head_kv;
+  if (!per_head_) {
+    assert(entries.size() == 1);
+    drop_from_map(maps_[(std::size_t)layer], layer, 0, n_head_kv, entries[0]);
+    return;
+  }
+  assert(entries.size() == 1 || entries.size() == (std::size_t)n_head_kv);
+  for (int h = 0; h < n_head_kv; ++h) {
+    const std::uint32_t entry = entries[entries.size() == 1 ? 0 : (std::size_t)h];
+    drop_from_map(maps_[arena_.shape().lane(layer, h)], layer, h, 1, entry);
+  }
+}
+
+// The row of the last slot takes the freed one.
+void Cache::drop_from_map(Map& m, int layer, int first_head, int n_heads, std::uint32_t entry) {
+  if (entry == Compaction::kNoEntry) return;
+  assert(entry < m.slot.size());
+  const std::uint32_t freed = m.slot[entry], last = (std::uint32_t)m.slot.size() - 1;
+  for (int h = first_head; h < first_head + n_heads; ++h) {
+    const std::size_t lane = arena_.shape().lane(layer, h);
+    if (freed != last) copy_slot(lane, last, freed);
+    arena_.set_live(lane, last);
+  }
+  // In decoding the last slot nearly always holds the newest entry.
+  const auto moved = m.slot.back() == last ? std::prev(m.slot.end()) : std::find(m.slot.begin(), m.slot.end(), last);
+  *moved = freed;
+  m.slot.erase(m.slot.begin() + entry);
+  m.token.erase(m.token.begin() + entry);
+  if (!cache_index_) return;
+  m.index_of_slot[freed] = m.index_of_slot[last];
+  m.index_of_slot.pop_back();
+  for (std::int32_t& index : m.index_of_slot) index -= index > (std::int32_t)entry ? 1 : 0;
 }
 
 void Cache::append(int layer, const SegmentRows& fresh) {

@@ -59,9 +59,13 @@ class Cache {
   // Every lane as large as what it holds, but `layer` with room for `lengths` [n_head_kv] entries a head. Throws
   // likewise.
   void make_room(int layer, std::span<const std::size_t> lengths);
-  // Keeps exactly `selection` of the layer's entries and of `fresh` behind them.
-  // REQUIRES: room for it (make_room); indices below length + fresh.n.
+  // Keeps exactly `selection` of the layer's entries and of `fresh` behind them. Heads that hold their own entries make
+  // room for each other, as make_room does. REQUIRES: room for it (make_room) where heads hold the same; indices below
+  // length + fresh.n.
   void compact(int layer, const Selection& selection, const SegmentRows& fresh = {});
+  // Drops one entry of all heads alike, or one of each ([1] or [n_head_kv], Compaction::kNoEntry: none of this head).
+  // One row moves, and the order closes up.
+  void drop(int layer, std::span<const std::uint32_t> entries);
   // Keeps everything.
   void append(int layer, const SegmentRows& fresh);
 
@@ -82,6 +86,7 @@ class Cache {
   const Map& map(int layer, int head) const;
   void compact_map(Map& map, int layer, int first_head, int n_heads, std::span<const std::uint32_t> keep,
                    const SegmentRows& fresh);
+  void drop_from_map(Map& map, int layer, int first_head, int n_heads, std::uint32_t entry);
   void copy_slot(std::size_t lane, std::size_t from, std::size_t to);
   void copy_fresh(std::size_t lane, int head, const SegmentRows& fresh, std::size_t from, std::size_t to,
                   std::size_t n);

@@ -136,6 +136,34 @@ TEST(Cache, DropsOneEntryByMovingOneRow) {
   for (int h = 0; h < 2; ++h) labelled.expect(1, h, run(0, 20));
 }
 
+// Whatever was dropped and appended before, `drop` leaves what `compact` with all the others leaves.
+TEST(Cache, ADropIsACompactionOfOneEntryLess) {
+  std::mt19937 random(3);
+  for (const Positions positions : {Positions::kTrue, Positions::kCacheIndex}) {
+    for (const bool per_head : {false, true}) {
+      Labelled dropped(PolicyTraits{.positions = positions, .per_head = per_head, .uneven_heads = per_head});
+      std::vector<std::vector<std::int32_t>> expected(2, run(0, 12));
+      dropped.append(0, 12);
+      for (std::int32_t token = 12; token < 29; ++token) {
+        Indices entries;
+        for (std::size_t h = 0; h < (per_head ? 2u : 1u); ++h) {
+          entries.push_back(per_head && token % 7 == (int)h ? Compaction::kNoEntry
+                                                            : (std::uint32_t)(random() % expected[h].size()));
+        }
+        dropped.cache.drop(1, entries);
+        for (std::size_t h = 0; h < 2; ++h) {
+          const std::uint32_t entry = entries[per_head ? h : 0];
+          if (entry != Compaction::kNoEntry) expected[h].erase(expected[h].begin() + entry);
+          dropped.expect(1, (int)h, expected[h]);
+        }
+        dropped.expect(0, 0, run(0, token));
+        dropped.append_one(token);
+        for (auto& tokens : expected) tokens.push_back(token);
+      }
+    }
+  }
+}
+
 TEST(Cache, DroppingTheLastEntryMovesNothing) {
   Labelled labelled(kShared);
   labelled.append(0, 20);
@@ -271,6 +299,20 @@ TEST(Cache, ALayerGetsTheRoomThatOthersDoNotUse) {
   for (int l = 0; l < 2; ++l) {
     for (int h = 0; h < 2; ++h) labelled.expect(l, h, run(0, 4));
   }
+}
+
+// Heads of a full layer change their sizes: together they never need more than they had.
+TEST(Cache, WhatOneHeadGivesUpAnotherTakes) {
+  Labelled labelled(PolicyTraits{.per_head = true, .uneven_heads = true}, 10);
+  labelled.append(0, 10);
+  const SegmentRows fresh = labelled.segment(1, 10, 8);
+  Indices few(4), many(16);
+  std::iota(few.begin(), few.end(), 3u);
+  std::iota(many.begin(), many.end(), 2u);
+  labelled.cache.compact(1, {{many, few}}, fresh);
+  labelled.expect(1, 0, run(2, 18));
+  labelled.expect(1, 1, run(3, 7));
+  labelled.expect(0, 0, run(0, 10));
 }
 
 TEST(Cache, HasRoomOnlyIfEveryLaneHas) {

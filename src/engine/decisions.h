@@ -1,5 +1,6 @@
 #pragma once
 
+#include <span>
 #include <utility>
 #include <vector>
 
@@ -11,7 +12,23 @@ namespace lacake {
 // A policy's decisions about one layer's update, collected and then applied: layers that shrink make room first.
 class Decisions final : public Compaction {
  public:
+  //   n_fresh  rows of the segment, which the observed layer keeps unless told otherwise
+  Decisions(const Cache& cache, int layer, std::size_t n_fresh) : cache_(cache), layer_(layer), n_fresh_(n_fresh) {}
+
   void keep(int layer, Selection selection) override { selections_.emplace_back(layer, std::move(selection)); }
+
+  // As the list of what stays: a segment's rows are not in the cache yet.
+  void drop(int layer, std::span<const std::uint32_t> entries) override {
+    Selection selection;
+    for (std::size_t h = 0; h < entries.size(); ++h) {
+      const std::size_t n = cache_.length(layer, (int)h) + (layer == layer_ ? n_fresh_ : 0);
+      std::vector<std::uint32_t>& kept = selection.heads.emplace_back();
+      for (std::uint32_t i = 0; i < n; ++i) {
+        if (i != entries[h]) kept.push_back(i);
+      }
+    }
+    keep(layer, std::move(selection));
+  }
 
   // `fresh`: the segment's rows of `layer`, which are not in the cache yet. Throws as Cache::make_room.
   void apply(Cache& cache, int layer, const SegmentRows& fresh) {
@@ -30,7 +47,7 @@ class Decisions final : public Compaction {
                                 : own->heads.size() == 1 ? own->heads[0].size()
                                                          : own->heads[(std::size_t)h].size();
     }
-    cache.make_room(layer, lengths);
+    if (!own || own->heads.size() == 1) cache.make_room(layer, lengths);
     if (own) {
       cache.compact(layer, *own, fresh);
     } else {
@@ -39,6 +56,9 @@ class Decisions final : public Compaction {
   }
 
  private:
+  const Cache& cache_;
+  int layer_;
+  std::size_t n_fresh_;
   std::vector<std::pair<int, Selection>> selections_;
 };
 

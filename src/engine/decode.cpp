@@ -13,6 +13,7 @@ class Direct final : public Compaction {
  public:
   explicit Direct(Cache& cache) : cache_(cache) {}
   void keep(int layer, Selection selection) override { cache_.compact(layer, selection); }
+  void drop(int layer, std::span<const std::uint32_t> entries) override { cache_.drop(layer, entries); }
 
  private:
   Cache& cache_;
@@ -150,8 +151,6 @@ class StepRun {
   void add_lanes(const Column& c, int l, attention::DecodeLayer& layer) const {
     const Cache& cache = c.session->cache();
     const std::size_t n_entries = cache.length(l), group = (std::size_t)h_.group();
-    // Heads that hold less than the longest end in zeros.
-    if (c.records(l)) std::fill_n(c.rows(l), n_entries * (std::size_t)h_.n_head, 0.0f);
     for (int head = 0; head < h_.n_head_kv; ++head) {
       attention::DecodeLayer::Lane lane{.rows = cache.rows(l, head),
                                         .type_k = cache.arena().shape().type_k,
@@ -161,6 +160,10 @@ class StepRun {
       if (c.records(l)) {
         lane.probabilities = c.rows(l) + (std::size_t)head * group * n_entries;
         lane.probabilities_stride = n_entries;
+        // Heads that hold less than the longest end in zeros.
+        for (std::size_t g = 0; g < group && lane.rows.n < n_entries; ++g) {
+          std::fill_n(lane.probabilities + g * n_entries + lane.rows.n, n_entries - lane.rows.n, 0.0f);
+        }
       }
       layer.lanes.push_back(lane);
     }

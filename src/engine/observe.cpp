@@ -16,33 +16,55 @@ const Observation& Observer::observe(const Measures& asked, const Cache& cache, 
   observation_ = {.phase = phase, .layer = layer, .n_entries = n, .n_new = n_new, .n_past = n_past};
   row_.resize(std::max(row_.size(), 2 * recording.stride));
 
+  const std::size_t n_columns = asked.group_mean ? (std::size_t)shape.n_head_kv : n_head;
   if (asked.window > 0 && recording.probabilities) {
     const std::size_t rows = std::min((std::size_t)asked.window, recording.n_rows);
     const std::size_t skip = recording.n_rows - rows;
     observation_.window = (int)rows;
-    mean_.resize(n * n_head);
-    variance_.resize(n * n_head);
-    entropy_.resize(n_head);
-    for (std::size_t h = 0; h < n_head; ++h) {
-      const int head = (int)(h / group);
-      const float* of_head = recording.probabilities + (h * recording.n_rows + skip) * recording.stride;
-      // A head shorter than the longest ends in zeros: its window's own columns then count in its entropy.
-      float* mean = row_.data();
-      float* variance = row_.data() + recording.stride;
-      entropy_[h] = attention::window_statistics(of_head, recording.stride, rows, mean, variance);
-      stored_order(cache, layer, head, n, mean, mean_.data() + h * n);
-      stored_order(cache, layer, head, n, variance, variance_.data() + h * n);
+    mean_.resize(n * n_columns);
+    observation_.window_mean = {mean_.data(), n * n_columns};
+    const auto rows_of = [&](std::size_t h) {
+      return recording.probabilities + (h * recording.n_rows + skip) * recording.stride;
+    };
+    if (asked.group_mean) {
+      for (std::size_t kv = 0; kv < n_columns; ++kv) {
+        start_mean(recording.stride);
+        for (std::size_t h = kv * group; h < (kv + 1) * group; ++h) add_rows(rows_of(h), rows, recording.stride);
+        stored_order(cache, layer, (int)kv, n, mean_of(group * rows, recording.stride), mean_.data() + kv * n);
+      }
+    } else if (rows == 1) {
+      for (std::size_t h = 0; h < n_head; ++h) {
+        stored_order(cache, layer, (int)(h / group), n, rows_of(h), mean_.data() + h * n);
+      }
+    } else {
+      variance_.resize(n * n_head);
+      entropy_.resize(n_head);
+      for (std::size_t h = 0; h < n_head; ++h) {
+        const int head = (int)(h / group);
+        // A head shorter than the longest ends in zeros: its window's own columns then count in its entropy.
+        float* mean = row_.data();
+        float* variance = row_.data() + recording.stride;
+        entropy_[h] = attention::window_statistics(rows_of(h), recording.stride, rows, mean, variance);
+        stored_order(cache, layer, head, n, mean, mean_.data() + h * n);
+        stored_order(cache, layer, head, n, variance, variance_.data() + h * n);
+      }
+      observation_.window_variance = {variance_.data(), n * n_head};
+      observation_.window_entropy = entropy_;
     }
-    observation_.window_mean = {mean_.data(), n * n_head};
-    observation_.window_variance = {variance_.data(), n * n_head};
-    observation_.window_entropy = entropy_;
   }
   if (asked.accumulated && recording.sums) {
-    sums_.resize(n * n_head);
-    for (std::size_t h = 0; h < n_head; ++h) {
-      stored_order(cache, layer, (int)(h / group), n, recording.sums + h * recording.stride, sums_.data() + h * n);
+    sums_.resize(n * n_columns);
+    for (std::size_t column = 0; column < n_columns; ++column) {
+      const float* sums = recording.sums + column * recording.stride;
+      if (asked.group_mean) {
+        start_mean(recording.stride);
+        add_rows(recording.sums + column * group * recording.stride, group, recording.stride);
+        sums = mean_of(group, recording.stride);
+      }
+      const std::size_t head = asked.group_mean ? column : column / group;
+      stored_order(cache, layer, (int)head, n, sums, sums_.data() + column * n);
     }
-    observation_.accumulated = {sums_.data(), n * n_head};
+    observation_.accumulated = {sums_.data(), n * n_columns};
   }
   if (asked.key_similarity) {
     similarity_.resize(n * (std::size_t)shape.n_head_kv);
@@ -61,6 +83,21 @@ const Observation& Observer::observe(const Measures& asked, const Cache& cache, 
     observation_.key_similarity = {similarity_.data(), similarity_.size()};
   }
   return observation_;
+}
+
+void Observer::start_mean(std::size_t n) { std::fill_n(row_.begin(), n, 0.0f); }
+
+void Observer::add_rows(const float* rows, std::size_t n_rows, std::size_t n) {
+  float* sums = row_.data();
+  for (std::size_t r = 0; r < n_rows; ++r, rows += n) {
+    for (std::size_t i = 0; i < n; ++i) sums[i] += rows[i];
+  }
+}
+
+const float* Observer::mean_of(std::size_t count, std::size_t n) {
+  const float share = 1 / static_cast<float>(count);
+  for (std::size_t i = 0; i < n; ++i) row_[i] *= share;
+  return row_.data();
 }
 
 void Observer::stored_order(const Cache& cache, int layer, int head, std::size_t n_entries, const float* by_slot,

@@ -28,6 +28,10 @@ class Observer {
                              const SegmentRows& fresh);
 
  private:
+  // The mean of rows [n_rows, n], in row_.
+  void start_mean(std::size_t n);
+  void add_rows(const float* rows, std::size_t n_rows, std::size_t n);
+  const float* mean_of(std::size_t count, std::size_t n);
   void stored_order(const Cache& cache, int layer, int head, std::size_t n_entries, const float* by_slot, float* out);
 
   Observation observation_;

@@ -149,7 +149,7 @@ class SegmentRun {
     const Recording recording{.probabilities = record, .n_rows = rows, .sums = sums, .stride = n_entries};
     for (SessionImpl* s : sessions_) {
       const Measures asked = s->policy().measures(Phase::kPrefill, l, n_entries, n_new);
-      Decisions decisions;
+      Decisions decisions(s->cache(), l, n_new);
       s->policy().update(s->observer().observe(asked, s->cache(), attention_shape_, l, Phase::kPrefill, n_new,
                                                (std::int64_t)n_past_, recording, fresh),
                          decisions);

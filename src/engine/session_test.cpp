@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "engine/test_session.h"
+#include "property/specs.h"
 
 namespace lacake {
 namespace {
@@ -65,10 +66,9 @@ void expect_promises(const Session& s, const TinyModel& tiny) {
 }
 
 std::vector<PolicySpec> specs() {
-  std::vector<PolicySpec> specs;
-  for (const PolicyType& type : policy_types()) specs.push_back(PolicySpec::parse(type.name));
-  for (const char* text : {"full:positions=index", "streaming-llm:sinks=0", "lacache:span=3,sinks=1",
-                           "lacache:query=script", "cake:window=3,tau1=0.4", "cake:window=8,decay=0"}) {
+  std::vector<PolicySpec> specs = simulation::every_choice();
+  for (const char* text :
+       {"streaming-llm:sinks=0", "lacache:span=3,sinks=1", "cake:window=3,tau1=0.4", "cake:window=8,decay=0"}) {
     specs.push_back(PolicySpec::parse(text));
   }
   return specs;

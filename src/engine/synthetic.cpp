@@ -97,7 +97,7 @@ class SyntheticSegment {
                             .first_token = (std::int64_t)n_past_};
     const Recording recording{
         .probabilities = rows > 0 ? record : nullptr, .n_rows = rows, .sums = sums, .stride = n_entries};
-    Decisions decisions;
+    Decisions decisions(cache, l, n_new_);
     policy.update(session_.observer().observe(asked, cache, attention, l, Phase::kPrefill, n_new_,
                                               (std::int64_t)n_past_, recording, fresh),
                   decisions);

@@ -15,7 +15,7 @@
 #include "golden/golden_files.h"
 #include "policies/cake/cake.h"
 #include "policies/cake/division.h"
-#include "policies/cake/score.h"
+#include "policies/score.h"
 #include "property/simulated_cache.h"
 
 namespace lacake {
@@ -180,7 +180,7 @@ void expect_kept_from_scores(const Case& c) {
     EXPECT_EQ(count + c.window, static_cast<std::size_t>(c.data.i32("kept_len")[layer]));
     for (std::size_t head = 0; head < c.n_head_kv; ++head) {
       SCOPED_TRACE("layer " + std::to_string(layer) + " head " + std::to_string(head));
-      const auto ranked = cake::rank(c.scores(layer, head), count);
+      const auto ranked = rank(c.scores(layer, head), count);
       PositionList found(ranked.begin(), ranked.end());
       for (std::size_t i = c.n_scored; i < c.n; ++i) found.push_back(static_cast<std::int64_t>(i));
       expect_kept(position_row(c.data, layer_tensor("kept", layer), head), found, false, c.scores(layer, head));
@@ -245,7 +245,7 @@ void expect_statistics(const Case& c, std::size_t layer) {
   for (std::size_t head = 0; head < c.n_head_kv; ++head) {
     const std::size_t begin = head * group * c.n;
     const auto scores =
-        cake::evict_score(std::span(mean).subspan(begin, group * c.n), std::span(variance).subspan(begin, group * c.n),
+        evict_score(std::span(mean).subspan(begin, group * c.n), std::span(variance).subspan(begin, group * c.n),
                           c.n, c.n_scored, static_cast<float>(c.data.number("cake.gamma")));
     const auto expected = c.scores(layer, head);
     for (std::size_t i = 0; i < scores.size(); ++i) ASSERT_NEAR(scores[i], expected[i], kRelative * expected[i]);

@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <functional>
 #include <optional>
+#include <span>
 #include <stdexcept>
 #include <string>
 #include <utility>
@@ -45,10 +46,14 @@ class SimulatedCache final : public Compaction {
     return longest;
   }
 
+  // Entries of all layers; one of a single head counts as its share of an entry, and a share as a whole.
   std::size_t total_length() const {
-    std::size_t total = 0;
-    for (int layer = 0; layer < shape_.n_layer; ++layer) total += length(layer);
-    return total;
+    std::size_t slots = 0;
+    for (const Heads& heads : layers_) {
+      for (const PositionList& head : heads) slots += head.size();
+    }
+    const std::size_t n_head_kv = at(shape_.n_head_kv);
+    return (slots + n_head_kv - 1) / n_head_kv;
   }
 
   // The most entries of all layers while a single token was in flight, before the layer's own selection.
@@ -72,6 +77,22 @@ class SimulatedCache final : public Compaction {
     }
     pending_[index] = std::move(selection);
     ++n_selections_;
+  }
+
+  void drop(int layer, std::span<const std::uint32_t> entries) override {
+    Selection selection;
+    for (std::size_t head = 0; head < entries.size(); ++head) {
+      const std::size_t n_entries = layers_.at(at(layer)).at(head).size();
+      if (entries[head] >= n_entries && entries[head] != kNoEntry) fail("drops an entry that is not there");
+      std::vector<std::uint32_t>& kept = selection.heads.emplace_back();
+      for (std::uint32_t i = 0; i < n_entries; ++i) {
+        if (i != entries[head]) kept.push_back(i);
+      }
+    }
+    // What stays keeps its order, whatever that is.
+    const bool ordered = std::exchange(traits_.ordered, true);
+    keep(layer, std::move(selection));
+    traits_.ordered = ordered;
   }
 
   // Runs a segment through all layers. `after_layer` is called when a layer's selections were applied.
@@ -117,9 +138,11 @@ class SimulatedCache final : public Compaction {
     Observation seen{.phase = phase, .layer = layer, .n_entries = n_entries, .n_new = n_new, .n_past = n_past_};
     std::vector<float> mean, variance, sums, similarity;
     std::vector<double> entropy;
+    const std::size_t group = n_head / at(shape_.n_head_kv);
+    const std::size_t n_columns = asked.group_mean ? at(shape_.n_head_kv) : n_head;
     if (asked.window > 0) {
       const std::size_t n_rows = std::min(at(asked.window), n_new);
-      const std::vector<float> rows = attention(layer, n_entries, n_rows);
+      const std::vector<float> rows = seen_rows(attention, layer, n_entries, n_rows);
       mean.resize(n_entries * n_head);
       variance.resize(n_entries * n_head);
       entropy.resize(n_head);
@@ -127,17 +150,21 @@ class SimulatedCache final : public Compaction {
         entropy[h] = attention::window_statistics(rows.data() + h * n_rows * n_entries, n_entries, n_rows,
                                                   mean.data() + h * n_entries, variance.data() + h * n_entries);
       }
+      if (asked.group_mean) average_groups(mean, group, n_entries);
       seen.window = static_cast<int>(n_rows);
-      seen.window_mean = mean;
-      seen.window_variance = variance;
-      seen.window_entropy = entropy;
+      seen.window_mean = std::span(mean).first(n_entries * n_columns);
+      if (n_rows > 1 && !asked.group_mean) {
+        seen.window_variance = variance;
+        seen.window_entropy = entropy;
+      }
     }
     if (asked.accumulated) {
-      const std::vector<float> rows = attention(layer, n_entries, n_new);
+      const std::vector<float> rows = seen_rows(attention, layer, n_entries, n_new);
       sums.assign(n_entries * n_head, 0.0f);
       for (std::size_t i = 0; i < rows.size(); ++i)
         sums[i / (n_entries * n_new) * n_entries + i % n_entries] += rows[i];
-      seen.accumulated = sums;
+      if (asked.group_mean) average_groups(sums, group, n_entries);
+      seen.accumulated = std::span(sums).first(n_entries * n_columns);
     }
     if (asked.key_similarity) {
       // Any numbers in [-1, 1] do: one row of attention per KV head.
@@ -146,6 +173,35 @@ class SimulatedCache final : public Compaction {
       seen.key_similarity = similarity;
     }
     policy.update(seen, *this);
+  }
+
+  // What the source gives for as many entries as each head has; heads that hold less than the longest end in zeros.
+  std::vector<float> seen_rows(const AttentionSource& attention, int layer, std::size_t n_entries,
+                               std::size_t n_rows) const {
+    std::vector<float> result = attention(layer, n_entries, n_rows);
+    const std::size_t group = at(shape_.n_head) / at(shape_.n_head_kv);
+    for (std::size_t head = 0; head < at(shape_.n_head_kv); ++head) {
+      const std::size_t n_own = held(layer, static_cast<int>(head)).size();
+      if (n_own == n_entries) continue;
+      const std::vector<float> own = attention(layer, n_own, n_rows);
+      for (std::size_t row = head * group * n_rows; row < (head + 1) * group * n_rows; ++row) {
+        const auto to = result.begin() + static_cast<std::ptrdiff_t>(row * n_entries);
+        std::fill_n(std::copy_n(own.begin() + static_cast<std::ptrdiff_t>(row * n_own), n_own, to), n_entries - n_own,
+                    0.0f);
+      }
+    }
+    return result;
+  }
+
+  // [n_entries, n_head] -> [n_entries, n_head_kv] in place.
+  void average_groups(std::vector<float>& columns, std::size_t group, std::size_t n_entries) const {
+    for (std::size_t kv = 0; kv < at(shape_.n_head_kv); ++kv) {
+      for (std::size_t i = 0; i < n_entries; ++i) {
+        float sum = 0;
+        for (std::size_t h = kv * group; h < (kv + 1) * group; ++h) sum += columns[h * n_entries + i];
+        columns[kv * n_entries + i] = sum / static_cast<float>(group);
+      }
+    }
   }
 
   void apply() {

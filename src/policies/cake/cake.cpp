@@ -5,7 +5,8 @@
 #include <numeric>
 
 #include "policies/cake/division.h"
-#include "policies/cake/score.h"
+#include "policies/ranked.h"
+#include "policies/score.h"
 #include "policies/settings.h"
 
 namespace lacake {
@@ -39,7 +40,8 @@ Cake::Cake(const Settings& settings, const AttentionShape& shape)
     : settings_(settings), shape_(shape), layers_(static_cast<std::size_t>(shape.n_layer)) {
   traits_.per_head = true;
   traits_.uneven_layers = true;
-  traits_.ordered = false;
+  traits_.positions = settings.positions;
+  traits_.ordered = !settings.by_score;
   traits_.window = settings.window;
   for (Layer& layer : layers_) layer.budget = settings.cache_size - settings.window;
 }
@@ -55,7 +57,11 @@ bool Cake::cuts_decode(std::size_t layer, std::size_t n_entries) const {
 Measures Cake::measures(Phase phase, int layer, std::size_t n_entries, std::size_t n_new) const {
   Measures asked;
   if (phase == Phase::kPrefill && cuts_prompt(n_new)) asked.window = static_cast<int>(settings_.window);
-  if (phase == Phase::kDecode && cuts_decode(static_cast<std::size_t>(layer), n_entries)) asked.window = 1;
+  if (phase == Phase::kDecode && cuts_decode(static_cast<std::size_t>(layer), n_entries)) {
+    asked.window = 1;
+    // The official order of sums decides between equal scores; by position there is none to follow.
+    asked.group_mean = !settings_.by_score;
+  }
   return asked;
 }
 
@@ -84,7 +90,7 @@ void Cake::score(const Observation& seen) {
   if (seen.layer == 0) seen_before_ = seen_now_ = 0;
   seen_before_ += layer.preference;
   // One row has no variance: such a segment (a turn of one token) leaves preferences as they are.
-  if (seen.window > 1) {
+  if (seen.window > 1 && !settings_.uniform) {
     const double dispersion = std::accumulate(seen.window_entropy.begin(), seen.window_entropy.end(), 0.0);
     double shift = 0;
     for (std::size_t head = 0; head < n_head; ++head) {
@@ -143,12 +149,12 @@ void Cake::shrink(std::size_t index, Compaction& compaction) {
   if (layer.scores.empty()) return;
   const std::size_t candidates = layer.length - std::min(layer.length, settings_.window);
   // Freshly scored entries are put in order even if none goes: decoding pools over neighbours in stored order.
-  if (layer.ranked && candidates <= layer.budget) return;
+  if ((layer.ranked || !settings_.by_score) && candidates <= layer.budget) return;
   const std::size_t n_chosen = std::min(candidates, layer.budget);
   Selection selection;
   for (std::vector<float>& scores : layer.scores) {
     scores.resize(candidates);
-    selection.heads.push_back(with_window(rank(scores, n_chosen), settings_.window, layer.length));
+    selection.heads.push_back(with_window(best(scores, n_chosen), settings_.window, layer.length));
     scores = gathered(scores, selection.heads.back());
     scores.resize(n_chosen);
   }
@@ -157,20 +163,47 @@ void Cake::shrink(std::size_t index, Compaction& compaction) {
   compaction.keep(static_cast<int>(index), std::move(selection));
 }
 
+std::vector<std::uint32_t> Cake::best(std::span<const float> scores, std::size_t count) const {
+  return settings_.by_score ? rank(scores, count) : top(scores, count);
+}
+
 // By the row of the current query alone. Scores of earlier segments do not matter here, but move along.
 void Cake::cut_decode(const Observation& seen, Compaction& compaction) {
   Layer& layer = layers_[static_cast<std::size_t>(seen.layer)];
   const auto n_head_kv = static_cast<std::size_t>(shape_.n_head_kv);
   assert(seen.window == 1);
+  if (!settings_.by_score && seen.n_entries == layer.budget + settings_.window + 1) {
+    drop_one(seen, compaction);
+    return;
+  }
   Selection selection;
   for (std::size_t head = 0; head < n_head_kv; ++head) {
     const std::vector<float> scores = evict_score(head_rows(seen.window_mean, head, n_head_kv), {}, seen.n_entries,
                                                   seen.n_entries - settings_.window, 0);
-    selection.heads.push_back(with_window(rank(scores, layer.budget), settings_.window, seen.n_entries));
+    selection.heads.push_back(with_window(best(scores, layer.budget), settings_.window, seen.n_entries));
     if (!layer.scores.empty()) layer.scores[head] = gathered(layer.scores[head], selection.heads.back());
   }
   layer.length = layer.budget + settings_.window;
   compaction.keep(seen.layer, std::move(selection));
+}
+
+// The same where the order of the others does not change.
+void Cake::drop_one(const Observation& seen, Compaction& compaction) {
+  Layer& layer = layers_[static_cast<std::size_t>(seen.layer)];
+  const auto n_head_kv = static_cast<std::size_t>(shape_.n_head_kv);
+  const std::size_t n = layer.budget + 1;
+  pooled_.resize(n);
+  dropped_.resize(n_head_kv);
+  for (std::size_t head = 0; head < n_head_kv; ++head) {
+    pool(head_rows(seen.window_mean, head, n_head_kv).first(n), pooled_);
+    const std::size_t entry = lowest(pooled_);
+    dropped_[head] = static_cast<std::uint32_t>(entry);
+    if (layer.scores.empty()) continue;
+    std::vector<float>& scores = layer.scores[head];
+    if (entry < scores.size()) scores.erase(scores.begin() + static_cast<std::ptrdiff_t>(entry));
+  }
+  layer.length = seen.n_entries - 1;
+  compaction.drop(seen.layer, dropped_);
 }
 
 std::size_t Cake::reserve(int layer, int) const {
@@ -212,6 +245,10 @@ std::unique_ptr<Policy> make(const PolicySettings& given, const AttentionShape& 
   settings.tau2 = setting(type, given, "tau2");
   settings.decay = setting(type, given, "decay");
   settings.cascade = setting(type, given, "cascade") == 0;
+  settings.uniform = setting(type, given, "budgets") != 0;
+  settings.positions = setting(type, given, "positions") == 0 ? Positions::kTrue : Positions::kCacheIndex;
+  // Indices of an order by score would mean nothing to RoPE.
+  settings.by_score = setting(type, given, "order") == 0 && settings.positions == Positions::kTrue;
   return std::make_unique<cake::Cake>(settings, shape);
 }
 
@@ -248,6 +285,19 @@ const PolicyType& cake_policy() {
                .integer = true,
                .choices = {"on", "off"},
                .help = "off: all layers are cut after the last one, so the prompt is held in full until then"},
+              {.name = "budgets",
+               .min = 0,
+               .max = 1,
+               .integer = true,
+               .choices = {"preference", "uniform"},
+               .help = "uniform: all layers alike, for ablation; gamma=0 is the other half (SnapKV's score)"},
+              {.name = "order",
+               .min = 0,
+               .max = 1,
+               .integer = true,
+               .choices = {"score", "position"},
+               .help = "what entries are neighbours when their attention is pooled; by position decoding is faster"},
+              positions_parameter(),
           },
       .largest = largest,
       .least = least,

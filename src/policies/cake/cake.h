@@ -18,14 +18,19 @@ struct Settings {
   double gamma = 200;
   double tau1 = 1;
   double tau2 = 1;
-  double decay = 0.9;   // of an entry's old score, at every further segment
-  bool cascade = true;  // false: all layers are cut after the last one only
+  double decay = 0.9;                      // of an entry's old score, at every further segment
+  bool cascade = true;                     // false: all layers are cut after the last one only
+  bool uniform = false;                    // all layers alike, whatever their attention looks like
+  bool by_score = true;                    // stored order by falling score; false: the conversation's
+  Positions positions = Positions::kTrue;  // REQUIRES: kTrue unless by_score is false
 };
 
 // Stored order of a layer that was cut, per KV head, and what is known of it:
 //
 //     | by falling score ............ | last W, in order |     then decoded tokens, until the next cut
 //     | scores[h] ................... | (none yet: 0)    |
+//
+// Without Settings::by_score the first part is in order too.
 class Cake final : public Policy {
  public:
   Cake(const Settings&, const AttentionShape&);
@@ -56,7 +61,9 @@ class Cake final : public Policy {
   void score(const Observation&);
   void divide(std::size_t last_seen, Compaction&);
   void shrink(std::size_t layer, Compaction&);
+  std::vector<std::uint32_t> best(std::span<const float> scores, std::size_t count) const;
   void cut_decode(const Observation&, Compaction&);
+  void drop_one(const Observation&, Compaction&);
 
   Settings settings_;
   AttentionShape shape_;
@@ -66,6 +73,9 @@ class Cake final : public Policy {
   // Preferences of the layers seen in this segment, summed: before it and in it.
   double seen_before_ = 0;
   double seen_now_ = 0;
+  // Of drop_one, reused at every token.
+  std::vector<float> pooled_;
+  std::vector<std::uint32_t> dropped_;
 };
 
 }  // namespace cake

@@ -79,6 +79,36 @@ TEST(Cake, LayersThatShiftMoreGetMore) {
   EXPECT_EQ(budget(*p, 0) + budget(*p, 1) + budget(*p, 2), 3 * (kCacheSize - kWindow));
 }
 
+TEST(Cake, UniformBudgetsIgnoreWhatAttentionLooksLike) {
+  const auto p = policy(3, {{"budgets", 1}});
+  SimulatedCache cache(layers(3), p->traits());
+  cache.feed(*p, Phase::kPrefill, 40, later_layers_swing_more(9));
+  for (int layer = 0; layer < 3; ++layer) EXPECT_EQ(budget(*p, layer), kCacheSize - kWindow);
+}
+
+TEST(CakeByPosition, KeepsTheSameEntriesInTheOrderOfTheConversation) {
+  const auto p = policy(1, {{"order", 1}});
+  SimulatedCache cache(layers(1), p->traits());
+  cache.feed(*p, Phase::kPrefill, 20, attends_to(9));
+  EXPECT_EQ(cache.held(0), (PositionList{7, 8, 9, 10, 11, 15, 18, 19}));
+}
+
+TEST(CakeByPosition, DecodingPoolsOverNeighboursInTheText) {
+  const auto p = policy(1, {{"order", 1}});
+  SimulatedCache cache(layers(1), p->traits());
+  cache.feed(*p, Phase::kPrefill, 20, attends_to(9));
+  // 7 8 9 10 11 15 18 | 19 20: the row points at the third, and the seventh is farthest from its pool.
+  cache.feed(*p, Phase::kDecode, 1, attends_to(2));
+  EXPECT_EQ(cache.held(0), (PositionList{7, 8, 9, 10, 11, 15, 19, 20}));
+  EXPECT_EQ(p->measures(Phase::kDecode, 0, 9, 1), (Measures{.window = 1, .group_mean = true}));
+}
+
+TEST(CakeByPosition, IndicesTakeTheOrderOfTheConversation) {
+  const auto p = policy(1, {{"positions", 1}});
+  EXPECT_TRUE(p->traits().ordered);
+  EXPECT_EQ(p->traits().positions, Positions::kCacheIndex);
+}
+
 TEST(Cascade, NeverExceedsTheTotalNorLeavesItToTheEnd) {
   for (const bool chunked : {false, true}) {
     const auto p = policy(5);

@@ -43,7 +43,12 @@ void LaCache::update(const Observation& seen, Compaction& compaction) {
   if (seen.layer == 0) plan_ = plan_for(seen.n_entries);
   if (!plan_.walks.empty()) {
     assert(plan_.walks.front().length == seen.n_entries);  // all layers are equally long
-    compaction.keep(seen.layer, {{kept(plan_, static_cast<std::size_t>(seen.layer))}});
+    const auto layer = static_cast<std::size_t>(seen.layer);
+    if (const std::optional<std::uint32_t> entry = dropped(plan_, layer)) {
+      compaction.drop(seen.layer, {&*entry, 1});
+    } else {
+      compaction.keep(seen.layer, {{kept(plan_, layer)}});
+    }
   }
   if (static_cast<std::size_t>(seen.layer) + 1 < settings_.n_layer) return;
 

@@ -121,4 +121,10 @@ std::vector<std::uint32_t> kept(const Plan& plan, std::size_t layer) {
   return again;
 }
 
+std::optional<std::uint32_t> dropped(const Plan& plan, std::size_t layer) {
+  const Walk& walk = plan.walks.front();
+  if (plan.walks.size() > 1 || walk.count != 1 || walk.removed != 1 || walk.gap != 1) return std::nullopt;
+  return static_cast<std::uint32_t>(layer % 2 == 0 ? walk.first + walk.after : walk.first);
+}
+
 }  // namespace lacake::lacache

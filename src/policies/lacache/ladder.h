@@ -13,6 +13,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 namespace lacake::lacache {
@@ -76,5 +77,8 @@ Plan plan_compaction(const Settings&, std::size_t cache_size, std::size_t cursor
 // backwards, but only where a ladder was stretched and keeps more than one entry (overlap > 0), as in the official
 // code.
 std::vector<std::uint32_t> kept(const Plan&, std::size_t layer);
+
+// The entry that a layer loses where the plan is one ladder that gives up one entry: the ordinary step with R = 1.
+std::optional<std::uint32_t> dropped(const Plan&, std::size_t layer);
 
 }  // namespace lacake::lacache

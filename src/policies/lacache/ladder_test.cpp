@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <numeric>
 #include <set>
 #include <string>
 
@@ -88,6 +89,26 @@ TEST(Ladder, AllLayersKeepEquallyMany) {
       EXPECT_EQ(kept(plan, layer).size(), plan.length_after()) << n << " entries, layer " << layer;
     }
   }
+}
+
+TEST(Ladder, AnOrdinaryStepDropsTheOneEntryThatItDoesNotKeep) {
+  std::size_t n_ordinary = 0;
+  for (const Settings& settings : {Settings{.n_layer = 30, .span = 16, .sinks = 4}, Settings{.n_layer = 3, .span = 1},
+                                   Settings{.n_layer = 4, .span = 3, .overlap = 2, .sinks = 1}}) {
+    for (std::size_t cursor = settings.sinks; cursor < 60; ++cursor) {
+      const Plan plan = plan_compaction(settings, 80, cursor, 81);
+      for (std::size_t layer = 0; layer < settings.n_layer; ++layer) {
+        const std::optional<std::uint32_t> entry = dropped(plan, layer);
+        if (!entry) continue;
+        List all(81);
+        std::iota(all.begin(), all.end(), 0u);
+        all.erase(all.begin() + *entry);
+        ASSERT_EQ(kept(plan, layer), all) << "cursor " << cursor << " layer " << layer;
+        ++n_ordinary;
+      }
+    }
+  }
+  EXPECT_GT(n_ordinary, 1000u);
 }
 
 TEST(Ladder, TheLeastCacheSizeIsTheOfficialCondition) {

@@ -22,6 +22,11 @@ class StreamingLlm final : public Policy {
 
   void update(const Observation& seen, Compaction& compaction) override {
     if (seen.n_entries <= cache_size_) return;
+    if (seen.n_entries == cache_size_ + 1) {
+      const auto oldest = static_cast<std::uint32_t>(traits_.sinks);
+      compaction.drop(seen.layer, {&oldest, 1});
+      return;
+    }
     std::vector<std::uint32_t> kept(cache_size_);
     const auto recent = kept.begin() + static_cast<std::ptrdiff_t>(traits_.sinks);
     std::iota(kept.begin(), recent, 0u);

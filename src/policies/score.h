@@ -1,13 +1,14 @@
 #pragma once
 
-// Which entries of one layer CAKE holds on to (paper, section 4.2).
+// Scores of entries from their attention, and the best of them: shared by the policies that rank (SnapKV's pooling and
+// group mean, CAKE's variance beside it: paper, section 4.2).
 
 #include <cstddef>
 #include <cstdint>
 #include <span>
 #include <vector>
 
-namespace lacake::cake {
+namespace lacake {
 
 // Average pooling: kernel 5, always divided by 5; zeros lie outside.
 inline constexpr std::size_t kPool = 5;
@@ -23,4 +24,16 @@ std::vector<float> evict_score(std::span<const float> mean, std::span<const floa
 // REQUIRES: count <= scores.size(). O(n) where the scores fall already, else O(n + count log count).
 std::vector<std::uint32_t> rank(std::span<const float> scores, std::size_t count);
 
-}  // namespace lacake::cake
+// The same for rows that are group means already, entries outside as above: scores[i] = the mean of values[i-2 .. i+2].
+//   values, scores  [n_scored]
+void pool(std::span<const float> values, std::span<float> scores);
+
+// Indices of the `count` highest scores in ascending order; of equal scores the higher index (the newer entry) stays.
+// REQUIRES: count <= scores.size(). O(n).
+std::vector<std::uint32_t> top(std::span<const float> scores, std::size_t count);
+
+// Index of the lowest score, of equal ones the first (the oldest). REQUIRES: not empty. What one token costs every head
+// of every layer, so without branches.
+std::size_t lowest(std::span<const float> scores);
+
+}  // namespace lacake

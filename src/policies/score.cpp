@@ -1,4 +1,4 @@
-#include "policies/cake/score.h"
+#include "policies/score.h"
 
 #include <algorithm>
 #include <array>
@@ -7,7 +7,7 @@
 #include <functional>
 #include <numeric>
 
-namespace lacake::cake {
+namespace lacake {
 namespace {
 
 // Rises as the score falls.
@@ -78,4 +78,54 @@ std::vector<std::uint32_t> rank(std::span<const float> scores, std::size_t count
   return order;
 }
 
-}  // namespace lacake::cake
+void pool(std::span<const float> values, std::span<float> scores) {
+  assert(values.size() == scores.size());
+  constexpr std::size_t kHalf = kPool / 2;
+  constexpr float kShare = 1.0f / static_cast<float>(kPool);
+  const std::size_t n = values.size();
+  const auto edge = [&](std::size_t i) {
+    float sum = 0;
+    for (std::size_t j = i - std::min(i, kHalf); j < std::min(i + kHalf + 1, n); ++j) sum += values[j];
+    scores[i] = sum * kShare;
+  };
+  for (std::size_t i = 0; i < std::min(kHalf, n); ++i) edge(i);
+  const float* v = values.data();
+  for (std::size_t i = kHalf; i + kHalf < n; ++i)
+    scores[i] = (v[i - 2] + v[i - 1] + v[i] + v[i + 1] + v[i + 2]) * kShare;
+  for (std::size_t i = std::max(kHalf, n - std::min(kHalf, n)); i < n; ++i) edge(i);
+}
+
+std::vector<std::uint32_t> top(std::span<const float> scores, std::size_t count) {
+  assert(count <= scores.size());
+  std::vector<std::uint32_t> chosen;
+  chosen.reserve(count);
+  if (count == 0) return chosen;
+  std::vector<float> sorted(scores.begin(), scores.end());
+  const auto nth = sorted.begin() + static_cast<std::ptrdiff_t>(count - 1);
+  std::nth_element(sorted.begin(), nth, sorted.end(), std::greater<>());
+  const float least = *nth;
+  const auto n_equal = static_cast<std::size_t>(std::count(scores.begin(), scores.end(), least));
+  const auto n_above = static_cast<std::size_t>(std::count_if(sorted.begin(), nth, [&](float s) { return s > least; }));
+  std::size_t skipped = n_equal - (count - n_above);  // of the equal ones, from the front
+  for (std::size_t i = 0; i < scores.size(); ++i) {
+    if (scores[i] > least || (scores[i] == least && (skipped == 0 || skipped-- == 0))) {
+      chosen.push_back(static_cast<std::uint32_t>(i));
+    }
+  }
+  return chosen;
+}
+
+std::size_t lowest(std::span<const float> scores) {
+  constexpr std::size_t kLanes = 16;
+  std::array<float, kLanes> least;
+  least.fill(scores[0]);
+  std::size_t i = 0;
+  for (; i + kLanes <= scores.size(); i += kLanes) {
+    for (std::size_t j = 0; j < kLanes; ++j) least[j] = scores[i + j] < least[j] ? scores[i + j] : least[j];
+  }
+  for (; i < scores.size(); ++i) least[0] = std::min(least[0], scores[i]);
+  const float value = *std::min_element(least.begin(), least.end());
+  return static_cast<std::size_t>(std::find(scores.begin(), scores.end(), value) - scores.begin());
+}
+
+}  // namespace lacake

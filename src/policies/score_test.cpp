@@ -1,8 +1,8 @@
-#include "policies/cake/score.h"
+#include "policies/score.h"
 
 #include <gtest/gtest.h>
 
-namespace lacake::cake {
+namespace lacake {
 namespace {
 
 using Order = std::vector<std::uint32_t>;
@@ -35,5 +35,38 @@ TEST(Rank, FallingScoresStayAsTheyAre) { EXPECT_EQ(rank(Scores{4, 3, 3, 1}, 2), 
 
 TEST(Rank, OfNothingIsNothing) { EXPECT_EQ(rank(Scores{1, 2}, 0), Order{}); }
 
+TEST(Pool, IsTheScoreOfAGroupOfOne) {
+  for (std::size_t n = 1; n < 12; ++n) {
+    Scores values(n), pooled(n);
+    for (std::size_t i = 0; i < n; ++i) values[i] = static_cast<float>(5 * ((i * 7 + 3) % 11));
+    pool(values, pooled);
+    const Scores expected = evict_score(values, {}, n, n, 0);
+    for (std::size_t i = 0; i < n; ++i) EXPECT_FLOAT_EQ(pooled[i], expected[i]) << i << " of " << n;
+  }
+}
+
+TEST(Top, ComesInTheOrderOfTheEntries) { EXPECT_EQ(top(Scores{1, 4, 2, 3}, 3), (Order{1, 2, 3})); }
+
+TEST(Top, OfEqualScoresTheNewerStays) {
+  EXPECT_EQ(top(Scores{2, 2, 3, 2, 1}, 2), (Order{2, 3}));
+  EXPECT_EQ(top(Scores{0, 0, 0}, 2), (Order{1, 2}));
+}
+
+TEST(Top, TakesNothingOrAll) {
+  EXPECT_EQ(top(Scores{3, 1}, 0), Order{});
+  EXPECT_EQ(top(Scores{3, 1}, 2), (Order{0, 1}));
+  EXPECT_EQ(top({}, 0), Order{});
+}
+
+TEST(Lowest, IsTheFirstOfTheLowest) {
+  for (const std::size_t n : {1, 5, 16, 17, 40}) {
+    for (std::size_t at = 0; at < n; ++at) {
+      Scores scores(n, 2.0f);
+      scores[at] = scores[n - 1] = -1;
+      EXPECT_EQ(lowest(scores), at) << n;
+    }
+  }
+}
+
 }  // namespace
-}  // namespace lacake::cake
+}  // namespace lacake

@@ -1,0 +1,67 @@
+#include "policies/h2o/h2o.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "policies/ranked.h"
+#include "policies/settings.h"
+
+namespace lacake {
+namespace {
+
+class H2o final : public RankedPolicy {
+ public:
+  using RankedPolicy::RankedPolicy;
+
+  // Of every query, also while all fits: the sums are over all of the conversation.
+  Measures measures(Phase, int, std::size_t, std::size_t) const override {
+    return {.accumulated = true, .group_mean = true};
+  }
+
+ protected:
+  void score(const Observation& seen, std::size_t list, std::span<float> scores) override {
+    const std::span<const float> sums = list_columns(seen.accumulated, list);
+    for (std::size_t i = 0; i < scores.size(); ++i) scores[i] += sums[i];
+  }
+};
+
+std::size_t largest(const PolicySettings&, const AttentionShape&, std::size_t cache_size) { return cache_size + 1; }
+
+std::size_t least(const PolicySettings&, const AttentionShape&) { return 2; }
+
+std::unique_ptr<Policy> make(const PolicySettings& given, const AttentionShape& shape, std::size_t cache_size) {
+  const PolicyType& type = h2o_policy();
+  require_least(type, given, shape, cache_size);
+  // One candidate at least, so that there is one to drop.
+  const auto recent = static_cast<std::size_t>(setting(type, given, "recent") * static_cast<double>(cache_size));
+  RankedPolicy::Options options{.cache_size = cache_size, .window = std::min(recent, cache_size - 1)};
+  read_shared(type, given, options);
+  return std::make_unique<H2o>(options, shape);
+}
+
+std::vector<PolicyParameter> parameters() {
+  std::vector<PolicyParameter> result = {
+      {.name = "recent", .default_value = 0.5, .min = 0, .max = 1, .help = "share of the cache for the last entries"},
+      positions_parameter()};
+  for (PolicyParameter& parameter : head_parameters()) result.push_back(std::move(parameter));
+  return result;
+}
+
+}  // namespace
+
+const PolicyType& h2o_policy() {
+  static const PolicyType type = {
+      .name = "h2o",
+      .summary = "half the most recent, half those that gathered most attention so far (heavy hitters)",
+      .paper =
+          "H2O: Heavy-Hitter Oracle for Efficient Generative Inference of Large Language Models (NeurIPS 2023), "
+          "arXiv 2306.14048",
+      .parameters = parameters(),
+      .largest = largest,
+      .least = least,
+      .make = make,
+  };
+  return type;
+}
+
+}  // namespace lacake

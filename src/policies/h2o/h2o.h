@@ -1,0 +1,9 @@
+#pragma once
+
+#include "lacake/policy.h"
+
+namespace lacake {
+
+const PolicyType& h2o_policy();
+
+}  // namespace lacake

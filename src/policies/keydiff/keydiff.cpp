@@ -1,0 +1,80 @@
+#include "policies/keydiff/keydiff.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "policies/ranked.h"
+#include "policies/settings.h"
+
+namespace lacake {
+namespace {
+
+class KeyDiff final : public RankedPolicy {
+ public:
+  using RankedPolicy::RankedPolicy;
+
+  Measures measures(Phase phase, int layer, std::size_t, std::size_t n_new) const override {
+    return {.key_similarity = cuts(phase, layer, n_new)};
+  }
+
+ protected:
+  void score(const Observation& seen, std::size_t list, std::span<float> scores) override {
+    if (seen.key_similarity.empty()) return;
+    const std::span<const float> similarity = list_columns(seen.key_similarity, list);
+    for (std::size_t i = 0; i < scores.size(); ++i) scores[i] = -similarity[i];
+  }
+};
+
+std::size_t largest(const PolicySettings&, const AttentionShape&, std::size_t cache_size) { return cache_size + 1; }
+
+std::size_t least(const PolicySettings& given, const AttentionShape&) {
+  return size_setting(keydiff_policy(), given, "window") + 1;
+}
+
+std::unique_ptr<Policy> make(const PolicySettings& given, const AttentionShape& shape, std::size_t cache_size) {
+  const PolicyType& type = keydiff_policy();
+  require_least(type, given, shape, cache_size);
+  const std::size_t window = size_setting(type, given, "window");
+  const auto at_once = static_cast<std::size_t>(setting(type, given, "at_once") * static_cast<double>(cache_size));
+  RankedPolicy::Options options{
+      .cache_size = cache_size, .window = window, .at_once = std::clamp<std::size_t>(at_once, 1, cache_size - window)};
+  read_shared(type, given, options);
+  return std::make_unique<KeyDiff>(options, shape);
+}
+
+std::vector<PolicyParameter> parameters() {
+  std::vector<PolicyParameter> result = {
+      {.name = "window",
+       .default_value = 1,
+       .min = 1,
+       .max = 65536,
+       .integer = true,
+       .help = "last entries that always stay"},
+      {.name = "at_once",
+       .default_value = 0.0625,
+       .min = 0,
+       .max = 1,
+       .help = "share of the cache that goes at once in decoding, because comparing all keys costs (ours)"},
+      positions_parameter()};
+  for (PolicyParameter& parameter : head_parameters()) result.push_back(std::move(parameter));
+  return result;
+}
+
+}  // namespace
+
+const PolicyType& keydiff_policy() {
+  static const PolicyType type = {
+      .name = "keydiff",
+      .summary = "keys that differ most from their head's mean key; attention is not looked at",
+      .paper =
+          "KeyDiff: Key Similarity-Based KV Cache Eviction for Long-Context LLM Inference in Resource-Constrained "
+          "Environments (2025), arXiv 2504.15364",
+      .parameters = parameters(),
+      .largest = largest,
+      .least = least,
+      .make = make,
+  };
+  return type;
+}
+
+}  // namespace lacake

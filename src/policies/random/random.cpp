@@ -1,0 +1,85 @@
+#include "policies/random/random.h"
+
+#include <algorithm>
+
+#include "policies/ranked.h"
+#include "policies/settings.h"
+
+namespace lacake {
+namespace {
+
+// A number in [0, 1) for a token in a list: the same for the same seed, whatever came before.
+float drawn(std::uint64_t seed, std::uint64_t list, std::uint64_t token) {
+  std::uint64_t x = (seed * 0x9e3779b97f4a7c15u + list) * 0xbf58476d1ce4e5b9u + token;
+  x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
+  x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
+  return static_cast<float>((x ^ (x >> 31)) >> 40) / static_cast<float>(1 << 24);
+}
+
+// Every entry draws once, and the highest stay: at any time a fair sample of all that was fed.
+class Random final : public RankedPolicy {
+ public:
+  Random(const Options& options, const AttentionShape& shape, std::uint64_t seed)
+      : RankedPolicy(options, shape), seed_(seed) {}
+
+  Measures measures(Phase, int, std::size_t, std::size_t) const override { return {}; }
+
+ protected:
+  void score(const Observation& seen, std::size_t list, std::span<float> scores) override {
+    const auto n_head_kv = static_cast<std::size_t>(shape().n_head_kv);
+    const std::size_t number = static_cast<std::size_t>(seen.layer) * n_head_kv + list;
+    const std::size_t first = scores.size() - seen.n_new;
+    for (std::size_t i = 0; i < seen.n_new; ++i) {
+      scores[first + i] = drawn(seed_, number, static_cast<std::uint64_t>(seen.n_past) + i);
+    }
+  }
+
+ private:
+  std::uint64_t seed_;
+};
+
+std::size_t largest(const PolicySettings&, const AttentionShape&, std::size_t cache_size) { return cache_size + 1; }
+
+std::size_t least(const PolicySettings& given, const AttentionShape&) {
+  return size_setting(random_policy(), given, "sinks") + size_setting(random_policy(), given, "window") + 1;
+}
+
+std::unique_ptr<Policy> make(const PolicySettings& given, const AttentionShape& shape, std::size_t cache_size) {
+  const PolicyType& type = random_policy();
+  require_least(type, given, shape, cache_size);
+  RankedPolicy::Options options{.cache_size = cache_size,
+                                .sinks = size_setting(type, given, "sinks"),
+                                .window = size_setting(type, given, "window")};
+  read_shared(type, given, options);
+  return std::make_unique<Random>(options, shape, static_cast<std::uint64_t>(setting(type, given, "seed")));
+}
+
+}  // namespace
+
+const PolicyType& random_policy() {
+  static const PolicyType type = {
+      .name = "random",
+      .summary = "sinks, the last entries, and a random choice: the floor that every other has to beat",
+      .paper = "",
+      .parameters = {{.name = "sinks",
+                      .default_value = 4,
+                      .min = 0,
+                      .max = 65536,
+                      .integer = true,
+                      .help = "first tokens that always stay"},
+                     {.name = "window",
+                      .default_value = 32,
+                      .min = 0,
+                      .max = 65536,
+                      .integer = true,
+                      .help = "last entries that always stay"},
+                     {.name = "seed", .min = 0, .max = 1e15, .integer = true, .help = "other numbers, other choices"},
+                     positions_parameter()},
+      .largest = largest,
+      .least = least,
+      .make = make,
+  };
+  return type;
+}
+
+}  // namespace lacake

@@ -1,0 +1,91 @@
+#pragma once
+
+// What the policies share that give every entry a score and keep the highest.
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "lacake/policy.h"
+
+namespace lacake {
+
+// Keeps, in the order of the conversation, the first `sinks` entries, the last `window` ones and the best-scored of the
+// rest: in each KV head its own, or the same in all heads of a layer. How entries are scored is left to the policy.
+//
+// A *list* is what is held of one KV head, or of a layer where its heads hold the same.
+class RankedPolicy : public Policy {
+ public:
+  struct Options {
+    std::size_t cache_size = 0;  // C: entries a layer on average, protected ones included
+    std::size_t sinks = 0;       // sinks + window <= C
+    std::size_t window = 0;
+    Positions positions = Positions::kTrue;
+    bool per_head = true;
+    bool adaptive_heads = false;  // a layer's entries are shared among its heads by where the best scores fall
+    double head_floor = 0;        // share of an even head's entries that none goes below
+    bool uneven_layers = false;
+    std::size_t at_once = 1;  // entries that a list above its size drops in decoding, as far as it has them
+  };
+
+  RankedPolicy(const Options&, const AttentionShape&);
+
+  const PolicyTraits& traits() const final { return traits_; }
+  void update(const Observation&, Compaction&) final;
+  std::size_t reserve(int layer, int head) const final;
+  std::size_t metadata_bytes() const final;
+
+ protected:
+  // Brings a list's scores up to date, in stored order: they are what the last call left, and 0 for the segment's own
+  // entries. Those of protected entries are never looked at.
+  virtual void score(const Observation&, std::size_t list, std::span<float> scores) = 0;
+
+  // Entries of a layer's list, protected ones included, when `n_tokens` > C were fed. Sums to at most C * n_layer over
+  // the layers, and is sinks + window at least.
+  virtual std::size_t layer_size(int layer, std::size_t n_tokens) const;
+
+  // Will this segment push something out of the layer?
+  bool cuts(Phase, int layer, std::size_t n_new) const;
+  // Will decoding, `n_steps` tokens from here?
+  bool cuts_within(int layer, std::size_t n_steps) const;
+
+  const Options& options() const { return options_; }
+  const AttentionShape& shape() const { return shape_; }
+  // A list's columns of a statistic with `n_columns` = all.size() / n_entries columns: [list's entries, columns /
+  // lists].
+  std::span<const float> list_columns(std::span<const float> all, std::size_t list) const;
+
+ private:
+  struct List {
+    std::vector<float> scores;  // one for each entry held
+    std::size_t size = 0;       // entries that it may hold while decoding
+  };
+  using Layer = std::vector<List>;
+
+  void cut_segment(Layer&, int layer, std::size_t n_tokens, Compaction&);
+  void cut_step(Layer&, int layer, Compaction&);
+  std::vector<std::uint32_t> with_protected(std::size_t length, const std::vector<std::uint32_t>& chosen) const;
+  std::vector<std::vector<std::uint32_t>> choose_even(const Layer&, std::size_t size) const;
+  std::vector<std::vector<std::uint32_t>> choose_adaptive(const Layer&, std::size_t size) const;
+  std::size_t held_elsewhere(int layer) const;
+
+  Options options_;
+  AttentionShape shape_;
+  PolicyTraits traits_;
+  std::vector<Layer> layers_;
+  std::size_t n_fed_ = 0;  // tokens of all finished segments, kept or not
+  std::vector<std::uint32_t> dropped_;
+};
+
+// --- parameters that policies share ----------------------------------------------------------------------------------
+
+// `positions=true|index`: for policies whose keys stand at their tokens. `index` closes them up instead.
+PolicyParameter positions_parameter();
+// `heads=even|adaptive` and `floor=`: for policies that score heads apart.
+std::vector<PolicyParameter> head_parameters();
+
+// Reads those of them that the type declares. Throws Error(kUsage) where they contradict each other.
+void read_shared(const PolicyType&, const PolicySettings&, RankedPolicy::Options&);
+
+}  // namespace lacake

@@ -1,0 +1,106 @@
+#include "policies/snapkv/snapkv.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "policies/score.h"
+#include "policies/settings.h"
+
+namespace lacake {
+namespace snapkv {
+
+SnapKv::SnapKv(const Options& options, const AttentionShape& shape, double decay, Decode decode)
+    : RankedPolicy(options, shape), decay_(static_cast<float>(decay)), decode_(decode) {}
+
+Measures SnapKv::measures(Phase phase, int layer, std::size_t, std::size_t n_new) const {
+  Measures asked{.group_mean = true};
+  if (phase == Phase::kPrefill && cuts(phase, layer, n_new)) asked.window = static_cast<int>(options().window);
+  if (phase == Phase::kDecode && decode_ == Decode::kRow && cuts(phase, layer, n_new)) asked.window = 1;
+  // A mean over some queries wants to have seen them when the first entry goes.
+  if (phase == Phase::kDecode && decode_ == Decode::kMean && cuts_within(layer, options().window)) asked.window = 1;
+  return asked.window > 0 ? asked : Measures{};
+}
+
+void SnapKv::score(const Observation& seen, std::size_t list, std::span<float> scores) {
+  if (seen.window == 0) return;
+  const std::size_t n = scores.size() - std::min(scores.size(), options().window);
+  pooled_.resize(std::max(pooled_.size(), n));
+  pool(list_columns(seen.window_mean, list).first(n), std::span(pooled_).first(n));
+  if (seen.phase == Phase::kPrefill) {
+    for (std::size_t i = 0; i < n; ++i) scores[i] = std::max(pooled_[i], decay_ * scores[i]);
+  } else {
+    const float share = decode_ == Decode::kRow ? 1.0f : 1.0f / static_cast<float>(options().window);
+    for (std::size_t i = 0; i < n; ++i) scores[i] += share * (pooled_[i] - scores[i]);
+  }
+}
+
+std::vector<PolicyParameter> parameters() {
+  std::vector<PolicyParameter> result = {
+      {.name = "window",
+       .default_value = 32,
+       .min = 1,
+       .max = 4096,
+       .integer = true,
+       .help = "last queries that are observed, and last entries that always stay"},
+      {.name = "decay",
+       .default_value = 0.9,
+       .min = 0,
+       .max = 1,
+       .help = "of old scores at every further turn or chunk (ours, not the paper's)"},
+      {.name = "decode",
+       .min = 0,
+       .max = 2,
+       .integer = true,
+       .choices = {"mean", "row", "frozen"},
+       .help = "ranks an answer's entries by a running mean of its queries, by the last query alone, or not at all"},
+      positions_parameter(),
+  };
+  for (PolicyParameter& parameter : head_parameters()) result.push_back(std::move(parameter));
+  return result;
+}
+
+RankedPolicy::Options options(const PolicyType& type, const PolicySettings& given, std::size_t cache_size) {
+  RankedPolicy::Options options{.cache_size = cache_size, .window = size_setting(type, given, "window")};
+  read_shared(type, given, options);
+  return options;
+}
+
+double decay(const PolicyType& type, const PolicySettings& given) { return setting(type, given, "decay"); }
+
+Decode decode(const PolicyType& type, const PolicySettings& given) {
+  return static_cast<Decode>(size_setting(type, given, "decode"));
+}
+
+}  // namespace snapkv
+
+namespace {
+
+std::size_t largest(const PolicySettings&, const AttentionShape&, std::size_t cache_size) { return cache_size + 1; }
+
+std::size_t least(const PolicySettings& given, const AttentionShape&) {
+  return size_setting(snapkv_policy(), given, "window") + 1;
+}
+
+std::unique_ptr<Policy> make(const PolicySettings& given, const AttentionShape& shape, std::size_t cache_size) {
+  const PolicyType& type = snapkv_policy();
+  require_least(type, given, shape, cache_size);
+  return std::make_unique<snapkv::SnapKv>(snapkv::options(type, given, cache_size), shape, snapkv::decay(type, given),
+                                          snapkv::decode(type, given));
+}
+
+}  // namespace
+
+const PolicyType& snapkv_policy() {
+  static const PolicyType type = {
+      .name = "snapkv",
+      .summary = "what the last window of queries attended to, and the window",
+      .paper = "SnapKV: LLM Knows What You are Looking for Before Generation (NeurIPS 2024), arXiv 2404.14469",
+      .parameters = snapkv::parameters(),
+      .largest = largest,
+      .least = least,
+      .make = make,
+  };
+  return type;
+}
+
+}  // namespace lacake

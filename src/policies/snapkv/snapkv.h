@@ -1,0 +1,41 @@
+#pragma once
+
+#include "policies/ranked.h"
+
+namespace lacake {
+
+const PolicyType& snapkv_policy();
+
+namespace snapkv {
+
+// What ranks the entries of a running answer: the paper says nothing of it.
+//   kMean    a running mean over about the last `window` queries
+//   kRow     the current query alone, as CAKE does
+//   kFrozen  nothing: the prompt's choice stays, and an answer has its window
+enum class Decode { kMean, kRow, kFrozen };
+
+// Scores entries by the pooled attention of the last `window` queries, mean over the queries and over the heads that
+// share a KV head.
+class SnapKv : public RankedPolicy {
+ public:
+  SnapKv(const Options&, const AttentionShape&, double decay, Decode);
+
+  Measures measures(Phase, int layer, std::size_t n_entries, std::size_t n_new) const override;
+
+ protected:
+  void score(const Observation&, std::size_t list, std::span<float> scores) override;
+
+ private:
+  float decay_;
+  Decode decode_;
+  std::vector<float> pooled_;
+};
+
+// Shared with policies that differ in their layers' sizes only: window, decay, decode, positions, heads, floor.
+std::vector<PolicyParameter> parameters();
+RankedPolicy::Options options(const PolicyType&, const PolicySettings&, std::size_t cache_size);
+double decay(const PolicyType&, const PolicySettings&);
+Decode decode(const PolicyType&, const PolicySettings&);
+
+}  // namespace snapkv
+}  // namespace lacake
