@@ -23,35 +23,14 @@ namespace {
 
 constexpr std::size_t kReadAnyway = 512;  // up to this depth --fill auto reads: it takes no longer than making up
 
-// Lists as given: a comma ends an item, but in policies where a `key=value` follows it.
-std::vector<std::string> items(const std::vector<std::string>& lists, bool with_settings) {
-  std::vector<std::string> result;
-  for (const std::string& list : lists) {
-    bool first = true;
-    for (std::size_t from = 0; from <= list.size();) {
-      const std::size_t comma = std::min(list.find(',', from), list.size());
-      const std::string item = list.substr(from, comma - from);
-      const bool setting = with_settings && item.find('=') != std::string::npos && item.find(':') == std::string::npos;
-      if (setting && !first) {
-        result.back() += "," + item;
-      } else {
-        result.push_back(item);
-      }
-      first = false;
-      from = comma + 1;
-    }
-  }
-  return result;
-}
-
 // Policies that keep everything need no budget, the others are measured with each.
 std::vector<SessionOptions> sessions(const Options& options) {
   std::vector<SessionOptions> result;
   const SessionOptions base = session_options(options);
   std::vector<Budget> budgets;
-  for (const std::string& text : items(options.kv_budgets, false)) budgets.push_back(Budget::parse(text));
+  for (const std::string& text : list_items(options.kv_budgets, false)) budgets.push_back(Budget::parse(text));
   for (const std::string& text :
-       options.policies.empty() ? std::vector<std::string>{"full"} : items(options.policies, true)) {
+       options.policies.empty() ? std::vector<std::string>{"full"} : list_items(options.policies, true)) {
     SessionOptions session = base;
     session.policy = PolicySpec::parse(text);
     const bool sized = !session.policy.type->bounded || session.policy.cache_size > 0;

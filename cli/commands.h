@@ -11,6 +11,7 @@ int run(const Options& options);
 int chat(const Options& options);
 int inspect(const Options& options);
 int bench(const Options& options);
+int eval(const Options& options);
 int policies(const Options& options);
 
 // A line for the user on standard error, unless --quiet.

@@ -39,6 +39,9 @@ constexpr CommandRow kCommands[] = {
      inspect},
     {"bench", "speed: prompts and single tokens, at given depths, policies and budgets",
      "Example: lacake bench -m model.gguf -d 0,2048,8192 --policy full,cake,lacache --kv-budget 512", kBench, bench},
+    {"eval", "quality of policies and budgets: perplexity",
+     "Example: lacake eval perplexity -m model.gguf -f book.txt --policy full,lacache,cake --kv-budget 256,512", kEval,
+     eval},
     {"policies", "the policies: parameters, defaults, ranges, papers", "", kPolicies, policies},
 };
 
@@ -123,7 +126,7 @@ int run_command_line(int argc, char** argv) {
 
   for (const CommandRow& row : kCommands) {
     if (!app.got_subcommand(row.name)) continue;
-    if (row.bit != kPolicies && options.model.empty()) {
+    if ((row.bit & (kPolicies | kEval)) == 0 && options.model.empty()) {
       throw Error(Error::Kind::kUsage, fmt::format("no model: expected -m FILE (see lacake {} --help)", row.name));
     }
     return row.run(options);

@@ -67,7 +67,7 @@ const std::vector<Row>& rows() {
   constexpr unsigned kModelled = kRun | kChat | kInspect;
   constexpr unsigned kAnswering = kRun | kChat;
   constexpr unsigned kPrompted = kRun | kInspect;
-  constexpr unsigned kLoading = kModelled | kBench;
+  constexpr unsigned kLoading = kModelled | kBench | kEval;
   constexpr unsigned kAll = kLoading | kPolicies;
   using O = Options;
   static const std::vector<Row> table = {
@@ -111,14 +111,14 @@ const std::vector<Row>& rows() {
       {"--kv-budget", "kv_budget", "SIZE", "KV cache", "entries a layer (1024), share (3.2%) or bytes (256MiB)",
        kModelled, Text{&O::kv_budget}},
       {"--policy", "policy", "NAME[:key=value,...]", "KV cache", "what stays cached; commas between several [full]",
-       kBench, Texts{&O::policies}},
+       kBench | kEval, Texts{&O::policies}},
       {"--kv-budget", "kv_budget", "SIZE", "KV cache",
-       "of policies that drop: entries a layer (1024), share (3.2%) or bytes", kBench, Texts{&O::kv_budgets}},
+       "of policies that drop: entries a layer (1024), share (3.2%) or bytes", kBench | kEval, Texts{&O::kv_budgets}},
       {"--kv-type", "kv_type", "TYPE", "KV cache", "f16 or f32, or one each for K and V (f32,f16) [f16]", kLoading,
        Text{&O::kv_type}},
       {"--prefill", "prefill", "HOW", "KV cache", "prompt meets itself whole (exact) or in chunks (streaming) [exact]",
        kLoading, Choice{&O::prefill, {"exact", "streaming"}}},
-      {"--chunk", "chunk", "N", "KV cache", "tokens a streaming chunk [budget / 8, at least 32]", kLoading,
+      {"--chunk", "chunk", "N", "KV cache", "tokens a streaming chunk [budget / 8, at least 32]", kLoading & ~kEval,
        Whole{&O::chunk, 1, kMost}},
       {"-c,--ctx-size", "ctx_size", "N", "KV cache", "most tokens of a conversation [the model's length]", kModelled,
        Whole{&O::ctx_size, 1, kMost}},
@@ -142,7 +142,24 @@ const std::vector<Row>& rows() {
       {"--kept", "kept", "FILE", "Picture", "write the kept positions by layer and head as JSON", kInspect,
        Text{&O::kept}},
 
-      {"--json", "json", "", "Output", "one JSON object on standard output", kPrompted | kPolicies, Switch{&O::json}},
+      {"task", "task", "TASK", "Evaluation", "what to measure: perplexity", kEval, Texts{&O::words}},
+      {"-f,--file", "files", "FILE", "Evaluation", "text file; several by giving it again", kEval, Texts{&O::files}},
+      {"--results", "results", "FOLDER", "Evaluation",
+       "where records and metrics go, and where a run goes on that was stopped [results/TASK-MODEL]", kEval,
+       Text{&O::results}},
+      {"--limit", "limit", "N", "Evaluation", "at most N samples [all]", kEval, Whole{&O::limit, 1, kMost}},
+      {"--cache-memory", "cache_memory", "SIZE", "Evaluation",
+       "most memory for the caches of one pass (4GiB) [half of what is free]", kEval, Text{&O::cache_memory}},
+      {"--chunk", "score_chunk", "N", "Perplexity",
+       "score the second half of every N tokens, as llama-perplexity does [token by token]", kEval,
+       Whole{&O::score_chunk, 4, kMost}},
+      {"--tokens", "tokens", "N", "Perplexity", "token by token: score N + 1 tokens [the model's length]", kEval,
+       Whole{&O::tokens, 1, kMost}},
+      {"--window", "window", "N", "Perplexity", "tokens of one figure of perplexity by position [256]", kEval,
+       Whole{&O::window, 1, kMost}},
+
+      {"--json", "json", "", "Output", "one JSON object on standard output", kPrompted | kPolicies | kEval,
+       Switch{&O::json}},
       {"--json", "json", "", "Output", "a JSON list, one object a measurement, on standard output", kBench,
        Switch{&O::json}},
       {"-q,--quiet", "quiet", "", "Output", "nothing on standard error but errors", kLoading, Switch{&O::quiet}},
@@ -218,6 +235,26 @@ nlohmann::json value_json(const Value& value) {
 
 }  // namespace
 
+std::vector<std::string> list_items(const std::vector<std::string>& lists, bool with_settings) {
+  std::vector<std::string> result;
+  for (const std::string& list : lists) {
+    bool first = true;
+    for (std::size_t from = 0; from <= list.size();) {
+      const std::size_t comma = std::min(list.find(',', from), list.size());
+      const std::string item = list.substr(from, comma - from);
+      const bool setting = with_settings && item.find('=') != std::string::npos && item.find(':') == std::string::npos;
+      if (setting && !first) {
+        result.back() += "," + item;
+      } else {
+        result.push_back(item);
+      }
+      first = false;
+      from = comma + 1;
+    }
+  }
+  return result;
+}
+
 void add_options(CLI::App& app, Command command, Options& options) {
   for (const Row& row : rows()) {
     if (!(row.commands & command)) continue;
@@ -230,7 +267,7 @@ void add_options(CLI::App& app, Command command, Options& options) {
       const auto store_all = [store](const std::vector<std::string>& texts) { std::ranges::for_each(texts, store); };
       const bool several = std::holds_alternative<Texts>(row.kind) || std::holds_alternative<Wholes>(row.kind);
       option = several ? app.add_option_function<std::vector<std::string>>(row.flags, store_all, row.help)
-                             ->allow_extra_args(false)
+                             ->allow_extra_args(!row.flags.starts_with('-'))
                        : app.add_option_function<std::string>(row.flags, store, row.help)->take_last();
       option->type_name(row.value);
     }
@@ -241,7 +278,7 @@ void add_options(CLI::App& app, Command command, Options& options) {
 std::vector<std::string> option_names(Command command) {
   std::vector<std::string> names = {"--help"};
   for (const Row& row : rows()) {
-    if (row.commands & command) names.push_back(row.name());
+    if ((row.commands & command) && row.flags.starts_with('-')) names.push_back(row.name());
   }
   return names;
 }

@@ -17,7 +17,7 @@ class App;
 namespace lacake::cli {
 
 // The commands that an option belongs to, as a set of bits.
-enum Command : unsigned { kRun = 1, kChat = 2, kInspect = 4, kPolicies = 8, kBench = 16 };
+enum Command : unsigned { kRun = 1, kChat = 2, kInspect = 4, kPolicies = 8, kBench = 16, kEval = 32 };
 
 // What was asked for, as given. Empty where the default is another part's to decide.
 struct Options {
@@ -51,7 +51,7 @@ struct Options {
   std::string product = "auto";
   bool no_repack = false;
 
-  // bench: every combination is measured.
+  // bench, eval: every combination is measured.
   std::vector<std::string> policies;
   std::vector<std::string> kv_budgets;
   std::vector<std::int64_t> depths;
@@ -60,6 +60,16 @@ struct Options {
   std::optional<std::int64_t> repetitions;
   std::string fill = "auto";
   bool beyond_training = false;
+
+  // eval
+  std::vector<std::string> words;  // the task, then what it is about
+  std::vector<std::string> files;
+  std::optional<std::int64_t> score_chunk;
+  std::optional<std::int64_t> tokens;
+  std::optional<std::int64_t> limit;
+  std::optional<std::int64_t> window;
+  std::optional<std::string> results;
+  std::optional<std::string> cache_memory;
 
   std::optional<std::string> plot;
   std::optional<std::string> kept;
@@ -71,6 +81,9 @@ struct Options {
 
 // How these options open their model.
 Model::Options model_options(const Options&);
+
+// Lists as given: a comma ends an item, but in policies where a `key=value` follows it.
+std::vector<std::string> list_items(const std::vector<std::string>& lists, bool with_settings);
 
 // Adds to `app` every option that `command` takes; parsing then fills `options`. Values that cannot be used throw
 // Error(kUsage) while parsing.

@@ -1,0 +1,154 @@
+// lacake eval: the tasks' common ground.
+
+#include "eval.h"
+
+#include <fmt/format.h>
+#include <unistd.h>
+#include <xxhash.h>
+
+#include <algorithm>
+#include <filesystem>
+
+#include "commands.h"
+#include "interrupt.h"
+#include "lacake/error.h"
+#include "output.h"
+#include "report.h"
+#include "text/nearest.h"
+#include "text/utf8.h"
+
+namespace lacake::cli {
+namespace {
+
+constexpr EvalTask kTasks[] = {
+    {"perplexity", eval_perplexity},
+};
+
+const Options& checked(const Options& options) {
+  if (options.model.empty()) throw Error(Error::Kind::kUsage, "no model: expected -m FILE (see lacake eval --help)");
+  return options;
+}
+
+std::vector<eval::Cell> grid_of(const Options& options) {
+  const std::vector<std::string> full = {"full"};
+  return eval::make_grid(options.policies.empty() ? full : list_items(options.policies, true),
+                         list_items(options.kv_budgets, false));
+}
+
+eval::CellOptions cell_options(const Options& options) {
+  eval::CellOptions cells;
+  if (options.kv_type) cells.types = CacheTypes::parse(*options.kv_type);
+  cells.prefill = options.prefill == "exact" ? PrefillMode::kExact : PrefillMode::kStreaming;
+  return cells;
+}
+
+std::uint64_t cache_memory(const Options& options) {
+  if (!options.cache_memory) return eval::free_memory_bytes() / 2;
+  const Budget size = Budget::parse(*options.cache_memory, "--cache-memory");
+  if (size.unit != Budget::Unit::kBytes) {
+    throw Error(Error::Kind::kUsage,
+                fmt::format("--cache-memory: expected bytes (4GiB), found \"{}\"", *options.cache_memory));
+  }
+  return static_cast<std::uint64_t>(size.value);
+}
+
+std::string hash_text(std::string_view bytes) {
+  return fmt::format("{:016x}", XXH3_64bits(bytes.data(), bytes.size()));
+}
+
+}  // namespace
+
+int eval(const Options& options) {
+  std::vector<std::string> names;
+  for (const EvalTask& task : kTasks) names.emplace_back(task.name);
+  if (options.words.empty()) {
+    throw Error(Error::Kind::kUsage,
+                fmt::format("no task: expected {} (see lacake eval --help)", fmt::join(names, ", ")));
+  }
+  for (const EvalTask& task : kTasks) {
+    if (options.words[0] == task.name) return task.run(options);
+  }
+  const std::string near = nearest(options.words[0], names);
+  throw Error(Error::Kind::kUsage,
+              fmt::format("\"{}\": no such task{}; expected {} (see lacake eval --help)", options.words[0],
+                          near.empty() ? "" : fmt::format(", did you mean {}?", near), fmt::join(names, ", ")));
+}
+
+Evaluation::Evaluation(const Options& options, std::string task)
+    : options_(checked(options)),
+      task_(std::move(task)),
+      grid_(grid_of(options)),
+      cells_(cell_options(options)),
+      terminal_(STDERR_FILENO, options.color),
+      model_(options.model, model_options(options)),
+      engine_(model_, {.threads = static_cast<int>(options.threads.value_or(0))}),
+      most_cache_bytes_(cache_memory(options)),
+      bar_(terminal_, task_, options.quiet || options.json) {
+  if (options.words.size() > 1) {
+    throw Error(Error::Kind::kUsage, fmt::format("\"{}\": expected nothing after {}", options.words[1], task_));
+  }
+  watch_interrupt();
+}
+
+eval::Results Evaluation::open_results(nlohmann::json meaning, nlohmann::json grid) const {
+  const std::string stem = std::filesystem::path(options_.model).stem().string();
+  const ModelFacts& facts = model_.facts();
+  meaning["task"] = task_;
+  meaning["model"] = {{"file", std::filesystem::path(options_.model).filename().string()},
+                      {"name", facts.name},
+                      {"architecture", facts.architecture},
+                      {"weight_types", facts.weight_types},
+                      {"n_parameters", facts.n_parameters}};
+  meaning["kv_type"] = cells_.types.text();
+  meaning["prefill"] = options_.prefill;
+  for (const eval::Cell& cell : grid_) grid["cells"].push_back(cell.name());
+  return eval::Results(options_.results.value_or(fmt::format("results/{}-{}", task_, stem)),
+                       {{"schema", 1}, {"meaning", meaning}, {"grid", grid}});
+}
+
+eval::Watch Evaluation::watch() {
+  return {.progress =
+              [this](std::size_t done, std::size_t total) {
+                bar_.show(done, total);
+                return !interrupted();
+              },
+          .notice = [this](const std::string& line) { notice(options_, line); }};
+}
+
+int Evaluation::close(const eval::Results& results, const nlohmann::json& metrics, const std::string& table,
+                      bool finished) const {
+  results.write("metrics.json", metrics.dump(1) + "\n");
+  if (options_.json) {
+    write_output(json_line(metrics));
+  } else {
+    write_output(table);
+  }
+  notice(options_, finished ? fmt::format("records and metrics are in {}", results.folder())
+                            : fmt::format("stopped; what is finished is in {}: the same command goes on from there",
+                                          results.folder()));
+  return finished ? 0 : kInterruptedStatus;
+}
+
+nlohmann::json file_json(const std::string& path, std::string_view content) {
+  return {{"name", std::filesystem::path(path).filename().string()}, {"xxh3", hash_text(content)}};
+}
+
+std::string table_text(const std::vector<std::vector<std::string>>& rows, const Terminal& terminal) {
+  std::vector<std::size_t> widths;
+  for (const auto& row : rows) {
+    widths.resize(std::max(widths.size(), row.size()));
+    for (std::size_t i = 0; i < row.size(); ++i) widths[i] = std::max(widths[i], row[i].size());
+  }
+  std::string text;
+  for (std::size_t r = 0; r < rows.size(); ++r) {
+    std::string line;
+    for (std::size_t i = 0; i < rows[r].size(); ++i) {
+      line += i == 0 ? fmt::format("{:<{}}", rows[r][i], widths[i]) : fmt::format("  {:>{}}", rows[r][i], widths[i]);
+    }
+    line.erase(line.find_last_not_of(' ') + 1);
+    text += (r == 0 ? terminal.paint(Style::kBold, line) : line) + "\n";
+  }
+  return text;
+}
+
+}  // namespace lacake::cli

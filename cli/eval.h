@@ -1,0 +1,61 @@
+#pragma once
+
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "eval/grid.h"
+#include "eval/perplexity.h"
+#include "eval/results.h"
+#include "lacake/engine.h"
+#include "options.h"
+#include "terminal.h"
+
+namespace lacake::cli {
+
+// One task of `lacake eval`: a row of its table.
+struct EvalTask {
+  const char* name;
+  int (*run)(const Options&);
+};
+
+int eval_perplexity(const Options& options);
+
+// What every task that runs a model starts with: checked options, model, engine, grid.
+class Evaluation {
+ public:
+  Evaluation(const Options& options, std::string task);
+
+  const Model& model() const { return model_; }
+  Engine& engine() { return engine_; }
+  const std::vector<eval::Cell>& grid() const { return grid_; }
+  eval::CellOptions cells() const { return cells_; }
+  std::uint64_t most_cache_bytes() const { return most_cache_bytes_; }
+
+  // The results folder. `meaning` and `grid` are the task's own part of the configuration.
+  eval::Results open_results(nlohmann::json meaning, nlohmann::json grid) const;
+  // Progress on standard error, Ctrl-C, notices.
+  eval::Watch watch();
+
+  // Metrics into the folder and, as JSON or as `table`, to standard output. Returns the exit status.
+  int close(const eval::Results& results, const nlohmann::json& metrics, const std::string& table, bool finished) const;
+
+ private:
+  const Options& options_;
+  std::string task_;
+  std::vector<eval::Cell> grid_;
+  eval::CellOptions cells_;
+  Terminal terminal_;
+  Model model_;
+  Engine engine_;
+  std::uint64_t most_cache_bytes_;
+  ProgressBar bar_;
+};
+
+// A file as a configuration names it: {"name": "book.txt", "xxh3": "..."}.
+nlohmann::json file_json(const std::string& path, std::string_view content);
+
+// Rows of cells as a table: the first column to the left, the others to the right.
+std::string table_text(const std::vector<std::vector<std::string>>& rows, const Terminal& terminal);
+
+}  // namespace lacake::cli

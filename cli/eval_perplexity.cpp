@@ -1,0 +1,68 @@
+// lacake eval perplexity: how likely a text is under each policy and budget.
+
+#include "eval/perplexity.h"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include "eval.h"
+#include "lacake/error.h"
+#include "prompt.h"
+
+namespace lacake::cli {
+namespace {
+
+std::string table(const nlohmann::json& metrics, const Terminal& terminal) {
+  std::vector<std::vector<std::string>> rows = {
+      {"policy and budget", "perplexity", "+/-", "first", "last", "KL to full", "equal", "tokens", "KV peak"}};
+  for (const nlohmann::json& cell : metrics.at("cells")) {
+    const auto& windows = cell.at("windows");
+    rows.push_back({cell.at("cell"), fmt::format("{:.4f}", cell.at("perplexity").get<double>()),
+                    fmt::format("{:.4f}", cell.at("standard_error").get<double>()),
+                    fmt::format("{:.2f}", windows.front().at("perplexity").get<double>()),
+                    fmt::format("{:.2f}", windows.back().at("perplexity").get<double>()),
+                    cell.contains("kl") ? fmt::format("{:.4f}", cell.at("kl").get<double>()) : "-",
+                    cell.contains("same") ? fmt::format("{:.1f} %", 100 * cell.at("same").get<double>()) : "-",
+                    fmt::format("{}", cell.at("tokens").get<std::size_t>()),
+                    bytes_text(cell.at("kv").at("peak_bytes").get<std::uint64_t>())});
+  }
+  return table_text(rows, terminal);
+}
+
+}  // namespace
+
+int eval_perplexity(const Options& options) {
+  if (options.files.empty()) throw Error(Error::Kind::kUsage, "no text: expected -f FILE");
+  if (options.score_chunk && options.tokens) {
+    throw Error(Error::Kind::kUsage, "--tokens counts token by token, --chunk by chunks (--limit N): expected one");
+  }
+  std::vector<std::string> contents;
+  nlohmann::json files = nlohmann::json::array();
+  for (const std::string& path : options.files) {
+    contents.push_back(read_text(path));
+    files.push_back(file_json(path, contents.back()));
+    // As llama-perplexity reads a file.
+    if (options.score_chunk && contents.back().ends_with('\n')) contents.back().pop_back();
+  }
+  Evaluation evaluation(options, "perplexity");
+  const auto number = [](const auto& value) { return static_cast<std::size_t>(value.value_or(0)); };
+  eval::PerplexityOptions scoring{.chunk = number(options.score_chunk),
+                                  .tokens = number(options.tokens),
+                                  .limit = number(options.limit),
+                                  .most_cache_bytes = evaluation.most_cache_bytes(),
+                                  .cells = evaluation.cells()};
+  std::vector<eval::Text> texts;
+  for (std::size_t i = 0; i < contents.size(); ++i) {
+    if (scoring.chunk == 0 && scoring.limit > 0 && i == scoring.limit) break;
+    texts.push_back({files[i].at("name"), evaluation.model().tokenize(contents[i], false, true)});
+  }
+  eval::Results results = evaluation.open_results(
+      {{"texts", files}, {"chunk", scoring.chunk}, {"tokens", scoring.tokens}}, {{"limit", scoring.limit}});
+  const bool finished = eval::run_perplexity(evaluation.model(), evaluation.engine(), evaluation.grid(), texts, scoring,
+                                             evaluation.watch(), results);
+  const nlohmann::json metrics = eval::perplexity_metrics(results.records(), evaluation.grid(),
+                                                          static_cast<std::size_t>(options.window.value_or(256)));
+  return evaluation.close(results, metrics, table(metrics, Terminal(STDOUT_FILENO, options.color)), finished);
+}
+
+}  // namespace lacake::cli

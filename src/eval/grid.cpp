@@ -1,0 +1,98 @@
+#include "eval/grid.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <set>
+
+#include "lacake/error.h"
+#include "model/device.h"
+
+namespace lacake::eval {
+
+std::string Cell::name() const {
+  return budget.given() ? fmt::format("{} @ {}", policy.text(), budget.text()) : policy.text();
+}
+
+std::vector<Cell> make_grid(std::span<const std::string> policies, std::span<const std::string> budgets) {
+  std::vector<Budget> sizes;
+  for (const std::string& text : budgets) sizes.push_back(Budget::parse(text));
+  std::vector<PolicySpec> specs;
+  for (const std::string& text : policies) {
+    if (text != "all") {
+      specs.push_back(PolicySpec::parse(text));
+      continue;
+    }
+    for (const PolicyType& type : policy_types()) specs.push_back(PolicySpec::parse(type.name));
+  }
+  std::vector<Cell> cells;
+  std::set<std::string> names;
+  const auto add = [&](Cell cell) {
+    if (names.insert(cell.name()).second) cells.push_back(std::move(cell));
+  };
+  for (const PolicySpec& spec : specs) {
+    if (!spec.type->bounded || spec.cache_size > 0) {
+      add({spec, {}});
+      continue;
+    }
+    if (sizes.empty()) {
+      throw Error(
+          Error::Kind::kUsage,
+          fmt::format("policy {}: expected a budget (--kv-budget 1024, 3.2% or 256MiB), found none", spec.text()));
+    }
+    for (const Budget& budget : sizes) add({spec, budget});
+  }
+  return cells;
+}
+
+SessionOptions cell_session(const Cell& cell, const CellOptions& options, std::size_t prompt_tokens,
+                            std::size_t new_tokens, std::size_t share_of) {
+  SessionOptions session{.policy = cell.policy,
+                         .budget = cell.budget,
+                         .types = options.types,
+                         .prefill = options.prefill,
+                         .prompt_tokens = prompt_tokens,
+                         .new_tokens = new_tokens};
+  if (cell.budget.unit == Budget::Unit::kShare) {
+    session.budget = {Budget::Unit::kEntries, std::max(1.0, std::floor(cell.budget.value * (double)share_of))};
+  }
+  return session;
+}
+
+std::vector<std::vector<std::size_t>> passes(std::span<const std::uint64_t> cache_bytes,
+                                             std::span<const std::size_t> wanted, const std::size_t* first,
+                                             std::uint64_t most_bytes) {
+  std::vector<std::vector<std::size_t>> groups;
+  std::uint64_t held = 0;
+  for (const std::size_t cell : wanted) {
+    if (first && cell == *first) continue;
+    if (groups.empty() || held + cache_bytes[cell] > most_bytes) {
+      groups.emplace_back();
+      held = 0;
+      if (first) {
+        groups.back().push_back(*first);
+        held += cache_bytes[*first];
+      }
+    }
+    groups.back().push_back(cell);
+    held += cache_bytes[cell];
+  }
+  if (groups.empty() && first && !wanted.empty()) groups.push_back({*first});
+  return groups;
+}
+
+std::uint64_t free_memory_bytes() {
+  std::size_t free = 0, total = 0;
+  ggml_backend_dev_memory(cpu_device(), &free, &total);
+  return free;
+}
+
+nlohmann::json cache_use_json(const CacheUse& use) {
+  return {{"budget_bytes", use.budget_bytes},
+          {"held_bytes", use.held_bytes},
+          {"peak_bytes", use.peak_bytes},
+          {"full_bytes", use.full_bytes}};
+}
+
+}  // namespace lacake::eval

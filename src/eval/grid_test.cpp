@@ -1,0 +1,47 @@
+#include "eval/grid.h"
+
+#include <gtest/gtest.h>
+
+#include "lacake/error.h"
+
+namespace lacake::eval {
+namespace {
+
+std::vector<std::string> names(const std::vector<std::string>& policies, const std::vector<std::string>& budgets) {
+  std::vector<std::string> result;
+  for (const Cell& cell : make_grid(policies, budgets)) result.push_back(cell.name());
+  return result;
+}
+
+TEST(Grid, HasEveryPolicyAtEveryBudgetAndTheFullCacheOnce) {
+  const auto cells = names({"full", "streaming-llm", "full", "streaming-llm:cache_size=9"}, {"64", "3.2%", "64"});
+  ASSERT_EQ(cells.size(), 4u);
+  EXPECT_EQ(cells[0], PolicySpec::parse("full").text());
+  EXPECT_EQ(cells[1], PolicySpec::parse("streaming-llm").text() + " @ 64");
+  EXPECT_EQ(cells[2], PolicySpec::parse("streaming-llm").text() + " @ 3.2%");
+  EXPECT_EQ(cells[3], PolicySpec::parse("streaming-llm:cache_size=9").text());
+}
+
+TEST(Grid, OfAllHasEveryPolicyOfTheRegistry) {
+  EXPECT_EQ(make_grid(std::vector<std::string>{"all"}, std::vector<std::string>{"100"}).size(), policy_types().size());
+}
+
+TEST(Grid, RefusesABoundedPolicyWithoutBudget) { EXPECT_THROW(names({"streaming-llm"}, {}), Error); }
+
+TEST(Grid, SharesReferToTheTokensNamed) {
+  const Cell cell = make_grid(std::vector<std::string>{"streaming-llm"}, std::vector<std::string>{"25%"})[0];
+  EXPECT_EQ(cell_session(cell, {}, 0, 10, 400).budget.text(), "100");
+}
+
+TEST(Passes, HoldWhatFitsWithTheReferenceInEach) {
+  const std::vector<std::uint64_t> bytes = {10, 4, 4, 4, 30};
+  const std::vector<std::size_t> wanted = {0, 1, 2, 3, 4};
+  const std::size_t reference = 0;
+  using Groups = std::vector<std::vector<std::size_t>>;
+  EXPECT_EQ(passes(bytes, wanted, &reference, 18), (Groups{{0, 1, 2}, {0, 3}, {0, 4}}));
+  EXPECT_EQ(passes(bytes, wanted, nullptr, 18), (Groups{{0, 1, 2}, {3}, {4}}));
+  EXPECT_EQ(passes(bytes, std::vector<std::size_t>{0}, &reference, 18), (Groups{{0}}));
+}
+
+}  // namespace
+}  // namespace lacake::eval

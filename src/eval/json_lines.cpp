@@ -1,0 +1,58 @@
+#include "eval/json_lines.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <filesystem>
+
+#include "eval/files.h"
+#include "lacake/error.h"
+
+namespace lacake::eval {
+namespace {
+
+// nlohmann's own words, without its error number and the position, which the line's number replaces.
+std::string reason(const nlohmann::json::parse_error& error) {
+  std::string what = error.what();
+  if (const std::size_t at = what.find("parse error at "); at != std::string::npos) what = what.substr(at);
+  if (const std::size_t at = what.find("column "); at != std::string::npos) what = what.substr(at);
+  std::replace_if(
+      what.begin(), what.end(), [](unsigned char c) { return c < ' '; }, ' ');
+  return fmt::format("not JSON: {}", what);
+}
+
+}  // namespace
+
+JsonLines parse_json_lines(std::string_view name, std::string_view text, BadLine bad) {
+  JsonLines result;
+  for (std::size_t number = 1; !text.empty(); ++number) {
+    const std::size_t end = text.find('\n');
+    const std::string_view line = text.substr(0, end);
+    text.remove_prefix(end == std::string_view::npos ? text.size() : end + 1);
+    if (line.find_first_not_of(" \t\r") == std::string_view::npos) continue;
+    std::string wrong;
+    try {
+      nlohmann::json value = nlohmann::json::parse(line);
+      if (value.is_object()) {
+        result.lines.push_back({number, std::move(value)});
+        continue;
+      }
+      wrong = fmt::format("expected a JSON object, found {}", value.type_name());
+    } catch (const nlohmann::json::parse_error& error) {
+      wrong = reason(error);
+    }
+    wrong = fmt::format("{}:{}: {}", name, number, wrong);
+    if (bad == BadLine::kStop) throw Error(Error::Kind::kInput, wrong);
+    result.skipped.push_back(std::move(wrong));
+  }
+  return result;
+}
+
+JsonLines read_json_lines(const std::string& path, BadLine bad) {
+  if (!std::filesystem::exists(path)) {
+    throw Error(Error::Kind::kInput, fmt::format("{}: cannot be opened: no such file", path));
+  }
+  return parse_json_lines(path, read_if_there(path), bad);
+}
+
+}  // namespace lacake::eval

@@ -1,0 +1,87 @@
+#include "eval/results.h"
+
+#include <fmt/format.h>
+
+#include <filesystem>
+
+#include "eval/files.h"
+#include "eval/json_lines.h"
+#include "lacake/error.h"
+
+namespace lacake::eval {
+namespace {
+
+constexpr std::string_view kConfig = "config.json";
+constexpr std::string_view kRecords = "predictions.jsonl";
+
+void collect(const nlohmann::json& was, const nlohmann::json& now, const std::string& path, std::string& out) {
+  if (was == now) return;
+  if (was.is_object() && now.is_object()) {
+    nlohmann::json keys = was;
+    keys.update(now);
+    for (const auto& [key, value] : keys.items()) {
+      const auto of = [&](const nlohmann::json& object) {
+        return object.contains(key) ? object[key] : nlohmann::json();
+      };
+      collect(of(was), of(now), path.empty() ? key : path + "." + key, out);
+    }
+    return;
+  }
+  out += fmt::format("{}{}: was {}, now {}", out.empty() ? "" : "; ", path, was.dump(), now.dump());
+}
+
+}  // namespace
+
+std::string difference(const nlohmann::json& was, const nlohmann::json& now) {
+  std::string out;
+  collect(was, now, "", out);
+  return out;
+}
+
+std::vector<nlohmann::json> read_records(const std::string& path) {
+  std::string text = read_if_there(path);
+  text.resize(text.rfind('\n') == std::string::npos ? 0 : text.rfind('\n') + 1);
+  std::vector<nlohmann::json> records;
+  for (JsonLines::Line& line : parse_json_lines(path, text, BadLine::kStop).lines) {
+    records.push_back(std::move(line.value));
+  }
+  return records;
+}
+
+Results::Results(std::string folder, nlohmann::json config) : folder_(std::move(folder)), config_(std::move(config)) {
+  std::error_code error;
+  std::filesystem::create_directories(folder_, error);
+  if (error) {
+    throw Error(Error::Kind::kInput, fmt::format("--results {}: cannot be made: {}", folder_, error.message()));
+  }
+  if (const std::string text = read_if_there(path(kConfig)); !text.empty()) {
+    const nlohmann::json there = nlohmann::json::parse(text, nullptr, false);
+    if (!there.is_object() || !there.contains("meaning")) {
+      throw Error(Error::Kind::kInput, fmt::format("{}: expected the configuration of an evaluation", path(kConfig)));
+    }
+    if (const std::string differs = difference(there["meaning"], config_["meaning"]); !differs.empty()) {
+      throw Error(
+          Error::Kind::kUsage,
+          fmt::format("--results {}: holds results of another configuration ({}): expected a folder of the same, "
+                      "or a new one",
+                      folder_, differs));
+    }
+  } else if (std::filesystem::exists(path(kRecords))) {
+    throw Error(Error::Kind::kUsage, fmt::format("--results {}: has {} but no {}", folder_, kRecords, kConfig));
+  }
+  records_ = read_records(path(kRecords));
+  // Half a line at the end would spoil the next record.
+  const std::string text = read_if_there(path(kRecords));
+  const std::size_t whole = text.rfind('\n') == std::string::npos ? 0 : text.rfind('\n') + 1;
+  if (whole < text.size()) replace_durably(path(kRecords), std::string_view(text).substr(0, whole));
+  replace_durably(path(kConfig), config_.dump(2) + "\n");
+}
+
+void Results::add(nlohmann::json record) {
+  append_durably(path(kRecords), record.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n");
+  records_.push_back(std::move(record));
+}
+
+void Results::write(std::string_view file, std::string_view bytes) const { replace_durably(path(file), bytes); }
+
+}  // namespace lacake::eval
