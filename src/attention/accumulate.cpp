@@ -25,7 +25,7 @@ HWY_INLINE void add_probabilities(const PrefillCall& call, const PrefillPass& pa
     const Vector inverse = hn::Div(hn::Set(d, 1.0f), hn::LoadU(d, pass.sum(block) + x));
     for (std::size_t key = 0; key < n; ++key) {
       float* logit = pass.logits() + key * kBlockRows + x;
-      hn::StoreU(hn::Mul(exp_negative(hn::Sub(hn::LoadU(d, logit), top)), inverse), d, logit);
+      hn::StoreU(hn::Mul(exp2_negative(hn::Sub(hn::LoadU(d, logit), top)), inverse), d, logit);
     }
   }
   const std::size_t n_entries = call.past.n + call.fresh.n;

@@ -88,10 +88,12 @@ struct DecodeCall {
   float* partial = nullptr;
   float* logits = nullptr;
   std::size_t logits_stride = 0;
+  const void* next = nullptr;  // what the caller's next call reads first: brought near while this one ends; or null
 };
 
 // The cache is cut here, always, so that results do not depend on the number of threads.
-inline constexpr std::size_t kDecodePiece = 512;
+// Short enough that even a cache of 512 gives each of two threads the same share.
+inline constexpr std::size_t kDecodePiece = 256;
 
 inline std::size_t partial_floats(const Shape& s) { return 2 + (std::size_t)s.d_v; }
 std::size_t decode_scratch(const Shape&);

@@ -78,60 +78,68 @@ void attend_chunk(ggml_tensor* dst, int ith, int, void* userdata) {
   }
 }
 
-void store_new(ggml_tensor* dst, int, int, void* userdata) {
-  const auto& layer = *(const DecodeLayer*)userdata;
-  const ggml_tensor* v = dst->src[0];
-  const ggml_tensor* k_first = dst->src[1];  // rotated if any is, else plain
-  const ggml_tensor* k_plain = layer.n_rotated == 0 ? k_first : dst->src[2];
-  for (std::size_t i = 0; i < layer.lanes.size(); ++i) {
-    const std::size_t session = i / (std::size_t)layer.n_head_kv, head = i % (std::size_t)layer.n_head_kv;
-    const bool rotated = session < layer.n_rotated;
-    const float* k = row_of(rotated ? k_first : k_plain, (std::int64_t)head,
-                            (std::int64_t)(rotated ? session : session - layer.n_rotated));
-    const DecodeLayer::Lane& lane = layer.lanes[i];
-    store_row(k, layer.shape.d_k, lane.type_k, lane.new_k);
-    store_row(row_of(v, (std::int64_t)head, (std::int64_t)session), layer.shape.d_v, lane.type_v, lane.new_v);
-  }
+// The new token's row of a lane: written by whoever takes the piece that holds it.
+void store_new(const DecodeLayer& layer, const ggml_tensor* dst, std::size_t i) {
+  const ggml_tensor* v = dst->src[1];
+  const ggml_tensor* k_first = dst->src[2];  // rotated if any is, else plain
+  const ggml_tensor* k_plain = layer.n_rotated == 0 ? k_first : dst->src[3];
+  const std::size_t session = i / (std::size_t)layer.n_head_kv, head = i % (std::size_t)layer.n_head_kv;
+  const bool rotated = session < layer.n_rotated;
+  const float* k = row_of(rotated ? k_first : k_plain, (std::int64_t)head,
+                          (std::int64_t)(rotated ? session : session - layer.n_rotated));
+  const DecodeLayer::Lane& lane = layer.lanes[i];
+  store_row(k, layer.shape.d_k, lane.type_k, lane.new_k);
+  store_row(row_of(v, (std::int64_t)head, (std::int64_t)session), layer.shape.d_v, lane.type_v, lane.new_v);
 }
 
 void attend_pieces(ggml_tensor* dst, int ith, int, void* userdata) {
   auto& layer = *(DecodeLayer*)userdata;
   const ggml_tensor* q = dst->src[0];
-  const std::size_t group = (std::size_t)layer.shape.group;
+  const std::size_t group = (std::size_t)layer.shape.group, n_head_kv = (std::size_t)layer.n_head_kv;
   const std::size_t each = group * partial_floats(layer.shape);
-  const DecodeLayer::Lane& last = layer.lanes.back();
-  const std::size_t n_items = last.first_piece + last.n_pieces;
-  std::size_t lane = 0;
-  for (std::size_t item; (item = layer.next.fetch_add(1)) < n_items;) {
-    while (item >= layer.lanes[lane].first_piece + layer.lanes[lane].n_pieces) ++lane;
+  const std::size_t n_items = layer.lanes.back().first_piece + layer.lanes.back().n_pieces;
+  const auto lane_of = [&](std::size_t item, std::size_t from) {
+    while (item >= layer.lanes[from].first_piece + layer.lanes[from].n_pieces) ++from;
+    return from;
+  };
+
+  // One piece is always taken ahead, so that its first rows can be on their way while the one before is computed.
+  std::size_t item = layer.next.fetch_add(1), lane = item < n_items ? lane_of(item, 0) : 0;
+  while (item < n_items) {
+    const std::size_t next_item = layer.next.fetch_add(1);
+    const std::size_t next_lane = next_item < n_items ? lane_of(next_item, lane) : lane;
     const DecodeLayer::Lane& l = layer.lanes[lane];
-    const std::size_t session = lane / (std::size_t)layer.n_head_kv, head = lane % (std::size_t)layer.n_head_kv;
     const std::size_t begin = (item - l.first_piece) * kDecodePiece;
+    const std::size_t end = std::min(begin + kDecodePiece, l.rows.n);
+    const auto new_row = (std::size_t)(l.new_k - (const std::byte*)l.rows.k) / l.rows.k_stride;
+    if (new_row >= begin && new_row < end) store_new(layer, dst, lane);
+
     DecodeCall call;
     call.shape = layer.shape;
     call.shape.type_k = l.type_k;
     call.shape.type_v = l.type_v;
     call.rows = l.rows;
     call.begin = begin;
-    call.end = std::min(begin + kDecodePiece, l.rows.n);
-    call.q = row_of(q, (std::int64_t)(head * group), (std::int64_t)session);
+    call.end = end;
+    call.q = row_of(q, (std::int64_t)(lane % n_head_kv * group), (std::int64_t)(lane / n_head_kv));
     call.partial = layer.partials->data() + item * each;
     call.logits = l.probabilities;
     call.logits_stride = l.probabilities_stride;
+    if (next_item < n_items) {
+      const DecodeLayer::Lane& following = layer.lanes[next_lane];
+      call.next = (const std::byte*)following.rows.k +
+                  (next_item - following.first_piece) * kDecodePiece * following.rows.k_stride;
+    }
     decode(call, layer.scratch->of(ith));
-  }
-}
 
-void join_pieces(ggml_tensor* dst, int ith, int nth, void* userdata) {
-  const auto& layer = *(const DecodeLayer*)userdata;
-  const std::size_t group = (std::size_t)layer.shape.group;
-  const std::size_t each = group * partial_floats(layer.shape);
-  for (std::size_t i = (std::size_t)ith; i < layer.lanes.size(); i += (std::size_t)nth) {
-    const DecodeLayer::Lane& l = layer.lanes[i];
     // Heads of a session lie one after the other, as do the sessions' columns: lane i's output is the i-th block.
-    combine(layer.shape, layer.partials->data() + l.first_piece * each, l.n_pieces,
-            (float*)dst->data + i * group * (std::size_t)layer.shape.d_v, l.probabilities, l.probabilities_stride,
-            l.rows.n);
+    if (layer.left[lane].fetch_sub(1) == 1) {
+      combine(layer.shape, layer.partials->data() + l.first_piece * each, l.n_pieces,
+              (float*)dst->data + lane * group * (std::size_t)layer.shape.d_v, l.probabilities, l.probabilities_stride,
+              l.rows.n);
+    }
+    item = next_item;
+    lane = next_lane;
   }
 }
 
@@ -163,25 +171,27 @@ ggml_tensor* prefill_node(ggml_context* ctx, ggml_tensor* q, ggml_tensor* k, ggm
 }
 
 std::size_t DecodeLayer::cut() {
-  std::size_t n = 0;
-  for (Lane& lane : lanes) {
-    lane.first_piece = n;
-    lane.n_pieces = (lane.rows.n + kDecodePiece - 1) / kDecodePiece;
-    n += lane.n_pieces;
+  if (n_left_ != lanes.size()) {
+    left = std::make_unique<std::atomic<std::size_t>[]>(lanes.size());
+    n_left_ = lanes.size();
   }
+  std::size_t n = 0;
+  for (std::size_t i = 0; i < lanes.size(); ++i) {
+    lanes[i].first_piece = n;
+    lanes[i].n_pieces = (lanes[i].rows.n + kDecodePiece - 1) / kDecodePiece;
+    left[i] = lanes[i].n_pieces;
+    n += lanes[i].n_pieces;
+  }
+  next = 0;
   return n * (std::size_t)shape.group * partial_floats(shape);
 }
 
 ggml_tensor* decode_node(ggml_context* ctx, ggml_tensor* q, ggml_tensor* k_rotated, ggml_tensor* k_plain,
                          ggml_tensor* v, DecodeLayer* layer) {
-  ggml_tensor* store_args[] = {v, k_rotated ? k_rotated : k_plain, k_plain};
-  ggml_tensor* stored =
-      ggml_custom_4d(ctx, GGML_TYPE_F32, 1, 1, 1, 1, store_args, k_rotated && k_plain ? 3 : 2, store_new, 1, layer);
-  ggml_tensor* args[] = {q, stored};
-  ggml_tensor* pieces = ggml_custom_4d(ctx, GGML_TYPE_F32, 1, 1, 1, 1, args, 2, attend_pieces, GGML_N_TASKS_MAX, layer);
-  ggml_tensor* join_args[] = {pieces};
+  ggml_tensor* args[] = {q, v, k_rotated ? k_rotated : k_plain, k_plain};
   const std::int64_t n_out = (std::int64_t)layer->shape.d_v * q->ne[1];
-  return ggml_custom_4d(ctx, GGML_TYPE_F32, n_out, q->ne[2], 1, 1, join_args, 1, join_pieces, GGML_N_TASKS_MAX, layer);
+  return ggml_custom_4d(ctx, GGML_TYPE_F32, n_out, q->ne[2], 1, 1, args, k_rotated && k_plain ? 4 : 3, attend_pieces,
+                        GGML_N_TASKS_MAX, layer);
 }
 
 }  // namespace lacake::attention

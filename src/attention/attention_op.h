@@ -6,6 +6,7 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <vector>
 
 #include "attention/attention.h"
@@ -46,7 +47,7 @@ struct PrefillLayer {
 };
 
 // Queries of one head group that are attended together.
-inline constexpr std::size_t kQueryBlock = 32;
+inline constexpr std::size_t kQueryBlock = 64;
 
 std::size_t prefill_scratch_bytes(const Shape&);
 
@@ -73,10 +74,17 @@ struct DecodeLayer {
   std::size_t n_rotated = 0;  // the first sessions store rotated keys, the others unrotated ones
   std::vector<float>* partials = nullptr;
   Scratch* scratch = nullptr;
-  std::atomic<std::size_t> next{0};
 
-  // Sets the lanes' pieces; returns the floats that `partials` must hold.
+  // Sets the lanes' pieces and makes the layer ready for a run: to be called before each, whenever lanes have changed
+  // or not. Returns the floats that `partials` must hold.
   std::size_t cut();
+
+  // While it runs: the next piece that nobody has taken, and of each lane the pieces that are not done.
+  std::atomic<std::size_t> next{0};
+  std::unique_ptr<std::atomic<std::size_t>[]> left;  // [lanes]
+
+ private:
+  std::size_t n_left_ = 0;
 };
 
 // q [d_k, n_head, n]; k_rotated [d_k, n_head_kv, n_rotated] or null; k_plain [d_k, n_head_kv, n - n_rotated] or null;

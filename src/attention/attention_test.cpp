@@ -172,10 +172,11 @@ TEST_P(Decode, PiecesCombineToTheReference) {
 }
 
 TEST_P(Decode, SeesWhatPrefillSees) {
-  const TestLane lane(GetParam().with_lengths(0, 300));
-  std::vector<float> out(300 * lane.out_stride());
+  constexpr std::size_t n = kDecodePiece - 6;
+  const TestLane lane(GetParam().with_lengths(0, n));
+  std::vector<float> out(n * lane.out_stride());
   on_every_target([&] {
-    PrefillCall call = lane.call(299, 1, out.data());
+    PrefillCall call = lane.call(n - 1, 1, out.data());
     Scratch prefilling(prefill_scratch(lane.shape(), 1));
     prefill(call, prefilling);
 
@@ -185,8 +186,8 @@ TEST_P(Decode, SeesWhatPrefillSees) {
     decode({.shape = lane.shape(),
             .rows = lane.fresh(),
             .begin = 0,
-            .end = 300,
-            .q = lane.query(299),
+            .end = n,
+            .q = lane.query(n - 1),
             .partial = partial.data()},
            decoding);
     combine(lane.shape(), partial.data(), 1, decoded.data(), nullptr, 0, 0);
@@ -227,6 +228,11 @@ const LaneCase kShapes[] = {
     {.d_k = 96, .d_v = 96, .group = 8, .type = GGML_TYPE_F16},
     {.d_k = 128, .d_v = 128, .group = 4, .type = GGML_TYPE_F16, .turn = Turn::kNeox, .n_rot = 128},
     {.d_k = 128, .d_v = 64, .group = 5, .type = GGML_TYPE_Q8_0},
+    {.d_k = 64, .d_v = 128, .group = 3, .type = GGML_TYPE_Q4_0, .turn = Turn::kNormal, .n_rot = 64},
+    {.d_k = 96, .d_v = 96, .group = 6, .type = GGML_TYPE_Q4_0},
+    {.d_k = 80, .d_v = 80, .group = 2, .type = GGML_TYPE_BF16, .turn = Turn::kNormal, .n_rot = 64},
+    {.d_k = 96, .d_v = 80, .group = 4, .type = GGML_TYPE_F32, .turn = Turn::kNeox, .n_rot = 64},
+    {.d_k = 36, .d_v = 52, .group = 2, .type = GGML_TYPE_BF16},
     {.d_k = 256, .d_v = 256, .group = 2, .type = GGML_TYPE_F32, .turn = Turn::kNormal, .n_rot = 100},
     {.d_k = 40, .d_v = 40, .group = 3, .type = GGML_TYPE_F16, .turn = Turn::kNormal, .n_rot = 20},
     {.d_k = 40, .d_v = 24, .group = 7, .type = GGML_TYPE_F32, .turn = Turn::kNeox, .n_rot = 40},

@@ -45,7 +45,7 @@ void finish_record(const PrefillCall& call, const PrefillPass& pass, std::size_t
     float* record = record_of(call, pass.head_of(row), query);
     const std::size_t n_visible = call.past.n + query + 1;
     const std::size_t lane = row % kBlockRows;
-    normalise(record, n_visible, pass.largest(block)[lane], pass.sum(block)[lane]);
+    normalise<exp2_negative>(record, n_visible, pass.largest(block)[lane], pass.sum(block)[lane]);
     std::fill(record + n_visible, record + n_entries, 0.0f);
   });
 }

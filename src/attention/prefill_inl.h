@@ -40,7 +40,8 @@ class PrefillPass {
       visible(0)[row] = (std::int32_t)(call.past.n + query_of(used) + 1);
       float* to = queries(row / kBlockRows) + row % kBlockRows;
       const float* q = call.q + (query_of(used) - call.first) * call.q_stride + head_of(used) * (std::size_t)shape_.d_k;
-      const float scale = row < n_rows() ? shape_.scale : 0.0f;
+      // Powers of 2 instead of e: the exponential then has nothing to multiply by, and no rounding of its own.
+      const float scale = row < n_rows() ? shape_.scale * 1.44269504f : 0.0f;
       for (int d = 0; d < shape_.d_k; ++d) to[(std::size_t)d * kBlockRows] = q[d] * scale;
     }
   }
@@ -73,14 +74,12 @@ class PrefillPass {
     return most <= tile.entry ? 0 : std::min(tile.n, most - tile.entry);
   }
 
-  // logits() = the scaled products of the block with the first n keys, masked or not.
+  // logits() = the products of the block with the first n keys, to the base 2, masked or not.
   HWY_INLINE void multiply_keys(std::size_t block, std::size_t n) const {
     const RowsF32 b{reinterpret_cast<const std::byte*>(queries(block)), kBlockRows * sizeof(float)};
+    const Scalars a{scratch_ + at_.keys, at_.key_stride, 1};
     for (std::size_t x = 0; x < kBlockRows; x += 2 * lanes()) {
-      for (std::size_t key = 0; key < n; key += 4) {
-        const Scalars a{scratch_ + at_.keys + key * at_.key_stride, at_.key_stride, 1};
-        product_block<4, Start::kZero>(a, b, x, (std::size_t)shape_.d_k, logits() + key * kBlockRows, kBlockRows);
-      }
+      product_rows<Start::kZero>(a, b, x, (std::size_t)shape_.d_k, round_up(n, 4), logits(), kBlockRows);
     }
   }
 
@@ -100,46 +99,59 @@ class PrefillPass {
     }
   }
 
-  // logits() -> exp(logit - largest), with largest, sum and out brought to the new largest (online softmax). A tile
-  // that a row doesn't see changes nothing of the row: exp(0) is exactly 1.
+  // logits() -> 2^(logit - largest), with largest, sum and out brought to the new largest (online softmax). A tile
+  // that a row doesn't see changes nothing of the row: 2^0 is exactly 1. Two vectors at a time, so that one's maxima
+  // and sums needn't wait for the other's.
   HWY_INLINE void exponentiate(std::size_t block, std::size_t n) const {
     const Lanes32 d;
-    for (std::size_t x = 0; x < kBlockRows; x += lanes()) {
-      const Vector before = hn::LoadU(d, largest(block) + x);
-      Vector top = before;
-      for (std::size_t key = 0; key < n; ++key) top = hn::Max(top, hn::LoadU(d, logits() + key * kBlockRows + x));
-
-      Vector total = hn::Zero(d);
+    for (std::size_t x = 0; x < kBlockRows; x += 2 * lanes()) {
+      const std::size_t y = x + lanes();
+      const Vector before_x = hn::LoadU(d, largest(block) + x), before_y = hn::LoadU(d, largest(block) + y);
+      Vector top_x = before_x, top_y = before_y;
       for (std::size_t key = 0; key < n; ++key) {
-        float* logit = logits() + key * kBlockRows + x;
-        const Vector p = exp_negative(hn::Sub(hn::LoadU(d, logit), top));
-        hn::StoreU(p, d, logit);
-        total = hn::Add(total, p);
+        const float* logit = logits() + key * kBlockRows;
+        top_x = hn::Max(top_x, hn::LoadU(d, logit + x));
+        top_y = hn::Max(top_y, hn::LoadU(d, logit + y));
       }
 
-      const Vector shrink = exp_negative(hn::Sub(before, top));
-      hn::StoreU(top, d, largest(block) + x);
-      hn::StoreU(hn::MulAdd(hn::LoadU(d, sum(block) + x), shrink, total), d, sum(block) + x);
-      if (hn::AllTrue(d, hn::Eq(before, top))) continue;
-      for (std::size_t dim = 0; dim < at_.out_dims; ++dim) {
-        float* value = out(block) + dim * kBlockRows + x;
-        hn::StoreU(hn::Mul(hn::LoadU(d, value), shrink), d, value);
+      Vector total_x = hn::Zero(d), total_y = total_x;
+      for (std::size_t key = 0; key < n; ++key) {
+        float* logit = logits() + key * kBlockRows;
+        const Vector p_x = exp2_negative(hn::Sub(hn::LoadU(d, logit + x), top_x));
+        const Vector p_y = exp2_negative(hn::Sub(hn::LoadU(d, logit + y), top_y));
+        hn::StoreU(p_x, d, logit + x);
+        hn::StoreU(p_y, d, logit + y);
+        total_x = hn::Add(total_x, p_x);
+        total_y = hn::Add(total_y, p_y);
       }
+      bring_to(block, x, before_x, top_x, total_x);
+      bring_to(block, y, before_y, top_y, total_y);
     }
   }
 
   // out += the probabilities in logits() times the tile's values.
   HWY_INLINE void add_values(std::size_t block, std::size_t n) const {
     const RowsF32 b{reinterpret_cast<const std::byte*>(logits()), kBlockRows * sizeof(float)};
+    const Scalars a{scratch_ + at_.values, 1, at_.value_stride};
     for (std::size_t x = 0; x < kBlockRows; x += 2 * lanes()) {
-      for (std::size_t dim = 0; dim < at_.out_dims; dim += 4) {
-        const Scalars a{scratch_ + at_.values + dim, 1, at_.value_stride};
-        product_block<4, Start::kStored>(a, b, x, n, out(block) + dim * kBlockRows, kBlockRows);
-      }
+      product_rows<Start::kStored>(a, b, x, n, at_.out_dims, out(block), kBlockRows);
     }
   }
 
  private:
+  // One vector of rows: largest, sum and out go from `before` to `top`, and `total` is added.
+  HWY_INLINE void bring_to(std::size_t block, std::size_t x, Vector before, Vector top, Vector total) const {
+    const Lanes32 d;
+    const Vector shrink = exp2_negative(hn::Sub(before, top));
+    hn::StoreU(top, d, largest(block) + x);
+    hn::StoreU(hn::MulAdd(hn::LoadU(d, sum(block) + x), shrink, total), d, sum(block) + x);
+    if (hn::AllTrue(d, hn::Eq(before, top))) return;
+    for (std::size_t dim = 0; dim < at_.out_dims; ++dim) {
+      float* value = out(block) + dim * kBlockRows + x;
+      hn::StoreU(hn::Mul(hn::LoadU(d, value), shrink), d, value);
+    }
+  }
+
   float* queries(std::size_t block) const {
     return scratch_ + at_.queries + block * (std::size_t)shape_.d_k * kBlockRows;
   }

@@ -6,6 +6,7 @@
 
 #include "attention/attention.h"
 #include "attention/row.h"
+#include "attention/rows_inl.h"
 #include "attention/vector_inl.h"
 
 #if defined(LACAKE_ATTENTION_TILE_INL_H_) == defined(HWY_TARGET_TOGGLE)
@@ -19,18 +20,22 @@ HWY_BEFORE_NAMESPACE();
 namespace lacake::attention {
 namespace HWY_NAMESPACE {
 
-HWY_INLINE void convert_f16(const void* row, std::size_t n, float* out) {
-  const Lanes32 d;
-  const Lanes16 d16;
-  const auto* from = static_cast<const hwy::float16_t*>(row);
+// The whole vectors of row 0 -> out; returns how many numbers they are.
+template <class Rows>
+HWY_INLINE std::size_t convert_vectors(const Rows& rows, std::size_t d, float* out) {
   std::size_t i = 0;
-  for (; i + lanes() <= n; i += lanes()) hn::StoreU(hn::PromoteTo(d, hn::LoadU(d16, from + i)), d, out + i);
-  if (i == n) return;
-  HWY_ALIGN hwy::float16_t tail[16] = {};
-  std::memcpy(tail, from + i, (n - i) * sizeof(*from));
-  HWY_ALIGN float converted[16];
-  hn::StoreU(hn::PromoteTo(d, hn::LoadU(d16, tail)), d, converted);
-  std::memcpy(out + i, converted, (n - i) * sizeof(float));
+  for (; i + lanes() <= d; i += lanes()) hn::StoreU(rows.load(0, i), Lanes32(), out + i);
+  return i;
+}
+
+HWY_INLINE void convert_row(const std::byte* row, std::size_t row_bytes, ggml_type type, std::size_t d, float* out) {
+  std::size_t n = 0;
+  const auto vectors = [&](const auto& rows) HWY_ATTR { n = convert_vectors(rows, d, out); };
+  if (!with_rows(type, row, row_bytes, vectors)) {
+    load_row(row, (int)d, type, out);
+  } else if (n < d) {  // types in blocks have whole vectors only
+    load_row(row + n * ggml_type_size(type), (int)(d - n), type, out + n);
+  }
 }
 
 // Turns one row in place to where `angles` (a position's cosines, then its sines) says.
@@ -74,11 +79,7 @@ HWY_INLINE void load_tile(const void* rows, std::size_t row_bytes, ggml_type typ
   const auto* from = static_cast<const std::byte*>(rows) + begin * row_bytes;
   for (std::size_t i = 0; i < n; ++i, from += row_bytes) {
     float* to = tile + i * tile_stride;
-    if (type == GGML_TYPE_F16) {
-      convert_f16(from, (std::size_t)d, to);
-    } else {
-      load_row(from, d, type, to);
-    }
+    convert_row(from, row_bytes, type, (std::size_t)d, to);
     if (rope_index) rotate_row(rope, rope.table + (std::size_t)rope_index[begin + i] * rope.n_rot, to);
     std::fill(to + d, to + tile_stride, 0.0f);
   }

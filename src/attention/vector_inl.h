@@ -1,6 +1,7 @@
 // The vectors of all kernels, and exp. Compiled once per dispatch target: include after hwy/foreach_target.h.
 
 #include <cstddef>
+#include <cstdint>
 
 #include "hwy/highway.h"
 
@@ -23,43 +24,81 @@ using Lanes32 = hn::CappedTag<float, 16>;
 using Vector = hn::Vec<Lanes32>;
 using Lanes16 = hn::Rebind<hwy::float16_t, Lanes32>;
 
+#undef LACAKE_IN_REGISTERS
+// For lambdas whose vectors must stay in registers.
+#if HWY_COMPILER_GCC  // clang included
+#define LACAKE_IN_REGISTERS HWY_ATTR __attribute__((always_inline))
+#else
+#define LACAKE_IN_REGISTERS HWY_ATTR
+#endif
+
+// Sixteen registers hold 4 x 2 accumulators with what feeds them, thirty-two hold twice as many.
+#if (HWY_ARCH_X86 && HWY_TARGET <= HWY_AVX3) || HWY_ARCH_ARM_A64
+inline constexpr bool kManyRegisters = true;
+#else
+inline constexpr bool kManyRegisters = false;
+#endif
+
 HWY_INLINE std::size_t lanes() { return hn::Lanes(Lanes32()); }
 
-// e^x for x <= 0, exactly 1 at 0 and 0 below the smallest normal float; NaN stays NaN.
-// x = n ln 2 + r with |r| <= ln 2 / 2; e^r by Taylor to degree 7, whose remainder is below 6e-9.
-HWY_INLINE Vector exp_negative(Vector x) {
+// What the two exponentials share: 2^n e^r from t = n + kShifted, the coefficients of the polynomial beside them.
+// Adding 1.5 * 2^23 to a small number rounds it to an integer that stands in the lowest bits of the sum; with 127 more
+// those bits are the exponent of 2^n.
+inline constexpr float kShifted = 12582912.0f + 127.0f;
+
+HWY_INLINE Vector scaled_power(Vector t, Vector p) {
   const Lanes32 d;
-  const hn::RebindToSigned<Lanes32> di;
-  const Vector least = hn::Set(d, -87.3365f);  // ln of the smallest normal float is -87.33654...
-
-  const Vector n = hn::Round(hn::Mul(x, hn::Set(d, 1.44269504f)));
-  // ln 2 in two parts: the first has few enough bits that n times it is exact.
-  const Vector r = hn::NegMulAdd(n, hn::Set(d, -2.12194440e-4f), hn::NegMulAdd(n, hn::Set(d, 0.693359375f), x));
-
-  Vector p = hn::Set(d, 1.0f / 5040);
-  p = hn::MulAdd(p, r, hn::Set(d, 1.0f / 720));
-  p = hn::MulAdd(p, r, hn::Set(d, 1.0f / 120));
-  p = hn::MulAdd(p, r, hn::Set(d, 1.0f / 24));
-  p = hn::MulAdd(p, r, hn::Set(d, 1.0f / 6));
-  p = hn::MulAdd(p, r, hn::Set(d, 0.5f));
-  p = hn::MulAdd(p, r, hn::Set(d, 1.0f));
-  p = hn::MulAdd(p, r, hn::Set(d, 1.0f));
-
-  const auto exponent = hn::ShiftLeft<23>(hn::Add(hn::ConvertTo(di, n), hn::Set(di, 127)));
-  return hn::IfThenZeroElse(hn::Lt(x, least), hn::Mul(p, hn::BitCast(d, exponent)));
+  const hn::Repartition<std::uint32_t, Lanes32> bits;
+  return hn::Mul(p, hn::BitCast(d, hn::ShiftLeft<23>(hn::BitCast(bits, t))));
 }
 
-// Logits -> probabilities: values[i] = exp(values[i] - largest) / sum. The same whether i falls into a vector or the
-// rest.
+// 2^x for x <= 0: exactly 1 at 0, exactly 0 below -126.5; NaN stays NaN. x = n + r with |r| <= 1/2; the polynomial of
+// degree 6 is the best in relative error that is exactly 1 at r = 0, 8e-8 off with its roundings.
+HWY_INLINE Vector exp2_negative(Vector x) {
+  const Lanes32 d;
+  x = hn::Max(hn::Set(d, -127.0f), x);  // 2^-127 comes out as 0. In this order: x86 then keeps a NaN
+  const Vector t = hn::Add(x, hn::Set(d, kShifted));
+  const Vector r = hn::Sub(x, hn::Sub(t, hn::Set(d, kShifted)));
+  Vector p = hn::Set(d, 1.55946778e-4f);
+  p = hn::MulAdd(p, r, hn::Set(d, 1.34066434e-3f));
+  p = hn::MulAdd(p, r, hn::Set(d, 9.61769279e-3f));
+  p = hn::MulAdd(p, r, hn::Set(d, 5.55031039e-2f));
+  p = hn::MulAdd(p, r, hn::Set(d, 0.240226522f));
+  p = hn::MulAdd(p, r, hn::Set(d, 0.693147242f));
+  p = hn::MulAdd(p, r, hn::Set(d, 1.0f));
+  return scaled_power(t, p);
+}
+
+// e^x for x <= 0, with the same edges (0 below -87.7).
+HWY_INLINE Vector exp_negative(Vector x) {
+  const Lanes32 d;
+  x = hn::Max(hn::Set(d, -88.02969f), x);
+  const Vector t = hn::MulAdd(x, hn::Set(d, 1.44269504f), hn::Set(d, kShifted));
+  const Vector n = hn::Sub(t, hn::Set(d, kShifted));
+  // ln 2 in two parts: the first has few enough bits that n times it is exact.
+  const Vector r = hn::NegMulAdd(n, hn::Set(d, -2.12194440e-4f), hn::NegMulAdd(n, hn::Set(d, 0.693359375f), x));
+  Vector p = hn::Set(d, 1.40612409e-3f);
+  p = hn::MulAdd(p, r, hn::Set(d, 8.37901141e-3f));
+  p = hn::MulAdd(p, r, hn::Set(d, 4.16647755e-2f));
+  p = hn::MulAdd(p, r, hn::Set(d, 0.166663662f));
+  p = hn::MulAdd(p, r, hn::Set(d, 0.50000006f));
+  p = hn::MulAdd(p, r, hn::Set(d, 1.0f));
+  p = hn::MulAdd(p, r, hn::Set(d, 1.0f));
+  return scaled_power(t, p);
+}
+
+// Logits -> probabilities: values[i] = exp(values[i] - largest) / sum, with the exponential given. The same whether i
+// falls into a vector or the rest.
+template <Vector (*kExp)(Vector)>
 HWY_INLINE void normalise(float* values, std::size_t n, float largest, float sum) {
   const Lanes32 d;
   const Vector top = hn::Set(d, largest);
   const Vector inverse = hn::Set(d, 1.0f / sum);
   std::size_t i = 0;
   for (; i + lanes() <= n; i += lanes()) {
-    hn::StoreU(hn::Mul(exp_negative(hn::Sub(hn::LoadU(d, values + i), top)), inverse), d, values + i);
+    hn::StoreU(hn::Mul(kExp(hn::Sub(hn::LoadU(d, values + i), top)), inverse), d, values + i);
   }
-  for (; i < n; ++i) values[i] = hn::GetLane(hn::Mul(exp_negative(hn::Set(d, values[i] - largest)), inverse));
+  for (; i < n; ++i) values[i] = hn::GetLane(hn::Mul(kExp(hn::Set(d, values[i] - largest)), inverse));
 }
 
 }  // namespace HWY_NAMESPACE

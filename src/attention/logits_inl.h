@@ -1,0 +1,183 @@
+// Products of stored keys with the queries of a head group, for one query: the first half of decode.
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+
+#include "attention/attention.h"
+#include "attention/layout.h"
+#include "attention/rows_inl.h"
+#include "attention/vector_inl.h"
+
+#if defined(LACAKE_ATTENTION_LOGITS_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef LACAKE_ATTENTION_LOGITS_INL_H_
+#undef LACAKE_ATTENTION_LOGITS_INL_H_
+#else
+#define LACAKE_ATTENTION_LOGITS_INL_H_
+#endif
+
+HWY_BEFORE_NAMESPACE();
+namespace lacake::attention {
+namespace HWY_NAMESPACE {
+
+// Keys used as they lie. Products take a key two vectors at a time up to turned(), then one at a time; the queries
+// stand in the same order.
+template <class Rows>
+struct PlainKeys {
+  Rows rows;
+  HWY_INLINE std::size_t turned() const { return 0; }
+  HWY_INLINE void load_pair(std::size_t, std::size_t, Vector&, Vector&) const {}
+  HWY_INLINE Vector load(std::size_t row, std::size_t column) const { return rows.load(row, column); }
+  HWY_INLINE void bring_angles(std::size_t) const {}
+};
+
+#if HWY_TARGET != HWY_SCALAR
+// Keys rotated in registers. Of 2 * lanes() numbers that turn with each other, the first of each pair come in one
+// vector and the second ones in the other.
+//   index  the keys' positions; those of `n_index` rows may be read
+// REQUIRES: n_rot is a multiple of 2 * lanes()
+template <class Rows, bool kNeox>
+struct TurnedKeys {
+  Rows rows;
+  Rope rope;
+  const std::int32_t* index;
+  std::size_t n_index;
+
+  HWY_INLINE std::size_t turned() const { return (std::size_t)rope.n_rot; }
+  HWY_INLINE void load_pair(std::size_t row, std::size_t column, Vector& x, Vector& y) const {
+    const Lanes32 d;
+    const std::size_t half = (std::size_t)rope.n_rot / 2;
+    const float* angles = rope.table + (std::size_t)index[row] * (std::size_t)rope.n_rot + column / 2;
+    const Vector cosine = hn::LoadU(d, angles), sine = hn::LoadU(d, angles + half);
+    Vector a, b;
+    if constexpr (kNeox) {
+      a = rows.load(row, column / 2);
+      b = rows.load(row, half + column / 2);
+    } else {
+      const Vector first = rows.load(row, column), second = rows.load(row, column + lanes());
+      a = hn::ConcatEven(d, second, first);
+      b = hn::ConcatOdd(d, second, first);
+    }
+    x = hn::NegMulAdd(b, sine, hn::Mul(a, cosine));
+    y = hn::MulAdd(a, sine, hn::Mul(b, cosine));
+  }
+  HWY_INLINE Vector load(std::size_t row, std::size_t column) const { return rows.load(row, column); }
+  // Angles lie in memory row by row, in no order that hardware could foresee.
+  HWY_INLINE void bring_angles(std::size_t row) const {
+    if (row >= n_index) return;
+    const float* angles = rope.table + (std::size_t)index[row] * (std::size_t)rope.n_rot;
+    bring(reinterpret_cast<const std::byte*>(angles), (std::size_t)rope.n_rot * sizeof(float));
+  }
+};
+#endif
+
+// Queries in the order in which TurnedKeys gives keys: [d_k] -> [d_k].
+HWY_INLINE void order_as_turned(const Rope& rope, const float* q, int d_k, float* to) {
+  const std::size_t n_rot = (std::size_t)rope.n_rot, half = n_rot / 2, n = lanes();
+  for (std::size_t x = 0; x < n_rot; x += 2 * n) {
+    for (std::size_t i = 0; i < n; ++i) {
+      const std::size_t pair = x / 2 + i;
+      to[x + i] = q[rope.neox ? pair : 2 * pair];
+      to[x + n + i] = q[rope.neox ? pair + half : 2 * pair + 1];
+    }
+  }
+  std::copy(q + n_rot, q + d_k, to + n_rot);
+}
+
+#if !HWY_HAVE_SCALABLE && HWY_TARGET != HWY_SCALAR
+// The 128-bit parts of a vector, added up.
+template <class D>
+HWY_INLINE hn::Vec<hn::CappedTag<float, 4>> add_parts(D d, hn::Vec<D> v) {
+  if constexpr (hn::MaxLanes(D()) <= 4) {
+    return v;
+  } else {
+    const hn::Half<D> half;
+    return add_parts(half, hn::Add(hn::LowerHalf(half, v), hn::UpperHalf(half, v)));
+  }
+}
+#endif
+
+// out[0 .. 3] = the sums of the lanes of a, b, c, d: together, because four sums one by one cost as much as the
+// products of a head of 64.
+HWY_INLINE void sum_lanes(Vector a, Vector b, Vector c, Vector d, float* out) {
+  const Lanes32 tag;
+#if HWY_TARGET == HWY_SCALAR
+  out[0] = hn::GetLane(a), out[1] = hn::GetLane(b), out[2] = hn::GetLane(c), out[3] = hn::GetLane(d);
+  (void)tag;
+#else
+  const hn::Repartition<std::uint64_t, Lanes32> pairs;
+  const hn::CappedTag<float, 4> four;
+  // In every 128-bit part: a0+a2 b0+b2 a1+a3 b1+b3, the same for c and d, then a b c d.
+  const auto ab = hn::BitCast(pairs, hn::Add(hn::InterleaveLower(tag, a, b), hn::InterleaveUpper(tag, a, b)));
+  const auto cd = hn::BitCast(pairs, hn::Add(hn::InterleaveLower(tag, c, d), hn::InterleaveUpper(tag, c, d)));
+  const Vector abcd = hn::Add(hn::BitCast(tag, hn::InterleaveLower(pairs, ab, cd)),
+                              hn::BitCast(tag, hn::InterleaveUpper(pairs, ab, cd)));
+#if HWY_HAVE_SCALABLE
+  HWY_ALIGN float parts[kMaxLanes];
+  hn::StoreU(abcd, tag, parts);
+  auto sum = hn::LoadU(four, parts);
+  for (std::size_t i = 4; i < lanes(); i += 4) sum = hn::Add(sum, hn::LoadU(four, parts + i));
+  hn::StoreU(sum, four, out);
+#else
+  hn::StoreU(add_parts(tag, abcd), four, out);
+#endif
+#endif
+}
+
+// Rows of four keys: the last ones may repeat where there are fewer.
+struct Four {
+  std::size_t k0, k1, k2, k3;
+};
+
+// Products of four keys with the queries of up to four heads -> weights [kDecodePiece, kHeads], at the keys' place.
+template <int kHeads, class Keys>
+HWY_INLINE void multiply_four(const Keys& keys, const Four& at, const float* q, std::size_t q_stride, std::size_t d_k,
+                              float* weights) {
+  const Lanes32 d;
+  Vector a0 = hn::Zero(d), a1 = a0, a2 = a0, a3 = a0;
+  Vector b0 = a0, b1 = a0, b2 = a0, b3 = a0;
+  Vector c0 = a0, c1 = a0, c2 = a0, c3 = a0;
+  Vector e0 = a0, e1 = a0, e2 = a0, e3 = a0;
+  const auto add = [&](Vector k0, Vector k1, Vector k2, Vector k3, std::size_t i) HWY_ATTR
+      __attribute__((always_inline)) {
+    const Vector qa = hn::LoadU(d, q + i);
+    a0 = hn::MulAdd(k0, qa, a0), a1 = hn::MulAdd(k1, qa, a1);
+    a2 = hn::MulAdd(k2, qa, a2), a3 = hn::MulAdd(k3, qa, a3);
+    if constexpr (kHeads > 1) {
+      const Vector qb = hn::LoadU(d, q + q_stride + i);
+      b0 = hn::MulAdd(k0, qb, b0), b1 = hn::MulAdd(k1, qb, b1);
+      b2 = hn::MulAdd(k2, qb, b2), b3 = hn::MulAdd(k3, qb, b3);
+    }
+    if constexpr (kHeads > 2) {
+      const Vector qc = hn::LoadU(d, q + 2 * q_stride + i);
+      c0 = hn::MulAdd(k0, qc, c0), c1 = hn::MulAdd(k1, qc, c1);
+      c2 = hn::MulAdd(k2, qc, c2), c3 = hn::MulAdd(k3, qc, c3);
+    }
+    if constexpr (kHeads > 3) {
+      const Vector qe = hn::LoadU(d, q + 3 * q_stride + i);
+      e0 = hn::MulAdd(k0, qe, e0), e1 = hn::MulAdd(k1, qe, e1);
+      e2 = hn::MulAdd(k2, qe, e2), e3 = hn::MulAdd(k3, qe, e3);
+    }
+  };
+  std::size_t i = 0;
+  for (; i < keys.turned(); i += 2 * lanes()) {
+    Vector x0, x1, x2, x3, y0, y1, y2, y3;
+    keys.load_pair(at.k0, i, x0, y0), keys.load_pair(at.k1, i, x1, y1);
+    keys.load_pair(at.k2, i, x2, y2), keys.load_pair(at.k3, i, x3, y3);
+    add(x0, x1, x2, x3, i);
+    add(y0, y1, y2, y3, i + lanes());
+  }
+  for (; i < d_k; i += lanes()) {
+    add(keys.load(at.k0, i), keys.load(at.k1, i), keys.load(at.k2, i), keys.load(at.k3, i), i);
+  }
+  sum_lanes(a0, a1, a2, a3, weights);
+  if constexpr (kHeads > 1) sum_lanes(b0, b1, b2, b3, weights + kDecodePiece);
+  if constexpr (kHeads > 2) sum_lanes(c0, c1, c2, c3, weights + 2 * kDecodePiece);
+  if constexpr (kHeads > 3) sum_lanes(e0, e1, e2, e3, weights + 3 * kDecodePiece);
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace lacake::attention
+HWY_AFTER_NAMESPACE();
+
+#endif  // LACAKE_ATTENTION_LOGITS_INL_H_
