@@ -1,9 +1,8 @@
 #include "engine/decode.h"
 
 #include <algorithm>
-#include <deque>
 
-#include "graph/block.h"
+#include "engine/step_graph.h"
 
 namespace lacake {
 namespace {
@@ -17,29 +16,6 @@ class Direct final : public Compaction {
 
  private:
   Cache& cache_;
-};
-
-// The graph of one step: all layers, one column a session, of which the first `n_rotated` store rotated keys.
-struct StepGraph {
-  StepGraph(Engine::Parts& engine, std::size_t n, std::size_t n_rotated, std::deque<attention::DecodeLayer>& attention)
-      : graph(kNodesPerBlock * (attention.size() + 1)) {
-    BlockBuilder builder(graph, engine.model.hyperparameters, engine.model.weights, engine.products(/*alone*/ true));
-    ids = graph.input(GGML_TYPE_I32, (std::int64_t)n);
-    ggml_tensor* x = builder.embed(ids);
-    for (std::size_t l = 0; l < attention.size(); ++l) {
-      positions.push_back(graph.input(GGML_TYPE_I32, (std::int64_t)n));
-      const auto node = [&](const Projections& p) {
-        return attention::decode_node(graph.context(), p.q, p.k_rotated, p.k_plain, p.v, &attention[l]);
-      };
-      x = builder.block((int)l, x, positions.back(), (std::int64_t)n_rotated, node);
-    }
-    logits = builder.head(x);
-    graph.output(logits);
-  }
-  Graph graph;
-  ggml_tensor* ids;
-  std::vector<ggml_tensor*> positions;  // by layer: cache indices may differ from layer to layer
-  ggml_tensor* logits;
 };
 
 // One session's part of a step.
@@ -67,25 +43,21 @@ class StepRun {
                                              [](const Column& c) { return !c.session->cache_index(); });
     n_rotated_ = (std::size_t)(plain - columns_.begin());
     for (Column& c : columns_) append(c);
+    graph_ = &StepGraph::of(engine, columns_.size(), n_rotated_);
     describe_attention();
   }
 
   void compute() {
-    const std::size_t n = columns_.size(), n_vocab = (std::size_t)h_.n_vocab;
-    StepGraph step(engine_, n, n_rotated_, attention_);
-    engine_.compute.allocate(step.graph);
+    const std::size_t n_vocab = (std::size_t)h_.n_vocab;
     std::vector<std::int32_t> ids;
     for (const Column& c : columns_) ids.push_back(c.token);
-    ggml_backend_tensor_set(step.ids, ids.data(), 0, n * sizeof(std::int32_t));
-    for (int l = 0; l < h_.n_layer; ++l) {
-      const std::vector<std::int32_t> at = positions(l);
-      ggml_backend_tensor_set(step.positions[(std::size_t)l], at.data(), 0, n * sizeof(std::int32_t));
-    }
-    engine_.compute.run(step.graph);
-    for (std::size_t i = 0; i < n; ++i) {
+    graph_->set_tokens(ids);
+    for (int l = 0; l < h_.n_layer; ++l) graph_->set_positions(l, positions(l));
+    engine_.compute.run(graph_->graph());
+    for (std::size_t i = 0; i < columns_.size(); ++i) {
       std::vector<float>& logits = columns_[i].session->logits_buffer();
       logits.resize(n_vocab);
-      ggml_backend_tensor_get(step.logits, logits.data(), i * n_vocab * sizeof(float), n_vocab * sizeof(float));
+      ggml_backend_tensor_get(graph_->logits(), logits.data(), i * n_vocab * sizeof(float), n_vocab * sizeof(float));
     }
   }
 
@@ -129,7 +101,8 @@ class StepRun {
     const CacheShape& first = columns_[0].session->cache().arena().shape();
     std::size_t partials = 0;
     for (int l = 0; l < h_.n_layer; ++l) {
-      attention::DecodeLayer& layer = attention_.emplace_back();
+      attention::DecodeLayer& layer = graph_->attention()[(std::size_t)l];
+      layer.lanes.clear();
       layer.n_head_kv = h_.n_head_kv;
       layer.n_rotated = n_rotated_;
       layer.partials = &engine_.partials;
@@ -145,7 +118,7 @@ class StepRun {
       partials = std::max(partials, layer.cut());
     }
     if (engine_.partials.size() < partials) engine_.partials.resize(partials);
-    engine_.scratch.reserve(engine_.compute.threads(), attention::decode_scratch(attention_[0].shape));
+    engine_.scratch.reserve(engine_.compute.threads(), attention::decode_scratch(graph_->attention()[0].shape));
   }
 
   void add_lanes(const Column& c, int l, attention::DecodeLayer& layer) const {
@@ -182,7 +155,7 @@ class StepRun {
   const Hyperparameters& h_;
   std::vector<Column> columns_;
   std::size_t n_rotated_ = 0;
-  std::deque<attention::DecodeLayer> attention_;  // by layer; a deque, because the graph keeps their addresses
+  StepGraph* graph_ = nullptr;
 };
 
 }  // namespace
@@ -193,14 +166,9 @@ void run_step(Engine::Parts& engine, std::span<SessionImpl* const> sessions, std
   run.compact();
 }
 
-std::uint64_t decode_compute_bytes(Engine::Parts& engine, const CacheShape& shape) {
-  const Hyperparameters& h = engine.model.hyperparameters;
-  std::deque<attention::DecodeLayer> attention((std::size_t)h.n_layer);
-  for (attention::DecodeLayer& layer : attention) {
-    layer.shape = {.d_k = h.d_k, .d_v = h.d_v, .group = h.group(), .type_k = shape.type_k, .type_v = shape.type_v};
-  }
-  StepGraph step(engine, 1, 1, attention);
-  return engine.compute.measure(step.graph);
+std::uint64_t decode_compute_bytes(Engine::Parts& engine) {
+  StepGraph step(engine, 1, 1);
+  return engine.compute.measure(step.graph());
 }
 
 }  // namespace lacake

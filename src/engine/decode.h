@@ -10,6 +10,7 @@ namespace lacake {
 // attention is its own, and products run column by column.
 void run_step(Engine::Parts& engine, std::span<SessionImpl* const> sessions, std::span<const Token> tokens);
 
-std::uint64_t decode_compute_bytes(Engine::Parts& engine, const CacheShape& shape);
+// Bytes of a step's intermediate tensors, for one session. The engine keeps them from step to step.
+std::uint64_t decode_compute_bytes(Engine::Parts& engine);
 
 }  // namespace lacake

@@ -10,6 +10,8 @@
 
 namespace lacake {
 
+class StepGraph;
+
 // What an Engine is made of: what its sessions share while one of them (or one batch) runs.
 struct Engine::Parts {
   Parts(const Model& m, int threads) : model(m.parts()), compute(threads), rope_table(model) {}
@@ -27,6 +29,7 @@ struct Engine::Parts {
   Workspace workspace;
   Block hidden;                 // [n_embd, segment] f32
   std::vector<float> partials;  // of decode attention
+  std::shared_ptr<StepGraph> step_graph;  // of the last step
 };
 
 }  // namespace lacake

@@ -62,8 +62,15 @@ std::uint64_t Compute::measure(Graph& graph) const {
   return bytes;
 }
 
-void Compute::allocate(Graph& graph) {
-  if (!ggml_gallocr_alloc_graph(allocator_.get(), graph.graph())) {
+void Compute::allocate(Graph& graph) { allocate_from(allocator_.get(), graph); }
+
+void Compute::allocate_apart(Graph& graph) {
+  graph.allocator_.reset(ggml_gallocr_new(buffer_type()));
+  allocate_from(graph.allocator_.get(), graph);
+}
+
+void Compute::allocate_from(ggml_gallocr_t allocator, Graph& graph) {
+  if (!ggml_gallocr_alloc_graph(allocator, graph.graph())) {
     throw Error(Error::Kind::kCapacity, "compute buffer: the system refused the memory");
   }
 }

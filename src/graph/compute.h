@@ -29,8 +29,10 @@ class Graph {
   }
 
  private:
+  friend class Compute;
   ggml_context_ptr context_;
   ggml_cgraph* graph_;
+  ggml_gallocr_ptr allocator_;
   std::vector<std::shared_ptr<void>> kept_;
 };
 
@@ -48,12 +50,16 @@ class Compute {
 
   // Bytes that the graph's intermediate tensors need; allocates nothing.
   std::uint64_t measure(Graph&) const;
-  // Gives every tensor its memory. Inputs are set after it, before run().
+  // Gives every tensor its memory, until the next graph gets the same. Inputs are set after it, before run().
   void allocate(Graph&);
+  // Memory of the graph's own, for one that runs again and again.
+  void allocate_apart(Graph&);
   void run(Graph&);
   std::uint64_t bytes() const;
 
  private:
+  static void allocate_from(ggml_gallocr_t, Graph&);
+
   int threads_;
   ggml_backend_ptr backend_;
   ggml_threadpool_t pool_ = nullptr;

@@ -1,0 +1,46 @@
+#include "engine/step_graph.h"
+
+#include "graph/block.h"
+
+namespace lacake {
+
+StepGraph::StepGraph(Engine::Parts& engine, std::size_t n, std::size_t n_rotated)
+    : n_(n),
+      n_rotated_(n_rotated),
+      attention_((std::size_t)engine.model.hyperparameters.n_layer),
+      graph_(kNodesPerBlock * (attention_.size() + 1)) {
+  const Hyperparameters& h = engine.model.hyperparameters;
+  BlockBuilder builder(graph_, h, engine.model.weights, engine.products(/*alone*/ true));
+  ids_ = graph_.input(GGML_TYPE_I32, (std::int64_t)n);
+  ggml_tensor* x = builder.embed(ids_);
+  for (std::size_t l = 0; l < attention_.size(); ++l) {
+    attention_[l].shape = {.d_k = h.d_k, .d_v = h.d_v, .group = h.group()};
+    positions_.push_back(graph_.input(GGML_TYPE_I32, (std::int64_t)n));
+    const auto node = [&](const Projections& p) {
+      return attention::decode_node(graph_.context(), p.q, p.k_rotated, p.k_plain, p.v, &attention_[l]);
+    };
+    x = builder.block((int)l, x, positions_.back(), (std::int64_t)n_rotated, node);
+  }
+  logits_ = builder.head(x);
+  graph_.output(logits_);
+}
+
+StepGraph& StepGraph::of(Engine::Parts& engine, std::size_t n, std::size_t n_rotated) {
+  std::shared_ptr<StepGraph>& kept = engine.step_graph;
+  if (!kept || kept->n_ != n || kept->n_rotated_ != n_rotated) {
+    kept.reset();  // before the new one takes its memory
+    kept = std::make_shared<StepGraph>(engine, n, n_rotated);
+    engine.compute.allocate_apart(kept->graph());
+  }
+  return *kept;
+}
+
+void StepGraph::set_tokens(const std::vector<std::int32_t>& ids) {
+  ggml_backend_tensor_set(ids_, ids.data(), 0, ids.size() * sizeof(std::int32_t));
+}
+
+void StepGraph::set_positions(int layer, const std::vector<std::int32_t>& at) {
+  ggml_backend_tensor_set(positions_[(std::size_t)layer], at.data(), 0, at.size() * sizeof(std::int32_t));
+}
+
+}  // namespace lacake

@@ -1,0 +1,39 @@
+#pragma once
+
+#include <deque>
+#include <vector>
+
+#include "attention/attention_op.h"
+#include "engine/parts.h"
+
+namespace lacake {
+
+// The graph of one step: all layers, one column a session, of which the first `n_rotated` store rotated keys. Nothing
+// in it depends on what the sessions hold, so it is built once and runs again as long as the batch has this shape; what
+// it attends over is described anew for each run.
+class StepGraph {
+ public:
+  StepGraph(Engine::Parts&, std::size_t n, std::size_t n_rotated);
+
+  // The engine's own, made or made anew where it has another shape.
+  static StepGraph& of(Engine::Parts&, std::size_t n, std::size_t n_rotated);
+
+  Graph& graph() { return graph_; }
+  // By layer; a graph's nodes know their addresses.
+  std::deque<attention::DecodeLayer>& attention() { return attention_; }
+  // One for each column.
+  void set_tokens(const std::vector<std::int32_t>& ids);
+  void set_positions(int layer, const std::vector<std::int32_t>& at);
+  //   logits  [n_vocab, n]
+  const ggml_tensor* logits() const { return logits_; }
+
+ private:
+  std::size_t n_, n_rotated_;
+  std::deque<attention::DecodeLayer> attention_;
+  Graph graph_;
+  ggml_tensor* ids_;
+  std::vector<ggml_tensor*> positions_;  // by layer: cache indices may differ from layer to layer
+  ggml_tensor* logits_;
+};
+
+}  // namespace lacake
