@@ -9,6 +9,7 @@
 //     session->prefill(prompt);
 //     while (!model.is_end(token = sampler.sample(session->logits()))) session->step(token);
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -29,8 +30,10 @@ namespace lacake {
 //   kStreaming  chunk by chunk over a compacted cache. Memory constant, time linear in the prompt.
 enum class PrefillMode { kExact, kStreaming };
 
-// What K and V are stored as: "f16" (default), "f32", each on its own ("f32,f16").
+// What K and V are stored as: one of the names below, f16 by default, each on its own ("q8_0,f16"). Types in blocks
+// (q8_0, q4_0) need a head size that is a multiple of 32.
 struct CacheTypes {
+  static constexpr std::array<std::string_view, 5> kNames = {"f32", "f16", "bf16", "q8_0", "q4_0"};
   std::string k = "f16";
   std::string v = "f16";
 

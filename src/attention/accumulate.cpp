@@ -37,25 +37,17 @@ HWY_INLINE void add_probabilities(const PrefillCall& call, const PrefillPass& pa
 
 }  // namespace
 
-// REQUIRES: d_v = 0 in the call's shape: no values are read.
 void accumulate_probabilities(const PrefillCall& call, float* sums, float* scratch) {
-  const PrefillPass pass(call, scratch);
-  // First the largest logit and the sum of each row, then, with both known, the probabilities.
-  for (const bool known : {false, true}) {
-    for (Tiles tiles(call); tiles.next();) {
-      const Tile& tile = tiles.tile();
-      pass.load_keys(tile);
-      for (std::size_t block = 0; block < pass.n_blocks(); ++block) {
-        const std::size_t n = pass.keys_seen(tile, block);
-        if (n == 0) continue;
-        pass.multiply_keys(block, n);
-        pass.mask(tile, block, n);
-        if (known) {
-          add_probabilities(call, pass, tile, block, n, sums);
-        } else {
-          pass.exponentiate(block, n);
-        }
-      }
+  const PrefillPass pass(call, scratch, /*again*/ true);
+  for (Tiles tiles(call); tiles.next();) {
+    const Tile& tile = tiles.tile();
+    pass.load_keys(tile);
+    for (std::size_t block = 0; block < pass.n_blocks(); ++block) {
+      const std::size_t n = pass.keys_seen(tile, block);
+      if (n == 0) continue;
+      pass.multiply_keys(block, n);
+      pass.mask(tile, block, n);
+      add_probabilities(call, pass, tile, block, n, sums);
     }
   }
 }
@@ -73,9 +65,7 @@ void accumulate_probabilities(const PrefillCall& call, float* sums, std::span<st
   assert(call.fresh.n >= call.first + call.n_q);
   assert(scratch.size() >= prefill_scratch(call.shape, call.n_q));
   if (call.n_q == 0) return;
-  PrefillCall keys_only = call;
-  keys_only.shape.d_v = 0;
-  HWY_DYNAMIC_DISPATCH(accumulate_probabilities)(keys_only, sums, reinterpret_cast<float*>(scratch.data()));
+  HWY_DYNAMIC_DISPATCH(accumulate_probabilities)(call, sums, reinterpret_cast<float*>(scratch.data()));
 }
 
 }  // namespace lacake::attention

@@ -10,6 +10,8 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <string>
+#include <vector>
 
 #include "ggml.h"
 
@@ -113,7 +115,12 @@ void prefill(const PrefillCall&);
 void decode(const DecodeCall&);
 }  // namespace reference
 
-// The dispatch target in use, e.g. "AVX3_ZEN4": shown by benchmarks.
+// The dispatch target in use, e.g. "AVX3": shown by benchmarks.
 const char* target_name();
+// Those of this machine, best first.
+std::vector<std::string> target_names();
+// From now on kernels run as compiled for the target that the environment variable LACAKE_TARGET names, if it is set:
+// for tests. Throws Error(kUsage) if this machine has no such target.
+void use_target_of_environment();
 
 }  // namespace lacake::attention

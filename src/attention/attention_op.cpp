@@ -97,19 +97,12 @@ void attend_pieces(ggml_tensor* dst, int ith, int, void* userdata) {
   const ggml_tensor* q = dst->src[0];
   const std::size_t group = (std::size_t)layer.shape.group, n_head_kv = (std::size_t)layer.n_head_kv;
   const std::size_t each = group * partial_floats(layer.shape);
-  const std::size_t n_items = layer.lanes.back().first_piece + layer.lanes.back().n_pieces;
-  const auto lane_of = [&](std::size_t item, std::size_t from) {
-    while (item >= layer.lanes[from].first_piece + layer.lanes[from].n_pieces) ++from;
-    return from;
-  };
-
+  const std::size_t n_items = layer.items.size();
   // One piece is always taken ahead, so that its first rows can be on their way while the one before is computed.
-  std::size_t item = layer.next.fetch_add(1), lane = item < n_items ? lane_of(item, 0) : 0;
-  while (item < n_items) {
-    const std::size_t next_item = layer.next.fetch_add(1);
-    const std::size_t next_lane = next_item < n_items ? lane_of(next_item, lane) : lane;
+  for (std::size_t item = layer.next.fetch_add(1), following; item < n_items; item = following) {
+    following = layer.next.fetch_add(1);
+    const std::size_t lane = layer.items[item].lane, begin = layer.items[item].piece * kDecodePiece;
     const DecodeLayer::Lane& l = layer.lanes[lane];
-    const std::size_t begin = (item - l.first_piece) * kDecodePiece;
     const std::size_t end = std::min(begin + kDecodePiece, l.rows.n);
     const auto new_row = (std::size_t)(l.new_k - (const std::byte*)l.rows.k) / l.rows.k_stride;
     if (new_row >= begin && new_row < end) store_new(layer, dst, lane);
@@ -122,13 +115,13 @@ void attend_pieces(ggml_tensor* dst, int ith, int, void* userdata) {
     call.begin = begin;
     call.end = end;
     call.q = row_of(q, (std::int64_t)(lane % n_head_kv * group), (std::int64_t)(lane / n_head_kv));
-    call.partial = layer.partials->data() + item * each;
+    call.partial = layer.partials->data() + (l.first_piece + layer.items[item].piece) * each;
     call.logits = l.probabilities;
     call.logits_stride = l.probabilities_stride;
-    if (next_item < n_items) {
-      const DecodeLayer::Lane& following = layer.lanes[next_lane];
-      call.next = (const std::byte*)following.rows.k +
-                  (next_item - following.first_piece) * kDecodePiece * following.rows.k_stride;
+    if (following < n_items) {
+      const DecodeLayer::Item& next = layer.items[following];
+      const Rows& rows = layer.lanes[next.lane].rows;
+      call.next = (const std::byte*)rows.k + next.piece * kDecodePiece * rows.k_stride;
     }
     decode(call, layer.scratch->of(ith));
 
@@ -138,8 +131,6 @@ void attend_pieces(ggml_tensor* dst, int ith, int, void* userdata) {
               (float*)dst->data + lane * group * (std::size_t)layer.shape.d_v, l.probabilities, l.probabilities_stride,
               l.rows.n);
     }
-    item = next_item;
-    lane = next_lane;
   }
 }
 
@@ -181,6 +172,17 @@ std::size_t DecodeLayer::cut() {
     lanes[i].n_pieces = (lanes[i].rows.n + kDecodePiece - 1) / kDecodePiece;
     left[i] = lanes[i].n_pieces;
     n += lanes[i].n_pieces;
+  }
+  items.clear();
+  const auto n_heads = (std::size_t)n_head_kv;
+  for (std::size_t first = 0; first < lanes.size(); first += n_heads) {
+    std::size_t most = 0;
+    for (std::size_t i = first; i < first + n_heads; ++i) most = std::max(most, lanes[i].n_pieces);
+    for (std::size_t piece = 0; piece < most; ++piece) {
+      for (std::size_t i = first; i < first + n_heads; ++i) {
+        if (piece < lanes[i].n_pieces) items.push_back({i, piece});
+      }
+    }
   }
   next = 0;
   return n * (std::size_t)shape.group * partial_floats(shape);

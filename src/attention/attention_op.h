@@ -79,6 +79,12 @@ struct DecodeLayer {
   // or not. Returns the floats that `partials` must hold.
   std::size_t cut();
 
+  // All pieces in the order in which they are taken: those of a session's heads that cover the same rows follow each
+  // other, so that the angles of their positions are near.
+  struct Item {
+    std::size_t lane, piece;
+  };
+  std::vector<Item> items;
   // While it runs: the next piece that nobody has taken, and of each lane the pieces that are not done.
   std::atomic<std::size_t> next{0};
   std::unique_ptr<std::atomic<std::size_t>[]> left;  // [lanes]

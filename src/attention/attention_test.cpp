@@ -251,8 +251,11 @@ TEST(StoreRow, RoundsToF16AsGgmlDoes) {
   for (int i = 0; i < 1000; ++i) row.push_back(std::ldexp(1.0f + (float)i / 977, i % 45 - 27));
   std::vector<ggml_fp16_t> expected(row.size()), stored(row.size());
   ggml_fp32_to_fp16_row(row.data(), expected.data(), (int64_t)row.size());
-  store_row(row.data(), (int)row.size(), GGML_TYPE_F16, stored.data());
-  EXPECT_EQ(stored, expected);
+  on_every_target([&] {
+    std::fill(stored.begin(), stored.end(), ggml_fp16_t{});
+    store_row(row.data(), (int)row.size(), GGML_TYPE_F16, stored.data());
+    EXPECT_EQ(stored, expected);
+  });
 }
 
 TEST(StoreRow, CopiesF32) {

@@ -1,48 +1,11 @@
 #include "attention/measure.h"
 
-#include <algorithm>
-#include <array>
 #include <cmath>
 #include <vector>
 
 #include "attention/row.h"
 
 namespace lacake::attention {
-
-double window_statistics(const float* probabilities, std::size_t n_entries, std::size_t n_rows, float* mean,
-                         float* variance) {
-  const std::size_t n_entropy = n_entries - std::min(n_entries, n_rows);
-  // Columns side by side, so that rows are read in order; few enough for their sums to stay in L1.
-  constexpr std::size_t kColumns = 256;
-  std::array<double, kColumns> means, squares;
-  double entropy = 0;
-
-  for (std::size_t begin = 0; begin < n_entries; begin += kColumns) {
-    const std::size_t n = std::min(kColumns, n_entries - begin);
-    means.fill(0);
-    squares.fill(0);
-    for (std::size_t r = 0; r < n_rows; ++r) {
-      const float* a = probabilities + r * n_entries + begin;
-      for (std::size_t i = 0; i < n; ++i) means[i] += a[i];
-      for (std::size_t i = 0; i < n && begin + i < n_entropy; ++i) {
-        if (a[i] > 0) entropy -= a[i] * std::log((double)a[i] + 1e-10);
-      }
-    }
-    for (std::size_t i = 0; i < n; ++i) means[i] /= (double)n_rows;
-    if (mean) std::copy_n(means.begin(), n, mean + begin);
-    if (!variance) continue;
-
-    // A second pass: the difference of two large sums would lose what a nearly constant column has.
-    for (std::size_t r = 0; r < n_rows; ++r) {
-      const float* a = probabilities + r * n_entries + begin;
-      for (std::size_t i = 0; i < n; ++i) squares[i] += (a[i] - means[i]) * (a[i] - means[i]);
-    }
-    for (std::size_t i = 0; i < n; ++i) {
-      variance[begin + i] = n_rows > 1 ? (float)(squares[i] / (double)(n_rows - 1)) : 0.0f;
-    }
-  }
-  return entropy;
-}
 
 void key_similarity(const Shape& shape, const Rows& past, const Rows& fresh, float* out) {
   std::vector<float> key(shape.d_k);

@@ -20,7 +20,9 @@ double window_statistics(const float* probabilities, std::size_t n_entries, std:
                          float* variance);
 
 // Adds the probabilities of every query of a prefill call (all heads of the group) to `sums` [n_entries, group]
-// (n_entries = past.n + fresh.n). A second pass over K: only for policies that accumulate (H2O).
+// (n_entries = past.n + fresh.n). Only for policies that accumulate (H2O): a probability is known when the row's last
+// key has been seen, so K is walked a second time, but no value and no first maximum or sum again. REQUIRES: `scratch`
+// as prefill() has left it after the same call
 void accumulate_probabilities(const PrefillCall&, float* sums, std::span<std::byte> scratch);
 
 // Cosine of each key with the mean key of the head (KeyDiff): out [past.n + fresh.n]. Keys are taken as stored.

@@ -13,10 +13,12 @@ TEST(WindowStatistics, FollowTheFormulas) {
   // Two rows over four entries: the entropy leaves out the last two columns.
   const std::vector<float> a = {0.5f, 0.25f, 0.25f, 0, 0.25f, 0.25f, 0.25f, 0.25f};
   std::vector<float> mean(4), variance(4);
-  const double entropy = window_statistics(a.data(), 4, 2, mean.data(), variance.data());
-  EXPECT_EQ(mean, (std::vector<float>{0.375f, 0.25f, 0.25f, 0.125f}));
-  EXPECT_EQ(variance, (std::vector<float>{0.03125f, 0, 0, 0.03125f}));
-  EXPECT_NEAR(entropy, 0.5 * std::log(2.0) + 3 * 0.25 * std::log(4.0), 1e-9);
+  on_every_target([&] {
+    const double entropy = window_statistics(a.data(), 4, 2, mean.data(), variance.data());
+    EXPECT_EQ(mean, (std::vector<float>{0.375f, 0.25f, 0.25f, 0.125f}));
+    EXPECT_EQ(variance, (std::vector<float>{0.03125f, 0, 0, 0.03125f}));
+    EXPECT_NEAR(entropy, 0.5 * std::log(2.0) + 3 * 0.25 * std::log(4.0), 1e-9);
+  });
 }
 
 TEST(WindowStatistics, OneRowHasNoVariance) {
@@ -43,6 +45,27 @@ TEST(WindowStatistics, KeepSmallVariances) {
   for (const float v : variance) EXPECT_NEAR(v, 0x1p-40 * 32 / 31, 0x1p-40 * 1e-6);
 }
 
+// Rows longer than any vector, no multiple of one, against the formulas in plain code.
+TEST(WindowStatistics, AreTheSameForEveryColumn) {
+  constexpr std::size_t kEntries = 203, kRows = 7;
+  std::vector<float> a(kEntries * kRows), mean(kEntries), variance(kEntries);
+  for (std::size_t i = 0; i < a.size(); ++i) a[i] = i % 11 == 0 ? 0.0f : (float)((i * 7919) % 1009) / 1e5f;
+  double expected = 0;
+  for (std::size_t i = 0; i < a.size(); ++i) {
+    if (i % kEntries < kEntries - kRows) expected -= a[i] * std::log((double)a[i] + 1e-10);
+  }
+  on_every_target([&] {
+    EXPECT_NEAR(window_statistics(a.data(), kEntries, kRows, mean.data(), variance.data()), expected, 1e-12 * expected);
+    for (std::size_t i = 0; i < kEntries; ++i) {
+      double sum = 0, squares = 0;
+      for (std::size_t r = 0; r < kRows; ++r) sum += a[r * kEntries + i];
+      for (std::size_t r = 0; r < kRows; ++r) squares += std::pow(a[r * kEntries + i] - sum / kRows, 2);
+      EXPECT_FLOAT_EQ(mean[i], (float)(sum / kRows)) << i;
+      EXPECT_NEAR(variance[i], squares / (kRows - 1), 1e-7 * squares) << i;
+    }
+  });
+}
+
 constexpr LaneCase kAccumulated = {
     .d_k = 40, .group = 3, .turn = Turn::kNormal, .n_rot = 32, .n_past = 70, .n_fresh = 90};
 
@@ -51,7 +74,9 @@ std::vector<float> accumulate(const TestLane& lane, const std::vector<std::size_
   for (std::size_t i = 0; i < starts.size(); ++i) {
     const std::size_t end = i + 1 < starts.size() ? starts[i + 1] : lane.fresh().n;
     Scratch scratch(prefill_scratch(lane.shape(), end - starts[i]));
-    PrefillCall call = lane.call(starts[i], end - starts[i], nullptr);
+    std::vector<float> out(lane.fresh().n * lane.out_stride());
+    const PrefillCall call = lane.call(starts[i], end - starts[i], out.data());
+    prefill(call, scratch);
     accumulate_probabilities(call, sums.data(), scratch);
   }
   return sums;

@@ -10,53 +10,62 @@
 #include "hwy/foreach_target.h"  // must come before highway.h
 
 #include "attention/prefill_inl.h"
+#include "attention/transpose_inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace lacake::attention {
 namespace HWY_NAMESPACE {
 namespace {
 
-// Calls use(row, query) for the block's rows that are recorded. `use` holds no vectors.
-template <class Use>
-void for_each_recorded(const PrefillCall& call, const PrefillPass& pass, std::size_t block, const Use& use) {
-  if (!call.record) return;
-  for (std::size_t row = block * kBlockRows; row < block * kBlockRows + pass.rows_in(block); ++row) {
-    const std::size_t query = pass.query_of(row);
-    if (query >= call.record_from && query - call.record_from < call.record_rows) use(row, query);
-  }
+// Where the probabilities of a row go; null: they are not recorded.
+float* record_of(const PrefillCall& call, const PrefillPass& pass, std::size_t row) {
+  const std::size_t query = pass.query_of(row);
+  if (!call.record || row >= pass.n_rows() || query < call.record_from) return nullptr;
+  if (query - call.record_from >= call.record_rows) return nullptr;
+  return call.record +
+         (pass.head_of(row) * call.record_rows + (query - call.record_from)) * (call.past.n + call.fresh.n);
 }
 
-float* record_of(const PrefillCall& call, std::size_t head, std::size_t query) {
-  return call.record + (head * call.record_rows + (query - call.record_from)) * (call.past.n + call.fresh.n);
-}
+constexpr float kOnes[4] = {1, 1, 1, 1};
 
 void record_logits(const PrefillCall& call, const PrefillPass& pass, const Tile& tile, std::size_t block,
                    std::size_t n) {
-  for_each_recorded(call, pass, block, [&](std::size_t row, std::size_t query) {
-    float* to = record_of(call, pass.head_of(row), query) + tile.entry;
-    const float* from = pass.logits() + row % kBlockRows;
-    for (std::size_t key = 0; key < n; ++key) to[key] = from[key * kBlockRows];
-  });
+  if (!call.record) return;
+  for (std::size_t lane = 0; lane < kBlockRows; lane += 4) {
+    float* rows[4];
+    bool any = false;
+    for (std::size_t r = 0; r < 4; ++r) {
+      rows[r] = record_of(call, pass, block * kBlockRows + lane + r);
+      if (rows[r]) rows[r] += tile.entry, any = true;
+    }
+    if (any) lanes_to_rows(pass.logits() + lane, kBlockRows, kOnes, n, rows);
+  }
 }
 
 void finish_record(const PrefillCall& call, const PrefillPass& pass, std::size_t block) {
+  if (!call.record) return;
   const std::size_t n_entries = call.past.n + call.fresh.n;
-  for_each_recorded(call, pass, block, [&](std::size_t row, std::size_t query) HWY_ATTR {
-    float* record = record_of(call, pass.head_of(row), query);
-    const std::size_t n_visible = call.past.n + query + 1;
-    const std::size_t lane = row % kBlockRows;
+  for (std::size_t lane = 0; lane < kBlockRows; ++lane) {
+    float* record = record_of(call, pass, block * kBlockRows + lane);
+    if (!record) continue;
+    const std::size_t n_visible = call.past.n + pass.query_of(block * kBlockRows + lane) + 1;
     normalise<exp2_negative>(record, n_visible, pass.largest(block)[lane], pass.sum(block)[lane]);
     std::fill(record + n_visible, record + n_entries, 0.0f);
-  });
+  }
 }
 
 void finish_out(const PrefillCall& call, const PrefillPass& pass, std::size_t block) {
-  for (std::size_t lane = 0; lane < pass.rows_in(block); ++lane) {
-    const std::size_t row = block * kBlockRows + lane;
-    const auto d_v = (std::size_t)call.shape.d_v;
-    float* to = call.out + (pass.query_of(row) - call.first) * call.out_stride + pass.head_of(row) * d_v;
-    const float inverse = 1.0f / pass.sum(block)[lane];
-    for (std::size_t dim = 0; dim < d_v; ++dim) to[dim] = pass.out(block)[dim * kBlockRows + lane] * inverse;
+  for (std::size_t lane = 0; lane < pass.rows_in(block); lane += 4) {
+    float* rows[4];
+    float inverses[4];
+    for (std::size_t r = 0; r < 4; ++r) {
+      const std::size_t row = block * kBlockRows + lane + r;
+      inverses[r] = 1.0f / pass.sum(block)[lane + r];
+      rows[r] = row < pass.n_rows() ? call.out + (pass.query_of(row) - call.first) * call.out_stride +
+                                          pass.head_of(row) * (std::size_t)call.shape.d_v
+                                    : nullptr;
+    }
+    lanes_to_rows(pass.out(block) + lane, kBlockRows, inverses, (std::size_t)call.shape.d_v, rows);
   }
 }
 

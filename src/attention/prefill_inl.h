@@ -8,6 +8,7 @@
 #include "attention/layout.h"
 #include "attention/product_inl.h"
 #include "attention/tile_inl.h"
+#include "attention/transpose_inl.h"
 #include "attention/vector_inl.h"
 
 #if defined(LACAKE_ATTENTION_PREFILL_INL_H_) == defined(HWY_TARGET_TOGGLE)
@@ -29,20 +30,25 @@ namespace HWY_NAMESPACE {
 //   dims  [ tile of V, transposed by stride ] x keys [ p ]  = dims [ out ]
 class PrefillPass {
  public:
-  PrefillPass(const PrefillCall& call, float* scratch)
+  // `again`: a second pass of the same call, over the queries, largest logits and sums that the first one left.
+  PrefillPass(const PrefillCall& call, float* scratch, bool again = false)
       : call_(call), shape_(call.shape), at_(shape_, call.n_q), scratch_(scratch) {
+    if (again) return;
     std::fill_n(largest(0), at_.n_blocks * kBlockRows, std::numeric_limits<float>::lowest());
     std::fill_n(sum(0), at_.n_blocks * kBlockRows, 0.0f);
     std::fill_n(out(0), at_.n_blocks * at_.out_dims * kBlockRows, 0.0f);
-    for (std::size_t row = 0; row < at_.n_blocks * kBlockRows; ++row) {
-      // Rows that only fill a block repeat the last one's keys with a query of zeros; nobody reads them.
-      const std::size_t used = std::min(row, n_rows() - 1);
-      visible(0)[row] = (std::int32_t)(call.past.n + query_of(used) + 1);
-      float* to = queries(row / kBlockRows) + row % kBlockRows;
-      const float* q = call.q + (query_of(used) - call.first) * call.q_stride + head_of(used) * (std::size_t)shape_.d_k;
-      // Powers of 2 instead of e: the exponential then has nothing to multiply by, and no rounding of its own.
-      const float scale = row < n_rows() ? shape_.scale * 1.44269504f : 0.0f;
-      for (int d = 0; d < shape_.d_k; ++d) to[(std::size_t)d * kBlockRows] = q[d] * scale;
+    for (std::size_t row = 0; row < at_.n_blocks * kBlockRows; row += 4) {
+      const float* rows[4];
+      float scales[4];
+      for (std::size_t r = 0; r < 4; ++r) {
+        // Rows that only fill a block repeat the last one's keys with a query of zeros; nobody reads them.
+        const std::size_t used = std::min(row + r, n_rows() - 1);
+        visible(0)[row + r] = (std::int32_t)(call.past.n + query_of(used) + 1);
+        rows[r] = call.q + (query_of(used) - call.first) * call.q_stride + head_of(used) * (std::size_t)shape_.d_k;
+        // Powers of 2 instead of e: the exponential then has nothing to multiply by, and no rounding of its own.
+        scales[r] = row + r < n_rows() ? shape_.scale * 1.44269504f : 0.0f;
+      }
+      rows_to_lanes(rows, scales, (std::size_t)shape_.d_k, queries(row / kBlockRows) + row % kBlockRows, kBlockRows);
     }
   }
 

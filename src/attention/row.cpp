@@ -41,17 +41,4 @@ void load_key(const Shape& shape, const Rows& rows, std::size_t i, float* out) {
   if (rows.rope_index) rotate(shape.rope, rows.rope_index[i], out);
 }
 
-void store_row(const float* row, int d, ggml_type type, void* to) {
-  if (type == GGML_TYPE_F32) {
-    std::memcpy(to, row, (std::size_t)d * sizeof(float));
-    return;
-  }
-  const auto from_float = ggml_get_type_traits(type)->from_float_ref;
-  if (!from_float) {
-    throw Error(Error::Kind::kUsage,
-                std::string("kv type: expected one that converts from f32, found ") + ggml_type_name(type));
-  }
-  from_float(row, to, d);
-}
-
 }  // namespace lacake::attention

@@ -1,6 +1,7 @@
 #include "lacake/engine.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <cassert>
@@ -21,10 +22,10 @@ CacheTypes CacheTypes::parse(std::string_view text, std::string_view flag) {
   types.k = std::string(text.substr(0, comma));
   types.v = comma == std::string_view::npos ? types.k : std::string(text.substr(comma + 1));
   for (const std::string& type : {types.k, types.v}) {
-    if (type != "f16" && type != "f32") {
-      throw Error(
-          Error::Kind::kUsage,
-          fmt::format("{}: expected f16 or f32, or one for K and one for V (f32,f16), found \"{}\"", flag, text));
+    if (std::find(kNames.begin(), kNames.end(), type) == kNames.end()) {
+      throw Error(Error::Kind::kUsage,
+                  fmt::format("{}: expected {}, or one for K and one for V (q8_0,f16), found \"{}\"", flag,
+                              fmt::join(kNames, ", "), text));
     }
   }
   return types;
@@ -34,7 +35,9 @@ std::string CacheTypes::text() const { return k == v ? k : k + "," + v; }
 
 Engine::Engine(const Model& model, const Options& options)
     : parts_(std::make_unique<Parts>(
-          model, options.threads > 0 ? options.threads : std::max(1, (int)std::thread::hardware_concurrency()))) {}
+          model, options.threads > 0 ? options.threads : std::max(1, (int)std::thread::hardware_concurrency()))) {
+  attention::use_target_of_environment();
+}
 Engine::~Engine() = default;
 
 int Engine::threads() const { return parts_->compute.threads(); }

@@ -172,7 +172,7 @@ TEST(Engine, NothingEvictedIsTheFullCache) {
                {"full:positions=index", "lacache:span=2"}};
   for (const auto& pair : pairs) {
     for (const PrefillMode mode : {PrefillMode::kExact, PrefillMode::kStreaming}) {
-      for (const char* types : {"f32", "f16"}) {
+      for (const char* types : {"f32", "f16", "bf16", "q8_0", "q4_0", "q8_0,f16"}) {
         SCOPED_TRACE(std::string(pair.other) + " " + types + (mode == PrefillMode::kExact ? " exact" : " streaming"));
         SessionOptions a = with(pair.full, "", types, mode, 90), b = with(pair.other, "200", types, mode, 90);
         a.chunk = b.chunk = 24;

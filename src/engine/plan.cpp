@@ -21,7 +21,7 @@ constexpr std::size_t kLeastChunk = 32;                  // CAKE's window: a chu
 [[noreturn]] void refuse(Error::Kind kind, const std::string& message) { throw Error(kind, message); }
 
 ggml_type cache_type(const std::string& name, const char* which, int d) {
-  for (const ggml_type type : {GGML_TYPE_F16, GGML_TYPE_F32}) {
+  for (const ggml_type type : {GGML_TYPE_F32, GGML_TYPE_F16, GGML_TYPE_BF16, GGML_TYPE_Q8_0, GGML_TYPE_Q4_0}) {
     if (name == ggml_type_name(type)) {
       if (d % ggml_blck_size(type) == 0) return type;
       refuse(Error::Kind::kUsage,
@@ -29,7 +29,8 @@ ggml_type cache_type(const std::string& name, const char* which, int d) {
                          ggml_blck_size(type), d, which));
     }
   }
-  refuse(Error::Kind::kUsage, fmt::format("--kv-type: expected f16 or f32 for {}, found \"{}\"", which, name));
+  refuse(Error::Kind::kUsage, fmt::format("--kv-type: expected one of {} for {}, found \"{}\"",
+                                          fmt::join(CacheTypes::kNames, ", "), which, name));
 }
 
 // Memory that a new allocation can have without pushing anything out.

@@ -161,6 +161,26 @@ TEST_F(Plan, TypesChangeWhatAnEntryTakes) {
   }
 }
 
+TEST_F(Plan, TypesInBlocksNeedAHeadSizeOfWholeBlocks) {
+  SessionOptions o = options("streaming-llm", "100");
+  o.types = CacheTypes::parse("f16,q8_0");
+  EXPECT_TRUE(contains(refusal(o, Error::Kind::kUsage),
+                       "--kv-type: q8_0 needs a head size that is a multiple of 32, found 8 for V"));
+  o.types = CacheTypes::parse("q4_0,bf16");
+  EXPECT_TRUE(
+      contains(refusal(o, Error::Kind::kUsage), "q4_0 needs a head size that is a multiple of 32, found 8 for K"));
+
+  const ModelFile file({.n_layer = 2, .n_embd = 64, .n_head = 4, .n_head_kv = 2, .d_k = 32, .d_v = 32});
+  const Model model(file.path());
+  const Engine engine(model, {.threads = 1});
+  const auto entry_bytes = [&](const char* types) {
+    o.types = CacheTypes::parse(types);
+    return engine.plan(o).entry_bytes;
+  };
+  EXPECT_EQ(entry_bytes("q8_0"), 2u * (34 + 34));  // heads; a block of 32 numbers and its scale
+  EXPECT_EQ(entry_bytes("q4_0,bf16"), 2u * (18 + 64));
+}
+
 TEST_F(Plan, AChunkIsAnEighthOfTheBudgetAndAtLeast32) {
   SessionOptions o = options("streaming-llm", "1000", 1500);
   o.prefill = PrefillMode::kStreaming;

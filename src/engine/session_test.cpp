@@ -100,6 +100,47 @@ TEST(Session, BudgetHoldsAtEveryStep) {
   }
 }
 
+TEST(Session, BudgetHoldsForEveryCacheType) {
+  Loaded loaded(wide());
+  const Tokens tokens = random_tokens(loaded.tiny, 160, 11);
+  for (const std::string types : {"f32,q8_0", "f16", "bf16", "q8_0", "q4_0", "q4_0,bf16"}) {
+    for (const std::string policy : {"streaming-llm", "lacache", "cake:window=8"}) {
+      for (const PrefillMode mode : {PrefillMode::kExact, PrefillMode::kStreaming}) {
+        SCOPED_TRACE(policy + " " + types + (mode == PrefillMode::kExact ? " exact" : " streaming"));
+        SessionOptions o = with(policy, "30", types, mode, 90);
+        o.chunk = 20;
+        const auto s = loaded.engine.open(o);
+        ASSERT_NO_FATAL_FAILURE(converse(*s, tokens, [&] { expect_promises(*s, loaded.tiny); }));
+        for (const float x : s->logits()) ASSERT_TRUE(std::isfinite(x));
+      }
+    }
+  }
+}
+
+// How far a type may move logits of this model: about twice what was measured. q4_0 moves them by more than would say
+// anything; that it is read as it was written is for the kernels' tests.
+TEST(Session, CacheTypesAnswerAsF32Does) {
+  Loaded loaded(wide());
+  const Tokens prompt = random_tokens(loaded.tiny, 90, 23);
+  const struct {
+    const char* types;
+    float bound;
+  } cases[] = {{"f16", 0.015f}, {"bf16", 0.1f}, {"q8_0", 0.3f}, {"q8_0,f16", 0.3f}, {"f32,bf16", 0.1f}};
+  for (const char* policy : {"full", "full:positions=index"}) {
+    const auto plain = loaded.engine.open(with(policy));
+    plain->prefill(prompt);
+    plain->step(prompt[0]);
+    for (const auto& c : cases) {
+      SCOPED_TRACE(std::string(policy) + " " + c.types);
+      const auto s = loaded.engine.open(with(policy, "", c.types));
+      s->prefill(prompt);
+      s->step(prompt[0]);
+      EXPECT_LT(distance(plain->logits(), s->logits()), c.bound);
+      EXPECT_GT(distance(plain->logits(), s->logits()), 0.0f);  // it was used
+    }
+  }
+}
+
 // What holds a whole prompt before it cuts has to say so or be refused.
 TEST(Session, APolicyThatCutsOnlyAtTheEndIsRefusedOrFits) {
   Loaded loaded(small());
