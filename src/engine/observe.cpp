@@ -28,9 +28,8 @@ const Observation& Observer::observe(const Measures& asked, const Cache& cache, 
     };
     if (asked.group_mean) {
       for (std::size_t kv = 0; kv < n_columns; ++kv) {
-        start_mean(recording.stride);
-        for (std::size_t h = kv * group; h < (kv + 1) * group; ++h) add_rows(rows_of(h), rows, recording.stride);
-        stored_order(cache, layer, (int)kv, n, mean_of(group * rows, recording.stride), mean_.data() + kv * n);
+        average(rows_of(kv * group), group, recording.n_rows * recording.stride, rows, recording.stride);
+        stored_order(cache, layer, (int)kv, n, row_.data(), mean_.data() + kv * n);
       }
     } else if (rows == 1) {
       for (std::size_t h = 0; h < n_head; ++h) {
@@ -57,9 +56,8 @@ const Observation& Observer::observe(const Measures& asked, const Cache& cache, 
     for (std::size_t column = 0; column < n_columns; ++column) {
       const float* sums = recording.sums + column * recording.stride;
       if (asked.group_mean) {
-        start_mean(recording.stride);
-        add_rows(recording.sums + column * group * recording.stride, group, recording.stride);
-        sums = mean_of(group, recording.stride);
+        average(recording.sums + column * group * recording.stride, group, recording.stride, 1, recording.stride);
+        sums = row_.data();
       }
       const std::size_t head = asked.group_mean ? column : column / group;
       stored_order(cache, layer, (int)head, n, sums, sums_.data() + column * n);
@@ -85,19 +83,20 @@ const Observation& Observer::observe(const Measures& asked, const Cache& cache, 
   return observation_;
 }
 
-void Observer::start_mean(std::size_t n) { std::fill_n(row_.begin(), n, 0.0f); }
-
-void Observer::add_rows(const float* rows, std::size_t n_rows, std::size_t n) {
-  float* sums = row_.data();
-  for (std::size_t r = 0; r < n_rows; ++r, rows += n) {
-    for (std::size_t i = 0; i < n; ++i) sums[i] += rows[i];
+// Column by column in blocks whose sums stay in L1, because decoding does this for every head of every layer.
+void Observer::average(const float* rows, std::size_t n_heads, std::size_t head_stride, std::size_t n_rows,
+                       std::size_t n) {
+  constexpr std::size_t kColumns = 1024;
+  const float share = 1 / static_cast<float>(n_heads * n_rows);
+  for (std::size_t begin = 0; begin < n; begin += kColumns) {
+    const std::size_t n_columns = std::min(kColumns, n - begin);
+    float* sums = row_.data() + begin;
+    for (std::size_t i = 0; i < n_columns; ++i) sums[i] = rows[begin + i] * share;
+    for (std::size_t j = 1; j < n_heads * n_rows; ++j) {
+      const float* row = rows + j / n_rows * head_stride + j % n_rows * n + begin;
+      for (std::size_t i = 0; i < n_columns; ++i) sums[i] += row[i] * share;
+    }
   }
-}
-
-const float* Observer::mean_of(std::size_t count, std::size_t n) {
-  const float share = 1 / static_cast<float>(count);
-  for (std::size_t i = 0; i < n; ++i) row_[i] *= share;
-  return row_.data();
 }
 
 void Observer::stored_order(const Cache& cache, int layer, int head, std::size_t n_entries, const float* by_slot,

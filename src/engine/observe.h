@@ -28,10 +28,8 @@ class Observer {
                              const SegmentRows& fresh);
 
  private:
-  // The mean of rows [n_rows, n], in row_.
-  void start_mean(std::size_t n);
-  void add_rows(const float* rows, std::size_t n_rows, std::size_t n);
-  const float* mean_of(std::size_t count, std::size_t n);
+  // The mean of n_rows rows [n] of each of n_heads heads, to row_.
+  void average(const float* rows, std::size_t n_heads, std::size_t head_stride, std::size_t n_rows, std::size_t n);
   void stored_order(const Cache& cache, int layer, int head, std::size_t n_entries, const float* by_slot, float* out);
 
   Observation observation_;

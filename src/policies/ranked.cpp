@@ -218,11 +218,25 @@ std::vector<PolicyParameter> head_parameters() {
            .help = "with heads=adaptive, the least share of an even head's entries"}};
 }
 
+PolicyParameter at_once_parameter(double default_value) {
+  return {.name = "at_once",
+          .default_value = default_value,
+          .min = 0,
+          .max = 1,
+          .help = "share of the cache that a full one drops at once in decoding, so that looking costs little (ours)"};
+}
+
 void read_shared(const PolicyType& type, const PolicySettings& given, RankedPolicy::Options& options) {
   const auto declares = [&](std::string_view name) {
     return std::any_of(type.parameters.begin(), type.parameters.end(),
                        [&](const PolicyParameter& p) { return p.name == name; });
   };
+  if (declares("at_once")) {
+    const auto wanted =
+        static_cast<std::size_t>(setting(type, given, "at_once") * static_cast<double>(options.cache_size));
+    const std::size_t most = options.cache_size - options.sinks - options.window;
+    options.at_once = std::clamp<std::size_t>(wanted, 1, std::max<std::size_t>(most, 1));
+  }
   if (declares("positions") && setting(type, given, "positions") != 0) options.positions = Positions::kCacheIndex;
   if (!declares("heads")) return;
   options.adaptive_heads = setting(type, given, "heads") != 0;

@@ -85,7 +85,11 @@ PolicyParameter positions_parameter();
 // `heads=even|adaptive` and `floor=`: for policies that score heads apart.
 std::vector<PolicyParameter> head_parameters();
 
-// Reads those of them that the type declares. Throws Error(kUsage) where they contradict each other.
+// `at_once=`: the share of C that goes at once in decoding.
+PolicyParameter at_once_parameter(double default_value = 1.0 / 64);
+
+// Reads those of them that the type declares; sizes and protected entries are in `options` already. Throws
+// Error(kUsage) where they contradict each other.
 void read_shared(const PolicyType&, const PolicySettings&, RankedPolicy::Options&);
 
 }  // namespace lacake

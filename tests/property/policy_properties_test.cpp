@@ -96,7 +96,9 @@ std::vector<PolicySpec> specs() {
   std::vector<PolicySpec> result = simulation::every_choice();
   for (const char* text :
        {"streaming-llm:sinks=0", "lacache:span=3,sinks=1", "lacache:span=2,overlap=1",
-        "cake:window=4,tau1=0.4,tau2=0.6", "cake:window=8,gamma=0,decay=0"}) {
+        "cake:order=position,at_once=0.3,window=4", "snapkv:at_once=0.3,window=4", "h2o:at_once=1,heads=adaptive",
+        "tova:at_once=0.3", "pyramidkv:beta=3,window=3,heads=adaptive,at_once=0.3", "cake:window=4,tau1=0.4,tau2=0.6",
+        "cake:window=8,gamma=0,decay=0"}) {
     result.push_back(PolicySpec::parse(text));
   }
   return result;

@@ -172,38 +172,16 @@ void Cake::cut_decode(const Observation& seen, Compaction& compaction) {
   Layer& layer = layers_[static_cast<std::size_t>(seen.layer)];
   const auto n_head_kv = static_cast<std::size_t>(shape_.n_head_kv);
   assert(seen.window == 1);
-  if (!settings_.by_score && seen.n_entries == layer.budget + settings_.window + 1) {
-    drop_one(seen, compaction);
-    return;
-  }
+  const std::size_t n_stay = layer.budget + 1 - std::min(settings_.at_once, layer.budget + 1);
   Selection selection;
   for (std::size_t head = 0; head < n_head_kv; ++head) {
     const std::vector<float> scores = evict_score(head_rows(seen.window_mean, head, n_head_kv), {}, seen.n_entries,
                                                   seen.n_entries - settings_.window, 0);
-    selection.heads.push_back(with_window(best(scores, layer.budget), settings_.window, seen.n_entries));
+    selection.heads.push_back(with_window(best(scores, n_stay), settings_.window, seen.n_entries));
     if (!layer.scores.empty()) layer.scores[head] = gathered(layer.scores[head], selection.heads.back());
   }
-  layer.length = layer.budget + settings_.window;
+  layer.length = n_stay + settings_.window;
   compaction.keep(seen.layer, std::move(selection));
-}
-
-// The same where the order of the others does not change.
-void Cake::drop_one(const Observation& seen, Compaction& compaction) {
-  Layer& layer = layers_[static_cast<std::size_t>(seen.layer)];
-  const auto n_head_kv = static_cast<std::size_t>(shape_.n_head_kv);
-  const std::size_t n = layer.budget + 1;
-  pooled_.resize(n);
-  dropped_.resize(n_head_kv);
-  for (std::size_t head = 0; head < n_head_kv; ++head) {
-    pool(head_rows(seen.window_mean, head, n_head_kv).first(n), pooled_);
-    const std::size_t entry = lowest(pooled_);
-    dropped_[head] = static_cast<std::uint32_t>(entry);
-    if (layer.scores.empty()) continue;
-    std::vector<float>& scores = layer.scores[head];
-    if (entry < scores.size()) scores.erase(scores.begin() + static_cast<std::ptrdiff_t>(entry));
-  }
-  layer.length = seen.n_entries - 1;
-  compaction.drop(seen.layer, dropped_);
 }
 
 std::size_t Cake::reserve(int layer, int) const {
@@ -249,6 +227,10 @@ std::unique_ptr<Policy> make(const PolicySettings& given, const AttentionShape& 
   settings.positions = setting(type, given, "positions") == 0 ? Positions::kTrue : Positions::kCacheIndex;
   // Indices of an order by score would mean nothing to RoPE.
   settings.by_score = setting(type, given, "order") == 0 && settings.positions == Positions::kTrue;
+  if (!settings.by_score) {
+    const double at_once = setting(type, given, "at_once") * static_cast<double>(cache_size);
+    settings.at_once = std::max<std::size_t>(static_cast<std::size_t>(at_once), 1);
+  }
   return std::make_unique<cake::Cake>(settings, shape);
 }
 
@@ -297,6 +279,7 @@ const PolicyType& cake_policy() {
                .integer = true,
                .choices = {"score", "position"},
                .help = "what entries are neighbours when their attention is pooled; by position decoding is faster"},
+              at_once_parameter(),
               positions_parameter(),
           },
       .largest = largest,

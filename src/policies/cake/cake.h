@@ -21,6 +21,7 @@ struct Settings {
   double decay = 0.9;                      // of an entry's old score, at every further segment
   bool cascade = true;                     // false: all layers are cut after the last one only
   bool uniform = false;                    // all layers alike, whatever their attention looks like
+  std::size_t at_once = 1;                 // entries that a full layer drops in decoding; 1 with by_score
   bool by_score = true;                    // stored order by falling score; false: the conversation's
   Positions positions = Positions::kTrue;  // REQUIRES: kTrue unless by_score is false
 };
@@ -63,7 +64,6 @@ class Cake final : public Policy {
   void shrink(std::size_t layer, Compaction&);
   std::vector<std::uint32_t> best(std::span<const float> scores, std::size_t count) const;
   void cut_decode(const Observation&, Compaction&);
-  void drop_one(const Observation&, Compaction&);
 
   Settings settings_;
   AttentionShape shape_;
@@ -73,9 +73,6 @@ class Cake final : public Policy {
   // Preferences of the layers seen in this segment, summed: before it and in it.
   double seen_before_ = 0;
   double seen_now_ = 0;
-  // Of drop_one, reused at every token.
-  std::vector<float> pooled_;
-  std::vector<std::uint32_t> dropped_;
 };
 
 }  // namespace cake

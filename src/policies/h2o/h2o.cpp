@@ -42,6 +42,7 @@ std::unique_ptr<Policy> make(const PolicySettings& given, const AttentionShape& 
 std::vector<PolicyParameter> parameters() {
   std::vector<PolicyParameter> result = {
       {.name = "recent", .default_value = 0.5, .min = 0, .max = 1, .help = "share of the cache for the last entries"},
+      at_once_parameter(),
       positions_parameter()};
   for (PolicyParameter& parameter : head_parameters()) result.push_back(std::move(parameter));
   return result;

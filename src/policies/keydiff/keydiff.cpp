@@ -1,6 +1,5 @@
 #include "policies/keydiff/keydiff.h"
 
-#include <algorithm>
 #include <utility>
 
 #include "policies/ranked.h"
@@ -34,28 +33,20 @@ std::size_t least(const PolicySettings& given, const AttentionShape&) {
 std::unique_ptr<Policy> make(const PolicySettings& given, const AttentionShape& shape, std::size_t cache_size) {
   const PolicyType& type = keydiff_policy();
   require_least(type, given, shape, cache_size);
-  const std::size_t window = size_setting(type, given, "window");
-  const auto at_once = static_cast<std::size_t>(setting(type, given, "at_once") * static_cast<double>(cache_size));
-  RankedPolicy::Options options{
-      .cache_size = cache_size, .window = window, .at_once = std::clamp<std::size_t>(at_once, 1, cache_size - window)};
+  RankedPolicy::Options options{.cache_size = cache_size, .window = size_setting(type, given, "window")};
   read_shared(type, given, options);
   return std::make_unique<KeyDiff>(options, shape);
 }
 
 std::vector<PolicyParameter> parameters() {
-  std::vector<PolicyParameter> result = {
-      {.name = "window",
-       .default_value = 1,
-       .min = 1,
-       .max = 65536,
-       .integer = true,
-       .help = "last entries that always stay"},
-      {.name = "at_once",
-       .default_value = 0.0625,
-       .min = 0,
-       .max = 1,
-       .help = "share of the cache that goes at once in decoding, because comparing all keys costs (ours)"},
-      positions_parameter()};
+  std::vector<PolicyParameter> result = {{.name = "window",
+                                          .default_value = 1,
+                                          .min = 1,
+                                          .max = 65536,
+                                          .integer = true,
+                                          .help = "last entries that always stay"},
+                                         at_once_parameter(1.0 / 16),
+                                         positions_parameter()};
   for (PolicyParameter& parameter : head_parameters()) result.push_back(std::move(parameter));
   return result;
 }

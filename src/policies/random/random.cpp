@@ -74,6 +74,7 @@ const PolicyType& random_policy() {
                       .integer = true,
                       .help = "last entries that always stay"},
                      {.name = "seed", .min = 0, .max = 1e15, .integer = true, .help = "other numbers, other choices"},
+                     at_once_parameter(),
                      positions_parameter()},
       .largest = largest,
       .least = least,

@@ -8,29 +8,45 @@
 
 namespace lacake {
 namespace snapkv {
+namespace {
+
+// Queries of an answer that are observed before entries go.
+constexpr std::size_t kObserved = 8;
+
+}  // namespace
 
 SnapKv::SnapKv(const Options& options, const AttentionShape& shape, double decay, Decode decode)
-    : RankedPolicy(options, shape), decay_(static_cast<float>(decay)), decode_(decode) {}
+    : RankedPolicy(options, shape), decay_(static_cast<float>(decay)), decode_(decode) {
+  // kObserved of every `at_once` queries are seen: their weights are such that about `window` tokens are remembered.
+  const double per_row = std::max(1.0, static_cast<double>(options.at_once) / kObserved);
+  if (decode == Decode::kMean)
+    share_ = static_cast<float>(std::min(1.0, per_row / static_cast<double>(options.window)));
+}
 
 Measures SnapKv::measures(Phase phase, int layer, std::size_t, std::size_t n_new) const {
   Measures asked{.group_mean = true};
   if (phase == Phase::kPrefill && cuts(phase, layer, n_new)) asked.window = static_cast<int>(options().window);
   if (phase == Phase::kDecode && decode_ == Decode::kRow && cuts(phase, layer, n_new)) asked.window = 1;
-  // A mean over some queries wants to have seen them when the first entry goes.
-  if (phase == Phase::kDecode && decode_ == Decode::kMean && cuts_within(layer, options().window)) asked.window = 1;
+  // A mean needs some queries, not all of them.
+  if (phase == Phase::kDecode && decode_ == Decode::kMean && cuts_within(layer, kObserved)) asked.window = 1;
   return asked.window > 0 ? asked : Measures{};
 }
 
 void SnapKv::score(const Observation& seen, std::size_t list, std::span<float> scores) {
   if (seen.window == 0) return;
-  const std::size_t n = scores.size() - std::min(scores.size(), options().window);
+  // A prompt's window is not scored. An answer's is: an entry that leaves it competes with what was seen of it before.
+  const std::size_t n_outside = seen.phase == Phase::kPrefill ? options().window : 0;
+  const std::size_t n = scores.size() - std::min(scores.size(), n_outside);
   pooled_.resize(std::max(pooled_.size(), n));
   pool(list_columns(seen.window_mean, list).first(n), std::span(pooled_).first(n));
   if (seen.phase == Phase::kPrefill) {
     for (std::size_t i = 0; i < n; ++i) scores[i] = std::max(pooled_[i], decay_ * scores[i]);
   } else {
-    const float share = decode_ == Decode::kRow ? 1.0f : 1.0f / static_cast<float>(options().window);
-    for (std::size_t i = 0; i < n; ++i) scores[i] += share * (pooled_[i] - scores[i]);
+    for (std::size_t i = 0; i < n; ++i) {
+      // What was never seen begins with what the first query saw of it.
+      const float known = scores[i] == 0 ? pooled_[i] : scores[i];
+      scores[i] = known + share_ * (pooled_[i] - known);
+    }
   }
 }
 
@@ -53,6 +69,7 @@ std::vector<PolicyParameter> parameters() {
        .integer = true,
        .choices = {"mean", "row", "frozen"},
        .help = "ranks an answer's entries by a running mean of its queries, by the last query alone, or not at all"},
+      at_once_parameter(),
       positions_parameter(),
   };
   for (PolicyParameter& parameter : head_parameters()) result.push_back(std::move(parameter));

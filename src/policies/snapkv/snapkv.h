@@ -9,7 +9,7 @@ const PolicyType& snapkv_policy();
 namespace snapkv {
 
 // What ranks the entries of a running answer: the paper says nothing of it.
-//   kMean    a running mean over about the last `window` queries
+//   kMean    a running mean over about the last `window` queries, of which some are looked at
 //   kRow     the current query alone, as CAKE does
 //   kFrozen  nothing: the prompt's choice stays, and an answer has its window
 enum class Decode { kMean, kRow, kFrozen };
@@ -27,6 +27,7 @@ class SnapKv : public RankedPolicy {
 
  private:
   float decay_;
+  float share_ = 1;  // of the newest row in a running answer
   Decode decode_;
   std::vector<float> pooled_;
 };

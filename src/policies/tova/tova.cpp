@@ -48,7 +48,7 @@ const PolicyType& tova_policy() {
       .name = "tova",
       .summary = "what the last query attended to, the same entries in every head",
       .paper = "TOVA: Transformers are Multi-State RNNs (EMNLP 2024), arXiv 2401.06104",
-      .parameters = {positions_parameter()},
+      .parameters = {at_once_parameter(), positions_parameter()},
       .largest = largest,
       .least = least,
       .make = make,
