@@ -69,12 +69,16 @@ std::vector<Sample> passkey_samples(const Model& model, const NeedleOptions& opt
   std::vector<Sample> samples;
   for (const std::size_t length : options.lengths) {
     const auto n_garbage = (std::size_t)(3.75 * (double)length / 1024) * 1024;
-    const std::size_t step = std::max<std::size_t>(n_garbage / 10, 1);
+    if (n_garbage == 0) {
+      throw Error(Error::Kind::kUsage,
+                  fmt::format("--lengths: the passkey test expects 274 or more, found {}", length));
+    }
+    const std::size_t step = n_garbage / 10;
     for (std::size_t before = 0; before <= n_garbage; before += step) {
       for (std::size_t i = 0; i < options.seeds; ++i) {
         const std::uint64_t seed = options.first_seed + i;
         const std::string key = fmt::format("{}", PythonRandom(seed).randint(1, 99999));
-        const int depth = (int)std::lround(10 * (double)before / (double)std::max<std::size_t>(n_garbage, 1)) * 10;
+        const int depth = (int)std::lround(10 * (double)before / (double)n_garbage) * 10;
         samples.push_back(
             sample(fmt::format("passkey/{}/{}/{}", length, depth, seed),
                    fmt::format("{}\n{}\nThe pass key is {}. Remember it. {} is the pass key.\n{}\n", kTask,

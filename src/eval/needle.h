@@ -23,6 +23,7 @@ struct NeedleOptions {
 // LaCache's passkey test (its niah/pred.py): a number of up to five digits in sentences that repeat, 3.75 characters of
 // them for each token of the length, whole kibi-characters; its own eleven depths by characters; the key of seed s is
 // that of Python's random.Random(s). Right if the answer has the key in it.
+// Throws Error(kUsage) for a length below 274 tokens, which has no whole kibi-character.
 std::vector<Sample> passkey_samples(const Model& model, const NeedleOptions& options);
 
 // Facts of ours in a user's text: "The access code of the Oslo archive is 48213." at ends of sentences, the question

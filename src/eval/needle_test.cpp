@@ -38,6 +38,7 @@ TEST_F(NeedleSamples, OfThePasskeyAreTheOfficialOnes) {
   EXPECT_EQ(key, second.context.find('\n') + 1 + 307);
   EXPECT_EQ(second.score(" " + second.references[0] + ". It"), 1);
   EXPECT_EQ(second.score("12"), 0);
+  EXPECT_THROW(passkey_samples(loaded_.model, {.lengths = {273}}), Error);
 }
 
 TEST_F(NeedleSamples, OfAHaystackHaveEveryCodeOnceInOrderAtSentenceEnds) {

@@ -39,7 +39,7 @@ class Eval(ProgramTest):
                      arguments=["perplexity", *ON_MODEL, "-f", text, "--chunk", 32, "--results", folder])
 
     def test_needle_answers_under_both_protocols(self):
-        grid = ["--lengths", 256, "--seeds", 1, "--limit", 2, "--policy", "full,cake", "--kv-budget", "50%"]
+        grid = ["--lengths", 512, "--seeds", 1, "--limit", 2, "--policy", "full,cake", "--kv-budget", "50%"]
         for question in ("seen", "later"):
             metrics = self.evaluated("needle", *grid, "--question", question, results=question)
             self.assertEqual([cell["samples"] for cell in metrics["cells"]], [2, 2])
