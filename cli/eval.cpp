@@ -10,6 +10,7 @@
 #include <filesystem>
 
 #include "commands.h"
+#include "eval/report.h"
 #include "interrupt.h"
 #include "lacake/error.h"
 #include "output.h"
@@ -22,6 +23,8 @@ namespace {
 
 constexpr EvalTask kTasks[] = {
     {"perplexity", eval_perplexity},
+    {"needle", eval_needle},
+    {"compare", eval_compare},
 };
 
 const Options& checked(const Options& options) {
@@ -115,15 +118,24 @@ eval::Watch Evaluation::watch() {
           .notice = [this](const std::string& line) { notice(options_, line); }};
 }
 
+bool Evaluation::answer(const std::vector<eval::Sample>& samples, eval::Results& results) {
+  const eval::AnswerOptions answering{
+      .question = options_.question == "seen" ? eval::Question::kSeen : eval::Question::kLater,
+      .most_cache_bytes = most_cache_bytes_,
+      .cells = cells_};
+  return eval::run_answers(model_, engine_, grid_, samples, answering, watch(), results);
+}
+
 int Evaluation::close(const eval::Results& results, const nlohmann::json& metrics, const std::string& table,
                       bool finished) const {
+  results.write("report.html", eval::report_html(results.config(), metrics));
   results.write("metrics.json", metrics.dump(1) + "\n");
   if (options_.json) {
     write_output(json_line(metrics));
   } else {
     write_output(table);
   }
-  notice(options_, finished ? fmt::format("records and metrics are in {}", results.folder())
+  notice(options_, finished ? fmt::format("records, metrics and report.html are in {}", results.folder())
                             : fmt::format("stopped; what is finished is in {}: the same command goes on from there",
                                           results.folder()));
   return finished ? 0 : kInterruptedStatus;
@@ -131,6 +143,22 @@ int Evaluation::close(const eval::Results& results, const nlohmann::json& metric
 
 nlohmann::json file_json(const std::string& path, std::string_view content) {
   return {{"name", std::filesystem::path(path).filename().string()}, {"xxh3", hash_text(content)}};
+}
+
+std::string answer_table(const nlohmann::json& metrics, const Terminal& terminal) {
+  std::vector<std::vector<std::string>> rows = {
+      {"policy and budget", "score", "95 %", "KL to full", "equal", "KV peak", "decode ms", "samples"}};
+  const auto number = [](const nlohmann::json& cell, const char* key, const char* format, double factor) {
+    return cell.contains(key) ? fmt::format(fmt::runtime(format), factor * cell.at(key).get<double>()) : "-";
+  };
+  for (const nlohmann::json& cell : metrics.at("cells")) {
+    rows.push_back({cell.at("cell"), number(cell, "score", "{:.1f} %", 100),
+                    number(cell, "interval", "+/- {:.1f}", 100), number(cell, "kl", "{:.4f}", 1),
+                    number(cell, "same", "{:.1f} %", 100),
+                    bytes_text(cell.at("kv").at("peak_bytes").get<std::uint64_t>()),
+                    number(cell, "decode_ms", "{:.1f}", 1), number(cell, "samples", "{:.0f}", 1)});
+  }
+  return table_text(rows, terminal);
 }
 
 std::string table_text(const std::vector<std::vector<std::string>>& rows, const Terminal& terminal) {

@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "eval/answers.h"
 #include "eval/grid.h"
 #include "eval/perplexity.h"
 #include "eval/results.h"
@@ -20,6 +21,8 @@ struct EvalTask {
 };
 
 int eval_perplexity(const Options& options);
+int eval_needle(const Options& options);
+int eval_compare(const Options& options);
 
 // What every task that runs a model starts with: checked options, model, engine, grid.
 class Evaluation {
@@ -37,7 +40,10 @@ class Evaluation {
   // Progress on standard error, Ctrl-C, notices.
   eval::Watch watch();
 
-  // Metrics into the folder and, as JSON or as `table`, to standard output. Returns the exit status.
+  // Samples answered under --question. False if it was stopped.
+  bool answer(const std::vector<eval::Sample>& samples, eval::Results& results);
+
+  // Metrics and report into the folder and, as JSON or as `table`, to standard output. Returns the exit status.
   int close(const eval::Results& results, const nlohmann::json& metrics, const std::string& table, bool finished) const;
 
  private:
@@ -54,6 +60,9 @@ class Evaluation {
 
 // A file as a configuration names it: {"name": "book.txt", "xxh3": "..."}.
 nlohmann::json file_json(const std::string& path, std::string_view content);
+
+// Scores and costs of all cells.
+std::string answer_table(const nlohmann::json& metrics, const Terminal& terminal);
 
 // Rows of cells as a table: the first column to the left, the others to the right.
 std::string table_text(const std::vector<std::vector<std::string>>& rows, const Terminal& terminal);

@@ -68,6 +68,11 @@ struct Options {
   std::optional<std::int64_t> tokens;
   std::optional<std::int64_t> limit;
   std::optional<std::int64_t> window;
+  std::vector<std::int64_t> lengths;
+  std::optional<std::int64_t> n_depths;
+  std::optional<std::int64_t> n_seeds;
+  std::optional<std::int64_t> needles;
+  std::string question = "seen";
   std::optional<std::string> results;
   std::optional<std::string> cache_memory;
 

@@ -92,7 +92,9 @@ class Run {
   Run(Engine& engine, const std::vector<Cell>& grid, const PerplexityOptions& options, const Watch& watch,
       Results& results)
       : engine_(engine), grid_(grid), options_(options), watch_(watch), results_(results) {
-    for (const nlohmann::json& record : results.records()) done_.insert({record.at("sample"), record.at("cell")});
+    for (const nlohmann::json& record : results.records()) {
+      done_.emplace(record.at("sample").get<std::string>(), record.at("cell").get<std::string>());
+    }
     for (std::size_t i = 0; i < grid.size() && !reference_; ++i) {
       if (grid[i].full()) reference_ = i;
     }
@@ -193,7 +195,7 @@ class Run {
       nlohmann::json record = score.record(s.name, grid_[cell].name(), s.first);
       record["kv"] = cache_use_json(session->use());
       record["prefill_tokens_per_s"] = (double)(s.tokens.size() - 1) / seconds;
-      finish(s, cell, std::move(record));
+      finish(s, cell, record);
     }
     return true;
   }
@@ -241,7 +243,7 @@ class Run {
       record["step_ms"] = 1e3 * step_s;
       record["together"] = group.size();
       if (prompt > 0) record["prefill_tokens_per_s"] = (double)prompt / prefill_s;
-      finish(s, group[i], std::move(record));
+      finish(s, group[i], record);
     }
     return true;
   }
@@ -258,8 +260,8 @@ class Run {
     return watch_.progress(finished_ + done_here, std::max(total_, finished_ + done_here));
   }
 
-  void finish(const Stretch& s, std::size_t cell, nlohmann::json record) {
-    results_.add(std::move(record));
+  void finish(const Stretch& s, std::size_t cell, const nlohmann::json& record) {
+    results_.add(record);
     done_.insert({s.name, grid_[cell].name()});
     finished_ += work(1, s);
   }

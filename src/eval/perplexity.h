@@ -1,12 +1,12 @@
 #pragma once
 
 #include <cstddef>
-#include <functional>
 #include <string>
 #include <vector>
 
 #include "eval/grid.h"
 #include "eval/results.h"
+#include "eval/watch.h"
 #include "lacake/engine.h"
 
 namespace lacake::eval {
@@ -29,12 +29,6 @@ struct PerplexityOptions {
   std::size_t limit = 0;   // by chunk: at most so many chunks of all texts together; 0: all
   std::uint64_t most_cache_bytes = 0;
   CellOptions cells;
-};
-
-struct Watch {
-  // Tokens of work done and to do, those of earlier runs left out. False: stop (what is finished is kept).
-  std::function<bool(std::size_t done, std::size_t total)> progress = [](std::size_t, std::size_t) { return true; };
-  std::function<void(const std::string&)> notice = [](const std::string&) {};
 };
 
 // Scores every text under every cell that has no record yet, and adds a record for each as soon as it is known:

@@ -106,7 +106,7 @@ TEST_F(PerplexityOfTinyModel, GoesOnWhereItWasStopped) {
   ASSERT_TRUE(run(whole, three_, by_chunk_));
   std::size_t calls = 0;
   Watch watch;
-  watch.progress = [&](std::size_t, std::size_t) { return ++calls < 60; };
+  watch.progress = [&](std::size_t, std::size_t) { return ++calls < 30; };
   {
     Results stopped = folder("stopped");
     EXPECT_FALSE(run(stopped, three_, by_chunk_, watch));

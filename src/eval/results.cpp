@@ -77,9 +77,11 @@ Results::Results(std::string folder, nlohmann::json config) : folder_(std::move(
   replace_durably(path(kConfig), config_.dump(2) + "\n");
 }
 
-void Results::add(nlohmann::json record) {
-  append_durably(path(kRecords), record.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n");
-  records_.push_back(std::move(record));
+void Results::add(const nlohmann::json& record) {
+  const std::string line = record.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+  append_durably(path(kRecords), line + "\n");
+  // As a later run will read it: half a character of an answer is replaced.
+  records_.push_back(nlohmann::json::parse(line));
 }
 
 void Results::write(std::string_view file, std::string_view bytes) const { replace_durably(path(file), bytes); }

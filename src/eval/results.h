@@ -21,7 +21,7 @@ class Results {
   // Those of earlier runs and of this one, in the order they were made.
   const std::vector<nlohmann::json>& records() const { return records_; }
   // On disk when this returns; throws Error(kInput) where it cannot be, and then nothing is lost but this record.
-  void add(nlohmann::json record);
+  void add(const nlohmann::json& record);
 
   void write(std::string_view file, std::string_view bytes) const;  // the whole file or the old one
 

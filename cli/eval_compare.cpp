@@ -1,0 +1,56 @@
+// lacake eval compare A B: two folders of results, cell by cell.
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include "eval.h"
+#include "eval/files.h"
+#include "eval/report.h"
+#include "lacake/error.h"
+#include "output.h"
+
+namespace lacake::cli {
+namespace {
+
+nlohmann::json read_json(const std::string& path) {
+  const std::string text = eval::read_if_there(path);
+  nlohmann::json json = nlohmann::json::parse(text, nullptr, false);
+  if (!json.is_object()) {
+    throw Error(Error::Kind::kInput,
+                fmt::format("{}: {}", path, text.empty() ? "no such file" : "expected a JSON object"));
+  }
+  return json;
+}
+
+}  // namespace
+
+int eval_compare(const Options& options) {
+  if (options.words.size() != 3) {
+    throw Error(Error::Kind::kUsage,
+                fmt::format("compare: expected two folders of results, found {}", options.words.size() - 1));
+  }
+  nlohmann::json meaning[2], metrics[2];
+  for (std::size_t i = 0; i < 2; ++i) {
+    meaning[i] = read_json(options.words[i + 1] + "/config.json").value("meaning", nlohmann::json::object());
+    metrics[i] = read_json(options.words[i + 1] + "/metrics.json");
+    if (!metrics[i].contains("task") || !metrics[i].contains("cells")) {
+      throw Error(Error::Kind::kInput,
+                  fmt::format("{}/metrics.json: expected metrics of an evaluation", options.words[i + 1]));
+    }
+  }
+  const std::string differs = eval::difference(meaning[0], meaning[1]);
+  const auto rows = eval::comparison(metrics[0], metrics[1]);
+  if (options.json) {
+    nlohmann::json out = {{"schema", 1}, {"difference", differs}, {"rows", nlohmann::json::array()}};
+    for (std::size_t r = 1; r < rows.size(); ++r) out["rows"].push_back(rows[r]);
+    out["head"] = rows[0];
+    write_output(out.dump() + "\n");
+    return 0;
+  }
+  write_output(fmt::format("A {}\nB {}\n{}\n\n{}", options.words[1], options.words[2],
+                           differs.empty() ? "of the same configuration" : "configurations differ: " + differs,
+                           table_text(rows, Terminal(STDOUT_FILENO, options.color))));
+  return 0;
+}
+
+}  // namespace lacake::cli

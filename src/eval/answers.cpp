@@ -1,0 +1,263 @@
+#include "eval/answers.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <chrono>
+#include <map>
+#include <optional>
+#include <set>
+
+#include "eval/distribution.h"
+#include "lacake/error.h"
+
+namespace lacake::eval {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+constexpr std::size_t kTimedTokens = 4;  // after an answer, for decode_ms
+
+double ms_since(Clock::time_point begin) {
+  return std::chrono::duration<double, std::milli>(Clock::now() - begin).count();
+}
+
+struct Prompt {
+  std::vector<Token> context;  // with the question where it is seen
+  std::vector<Token> question;
+  std::size_t size() const { return context.size() + question.size(); }
+};
+
+// What one cell makes of one sample.
+struct Column {
+  std::size_t cell;
+  std::unique_ptr<Session> session;
+  std::vector<Token> answer = {};
+  bool ended = false;
+  double kl = 0;
+  std::size_t compared = 0;
+  std::size_t equal = 0;  // tokens before the first that differs
+  bool agrees = true;     // so far
+};
+
+// The full cache's answer to the sample at hand, token by token.
+struct Truth {
+  std::vector<std::vector<float>> logits;
+  std::vector<Token> tokens;  // the ending one included
+};
+
+class Run {
+ public:
+  Run(const Model& model, Engine& engine, const std::vector<Cell>& grid, const AnswerOptions& options,
+      const Watch& watch, Results& results)
+      : model_(model), engine_(engine), grid_(grid), options_(options), watch_(watch), results_(results) {
+    for (const nlohmann::json& record : results.records()) {
+      done_.emplace(record.at("sample").get<std::string>(), record.at("cell").get<std::string>());
+      if (record.contains("decode_ms")) timed_.emplace(record.at("cell").get<std::string>(), length(record.at("tags")));
+    }
+    for (std::size_t i = 0; i < grid.size() && !reference_; ++i) {
+      if (grid[i].full()) reference_ = i;
+    }
+  }
+
+  bool all(const std::vector<Sample>& samples) {
+    // Tokens are counted before anything runs, so that the time left means something.
+    std::vector<std::size_t> sizes;
+    for (const Sample& sample : samples) {
+      sizes.push_back(missing(sample).empty() ? 0 : prompt(sample).size() + sample.most_new);
+      total_ += sizes.back();
+    }
+    for (std::size_t i = 0; i < samples.size(); ++i) {
+      if (sizes[i] == 0) continue;
+      if (!one(samples[i], sizes[i])) return false;
+      finished_ += sizes[i];
+    }
+    return true;
+  }
+
+ private:
+  static std::string length(const nlohmann::json& tags) { return tags.contains("length") ? tags["length"].dump() : ""; }
+
+  Prompt prompt(const Sample& sample) const {
+    if (options_.question == Question::kSeen) {
+      return {model_.tokenize(sample.context + sample.question, false, true), {}};
+    }
+    return {model_.tokenize(sample.context, false, true), model_.tokenize(sample.question, false, false)};
+  }
+
+  std::vector<std::size_t> missing(const Sample& sample) const {
+    std::vector<std::size_t> cells;
+    for (std::size_t i = 0; i < grid_.size(); ++i) {
+      if (!done_.contains({sample.id, grid_[i].name()})) cells.push_back(i);
+    }
+    return cells;
+  }
+
+  SessionOptions session(std::size_t cell, const Prompt& prompt, std::size_t most_new) const {
+    return cell_session(grid_[cell], options_.cells, prompt.context.size(),
+                        prompt.question.size() + most_new + kTimedTokens, prompt.size());
+  }
+
+  // Cache bytes of the cells that can run this prompt; 0 for the others.
+  std::vector<std::uint64_t> cache_bytes(const Prompt& prompt, std::size_t most_new) {
+    std::vector<std::uint64_t> bytes(grid_.size(), 0);
+    for (std::size_t i = 0; i < grid_.size(); ++i) {
+      try {
+        const SessionPlan plan = engine_.plan(session(i, prompt, most_new));
+        bytes[i] = plan.memory.cache + plan.memory.policy_metadata;
+      } catch (const Error& error) {
+        const std::string line =
+            fmt::format("{} left out at {} tokens: {}", grid_[i].name(), prompt.size(), error.what());
+        if (noticed_.insert(grid_[i].name()).second) watch_.notice(line);
+      }
+    }
+    return bytes;
+  }
+
+  bool one(const Sample& sample, std::size_t size) {
+    const Prompt tokens = prompt(sample);
+    const std::vector<std::uint64_t> bytes = cache_bytes(tokens, sample.most_new);
+    std::vector<std::size_t> cells;
+    for (const std::size_t cell : missing(sample)) {
+      if (bytes[cell] > 0) cells.push_back(cell);
+    }
+    if (cells.empty()) return true;
+    truth_ = {};
+    // The reference comes first, once: its answer is kept for the cells of later passes.
+    const bool compared = reference_ && bytes[*reference_] > 0;
+    if (compared) {
+      std::erase(cells, *reference_);
+      cells.insert(cells.begin(), *reference_);
+    }
+    const auto groups = passes(bytes, cells, nullptr, options_.most_cache_bytes);
+    for (std::size_t g = 0; g < groups.size(); ++g) {
+      const auto progress = [&](double share) {
+        const double passed = ((double)g + share) / (double)groups.size();
+        return watch_.progress(finished_ + (std::size_t)((double)size * passed), total_);
+      };
+      if (!pass(sample, tokens, groups[g], groups.size(), progress)) return false;
+    }
+    return true;
+  }
+
+  bool pass(const Sample& sample, const Prompt& prompt, const std::vector<std::size_t>& cells, std::size_t n_passes,
+            const std::function<bool(double)>& progress) {
+    std::vector<Column> columns;
+    for (const std::size_t cell : cells) {
+      columns.push_back({.cell = cell, .session = engine_.open(session(cell, prompt, sample.most_new))});
+    }
+    const auto begin = Clock::now();
+    if (!read(columns, prompt, progress)) return false;
+    const double prefill_ms = ms_since(begin);
+    if (!decode(columns, sample.most_new, progress)) return false;
+    for (Column& column : columns) {
+      if (done_.contains({sample.id, grid_[column.cell].name()})) continue;
+      nlohmann::json json = record(sample, prompt, column);
+      json["pass"] = {{"cells", columns.size()}, {"prefill_ms", prefill_ms}, {"passes", n_passes}};
+      if (timed_.insert({grid_[column.cell].name(), length(sample.tags)}).second) json["decode_ms"] = decode_ms(column);
+      results_.add(json);
+      done_.insert({sample.id, grid_[column.cell].name()});
+    }
+    return true;
+  }
+
+  bool read(std::vector<Column>& columns, const Prompt& prompt, const std::function<bool(double)>& progress) {
+    PrefillHooks hooks;
+    hooks.progress = [&](std::size_t done, std::size_t total) { return progress(0.9 * (double)done / (double)total); };
+    if (options_.cells.prefill == PrefillMode::kExact) {
+      std::vector<Session*> sessions;
+      for (const Column& column : columns) sessions.push_back(column.session.get());
+      if (!engine_.prefill(sessions, prompt.context, hooks)) return false;
+    } else {
+      for (const Column& column : columns) {
+        if (!column.session->prefill(prompt.context, hooks)) return false;
+      }
+    }
+    for (const Column& column : columns) {
+      if (prompt.question.empty()) break;
+      if (!progress(0.9) || !column.session->prefill(prompt.question)) return false;
+    }
+    return true;
+  }
+
+  bool decode(std::vector<Column>& columns, std::size_t most_new, const std::function<bool(double)>& progress) {
+    // Until the first eviction is looked through, an exact prefill's logits are the full cache's.
+    const bool first_is_full = options_.question == Question::kSeen && options_.cells.prefill == PrefillMode::kExact;
+    for (std::size_t t = 0; t < most_new; ++t) {
+      std::vector<Engine::Next> batch;
+      for (Column& column : columns) {
+        if (column.ended) continue;
+        const Distribution own(column.session->logits());
+        if (reference_ == column.cell) {
+          if (truth_.tokens.size() == t) {
+            truth_.logits.emplace_back(own.logits.begin(), own.logits.end());
+            truth_.tokens.push_back(own.likeliest);
+          }
+        }
+        if (column.agrees && t < truth_.tokens.size()) {
+          if (t > 0 || !first_is_full) {
+            column.kl += reference_ == column.cell ? 0 : divergence(Distribution(truth_.logits[t]), own);
+            ++column.compared;
+          }
+          column.agrees = own.likeliest == truth_.tokens[t];
+          column.equal += column.agrees;
+        }
+        column.ended = model_.is_end(own.likeliest);
+        if (column.ended) continue;
+        column.answer.push_back(own.likeliest);
+        if (t + 1 < most_new) batch.push_back({column.session.get(), own.likeliest});
+      }
+      if (batch.empty()) break;
+      engine_.step(batch);
+      if (!progress(0.9 + 0.1 * (double)(t + 1) / (double)most_new)) return false;
+    }
+    return true;
+  }
+
+  nlohmann::json record(const Sample& sample, const Prompt& prompt, const Column& column) const {
+    std::string text;
+    for (const Token token : column.answer) text += model_.piece(token);
+    nlohmann::json json = {{"sample", sample.id},
+                           {"cell", grid_[column.cell].name()},
+                           {"tags", sample.tags},
+                           {"answer", text},
+                           {"references", sample.references},
+                           {"score", sample.score(text)},
+                           {"tokens", {{"prompt", prompt.size()}, {"new", column.answer.size()}}},
+                           {"kv", cache_use_json(column.session->use())}};
+    if (!truth_.tokens.empty()) {
+      if (column.compared > 0) json["kl"] = column.kl / (double)column.compared;
+      json["same"] = (double)column.equal / (double)truth_.tokens.size();
+    }
+    return json;
+  }
+
+  double decode_ms(Column& column) const {
+    const Token token = column.answer.empty() ? 0 : column.answer.back();
+    column.session->step(token);
+    const auto begin = Clock::now();
+    for (std::size_t i = 1; i < kTimedTokens; ++i) column.session->step(token);
+    return ms_since(begin) / (double)(kTimedTokens - 1);
+  }
+
+  const Model& model_;
+  Engine& engine_;
+  const std::vector<Cell>& grid_;
+  const AnswerOptions& options_;
+  const Watch& watch_;
+  Results& results_;
+  std::optional<std::size_t> reference_;
+  Truth truth_;
+  std::set<std::pair<std::string, std::string>> done_, timed_;
+  std::set<std::string> noticed_;
+  std::size_t finished_ = 0, total_ = 0;
+};
+
+}  // namespace
+
+bool run_answers(const Model& model, Engine& engine, const std::vector<Cell>& grid, const std::vector<Sample>& samples,
+                 const AnswerOptions& options, const Watch& watch, Results& results) {
+  return Run(model, engine, grid, options, watch, results).all(samples);
+}
+
+}  // namespace lacake::eval

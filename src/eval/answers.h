@@ -1,0 +1,57 @@
+#pragma once
+
+#include <cstddef>
+#include <functional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "eval/grid.h"
+#include "eval/results.h"
+#include "eval/watch.h"
+#include "lacake/engine.h"
+
+namespace lacake::eval {
+
+// One thing asked about one text.
+struct Sample {
+  std::string id;        // unique in its task
+  std::string context;   // what the question is about
+  std::string question;  // follows it at once
+  std::size_t most_new = 32;
+  nlohmann::json tags = nlohmann::json::object();  // what tables group by: {"length": 2048, "depth": 30}
+  std::vector<std::string> references;
+  std::function<double(std::string_view answer)> score;  // 0 to 1
+};
+
+// What a policy knows when it evicts from the context.
+//   kSeen   the question: context and question are one prompt
+//   kLater  not the question: the context is read and compacted, then the question comes as a turn of its own
+enum class Question { kSeen, kLater };
+
+struct AnswerOptions {
+  Question question = Question::kSeen;
+  std::uint64_t most_cache_bytes = 0;
+  CellOptions cells;
+};
+
+// Lets every cell answer every sample that it has no record of yet, greedily, and adds the records. In exact prefill
+// one pass over a context serves as many cells as their caches fit in memory; the answers are decoded together, token
+// by token. Each answer is the one that its cell gives alone. Records:
+//   sample, cell, tags, answer, references, score, tokens {prompt, new}
+//   kl, same      against the grid's cell that keeps everything: mean KL over the tokens up to the first that differs
+//                 (without the first of an exact prefill that saw the question: it is the full cache's), and the share
+//                 of its answer's tokens before that; absent where the grid has none
+//   kv            bytes
+//   pass {cells, prefill_ms, passes}   the pass this was part of: its time is shared by its cells
+//   decode_ms     a token of this cell alone, mean of a few after the answer; of the first sample of each length only
+// False if the watch stopped it. A cell that cannot run a sample is left out with a notice.
+bool run_answers(const Model& model, Engine& engine, const std::vector<Cell>& grid, const std::vector<Sample>& samples,
+                 const AnswerOptions& options, const Watch& watch, Results& results);
+
+// metrics.json of such records: for each cell the mean score with its 95 % interval (normal approximation over
+// samples), the share of the full cache's score, the other figures, and the mean score of every group of equal tags.
+nlohmann::json answer_metrics(std::string_view task, const std::vector<nlohmann::json>& records,
+                              const std::vector<Cell>& grid);
+
+}  // namespace lacake::eval

@@ -1,0 +1,150 @@
+#include "eval/answers.h"
+
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <filesystem>
+
+#include "engine/test_session.h"
+
+namespace lacake::eval {
+namespace {
+
+class AnswersOfTinyModel : public testing::Test {
+ protected:
+  void SetUp() override {
+    char name[] = "/tmp/lacake-answers-XXXXXX";
+    folder_ = mkdtemp(name);
+    for (int i = 0; i < 3; ++i) {
+      Sample s{.id = "s" + std::to_string(i), .most_new = 6, .tags = {{"length", 70 + i}}, .references = {"x"}};
+      for (int k = 0; k < 70; ++k) s.context += (char)('a' + (k * 7 + k / 9 + i) % 26);
+      s.question = "what is it";
+      s.score = [](std::string_view answer) { return answer.empty() ? 0.0 : 1.0; };
+      samples_.push_back(s);
+    }
+  }
+  void TearDown() override { std::filesystem::remove_all(folder_); }
+
+  std::vector<Cell> grid() const {
+    return make_grid(std::vector<std::string>{"full", "streaming-llm", "lacache:span=2,sinks=2", "cake:window=8"},
+                     std::vector<std::string>{"24", "32"});
+  }
+  Results folder(const std::string& name) const {
+    return Results(folder_ + "/" + name, {{"meaning", {}}, {"grid", {}}});
+  }
+  bool run(Results& results, const std::vector<Cell>& cells, Question question, std::uint64_t most_bytes = 1 << 30,
+           PrefillMode prefill = PrefillMode::kExact, const Watch& watch = {}) {
+    return run_answers(loaded_.model, loaded_.engine, cells, samples_,
+                       {.question = question,
+                        .most_cache_bytes = most_bytes,
+                        .cells = {.types = CacheTypes::parse("f32"), .prefill = prefill}},
+                       watch, results);
+  }
+  // What does not depend on what else ran.
+  static std::map<std::string, std::string> essence(const Results& results) {
+    std::map<std::string, std::string> all;
+    for (nlohmann::json record : results.records()) {
+      for (const char* key : {"pass", "decode_ms", "kl", "same"}) record.erase(key);
+      record["kv"].erase("held_bytes");  // of the timed steps too
+      record["kv"].erase("full_bytes");
+      record["kv"].erase("peak_bytes");
+      all[record.at("sample").get<std::string>() + " " + record.at("cell").get<std::string>()] = record.dump();
+    }
+    return all;
+  }
+
+  Loaded loaded_{small()};
+  std::vector<Sample> samples_;
+  std::string folder_;
+};
+
+TEST_F(AnswersOfTinyModel, OfAGridFromOnePassAreThoseOfEachCellAlone) {
+  for (const PrefillMode prefill : {PrefillMode::kExact, PrefillMode::kStreaming}) {
+    for (const Question question : {Question::kSeen, Question::kLater}) {
+      const std::string name = std::to_string((int)question) + std::to_string((int)prefill);
+      Results together = folder("together" + name), apart = folder("apart" + name);
+      ASSERT_TRUE(run(together, grid(), question, 1 << 30, prefill));
+      for (const Cell& cell : grid()) ASSERT_TRUE(run(apart, {cell}, question, 1 << 30, prefill));
+      EXPECT_EQ(together.records().size(), 3 * grid().size());
+      EXPECT_EQ(essence(together), essence(apart)) << name;
+      for (const auto& record : together.records()) EXPECT_EQ(record.at("pass").at("cells"), grid().size());
+    }
+  }
+}
+
+TEST_F(AnswersOfTinyModel, TakeAsManyPassesAsMemoryNeedsWithTheSameResults) {
+  Results one = folder("one"), many = folder("many");
+  ASSERT_TRUE(run(one, grid(), Question::kSeen));
+  ASSERT_TRUE(run(many, grid(), Question::kSeen, 1));
+  EXPECT_EQ(essence(one), essence(many));
+  for (std::size_t i = 0; i < many.records().size(); ++i) {
+    EXPECT_EQ(many.records()[i].at("pass").at("cells"), 1);
+    EXPECT_EQ(many.records()[i].at("same"), one.records()[i].at("same"));
+  }
+}
+
+TEST_F(AnswersOfTinyModel, OfTheFullCacheAreItsOwnAndThoseOfAnUnusedBudgetToo) {
+  Results results = folder("a");
+  ASSERT_TRUE(run(results,
+                  make_grid(std::vector<std::string>{"full", "cake:window=8"}, std::vector<std::string>{"200"}),
+                  Question::kLater));
+  for (const auto& record : results.records()) {
+    EXPECT_EQ(record.at("same"), 1);
+    EXPECT_EQ(record.at("kl"), 0);
+  }
+}
+
+TEST_F(AnswersOfTinyModel, GoOnWhereTheyWereStopped) {
+  Results whole = folder("whole");
+  ASSERT_TRUE(run(whole, grid(), Question::kSeen));
+  std::size_t calls = 0;
+  Watch watch;
+  watch.progress = [&](std::size_t done, std::size_t total) { return done <= total && ++calls < 18; };
+  {
+    Results stopped = folder("stopped");
+    EXPECT_FALSE(run(stopped, grid(), Question::kSeen, 1 << 30, PrefillMode::kExact, watch));
+    EXPECT_GT(stopped.records().size(), 0u);
+    EXPECT_LT(stopped.records().size(), whole.records().size());
+  }
+  Results rest = folder("stopped");
+  ASSERT_TRUE(run(rest, grid(), Question::kSeen));
+  EXPECT_EQ(essence(rest), essence(whole));
+}
+
+TEST_F(AnswersOfTinyModel, LeaveOutCellsThatCannotRunAndSaySo) {
+  Results results = folder("a");
+  std::string notice;
+  Watch watch;
+  watch.notice = [&](const std::string& line) { notice = line; };
+  const auto cells = make_grid(std::vector<std::string>{"full", "cake:window=8"}, std::vector<std::string>{"2"});
+  ASSERT_TRUE(run(results, cells, Question::kSeen, 1 << 30, PrefillMode::kExact, watch));
+  EXPECT_EQ(results.records().size(), 3u);
+  EXPECT_NE(notice.find("cake"), std::string::npos) << notice;
+}
+
+TEST(AnswerMetrics, AreMeansWithIntervalsByCellAndTags) {
+  const auto record = [](const char* cell, int depth, double score) {
+    return nlohmann::json{{"cell", cell},
+                          {"tags", {{"depth", depth}}},
+                          {"score", score},
+                          {"tokens", {{"prompt", 100}}},
+                          {"pass", {{"prefill_ms", 50}}},
+                          {"kv", {{"held_bytes", 1}, {"full_bytes", 4}, {"peak_bytes", 2}}}};
+  };
+  const auto grid = make_grid(std::vector<std::string>{"full", "streaming-llm"}, std::vector<std::string>{"9"});
+  const std::string other = grid[1].name();
+  const auto metrics = answer_metrics(
+      "needle",
+      {record("full", 0, 1), record("full", 50, 1), record(other.c_str(), 0, 1), record(other.c_str(), 50, 0)}, grid);
+  const auto& cell = metrics.at("cells").at(1);
+  EXPECT_DOUBLE_EQ(cell.at("score").get<double>(), 0.5);
+  EXPECT_DOUBLE_EQ(cell.at("retention").get<double>(), 0.5);
+  EXPECT_NEAR(cell.at("interval").get<double>(), 1.96 * std::sqrt(0.5 / 2), 1e-12);
+  EXPECT_DOUBLE_EQ(cell.at("pass_prefill_tokens_per_s").get<double>(), 2000);
+  ASSERT_EQ(cell.at("groups").size(), 2u);
+  EXPECT_EQ(cell.at("groups").at(1).at("tags").at("depth"), 50);
+  EXPECT_EQ(cell.at("groups").at(1).at("score"), 0);
+}
+
+}  // namespace
+}  // namespace lacake::eval

@@ -1,0 +1,68 @@
+#include "eval/report.h"
+
+#include <gtest/gtest.h>
+
+#include "eval/charts.h"
+#include "lacake/error.h"
+
+namespace lacake::eval {
+namespace {
+
+using nlohmann::json;
+
+json config() {
+  return {{"meaning",
+           {{"task", "needle"},
+            {"question", "seen"},
+            {"model", {{"file", "m.gguf"}, {"name", "A <b> model"}, {"weight_types", "f32"}}}}},
+          {"grid", {{"cells", {"full"}}, {"seeds", 3}}}};
+}
+json cell(const std::string& policy, const json& budget, double score) {
+  return {{"cell", policy},
+          {"policy", policy},
+          {"budget", budget},
+          {"score", score},
+          {"interval", 0.1},
+          {"samples", 4},
+          {"kv", {{"peak_bytes", 2 << 20}, {"held_bytes", 1}, {"full_bytes", 4}}},
+          {"groups",
+           {{{"tags", {{"length", 2048}, {"depth", 0}}}, {"samples", 2}, {"score", score}},
+            {{"tags", {{"length", 2048}, {"depth", 50}}}, {"samples", 2}, {"score", 1.0}}}}};
+}
+
+TEST(Report, IsOnePageThatNeedsNothingFromElsewhereAndEscapesWhatItShows) {
+  const std::string html =
+      report_html(config(), {{"task", "needle"}, {"cells", {cell("full", nullptr, 1), cell("cake", "9", 0.25)}}});
+  EXPECT_NE(html.find("A &lt;b&gt; model"), std::string::npos);
+  EXPECT_EQ(html.find("<b> model"), std::string::npos);
+  EXPECT_EQ(html.find("src="), std::string::npos);
+  EXPECT_EQ(html.find("href="), std::string::npos);
+  for (const char* part : {"25.0 %", "Quality against budget", "Length and depth", "seen", "2.00 MiB"}) {
+    EXPECT_NE(html.find(part), std::string::npos) << part;
+  }
+}
+
+TEST(HeatMaps, HaveTheGroupsOfEachCellByDepthAndLength) {
+  const auto maps = heat_maps({{"cells", {cell("cake", "9", 0.25)}}});
+  ASSERT_EQ(maps.size(), 1u);
+  EXPECT_EQ(maps[0].scores, (std::vector<std::vector<double>>{{0.25}, {1.0}}));
+  EXPECT_EQ(heat_map_text(maps[0], false), "cake\n     0 %   25 \n    50 %  100 \n  length 2K   \n");
+  EXPECT_EQ(heat_map_drawing(maps).boxes.size(), 2u);
+}
+
+TEST(Comparison, ShowsCellsOfBothAndRefusesTwoTasks) {
+  const json a = {{"task", "needle"}, {"cells", {cell("full", nullptr, 1), cell("cake", "9", 0.25)}}};
+  const json b = {{"task", "needle"}, {"cells", {cell("cake", "9", 0.5), cell("tova", "9", 0.5)}}};
+  const auto rows = comparison(a, b);
+  ASSERT_EQ(rows.size(), 4u);
+  EXPECT_EQ(rows[1][2], "-");
+  EXPECT_EQ(rows[2],
+            (std::vector<std::string>{"cake", "25.000", "50.000", "+25.000", "-", "-", "2.00 MiB", "2.00 MiB"}));
+  EXPECT_EQ(rows[3][1], "-");
+  json other = b;
+  other["task"] = "perplexity";
+  EXPECT_THROW(comparison(a, other), Error);
+}
+
+}  // namespace
+}  // namespace lacake::eval
