@@ -30,8 +30,8 @@ struct Engine::Parts {
   RopeTable rope_table;
   attention::Scratch scratch;
   Workspace workspace;
-  Block hidden;                 // [n_embd, segment] f32
-  std::vector<float> partials;  // of decode attention
+  Block hidden;                           // [n_embd, segment] f32
+  std::vector<float> partials;            // of decode attention
   std::shared_ptr<StepGraph> step_graph;  // of the last step
 };
 
