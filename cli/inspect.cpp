@@ -39,6 +39,8 @@ nlohmann::json session_plan_json(const SessionPlan& plan) {
           {"chunk", plan.chunk},
           {"budget_bytes", plan.budget_bytes},
           {"entry_bytes", plan.entry_bytes},
+          {"sliding_entries", plan.sliding_entries},
+          {"full_layer_entries", plan.full_layer_entries},
           {"memory", plan_json(plan.memory)}};
 }
 

@@ -1,6 +1,7 @@
 #include "options.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
@@ -33,7 +34,7 @@ struct Real {
   double max;
 };
 struct Choice {
-  std::string Options::*field;
+  std::variant<std::string Options::*, std::optional<std::string> Options::*> field;
   std::vector<std::string> words;
 };
 struct Switch {
@@ -71,12 +72,37 @@ const std::vector<Row>& rows() {
   constexpr unsigned kAll = kLoading | kPolicies;
   using O = Options;
   static const std::vector<Row> table = {
-      {"-m,--model", "model", "FILE", "Model", "GGUF file, always needed", kLoading, Text{&O::model}},
+      {"-m,--model", "model", "FILE", "Model",
+       fmt::format("GGUF file, the first where it is split, always needed; families: {}",
+                   fmt::join(supported_architectures(), ", ")),
+       kLoading, Text{&O::model}},
       {"-t,--threads", "threads", "N", "Model", "threads [all cores]", kLoading, Whole{&O::threads, 1, 1024}},
       {"--product", "product", "auto|int8|f32|ggml", "Model", "how a prompt's matrix products are computed [auto]",
        kLoading, Choice{&O::product, {"auto", "int8", "f32", "ggml"}}},
       {"--no-repack", "no_repack", "", "Model", "keep no faster second copies of weights", kLoading,
        Switch{&O::no_repack}},
+
+      {"--rope-scaling", "rope_scaling", "HOW", "RoPE", "none, linear, yarn or longrope [what the file says]", kLoading,
+       Choice{&O::rope_scaling, {"none", "linear", "yarn", "longrope"}}},
+      {"--rope-scale", "rope_scale", "X", "RoPE", "positions are stretched X times", kLoading,
+       Real{&O::rope_scale, 1e-3, 1e6}},
+      {"--rope-freq-base", "rope_freq_base", "X", "RoPE", "frequency base; a larger one is NTK scaling", kLoading,
+       Real{&O::rope_freq_base, 1e-3, 1e12}},
+      {"--rope-freq-scale", "rope_freq_scale", "X", "RoPE", "1 / --rope-scale", kLoading,
+       Real{&O::rope_freq_scale, 1e-6, 1e3}},
+      {"--yarn-orig-ctx", "yarn_orig_ctx", "N", "RoPE", "YaRN: length of the first training", kLoading,
+       Whole{&O::yarn_orig_ctx, 1, kMost}},
+      {"--yarn-ext-factor", "yarn_ext_factor", "X", "RoPE", "YaRN: 0 interpolates fully [1]", kLoading,
+       Real{&O::yarn_ext_factor, 0, 1}},
+      {"--yarn-attn-factor", "yarn_attn_factor", "X", "RoPE", "scale of rotated queries and keys, without YaRN [1]",
+       kLoading, Real{&O::yarn_attn_factor, 1e-3, 1e3}},
+      {"--yarn-beta-slow", "yarn_beta_slow", "X", "RoPE", "YaRN: fewest turns of what is partly stretched [1]",
+       kLoading, Real{&O::yarn_beta_slow, 0, 1e6}},
+      {"--yarn-beta-fast", "yarn_beta_fast", "X", "RoPE", "YaRN: turns from which nothing is stretched [32]", kLoading,
+       Real{&O::yarn_beta_fast, 0, 1e6}},
+      {"--override-kv", "override_kv", "KEY=TYPE:VALUE", "Model",
+       "metadata instead of the file's; TYPE int, float, bool or str; may be repeated", kLoading,
+       Texts{&O::override_kv}},
 
       {"-f,--file", "file", "FILE", "Prompt", "text file, - for standard input", kPrompted, Text{&O::file}},
       {"-p,--prompt", "prompt", "TEXT", "Prompt", "text; comes after FILE, a blank line between", kPrompted,
@@ -219,7 +245,7 @@ struct Store {
     if (std::find(kind.words.begin(), kind.words.end(), text) == kind.words.end()) {
       fail(row, fmt::format("{}", fmt::join(kind.words, " or ")), text);
     }
-    options.*kind.field = text;
+    std::visit([&](auto field) { options.*field = text; }, kind.field);
   }
   void operator()(const Switch&) const {}
   void operator()(const Texts& kind) const { (options.*kind.field).push_back(text); }
@@ -301,7 +327,8 @@ nlohmann::json options_json(const Options& options, Command command) {
     nlohmann::json& value = result[row.json];
     std::visit(
         [&](const auto& kind) {
-          if constexpr (std::is_same_v<std::decay_t<decltype(kind)>, Text>) {
+          using Kind = std::decay_t<decltype(kind)>;
+          if constexpr (std::is_same_v<Kind, Text> || std::is_same_v<Kind, Choice>) {
             std::visit([&](auto field) { value = value_json(options.*field); }, kind.field);
           } else {
             value = value_json(options.*kind.field);
@@ -313,7 +340,19 @@ nlohmann::json options_json(const Options& options, Command command) {
 }
 
 Model::Options model_options(const Options& options) {
-  return {.product = options.product, .repack = !options.no_repack};
+  Model::Options model{.product = options.product, .repack = !options.no_repack};
+  model.rope = {.scaling = options.rope_scaling,
+                .freq_base = options.rope_freq_base,
+                .freq_scale = options.rope_freq_scale,
+                .original_length = options.yarn_orig_ctx,
+                .yarn_ext_factor = options.yarn_ext_factor,
+                .yarn_attn_factor = options.yarn_attn_factor,
+                .yarn_beta_slow = options.yarn_beta_slow,
+                .yarn_beta_fast = options.yarn_beta_fast};
+  if (options.rope_scale) model.rope.freq_scale = 1.0 / *options.rope_scale;
+  for (const std::string& text : options.override_kv) model.overrides.push_back(MetadataOverride::parse(text));
+  model.context_length = options.ctx_size.value_or(0);
+  return model;
 }
 
 SamplerOptions sampler_options(const Options& options) {

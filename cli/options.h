@@ -50,6 +50,16 @@ struct Options {
   std::optional<std::int64_t> threads;
   std::string product = "auto";
   bool no_repack = false;
+  std::optional<std::string> rope_scaling;
+  std::optional<double> rope_scale;
+  std::optional<double> rope_freq_base;
+  std::optional<double> rope_freq_scale;
+  std::optional<std::int64_t> yarn_orig_ctx;
+  std::optional<double> yarn_ext_factor;
+  std::optional<double> yarn_attn_factor;
+  std::optional<double> yarn_beta_slow;
+  std::optional<double> yarn_beta_fast;
+  std::vector<std::string> override_kv;
 
   // bench, eval: every combination is measured.
   std::vector<std::string> policies;
@@ -85,6 +95,7 @@ struct Options {
 };
 
 // How these options open their model.
+// Throws Error(kUsage) for an override that cannot be understood.
 Model::Options model_options(const Options&);
 
 // Lists as given: a comma ends an item, but in policies where a `key=value` follows it.

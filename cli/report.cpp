@@ -46,6 +46,10 @@ std::string model_text(const ModelFacts& facts, const Terminal& terminal) {
                                 facts.head_size_k == facts.head_size_v
                                     ? fmt::format("{}", facts.head_size_k)
                                     : fmt::format("{} (K) and {} (V)", facts.head_size_k, facts.head_size_v)));
+  if (facts.n_sliding_layers > 0) {
+    line("sliding", fmt::format("{} of the layers see {} tokens back", facts.n_sliding_layers, facts.sliding_window));
+  }
+  if (facts.n_expert > 0) line("experts", fmt::format("{}, {} for each token", facts.n_expert, facts.n_expert_used));
   line("vocabulary", fmt::format("{} tokens", facts.n_vocab));
   line("length", fmt::format("{} tokens in training", facts.training_length));
   return text;
@@ -61,6 +65,10 @@ nlohmann::json model_json(const ModelFacts& facts) {
           {"n_embd", facts.n_embd},
           {"n_ff", facts.n_ff},
           {"n_layer", facts.attention.n_layer},
+          {"n_sliding_layers", facts.n_sliding_layers},
+          {"sliding_window", facts.sliding_window},
+          {"n_expert", facts.n_expert},
+          {"n_expert_used", facts.n_expert_used},
           {"n_head", facts.attention.n_head},
           {"n_head_kv", facts.attention.n_head_kv},
           {"head_size_k", facts.head_size_k},
@@ -88,6 +96,11 @@ std::string plan_text(const SessionPlan& plan, const ModelFacts& facts, const Se
                   static_cast<double>(plan.budget_bytes) / static_cast<double>(n_layer * plan.entry_bytes),
                   bytes_text(plan.entry_bytes), options.types.text(),
                   options.prefill == PrefillMode::kExact ? "exact" : fmt::format("streaming ({} a chunk)", plan.chunk));
+  if (plan.n_sliding_layers > 0) {
+    text += fmt::format(
+        "\n  {} sliding-window layers hold {} entries at most, {} with full attention share the rest: {}",
+        plan.n_sliding_layers, plan.sliding_entries, n_layer - plan.n_sliding_layers, plan.full_layer_entries);
+  }
   return text + "\n";
 }
 

@@ -75,6 +75,11 @@ struct SessionPlan {
   std::size_t chunk = 0;           // tokens of one segment: the prompt (exact) or a chunk (streaming)
   std::uint64_t budget_bytes = 0;  // the arena
   std::uint64_t entry_bytes = 0;   // K and V of one token in one layer, all heads
+  // Where the model has sliding-window layers: how many, and the newest entries that each may hold. What they do not
+  // need of the budget, the layers with full attention share.
+  std::size_t n_sliding_layers = 0;
+  std::size_t sliding_entries = 0;
+  std::size_t full_layer_entries = 0;  // entries a layer with full attention, on average
   MemoryPlan memory;
 };
 

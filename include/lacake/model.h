@@ -2,9 +2,11 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
+#include <variant>
 #include <vector>
 
 #include "lacake/policy.h"
@@ -22,15 +24,48 @@ struct ModelFacts {
   std::uint64_t n_parameters = 0;
   int n_vocab = 0;
   int n_embd = 0;
-  int n_ff = 0;
+  int n_ff = 0;  // of one expert, where there are experts
+  int n_expert = 0;
+  int n_expert_used = 0;
   AttentionShape attention;
+  int n_sliding_layers = 0;  // layers that see no further than sliding_window
+  int sliding_window = 0;
   int head_size_k = 0;
   int head_size_v = 0;
   std::int64_t training_length = 0;  // tokens; true positions beyond it are refused
   std::uint64_t mapped_bytes = 0;    // weights read from the mapped file
   std::uint64_t second_bytes = 0;    // repacked copies
   std::string product;               // how its weights are multiplied: "ggml", "f32" or "int8"
+
+  // The layers that policies decide about: those with full attention.
+  AttentionShape policy_attention() const {
+    return {attention.n_layer - n_sliding_layers, attention.n_head, attention.n_head_kv};
+  }
 };
+
+// RoPE as the user wants it, where it shall not be as the file says; llama.cpp's --rope-* and --yarn-*.
+struct RopeOptions {
+  std::optional<std::string> scaling;  // none, linear, yarn or longrope
+  std::optional<double> freq_base;
+  std::optional<double> freq_scale;  // 1 / stretch of positions
+  std::optional<std::int64_t> original_length;
+  std::optional<double> yarn_ext_factor;
+  std::optional<double> yarn_attn_factor;
+  std::optional<double> yarn_beta_slow;
+  std::optional<double> yarn_beta_fast;
+};
+
+// A metadata value that replaces the file's, or is added to them.
+struct MetadataOverride {
+  std::string key;
+  std::variant<bool, std::int64_t, double, std::string> value;
+
+  // KEY=TYPE:VALUE, TYPE one of int, float, bool, str. Throws Error(kUsage) naming `flag`.
+  static MetadataOverride parse(std::string_view text, std::string_view flag = "--override-kv");
+};
+
+// The families that can be run, by general.architecture.
+std::vector<std::string> supported_architectures();
 
 struct Message {
   std::string role;  // "system", "user", "assistant"
@@ -46,6 +81,11 @@ class Model {
     // numbers rounded to 8 bits in blocks of 32 as ggml does; "auto", the fastest that this machine has.
     std::string product = "auto";
     bool repack = true;  // second forms of weights where they are multiplied faster
+    RopeOptions rope = {};
+    std::vector<MetadataOverride> overrides = {};
+    // The longest conversation that is meant: chooses between long and short RoPE factors where the file has both (Phi
+    // 3.5). 0: the model's training length.
+    std::int64_t context_length = 0;
   };
 
   explicit Model(const std::string& path);

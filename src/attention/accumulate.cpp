@@ -41,6 +41,7 @@ void accumulate_probabilities(const PrefillCall& call, float* sums, float* scrat
   const PrefillPass pass(call, scratch, /*again*/ true);
   for (Tiles tiles(call); tiles.next();) {
     const Tile& tile = tiles.tile();
+    if (!pass.any_seen(tile)) continue;
     pass.load_keys(tile);
     for (std::size_t block = 0; block < pass.n_blocks(); ++block) {
       const std::size_t n = pass.keys_seen(tile, block);

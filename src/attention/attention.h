@@ -28,6 +28,8 @@ struct Rope {
 
 // Rows of K and V of one KV head, in slots. Row i of K is at k + i * k_stride bytes.
 //   rope_index  [n] the position at which to rotate each key, or null: the keys are stored as they are to be used
+//   order       [n] each row's place in the order of tokens, oldest 0; null: rows lie in that order. Only asked under a
+//               PrefillCall::window
 struct Rows {
   const void* k = nullptr;
   const void* v = nullptr;
@@ -35,6 +37,7 @@ struct Rows {
   std::size_t v_stride = 0;
   std::size_t n = 0;
   const std::int32_t* rope_index = nullptr;
+  const std::int32_t* order = nullptr;
 };
 
 struct Shape {
@@ -45,12 +48,18 @@ struct Shape {
   ggml_type type_v = GGML_TYPE_F16;
   float scale = 0;  // of q.k, before softmax
   Rope rope;        // for Rows with a rope_index
+  // Above 0: a logit x becomes softcap * tanh(x / softcap), after the scale (Gemma 2).
+  float softcap = 0;
+  // [group] a logit for each head that takes its share of softmax and has no value (gpt-oss), or null. Applied by
+  // `prefill` and by `combine`.
+  const float* sinks = nullptr;
 };
 
 // --- prefill: many queries -------------------------------------------------------------------------------------------
 
 // Queries `first .. first + n_q - 1` of a segment over `past` (all of it visible to each) and `fresh`, the segment's
-// own rows: query j sees fresh[0 .. j] (j counts from the segment's start).
+// own rows: query j sees fresh[0 .. j] (j counts from the segment's start). With a window, it sees only the last
+// `window` of these rows, its own included.
 //   q    query j, head h at q + (j - first) * q_stride + h * d_k          (floats; already rotated)
 //   out  the same with out_stride and d_v
 // Recording (for policies): the probabilities of queries j >= record_from are written, masked entries as 0.
@@ -68,6 +77,7 @@ struct PrefillCall {
   float* record = nullptr;
   std::size_t record_from = 0;
   std::size_t record_rows = 0;
+  std::size_t window = 0;  // 0: no limit
 };
 
 // Bytes of scratch that `prefill` needs for any call with this shape and at most `n_q` queries. 64-byte aligned.
@@ -79,7 +89,8 @@ void prefill(const PrefillCall&, std::span<std::byte> scratch);
 // One query over rows [begin, end) of a lane. The partial result of head h is at partial + h * partial_floats(shape):
 // the largest logit, the sum of exp(logit - largest), then d_v sums of exp(logit - largest) * v.
 //   q       head h at q + h * d_k
-//   logits  [n_total, group] raw scaled logits at their row's index, or null; `n_total` is the stride between heads
+//   logits  [n_total, group] scaled (and capped) logits at their row's index, or null; `n_total` is the stride between
+//   heads
 // REQUIRES: begin < end <= begin + kDecodePiece
 struct DecodeCall {
   Shape shape;

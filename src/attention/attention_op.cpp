@@ -14,6 +14,12 @@ const float* row_of(const ggml_tensor* t, std::int64_t head, std::int64_t column
   return (const float*)((const char*)t->data + head * (std::int64_t)t->nb[1] + column * (std::int64_t)t->nb[2]);
 }
 
+// A layer's sinks are those of all its heads.
+Shape shape_of_head(Shape shape, std::size_t head_kv) {
+  if (shape.sinks) shape.sinks += head_kv * (std::size_t)shape.group;
+  return shape;
+}
+
 void store_chunk(ggml_tensor* dst, int ith, int nth, void* userdata) {
   const auto& layer = *(const PrefillLayer*)userdata;
   const ggml_tensor *k = dst->src[0], *v = dst->src[1];
@@ -51,7 +57,8 @@ void attend_chunk(ggml_tensor* dst, int ith, int, void* userdata) {
       const std::size_t from = b * kQueryBlock, n = std::min(kQueryBlock, n_q - from);
       const std::size_t seen = layer.first + from + n;
       PrefillCall call;
-      call.shape = layer.shape;
+      call.shape = shape_of_head(layer.shape, head);
+      call.window = layer.window;
       call.past = layer.past[head];
       call.fresh = {.k = layer.k + head * layer.capacity * k_row,
                     .v = layer.v + head * layer.capacity * v_row,
@@ -127,7 +134,7 @@ void attend_pieces(ggml_tensor* dst, int ith, int, void* userdata) {
 
     // Heads of a session lie one after the other, as do the sessions' columns: lane i's output is the i-th block.
     if (layer.left[lane].fetch_sub(1) == 1) {
-      combine(layer.shape, layer.partials->data() + l.first_piece * each, l.n_pieces,
+      combine(shape_of_head(layer.shape, lane % n_head_kv), layer.partials->data() + l.first_piece * each, l.n_pieces,
               (float*)dst->data + lane * group * (std::size_t)layer.shape.d_v, l.probabilities, l.probabilities_stride,
               l.rows.n);
     }

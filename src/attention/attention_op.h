@@ -27,7 +27,8 @@ class Scratch {
 
 // A chunk of a segment's queries in one layer. Writes the chunk's K and V rows to the workspace, then attends.
 struct PrefillLayer {
-  Shape shape;
+  Shape shape;             // its sinks: [n_head]
+  std::size_t window = 0;  // see PrefillCall
   std::vector<Rows> past;  // [n_head_kv]
   // Workspace: [n_head_kv] blocks of `capacity` rows; the chunk's rows go to [first, first + n_q).
   std::byte* k = nullptr;
@@ -57,7 +58,7 @@ ggml_tensor* prefill_node(ggml_context*, ggml_tensor* q, ggml_tensor* k, ggml_te
 
 // One query for each of several sessions in one layer. Sessions may store their rows in different types.
 struct DecodeLayer {
-  Shape shape;  // with the first lane's types
+  Shape shape;  // with the first lane's types; its sinks: [n_head]
   int n_head_kv = 0;
   struct Lane {
     Rows rows;  // the new token's included

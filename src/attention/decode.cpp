@@ -51,7 +51,10 @@ class Piece {
 
   HWY_INLINE void run() const {
     multiply_keys();
-    for (std::size_t h = 0; h < group(); ++h) exponentiate(h);
+    for (std::size_t h = 0; h < group(); ++h) {
+      if (shape_.softcap > 0) cap(h);
+      exponentiate(h);
+    }
     add_values();
     for (std::size_t h = 0; h < group(); ++h) {
       std::copy_n(out(h), shape_.d_v, call_.partial + h * partial_floats(shape_) + 2);
@@ -138,6 +141,14 @@ class Piece {
             break;
         }
       }
+    }
+  }
+
+  HWY_INLINE void cap(std::size_t h) const {
+    const Lanes32 d;
+    float* w = weights(h);
+    for (std::size_t i = 0; i < n_; i += lanes()) {
+      hn::StoreU(soft_cap(hn::LoadU(d, w + i), shape_.softcap), d, w + i);
     }
   }
 
@@ -254,12 +265,12 @@ void combine(const Shape& shape, const float* partials, std::size_t n_pieces, fl
   const auto d_v = (std::size_t)shape.d_v;
   for (std::size_t h = 0; h < group; ++h) {
     const auto partial = [&](std::size_t piece) { return partials + (piece * group + h) * partial_floats(shape); };
-    float largest = -std::numeric_limits<float>::infinity();
+    float largest = shape.sinks ? shape.sinks[h] : -std::numeric_limits<float>::infinity();
     for (std::size_t piece = 0; piece < n_pieces; ++piece) largest = std::max(largest, partial(piece)[0]);
 
     float* to = out + h * d_v;
     std::fill_n(to, d_v, 0.0f);
-    float sum = 0;
+    float sum = shape.sinks ? std::exp(shape.sinks[h] - largest) : 0.0f;
     for (std::size_t piece = 0; piece < n_pieces; ++piece) {
       const float weight = std::exp(partial(piece)[0] - largest);
       sum += weight * partial(piece)[1];

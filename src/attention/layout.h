@@ -59,13 +59,14 @@ class Tiles {
 //   queries   [kBlockRows, d_k, n_blocks]        scaled
 //   out       [kBlockRows, round4(d_v), n_blocks]
 //   largest, sum  [n_blocks * kBlockRows]        of the logits so far, of exp(logit - largest)
-//   visible   [n_blocks * kBlockRows] int32      entries that the row sees
+//   visible   [n_blocks * kBlockRows] int32      entries up to the row's own, in the order of tokens
+//   hidden    [n_blocks * kBlockRows] int32      the oldest of these, which lie before the row's window
 //   keys      [key_stride, kTileKeys]            the tile's K
 //   values    [value_stride, kTileKeys]          the tile's V
 //   block     [kBlockRows, kTileKeys]            logits, then probabilities, of one block and tile
 struct PrefillLayout {
   std::size_t n_blocks, key_stride, value_stride, out_dims;
-  std::size_t queries, out, largest, sum, visible, keys, values, block, end;
+  std::size_t queries, out, largest, sum, visible, hidden, keys, values, block, end;
 
   PrefillLayout(const Shape& shape, std::size_t n_q) {
     n_blocks = (n_q * (std::size_t)shape.group + kBlockRows - 1) / kBlockRows;
@@ -79,6 +80,7 @@ struct PrefillLayout {
     largest = place(n_blocks * kBlockRows);
     sum = place(n_blocks * kBlockRows);
     visible = place(n_blocks * kBlockRows);
+    hidden = place(n_blocks * kBlockRows);
     keys = place(kTileKeys * key_stride);
     values = place(kTileKeys * value_stride);
     block = place(kTileKeys * kBlockRows);

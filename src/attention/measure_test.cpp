@@ -66,8 +66,10 @@ TEST(WindowStatistics, AreTheSameForEveryColumn) {
   });
 }
 
-constexpr LaneCase kAccumulated = {
-    .d_k = 40, .group = 3, .turn = Turn::kNormal, .n_rot = 32, .n_past = 70, .n_fresh = 90};
+constexpr LaneCase kAccumulated[] = {
+    {.d_k = 40, .group = 3, .turn = Turn::kNormal, .n_rot = 32, .n_past = 70, .n_fresh = 90},
+    {.d_k = 40, .group = 3, .window = 30, .softcap = 4, .sinks = true, .n_past = 70, .n_fresh = 90},
+};
 
 std::vector<float> accumulate(const TestLane& lane, const std::vector<std::size_t>& starts) {
   std::vector<float> sums(lane.n_entries() * (std::size_t)lane.shape().group, 1.0f);  // added to, not overwritten
@@ -82,8 +84,10 @@ std::vector<float> accumulate(const TestLane& lane, const std::vector<std::size_
   return sums;
 }
 
-TEST(AccumulatedProbabilities, AreTheSumsOfRecordedOnes) {
-  const TestLane lane(kAccumulated);
+class AccumulatedProbabilities : public testing::TestWithParam<LaneCase> {};
+
+TEST_P(AccumulatedProbabilities, AreTheSumsOfRecordedOnes) {
+  const TestLane lane(GetParam());
   const std::size_t n_q = lane.fresh().n;
   std::vector<float> out(n_q * lane.out_stride());
   std::vector<float> record(lane.n_entries() * n_q * (std::size_t)lane.shape().group);
@@ -104,10 +108,13 @@ TEST(AccumulatedProbabilities, AreTheSumsOfRecordedOnes) {
   });
 }
 
-TEST(AccumulatedProbabilities, DoNotDependOnHowQueriesAreDivided) {
-  const TestLane lane(kAccumulated);
+TEST_P(AccumulatedProbabilities, DoNotDependOnHowQueriesAreDivided) {
+  const TestLane lane(GetParam());
   on_every_target([&] { EXPECT_EQ(accumulate(lane, {0, 1, 40, 41}), accumulate(lane, {0})); });
 }
+
+INSTANTIATE_TEST_SUITE_P(, AccumulatedProbabilities, testing::ValuesIn(kAccumulated),
+                         testing::PrintToStringParamName());
 
 TEST(KeySimilarity, IsTheCosineWithTheMeanOfAllKeys) {
   const std::vector<float> past = {3, 0, 0, 0}, fresh = {0, 3, 3, 3};  // 2 keys of 2 numbers each; mean (1.5, 1.5)

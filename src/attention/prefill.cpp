@@ -51,6 +51,11 @@ void finish_record(const PrefillCall& call, const PrefillPass& pass, std::size_t
     const std::size_t n_visible = call.past.n + pass.query_of(block * kBlockRows + lane) + 1;
     normalise<exp2_negative>(record, n_visible, pass.largest(block)[lane], pass.sum(block)[lane]);
     std::fill(record + n_visible, record + n_entries, 0.0f);
+    const auto n_hidden = (std::size_t)pass.hidden(block)[lane];
+    for (std::size_t i = 0; i < call.past.n && n_hidden > 0; ++i) {
+      if ((call.past.order ? (std::size_t)call.past.order[i] : i) < n_hidden) record[i] = 0;
+    }
+    if (n_hidden > call.past.n) std::fill(record + call.past.n, record + n_hidden, 0.0f);
   }
 }
 
@@ -75,6 +80,7 @@ void prefill(const PrefillCall& call, float* scratch) {
   const PrefillPass pass(call, scratch);
   for (Tiles tiles(call); tiles.next();) {
     const Tile& tile = tiles.tile();
+    if (!pass.any_seen(tile)) continue;
     pass.load_keys(tile);
     pass.load_values(tile);
     for (std::size_t block = 0; block < pass.n_blocks(); ++block) {

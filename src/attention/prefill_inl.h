@@ -22,6 +22,8 @@ HWY_BEFORE_NAMESPACE();
 namespace lacake::attention {
 namespace HWY_NAMESPACE {
 
+inline constexpr float kLog2E = 1.44269504f;
+
 // Queries are the lanes: a block of kBlockRows rows against one tile of keys at a time, logits [rows, keys]. Softmax
 // then needs no sums across lanes, a row's arithmetic is its lane's alone, and neither K nor V has to be transposed.
 //
@@ -34,8 +36,6 @@ class PrefillPass {
   PrefillPass(const PrefillCall& call, float* scratch, bool again = false)
       : call_(call), shape_(call.shape), at_(shape_, call.n_q), scratch_(scratch) {
     if (again) return;
-    std::fill_n(largest(0), at_.n_blocks * kBlockRows, std::numeric_limits<float>::lowest());
-    std::fill_n(sum(0), at_.n_blocks * kBlockRows, 0.0f);
     std::fill_n(out(0), at_.n_blocks * at_.out_dims * kBlockRows, 0.0f);
     for (std::size_t row = 0; row < at_.n_blocks * kBlockRows; row += 4) {
       const float* rows[4];
@@ -43,10 +43,16 @@ class PrefillPass {
       for (std::size_t r = 0; r < 4; ++r) {
         // Rows that only fill a block repeat the last one's keys with a query of zeros; nobody reads them.
         const std::size_t used = std::min(row + r, n_rows() - 1);
-        visible(0)[row + r] = (std::int32_t)(call.past.n + query_of(used) + 1);
+        const std::size_t n_visible = call.past.n + query_of(used) + 1;
+        visible(0)[row + r] = (std::int32_t)n_visible;
+        hidden(0)[row + r] = (std::int32_t)(call.window > 0 && n_visible > call.window ? n_visible - call.window : 0);
+        // A sink is as if an entry without a value had been seen first.
+        largest(0)[row + r] =
+            shape_.sinks ? shape_.sinks[head_of(used)] * kLog2E : std::numeric_limits<float>::lowest();
+        sum(0)[row + r] = shape_.sinks ? 1.0f : 0.0f;
         rows[r] = call.q + (query_of(used) - call.first) * call.q_stride + head_of(used) * (std::size_t)shape_.d_k;
         // Powers of 2 instead of e: the exponential then has nothing to multiply by, and no rounding of its own.
-        scales[r] = row + r < n_rows() ? shape_.scale * 1.44269504f : 0.0f;
+        scales[r] = row + r < n_rows() ? shape_.scale * kLog2E : 0.0f;
       }
       rows_to_lanes(rows, scales, (std::size_t)shape_.d_k, queries(row / kBlockRows) + row % kBlockRows, kBlockRows);
     }
@@ -64,6 +70,9 @@ class PrefillPass {
   std::int32_t* visible(std::size_t block) const {
     return reinterpret_cast<std::int32_t*>(scratch_ + at_.visible) + block * kBlockRows;
   }
+  std::int32_t* hidden(std::size_t block) const {
+    return reinterpret_cast<std::int32_t*>(scratch_ + at_.hidden) + block * kBlockRows;
+  }
   // [kBlockRows, kTileKeys]
   float* logits() const { return scratch_ + at_.block; }
 
@@ -74,10 +83,20 @@ class PrefillPass {
     load_value_tile(shape_, *tile.rows, tile.begin, tile.n, scratch_ + at_.values, at_.value_stride);
   }
 
-  // Keys of the tile that any row of the block sees. Rows are in query order, so the last one sees most.
+  // Keys of the tile, from its first, that any row of the block may see. Rows are in query order, so the last one sees
+  // the newest keys and the first one the oldest.
   std::size_t keys_seen(const Tile& tile, std::size_t block) const {
     const auto most = (std::size_t)visible(block)[kBlockRows - 1];
-    return most <= tile.entry ? 0 : std::min(tile.n, most - tile.entry);
+    const bool past = tile.rows == &call_.past;
+    const std::size_t newest = past ? call_.past.n : tile.entry + tile.n;
+    if (most <= tile.entry || newest <= (std::size_t)hidden(block)[0]) return 0;
+    return std::min(tile.n, most - tile.entry);
+  }
+  bool any_seen(const Tile& tile) const {
+    for (std::size_t block = 0; block < n_blocks(); ++block) {
+      if (keys_seen(tile, block) > 0) return true;
+    }
+    return false;
   }
 
   // logits() = the products of the block with the first n keys, to the base 2, masked or not.
@@ -87,19 +106,28 @@ class PrefillPass {
     for (std::size_t x = 0; x < kBlockRows; x += 2 * lanes()) {
       product_rows<Start::kZero>(a, b, x, (std::size_t)shape_.d_k, round_up(n, 4), logits(), kBlockRows);
     }
+    if (shape_.softcap <= 0) return;
+    const Lanes32 d;
+    for (std::size_t i = 0; i < n * kBlockRows; i += lanes()) {
+      hn::StoreU(soft_cap(hn::LoadU(d, logits() + i), shape_.softcap * kLog2E), d, logits() + i);
+    }
   }
 
   // logits(): masked ones become -inf, so that neither the largest nor any sum knows of them.
   HWY_INLINE void mask(const Tile& tile, std::size_t block, std::size_t n) const {
-    if (tile.entry + n <= (std::size_t)visible(block)[0]) return;
+    const std::int32_t* order = tile.rows->order;
+    const bool oldest_seen = hidden(block)[kBlockRows - 1] <= (order ? 0 : (std::int32_t)tile.entry);
+    if (tile.entry + n <= (std::size_t)visible(block)[0] && oldest_seen) return;
     const Lanes32 d;
     const hn::RebindToSigned<Lanes32> di;
     const Vector masked = hn::Set(d, -std::numeric_limits<float>::infinity());
     for (std::size_t x = 0; x < kBlockRows; x += lanes()) {
-      const auto seen = hn::LoadU(di, visible(block) + x);
+      const auto end = hn::LoadU(di, visible(block) + x);
+      const auto begin = hn::LoadU(di, hidden(block) + x);
       for (std::size_t key = 0; key < n; ++key) {
         float* logit = logits() + key * kBlockRows + x;
-        const auto see = hn::RebindMask(d, hn::Gt(seen, hn::Set(di, (std::int32_t)(tile.entry + key))));
+        const auto at = hn::Set(di, order ? order[tile.begin + key] : (std::int32_t)(tile.entry + key));
+        const auto see = hn::RebindMask(d, hn::AndNot(hn::Gt(begin, at), hn::Gt(end, at)));
         hn::StoreU(hn::IfThenElse(see, hn::LoadU(d, logit), masked), d, logit);
       }
     }

@@ -34,15 +34,24 @@ struct Softmax {
   std::vector<double> values;  // [d_v] sums of exp(logit - largest) * v
 };
 
-// One query over the first n rows.
-Softmax attend(const Shape& shape, const Loaded& rows, std::size_t n, const float* q) {
+// One query over those of the first n rows that it sees.
+//   sink  a logit without a value, or null
+template <class Sees>
+Softmax attend(const Shape& shape, const Loaded& rows, std::size_t n, const float* q, const float* sink,
+               const Sees& sees) {
   Softmax s;
   s.values.resize(shape.d_v);
   for (std::size_t i = 0; i < n; ++i) {
     double product = 0;
     for (int d = 0; d < shape.d_k; ++d) product += (double)q[d] * rows.k[i * shape.d_k + d];
-    s.logits.push_back(product * shape.scale);
+    double logit = product * shape.scale;
+    if (shape.softcap > 0) logit = shape.softcap * std::tanh(logit / shape.softcap);
+    s.logits.push_back(sees(i) ? logit : -std::numeric_limits<double>::infinity());
     s.largest = std::max(s.largest, s.logits.back());
+  }
+  if (sink) {
+    s.largest = std::max(s.largest, (double)*sink);
+    s.sum = std::exp(*sink - s.largest);
   }
   for (std::size_t i = 0; i < n; ++i) {
     const double p = std::exp(s.logits[i] - s.largest);
@@ -66,7 +75,11 @@ void prefill(const PrefillCall& call) {
       const float* q = call.q + (j - call.first) * call.q_stride + (std::size_t)h * shape.d_k;
       float* out = call.out + (j - call.first) * call.out_stride + (std::size_t)h * shape.d_v;
       const std::size_t n_visible = call.past.n + j + 1;
-      const Softmax s = attend(shape, rows, n_visible, q);
+      const auto sees = [&](std::size_t i) {
+        const std::size_t at = i < call.past.n && call.past.order ? (std::size_t)call.past.order[i] : i;
+        return call.window == 0 || n_visible - at <= call.window;
+      };
+      const Softmax s = attend(shape, rows, n_visible, q, shape.sinks ? shape.sinks + h : nullptr, sees);
       for (int d = 0; d < shape.d_v; ++d) out[d] = (float)(s.values[d] / s.sum);
 
       if (!call.record || j < call.record_from || j - call.record_from >= call.record_rows) continue;
@@ -83,7 +96,8 @@ void decode(const DecodeCall& call) {
   rows.append(shape, call.rows, call.begin, call.end);
   for (int h = 0; h < shape.group; ++h) {
     const std::size_t n = call.end - call.begin;
-    const Softmax s = attend(shape, rows, n, call.q + (std::size_t)h * shape.d_k);
+    const auto all = [](std::size_t) { return true; };
+    const Softmax s = attend(shape, rows, n, call.q + (std::size_t)h * shape.d_k, nullptr, all);
     float* partial = call.partial + (std::size_t)h * partial_floats(shape);
     partial[0] = (float)s.largest;
     partial[1] = (float)s.sum;

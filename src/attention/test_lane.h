@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <ostream>
@@ -25,6 +26,9 @@ struct LaneCase {
   ggml_type type = GGML_TYPE_F16;
   Turn turn = Turn::kNone;
   int n_rot = 0;
+  std::size_t window = 0;
+  float softcap = 0;
+  bool sinks = false;
   std::size_t n_past = 0;
   std::size_t n_fresh = 1;
 
@@ -33,6 +37,9 @@ struct LaneCase {
     os << "d" << c.d_k << "_" << c.d_v << "_group" << c.group << "_" << ggml_type_name(c.type) << "_"
        << kTurns[(int)c.turn];
     if (c.n_rot) os << c.n_rot;
+    if (c.window) os << "_window" << c.window;
+    if (c.softcap > 0) os << "_softcap" << c.softcap;
+    if (c.sinks) os << "_sinks";
     return os;
   }
 
@@ -55,10 +62,16 @@ class TestLane {
               .type_k = c.type,
               .type_v = c.type,
               .scale = 1.0f / std::sqrt((float)c.d_k),
-              .rope = {}};
+              .rope = {},
+              .softcap = c.softcap};
     if (c.turn != Turn::kNone) make_rope();
     past_ = make_rows(past_bytes_, past_index_, c.n_past);
     fresh_ = make_rows(fresh_bytes_, fresh_index_, c.n_fresh);
+    if (c.window > 0) shuffle_past();
+    if (c.sinks) {
+      sinks_ = numbers((std::size_t)c.group, 6);
+      shape_.sinks = sinks_.data();
+    }
     // Queries large enough for logits of about +-8: a softmax with peaks, as models have.
     q_ = numbers(c.n_fresh * q_stride(), 8.0f);
   }
@@ -82,7 +95,14 @@ class TestLane {
             .q = query(first),
             .q_stride = q_stride(),
             .out = out + first * out_stride(),
-            .out_stride = out_stride()};
+            .out_stride = out_stride(),
+            .window = case_.window};
+  }
+  // Does query j of the segment see this entry?
+  bool sees(std::size_t j, std::size_t entry) const {
+    const std::size_t at = entry < past_.n && past_.order ? (std::size_t)past_.order[entry] : entry;
+    const std::size_t own = past_.n + j;
+    return at <= own && (case_.window == 0 || own - at < case_.window);
   }
 
  private:
@@ -101,6 +121,13 @@ class TestLane {
       for (int i = 0; i < half; ++i) table_.push_back((float)std::sin(angle(i)));
     }
     shape_.rope = {.table = table_.data(), .n_rot = case_.n_rot, .neox = case_.turn == Turn::kNeox};
+  }
+
+  // Slots are not in the order of tokens where entries went one by one.
+  void shuffle_past() {
+    for (std::size_t i = 0; i < past_.n; ++i) order_.push_back((std::int32_t)i);
+    std::shuffle(order_.begin(), order_.end(), random_);
+    past_.order = order_.data();
   }
 
   Rows make_rows(std::vector<std::byte>& bytes, std::vector<std::int32_t>& index, std::size_t n) {
@@ -129,8 +156,8 @@ class TestLane {
   Shape shape_;
   Rows past_, fresh_;
   std::vector<std::byte> past_bytes_, fresh_bytes_;
-  std::vector<std::int32_t> past_index_, fresh_index_;
-  std::vector<float> table_, q_;
+  std::vector<std::int32_t> past_index_, fresh_index_, order_;
+  std::vector<float> table_, q_, sinks_;
 };
 
 // Exactly as large as asked for.

@@ -40,9 +40,17 @@ attention::Rows Cache::rows(int layer, int head) const {
           .rope_index = cache_index_ ? map(layer, head).index_of_slot.data() : nullptr};
 }
 
-bool Cache::has_room() const {
-  for (std::size_t lane = 0; lane < arena_.shape().n_lanes(); ++lane) {
+bool Cache::has_room(int layer) const {
+  for (int h = 0; h < arena_.shape().n_head_kv; ++h) {
+    const std::size_t lane = arena_.shape().lane(layer, h);
     if (arena_.live(lane) >= arena_.capacity(lane)) return false;
+  }
+  return true;
+}
+
+bool Cache::has_room() const {
+  for (int l = 0; l < arena_.shape().n_layer; ++l) {
+    if (!has_room(l)) return false;
   }
   return true;
 }

@@ -46,6 +46,7 @@ class Cache {
   // --- decode: one new token in every lane
   // -----------------------------------------------------------------------------
   bool has_room() const;  // for one token in every lane
+  bool has_room(int layer) const;
   // Makes room at the end of every lane; its rows are then written by attention through new_k / new_v, at slot
   // length - 1. REQUIRES: has_room().
   void append(std::int64_t token);

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "cache/cache.h"
+#include "engine/layer_map.h"
 #include "lacake/policy.h"
 
 namespace lacake {
@@ -13,12 +14,21 @@ namespace lacake {
 class Decisions final : public Compaction {
  public:
   //   n_fresh  rows of the segment, which the observed layer keeps unless told otherwise
-  Decisions(const Cache& cache, int layer, std::size_t n_fresh) : cache_(cache), layer_(layer), n_fresh_(n_fresh) {}
+  //   layer    the observed one, as the cache counts; policies count their own
+  Decisions(const Cache& cache, const LayerMap& layers, int layer, std::size_t n_fresh)
+      : cache_(cache), layers_(layers), layer_(layer), n_fresh_(n_fresh) {}
 
-  void keep(int layer, Selection selection) override { selections_.emplace_back(layer, std::move(selection)); }
+  void keep(int layer, Selection selection) override {
+    selections_.emplace_back(layers_.model_layers()[(std::size_t)layer], std::move(selection));
+  }
+  // What stays of a layer that slides, as the cache counts.
+  void keep_newest(int layer, std::size_t n_entries, std::size_t n) {
+    if (n_entries > n) selections_.emplace_back(layer, newest(n_entries, n));
+  }
 
   // As the list of what stays: a segment's rows are not in the cache yet.
-  void drop(int layer, std::span<const std::uint32_t> entries) override {
+  void drop(int policy_layer, std::span<const std::uint32_t> entries) override {
+    const int layer = layers_.model_layers()[(std::size_t)policy_layer];
     Selection selection;
     for (std::size_t h = 0; h < entries.size(); ++h) {
       const std::size_t n = cache_.length(layer, (int)h) + (layer == layer_ ? n_fresh_ : 0);
@@ -27,7 +37,7 @@ class Decisions final : public Compaction {
         if (i != entries[h]) kept.push_back(i);
       }
     }
-    keep(layer, std::move(selection));
+    keep(policy_layer, std::move(selection));
   }
 
   // `fresh`: the segment's rows of `layer`, which are not in the cache yet. Throws as Cache::make_room.
@@ -57,6 +67,7 @@ class Decisions final : public Compaction {
 
  private:
   const Cache& cache_;
+  const LayerMap& layers_;
   int layer_;
   std::size_t n_fresh_;
   std::vector<std::pair<int, Selection>> selections_;

@@ -10,12 +10,14 @@ namespace {
 // Decode decides after the whole step: every decision can be applied at once.
 class Direct final : public Compaction {
  public:
-  explicit Direct(Cache& cache) : cache_(cache) {}
-  void keep(int layer, Selection selection) override { cache_.compact(layer, selection); }
-  void drop(int layer, std::span<const std::uint32_t> entries) override { cache_.drop(layer, entries); }
+  Direct(Cache& cache, const LayerMap& layers) : cache_(cache), layers_(layers) {}
+  void keep(int layer, Selection selection) override { cache_.compact(model_layer(layer), selection); }
+  void drop(int layer, std::span<const std::uint32_t> entries) override { cache_.drop(model_layer(layer), entries); }
 
  private:
+  int model_layer(int policy_layer) const { return layers_.model_layers()[(std::size_t)policy_layer]; }
   Cache& cache_;
+  const LayerMap& layers_;
 };
 
 // One session's part of a step.
@@ -66,14 +68,15 @@ class StepRun {
     const AttentionShape shape{h_.n_layer, h_.n_head, h_.n_head_kv};
     for (const Column& c : columns_) {
       SessionImpl& s = *c.session;
-      Direct direct(s.cache());
-      for (int l = 0; l < h_.n_layer; ++l) {
+      Direct direct(s.cache(), engine_.layers);
+      for (const int l : engine_.layers.model_layers()) {
         const Measures& asked = c.asked[(std::size_t)l];
         const Recording recording{.probabilities = asked.window > 0 ? c.rows(l) : nullptr,
                                   .n_rows = 1,
                                   .sums = asked.accumulated ? c.rows(l) : nullptr,
                                   .stride = s.cache().length(l)};
-        s.policy().update(s.observer().observe(asked, s.cache(), shape, l, Phase::kDecode, 1, c.n_past, recording, {}),
+        s.policy().update(s.observer().observe(asked, s.cache(), shape, l, engine_.layers.policy_layer(l),
+                                               Phase::kDecode, 1, c.n_past, recording, {}),
                           direct);
       }
       s.fed({&c.token, 1});
@@ -85,11 +88,18 @@ class StepRun {
   void append(Column& c) {
     SessionImpl& s = *c.session;
     c.n_past = (std::int64_t)s.n_past();
+    // A layer that slides makes its room first: afterwards it holds what the new token saw.
+    for (int l = 0; l < h_.n_layer; ++l) {
+      const std::size_t n = s.cache().length(l), most = s.plan().sliding_entries;
+      if (engine_.layers.slides(l) && n == most) s.cache().compact(l, newest(n, most - 1));
+    }
     s.cache().append(c.n_past);
     std::size_t floats = 0;
     for (int l = 0; l < h_.n_layer; ++l) {
       const std::size_t n_entries = s.cache().length(l);
-      c.asked.push_back(s.policy().measures(Phase::kDecode, l, n_entries, 1));
+      c.asked.push_back(engine_.layers.slides(l)
+                            ? Measures{}
+                            : s.policy().measures(Phase::kDecode, engine_.layers.policy_layer(l), n_entries, 1));
       c.recorded.push_back(floats);
       if (c.records(l)) floats += n_entries * (std::size_t)h_.n_head;
       if (s.cache_index()) engine_.rope_table.extend(engine_.compute, n_entries);
@@ -112,8 +122,10 @@ class StepRun {
                      .group = h_.group(),
                      .type_k = first.type_k,
                      .type_v = first.type_v,
-                     .scale = h_.attention_scale(),
-                     .rope = engine_.rope_table.rope()};
+                     .scale = h_.attention_scale,
+                     .rope = engine_.rope_table.rope(l),
+                     .softcap = h_.attention_softcap,
+                     .sinks = engine_.model.weights.sinks(l)};
       for (const Column& c : columns_) add_lanes(c, l, layer);
       partials = std::max(partials, layer.cut());
     }
@@ -130,6 +142,7 @@ class StepRun {
                                         .type_v = cache.arena().shape().type_v,
                                         .new_k = cache.new_k(l, head),
                                         .new_v = cache.new_v(l, head)};
+      if (h_.layers[(std::size_t)l].rope == kNoRope) lane.rows.rope_index = nullptr;
       if (c.records(l)) {
         lane.probabilities = c.rows(l) + (std::size_t)head * group * n_entries;
         lane.probabilities_stride = n_entries;
@@ -146,7 +159,11 @@ class StepRun {
     std::vector<std::int32_t> at;
     for (const Column& c : columns_) {
       const SessionImpl& s = *c.session;
-      at.push_back((std::int32_t)(s.cache_index() ? s.policy().query_position(l, s.cache().length(l) - 1) : c.n_past));
+      const std::size_t n_kept = s.cache().length(l) - 1;
+      at.push_back((std::int32_t)(!s.cache_index() ? c.n_past
+                                  : engine_.layers.slides(l)
+                                      ? (std::int64_t)n_kept
+                                      : s.policy().query_position(engine_.layers.policy_layer(l), n_kept)));
     }
     return at;
   }

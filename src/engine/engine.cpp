@@ -55,7 +55,7 @@ void Engine::step(std::span<const Next> batch) {
     auto* s = static_cast<SessionImpl*>(next.session);
     // Everything is checked before anything changes.
     assert(std::find(sessions.begin(), sessions.end(), s) == sessions.end());
-    if (!s->cache().has_room()) {
+    if (!s->has_room()) {
       throw Error(Error::Kind::kCapacity, fmt::format("KV cache: full after {} tokens, and policy {} drops nothing",
                                                       s->n_past(), s->options().policy.type->name));
     }

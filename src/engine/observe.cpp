@@ -9,11 +9,11 @@ namespace lacake {
 // Statistics are taken in slot order, where rows are contiguous, and then put into stored order: they are sums over a
 // column's own rows, so the order of columns does not change them.
 const Observation& Observer::observe(const Measures& asked, const Cache& cache, const AttentionShape& shape, int layer,
-                                     Phase phase, std::size_t n_new, std::int64_t n_past, const Recording& recording,
-                                     const SegmentRows& fresh) {
+                                     int policy_layer, Phase phase, std::size_t n_new, std::int64_t n_past,
+                                     const Recording& recording, const SegmentRows& fresh) {
   const std::size_t n = cache.length(layer) + (phase == Phase::kPrefill ? fresh.n : 0);
   const std::size_t n_head = (std::size_t)shape.n_head, group = n_head / (std::size_t)shape.n_head_kv;
-  observation_ = {.phase = phase, .layer = layer, .n_entries = n, .n_new = n_new, .n_past = n_past};
+  observation_ = {.phase = phase, .layer = policy_layer, .n_entries = n, .n_new = n_new, .n_past = n_past};
   row_.resize(std::max(row_.size(), 2 * recording.stride));
 
   const std::size_t n_columns = asked.group_mean ? (std::size_t)shape.n_head_kv : n_head;

@@ -22,10 +22,11 @@ struct Recording {
 class Observer {
  public:
   // The observation lives until the next call.
+  //   policy_layer  the layer as the policy counts, `layer` as the cache does
   //   fresh  the segment's keys in this layer (for key_similarity); under decode the new token is in the cache already
   const Observation& observe(const Measures& asked, const Cache& cache, const AttentionShape& shape, int layer,
-                             Phase phase, std::size_t n_new, std::int64_t n_past, const Recording& recording,
-                             const SegmentRows& fresh);
+                             int policy_layer, Phase phase, std::size_t n_new, std::int64_t n_past,
+                             const Recording& recording, const SegmentRows& fresh);
 
  private:
   // The mean of n_rows rows [n] of each of n_heads heads, to row_.

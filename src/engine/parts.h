@@ -1,6 +1,7 @@
 #pragma once
 
 #include "attention/attention_op.h"
+#include "engine/layer_map.h"
 #include "engine/rope_table.h"
 #include "engine/workspace.h"
 #include "graph/compute.h"
@@ -14,7 +15,8 @@ class StepGraph;
 
 // What an Engine is made of: what its sessions share while one of them (or one batch) runs.
 struct Engine::Parts {
-  Parts(const Model& m, int threads) : model(m.parts()), compute(threads), rope_table(model) {}
+  Parts(const Model& m, int threads)
+      : model(m.parts()), layers(model.hyperparameters), compute(threads), rope_table(model) {}
 
   // `alone`: as each column would be multiplied by itself.
   ProductPlan products(bool alone) const {
@@ -23,12 +25,13 @@ struct Engine::Parts {
 
   const Model::Parts& model;
   bool any_length = false;  // positions beyond the model's training length are not refused (engine/bench.h)
+  LayerMap layers;
   Compute compute;
   RopeTable rope_table;
   attention::Scratch scratch;
   Workspace workspace;
-  Block hidden;                 // [n_embd, segment] f32
-  std::vector<float> partials;  // of decode attention
+  Block hidden;                           // [n_embd, segment] f32
+  std::vector<float> partials;            // of decode attention
   std::shared_ptr<StepGraph> step_graph;  // of the last step
 };
 

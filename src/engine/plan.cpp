@@ -61,7 +61,7 @@ class Planner {
       : engine_(engine),
         options_(options),
         h_(engine.model.hyperparameters),
-        shape_{h_.n_layer, h_.n_head, h_.n_head_kv},
+        shape_(engine.layers.policy_shape()),
         cache_(cache_shape(h_, options.types)),
         type_(*options.policy.type) {}
 
@@ -84,6 +84,9 @@ class Planner {
     if (!options_.budget.given()) plan_.budget_bytes = layer_entries_bytes(largest(plan_.cache_size));
     // The arena holds whole entries.
     plan_.budget_bytes = plan_.budget_bytes / cache_.entry_bytes() * cache_.entry_bytes();
+    plan_.n_sliding_layers = engine_.layers.n_sliding();
+    plan_.sliding_entries = engine_.layers.sliding_entries(largest(plan_.cache_size));
+    plan_.full_layer_entries = budget_entries();
     const auto policy = type_.make(options_.policy.settings, shape_, plan_.cache_size);
     choose_chunk(policy->traits());
     check_positions(engine_, options_, *policy, options_.prompt_tokens);
@@ -95,11 +98,11 @@ class Planner {
  private:
   std::size_t largest(std::size_t c) const { return type_.largest(options_.policy.settings, shape_, c); }
   std::uint64_t layer_entries_bytes(std::size_t entries) const {
-    return (std::uint64_t)entries * (std::uint64_t)h_.n_layer * cache_.entry_bytes();
+    return (std::uint64_t)engine_.layers.total(entries) * cache_.entry_bytes();
   }
-  // Entries a layer on average.
+  // Entries a layer on average; of those with full attention, where others slide.
   std::size_t budget_entries() const {
-    return (std::size_t)(plan_.budget_bytes / cache_.entry_bytes() / (std::uint64_t)h_.n_layer);
+    return engine_.layers.full_entries((std::size_t)(plan_.budget_bytes / cache_.entry_bytes()));
   }
 
   void choose_unbounded() {
@@ -186,12 +189,12 @@ class Planner {
     m.second_weights = engine_.model.weights.second_bytes();
     m.cache = plan_.budget_bytes;
     m.policy_metadata =
-        policy.metadata_bytes() + Cache::metadata_bytes(cache_, traits, per_layer * (std::size_t)h_.n_layer);
+        policy.metadata_bytes() + Cache::metadata_bytes(cache_, traits, engine_.layers.total(per_layer));
     std::size_t n_new = std::max<std::size_t>(plan_.chunk, 1);
     if (options_.prompt_tokens > 0) n_new = std::min(n_new, options_.prompt_tokens);
     std::size_t n_kept = 0;
     if (options_.prefill == PrefillMode::kStreaming) {
-      const std::size_t most = per_layer * (traits.uneven_layers ? (std::size_t)h_.n_layer : 1);
+      const std::size_t most = per_layer * (traits.uneven_layers ? engine_.layers.n_full() : 1);
       n_kept = std::min(most, std::max(options_.prompt_tokens, n_new) - n_new);
     }
     m.layer_workspace = workspace_shape(cache_, shape_, policy, n_kept, n_new).total();
@@ -272,7 +275,7 @@ void check_positions(const Engine::Parts& engine, const SessionOptions& options,
   if (index && options.prefill == PrefillMode::kStreaming) return;
   const std::string remedy = index ? "--prefill streaming would do"
                                    : fmt::format("policy {} with --prefill streaming would do",
-                                                 policies_by_cache_index({h.n_layer, h.n_head, h.n_head_kv}));
+                                                 policies_by_cache_index(LayerMap(h).policy_shape()));
   refuse(Error::Kind::kInput, fmt::format("prompt: {} tokens, expected at most the model's training length {}; {}",
                                           last_position, h.n_ctx_train, remedy));
 }

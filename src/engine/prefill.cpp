@@ -40,7 +40,7 @@ class Hidden {
 struct LayerGraph {
   LayerGraph(Engine::Parts& engine, int layer, std::size_t n, bool rotated, attention::PrefillLayer* attention,
              const std::function<ggml_tensor*(Graph&)>& columns)
-      : graph(kNodesPerBlock) {
+      : graph(nodes_per_block(engine.model.hyperparameters)) {
     BlockBuilder builder(graph, engine.model.hyperparameters, engine.model.weights, engine.products(/*alone*/ false));
     ggml_tensor* x = columns(graph);
     positions = graph.input(GGML_TYPE_I32, (std::int64_t)n);
@@ -71,13 +71,13 @@ class SegmentRun {
       assert(sessions.size() == 1 || s->cache().empty());
       (void)s;
     }
-    engine_.scratch.reserve(engine_.compute.threads(), attention::prefill_scratch_bytes(kernel_shape()));
+    engine_.scratch.reserve(engine_.compute.threads(), attention::prefill_scratch_bytes(kernel_shape(0)));
   }
 
   void embed() {
     for (std::size_t from = 0; from < tokens_.size(); from += kComputeChunk) {
       const std::size_t n = std::min(kComputeChunk, tokens_.size() - from);
-      Graph graph(8);
+      Graph graph(16);
       ggml_tensor* ids = graph.input(GGML_TYPE_I32, (std::int64_t)n);
       BlockBuilder builder(graph, h_, engine_.model.weights, engine_.products(/*alone*/ false));
       graph.output(ggml_cpy(graph.context(), builder.embed(ids), hidden_.columns(graph, from, n)));
@@ -107,7 +107,12 @@ class SegmentRun {
     }
 
     const std::int64_t first_position =
-        rotated_ ? (std::int64_t)n_past_ : sessions_[0]->policy().query_position(l, n_kept);
+        rotated_                   ? (std::int64_t)n_past_
+        : engine_.layers.slides(l) ? (std::int64_t)n_kept
+                                   : sessions_[0]->policy().query_position(engine_.layers.policy_layer(l), n_kept);
+    const LayerKind& kind = h_.layers[(std::size_t)l];
+    const bool turn_stored = !rotated_ && kind.rope != kNoRope;
+    if (kind.window > 0) order_past(l);
     if (!rotated_) {
       engine_.rope_table.extend(engine_.compute, n_entries);
       fresh_index_.resize(n_new);
@@ -116,12 +121,17 @@ class SegmentRun {
     for (std::size_t from = 0; from < n_new; from += kComputeChunk) {
       const std::size_t n = std::min(kComputeChunk, n_new - from);
       attention::PrefillLayer attention;
-      attention.shape = kernel_shape();
-      for (int h = 0; h < h_.n_head_kv; ++h) attention.past.push_back(sessions_[0]->cache().rows(l, h));
+      attention.shape = kernel_shape(l);
+      attention.window = (std::size_t)kind.window;
+      for (int h = 0; h < h_.n_head_kv; ++h) {
+        attention.past.push_back(sessions_[0]->cache().rows(l, h));
+        if (!turn_stored) attention.past.back().rope_index = nullptr;
+        if (kind.window > 0) attention.past.back().order = order_.data();
+      }
       attention.k = engine_.workspace.k.data();
       attention.v = engine_.workspace.v.data();
       attention.capacity = n_new;
-      attention.fresh_index = rotated_ ? nullptr : fresh_index_.data();
+      attention.fresh_index = turn_stored ? fresh_index_.data() : nullptr;
       attention.first = from;
       attention.n_entries = n_entries;
       if (from + n > n_new - rows) {
@@ -148,11 +158,16 @@ class SegmentRun {
                             .first_token = (std::int64_t)n_past_};
     const Recording recording{.probabilities = record, .n_rows = rows, .sums = sums, .stride = n_entries};
     for (SessionImpl* s : sessions_) {
-      const Measures asked = s->policy().measures(Phase::kPrefill, l, n_entries, n_new);
-      Decisions decisions(s->cache(), l, n_new);
-      s->policy().update(s->observer().observe(asked, s->cache(), attention_shape_, l, Phase::kPrefill, n_new,
-                                               (std::int64_t)n_past_, recording, fresh),
-                         decisions);
+      Decisions decisions(s->cache(), engine_.layers, l, n_new);
+      if (engine_.layers.slides(l)) {
+        decisions.keep_newest(l, n_entries, s->plan().sliding_entries);
+      } else {
+        const int policy_layer = engine_.layers.policy_layer(l);
+        const Measures asked = s->policy().measures(Phase::kPrefill, policy_layer, n_entries, n_new);
+        s->policy().update(s->observer().observe(asked, s->cache(), attention_shape_, l, policy_layer, Phase::kPrefill,
+                                                 n_new, (std::int64_t)n_past_, recording, fresh),
+                           decisions);
+      }
       decisions.apply(s->cache(), l, fresh);
     }
     return true;
@@ -165,7 +180,7 @@ class SegmentRun {
     std::vector<float> chunk;
     for (std::size_t from = start; from < n_new; from += kLogitsChunk) {
       const std::size_t n = std::min(kLogitsChunk, n_new - from);
-      Graph graph(8);
+      Graph graph(16);
       BlockBuilder builder(graph, h_, engine_.model.weights, engine_.products(/*alone*/ false));
       ggml_tensor* y = builder.head(hidden_.columns(graph, from, n));
       graph.output(y);
@@ -185,21 +200,32 @@ class SegmentRun {
   }
 
  private:
-  attention::Shape kernel_shape() const {
+  attention::Shape kernel_shape(int l) const {
     return {.d_k = h_.d_k,
             .d_v = h_.d_v,
             .group = h_.group(),
             .type_k = shape_.type_k,
             .type_v = shape_.type_v,
-            .scale = h_.attention_scale(),
-            .rope = engine_.rope_table.rope()};
+            .scale = h_.attention_scale,
+            .rope = engine_.rope_table.rope(l),
+            .softcap = h_.attention_softcap,
+            .sinks = engine_.model.weights.sinks(l)};
+  }
+
+  // The order of tokens in the slots of a layer that slides; all its heads keep the same.
+  void order_past(int l) {
+    const auto slots = sessions_[0]->cache().order(l, 0);
+    order_.resize(slots.size());
+    for (std::size_t i = 0; i < slots.size(); ++i) order_[slots[i]] = (std::int32_t)i;
   }
 
   // What the sessions' policies ask together: the widest window serves the narrower ones.
   Measures wanted(int l, std::size_t n_entries) const {
     Measures all;
+    if (engine_.layers.slides(l)) return all;
     for (SessionImpl* s : sessions_) {
-      const Measures m = s->policy().measures(Phase::kPrefill, l, n_entries, tokens_.size());
+      const Measures m =
+          s->policy().measures(Phase::kPrefill, engine_.layers.policy_layer(l), n_entries, tokens_.size());
       all.window = std::max(all.window, m.window);
       all.accumulated = all.accumulated || m.accumulated;
       all.key_similarity = all.key_similarity || m.key_similarity;
@@ -216,7 +242,7 @@ class SegmentRun {
   bool rotated_;
   std::size_t n_past_;
   Hidden hidden_;
-  std::vector<std::int32_t> positions_, fresh_index_;
+  std::vector<std::int32_t> positions_, fresh_index_, order_;
 };
 
 }  // namespace

@@ -6,11 +6,23 @@
 
 namespace lacake {
 
+std::size_t RopeTable::used(const Hyperparameters& h) {
+  const bool slides = std::any_of(h.layers.begin(), h.layers.end(), [](const LayerKind& l) { return l.window > 0; });
+  return slides ? h.ropes.size() : 1;
+}
+
 void RopeTable::extend(Compute& compute, std::size_t n) {
-  const Hyperparameters& h = model_.hyperparameters;
   if (n <= n_) return;
-  table_.reserve(n * (std::size_t)h.n_rot);
-  table_.resize(n * (std::size_t)h.n_rot);
+  tables_.resize(used(model_.hyperparameters));
+  for (std::size_t kind = 0; kind < tables_.size(); ++kind) extend(compute, (int)kind, n);
+  n_ = n;
+}
+
+void RopeTable::extend(Compute& compute, int kind, std::size_t n) {
+  const Hyperparameters& h = model_.hyperparameters;
+  std::vector<float>& table = tables_[(std::size_t)kind];
+  table.reserve(n * (std::size_t)h.n_rot);
+  table.resize(n * (std::size_t)h.n_rot);
   const bool neox = h.rope_mode == GGML_ROPE_TYPE_NEOX;
   const int half = h.n_rot / 2;
   constexpr std::size_t kAtOnce = 1024;
@@ -19,7 +31,7 @@ void RopeTable::extend(Compute& compute, std::size_t n) {
     Graph graph(8);
     ggml_tensor* x = graph.input(GGML_TYPE_F32, h.d_k, 1, count);
     ggml_tensor* positions = graph.input(GGML_TYPE_I32, count);
-    ggml_tensor* y = BlockBuilder(graph, h, model_.weights, {}).rope(x, positions);
+    ggml_tensor* y = BlockBuilder(graph, h, model_.weights, {}).rope(x, positions, kind);
     graph.output(y);
     compute.allocate(graph);
 
@@ -35,7 +47,7 @@ void RopeTable::extend(Compute& compute, std::size_t n) {
     compute.run(graph);
     ggml_backend_tensor_get(y, unit.data(), 0, unit.size() * sizeof(float));
     for (std::int64_t p = 0; p < count; ++p) {
-      float* row = table_.data() + (from + (std::size_t)p) * (std::size_t)h.n_rot;
+      float* row = table.data() + (from + (std::size_t)p) * (std::size_t)h.n_rot;
       const float* turned = unit.data() + p * h.d_k;
       for (int i = 0; i < half; ++i) {
         row[i] = turned[neox ? i : 2 * i];
@@ -43,12 +55,13 @@ void RopeTable::extend(Compute& compute, std::size_t n) {
       }
     }
   }
-  n_ = n;
 }
 
-attention::Rope RopeTable::rope() const {
+attention::Rope RopeTable::rope(int layer) const {
   const Hyperparameters& h = model_.hyperparameters;
-  return {.table = table_.data(), .n_rot = h.n_rot, .neox = h.rope_mode == GGML_ROPE_TYPE_NEOX};
+  const int kind = h.layers[(std::size_t)layer].rope;
+  if (kind == kNoRope || tables_.empty()) return {};
+  return {.table = tables_[(std::size_t)kind].data(), .n_rot = h.n_rot, .neox = h.rope_mode == GGML_ROPE_TYPE_NEOX};
 }
 
 }  // namespace lacake

@@ -18,16 +18,20 @@ class RopeTable {
 
   // Makes positions 0 .. n-1 known. Moves the table: REQUIRES that no graph runs.
   void extend(Compute& compute, std::size_t n);
-  attention::Rope rope() const;
-  std::uint64_t bytes() const { return table_.capacity() * sizeof(float); }
+  // As keys of this layer turn.
+  attention::Rope rope(int layer) const;
   static std::uint64_t bytes_for(const Hyperparameters& h, std::size_t n) {
-    return (std::uint64_t)h.n_rot * sizeof(float) * n;
+    return (std::uint64_t)h.n_rot * sizeof(float) * n * used(h);
   }
 
  private:
+  // Sliding-window layers may turn in a way of their own.
+  static std::size_t used(const Hyperparameters& h);
+  void extend(Compute& compute, int kind, std::size_t n);
+
   const Model::Parts& model_;
   std::size_t n_ = 0;
-  std::vector<float> table_;  // [n_rot, n]
+  std::vector<std::vector<float>> tables_;  // by Hyperparameters::ropes: [n_rot, n]
 };
 
 }  // namespace lacake

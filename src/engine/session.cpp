@@ -16,7 +16,7 @@ SessionImpl::SessionImpl(Engine& engine, const SessionOptions& options)
       options_(options),
       plan_(plan_session(engine.parts(), options)),
       policy_(
-          options.policy.type->make(options.policy.settings, engine.parts().model.facts.attention, plan_.cache_size)),
+          options.policy.type->make(options.policy.settings, engine.parts().layers.policy_shape(), plan_.cache_size)),
       cache_(cache_shape(engine.parts().model.hyperparameters, options.types), policy_->traits(), plan_.budget_bytes,
              engine.parts().compute.buffer_type()) {
   reserve_lanes();
@@ -26,9 +26,18 @@ void SessionImpl::reserve_lanes() {
   const CacheShape& shape = cache_.arena().shape();
   std::vector<std::size_t> capacities(shape.n_lanes());
   for (int l = 0; l < shape.n_layer; ++l) {
-    for (int h = 0; h < shape.n_head_kv; ++h) capacities[shape.lane(l, h)] = policy_->reserve(l, h);
+    const LayerMap& layers = engine_.parts().layers;
+    for (int h = 0; h < shape.n_head_kv; ++h) {
+      capacities[shape.lane(l, h)] =
+          layers.slides(l) ? plan_.sliding_entries : policy_->reserve(layers.policy_layer(l), h);
+    }
   }
   cache_.divide(capacities);
+}
+
+bool SessionImpl::has_room() const {
+  const std::vector<int>& layers = engine_.parts().layers.model_layers();
+  return std::all_of(layers.begin(), layers.end(), [&](int l) { return cache_.has_room(l); });
 }
 
 void SessionImpl::check_segment(std::size_t n_tokens) const {

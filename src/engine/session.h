@@ -33,6 +33,7 @@ class SessionImpl final : public Session {
   std::vector<float>& logits_buffer() { return logits_; }
   std::vector<float>& rows() { return rows_; }
   std::size_t n_past() const { return tokens_.size(); }
+  bool has_room() const;  // for one token, in the layers that the policy decides about
   bool cache_index() const { return policy_->traits().positions == Positions::kCacheIndex; }
   void fed(std::span<const Token> tokens) { tokens_.insert(tokens_.end(), tokens.begin(), tokens.end()); }
 

@@ -8,7 +8,7 @@ StepGraph::StepGraph(Engine::Parts& engine, std::size_t n, std::size_t n_rotated
     : n_(n),
       n_rotated_(n_rotated),
       attention_((std::size_t)engine.model.hyperparameters.n_layer),
-      graph_(kNodesPerBlock * (attention_.size() + 1)) {
+      graph_(nodes_per_block(engine.model.hyperparameters) * (attention_.size() + 1)) {
   const Hyperparameters& h = engine.model.hyperparameters;
   BlockBuilder builder(graph_, h, engine.model.weights, engine.products(/*alone*/ true));
   ids_ = graph_.input(GGML_TYPE_I32, (std::int64_t)n);

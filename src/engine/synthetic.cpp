@@ -70,7 +70,9 @@ class SyntheticSegment {
     Policy& policy = session_.policy();
     const AttentionShape attention{h_.n_layer, h_.n_head, h_.n_head_kv};
     const std::size_t n_entries = cache.length(l) + n_new_, n_head = (std::size_t)h_.n_head;
-    const Measures asked = policy.measures(Phase::kPrefill, l, n_entries, n_new_);
+    const bool slides = engine_.layers.slides(l);
+    const int policy_layer = slides ? 0 : engine_.layers.policy_layer(l);
+    const Measures asked = slides ? Measures{} : policy.measures(Phase::kPrefill, policy_layer, n_entries, n_new_);
     const std::size_t rows = std::min((std::size_t)asked.window, n_new_);
     const std::size_t n_rows = rows + (asked.accumulated ? 1 : 0);
     engine_.workspace.reserve({.k = n_new_ * (std::size_t)h_.n_head_kv * shape_.k_row(),
@@ -97,10 +99,14 @@ class SyntheticSegment {
                             .first_token = (std::int64_t)n_past_};
     const Recording recording{
         .probabilities = rows > 0 ? record : nullptr, .n_rows = rows, .sums = sums, .stride = n_entries};
-    Decisions decisions(cache, l, n_new_);
-    policy.update(session_.observer().observe(asked, cache, attention, l, Phase::kPrefill, n_new_,
-                                              (std::int64_t)n_past_, recording, fresh),
-                  decisions);
+    Decisions decisions(cache, engine_.layers, l, n_new_);
+    if (slides) {
+      decisions.keep_newest(l, n_entries, session_.plan().sliding_entries);
+    } else {
+      policy.update(session_.observer().observe(asked, cache, attention, l, policy_layer, Phase::kPrefill, n_new_,
+                                                (std::int64_t)n_past_, recording, fresh),
+                    decisions);
+    }
     decisions.apply(cache, l, fresh);
   }
 
@@ -120,7 +126,7 @@ class SyntheticSegment {
       std::vector<float> k((std::size_t)h_.d_k), v((std::size_t)h_.d_v);
       for (std::size_t i = from; i < std::min(from + kAtOnce, n_new_); ++i) {
         sample_.entry(l, (int)head, n_past_ + i, k.data(), v.data());
-        if (!session_.cache_index()) rotate(k.data(), n_past_ + i);
+        if (!session_.cache_index()) rotate(l, k.data(), n_past_ + i);
         const std::size_t row = head * n_new_ + i;
         attention::store_row(k.data(), h_.d_k, shape_.type_k, engine_.workspace.k.data() + row * shape_.k_row());
         attention::store_row(v.data(), h_.d_v, shape_.type_v, engine_.workspace.v.data() + row * shape_.v_row());
@@ -128,8 +134,8 @@ class SyntheticSegment {
     });
   }
 
-  void rotate(float* k, std::size_t position) const {
-    const attention::Rope rope = engine_.rope_table.rope();
+  void rotate(int l, float* k, std::size_t position) const {
+    const attention::Rope rope = engine_.rope_table.rope(l);
     const std::size_t half = (std::size_t)rope.n_rot / 2;
     const float* cosines = rope.table + position * (std::size_t)rope.n_rot;
     const float* sines = cosines + half;

@@ -13,7 +13,7 @@
 namespace lacake {
 
 // Queries, keys and values of some tokens in one layer, f32, heads apart.
-//   q          [d_k, n_head, n_tokens] rotated
+//   q          [d_k, n_head, n_tokens] rotated; heads of a token lie one behind the other, tokens may be further apart
 //   k_rotated  [d_k, n_head_kv, n_rotated]             the first tokens' keys, rotated; null if n_rotated = 0
 //   k_plain    [d_k, n_head_kv, n_tokens - n_rotated]  the others', as projected; null if there are none
 //   v          [d_v, n_head_kv, n_tokens]
@@ -41,13 +41,24 @@ class BlockBuilder {
                      const AttentionNode& attention);
   // x [n_embd, n] -> logits [n_vocab, n]
   ggml_tensor* head(ggml_tensor* x);
-  // x [d, heads, n] rotated at positions [n]
-  ggml_tensor* rope(ggml_tensor* x, ggml_tensor* positions) const;
+  // x [d, heads, n] rotated at positions [n], as Hyperparameters::ropes[kind] says
+  ggml_tensor* rope(ggml_tensor* x, ggml_tensor* positions, int kind) const;
 
  private:
   ggml_tensor* norm(ggml_tensor* x, ggml_tensor* weight) const;
   ggml_tensor* product(const Linear& linear, ggml_tensor* x);
-  ggml_tensor* feed_forward(const LayerWeights& l, ggml_tensor* x);
+  ggml_tensor* scaled(ggml_tensor* x, float factor) const;
+  ggml_tensor* capped(ggml_tensor* x, float cap) const;
+  struct Projected {
+    ggml_tensor* q;  // [d_k, n_head, n]
+    ggml_tensor* k;  // [d_k, n_head_kv, n]
+    ggml_tensor* v;  // [d_v, n_head_kv, n]
+  };
+  Projected project(const LayerWeights& l, ggml_tensor* x);
+  ggml_tensor* activated(ggml_tensor* gate, ggml_tensor* up) const;
+  ggml_tensor* feed_forward(const FeedForward& f, ggml_tensor* x);
+  // x [n_embd, n] through the experts that the router chooses for each token (graph/experts.cpp)
+  ggml_tensor* experts(const LayerWeights& l, ggml_tensor* x);
 
   Graph& graph_;
   const Hyperparameters& h_;
@@ -55,7 +66,7 @@ class BlockBuilder {
   ProductNodes products_;
 };
 
-// An upper bound of the nodes that a block takes.
-inline constexpr std::size_t kNodesPerBlock = 64;
+// An upper bound of the nodes that a block, or what comes before and after all of them, takes.
+inline std::size_t nodes_per_block(const Hyperparameters& h) { return 96 + 2 * (std::size_t)h.n_expert_used; }
 
 }  // namespace lacake

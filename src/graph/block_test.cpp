@@ -3,50 +3,21 @@
 #include "graph/block.h"
 
 #include <gtest/gtest.h>
-#include <llama.h>
 
 #include <cmath>
 #include <functional>
-#include <memory>
 #include <string>
 #include <vector>
 
+#include "graph/test_logits.h"
 #include "lacake/engine.h"
 #include "models/tiny_model.h"
-#include "text/llama_log.h"
 
 namespace lacake {
 namespace {
 
 using models::ModelFile;
 using models::TinyModel;
-
-// [n_vocab, n] from libllama, with an f32 cache and plain attention.
-std::vector<float> expected(const ModelFile& file, std::vector<Token> tokens) {
-  silence_llama_log();
-  llama_backend_init();
-  ggml_backend_dev_t no_devices[] = {nullptr};
-  llama_model_params model_params = llama_model_default_params();
-  model_params.devices = no_devices;
-  const std::unique_ptr<llama_model, void (*)(llama_model*)> model(
-      llama_model_load_from_file(file.path().c_str(), model_params), llama_model_free);
-  if (!model) return {};
-  llama_context_params params = llama_context_default_params();
-  params.n_ctx = 256;
-  params.n_batch = params.n_ubatch = 256;
-  params.n_threads = params.n_threads_batch = 1;
-  params.type_k = params.type_v = GGML_TYPE_F32;
-  params.flash_attn_type = LLAMA_FLASH_ATTN_TYPE_DISABLED;
-  const std::unique_ptr<llama_context, void (*)(llama_context*)> context(llama_init_from_model(model.get(), params),
-                                                                         llama_free);
-  llama_batch batch = llama_batch_get_one(tokens.data(), (std::int32_t)tokens.size());
-  std::vector<std::int8_t> wanted(tokens.size(), 1);
-  batch.logits = wanted.data();
-  if (!context || llama_decode(context.get(), batch) != 0) return {};
-  const std::size_t n_vocab = (std::size_t)llama_vocab_n_tokens(llama_model_get_vocab(model.get()));
-  const float* logits = llama_get_logits(context.get());
-  return {logits, logits + n_vocab * tokens.size()};
-}
 
 // The first half as a prompt, the other token by token, so that both ways are seen.
 std::vector<float> found(const ModelFile& file, const std::vector<Token>& tokens, const char* policy) {

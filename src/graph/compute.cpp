@@ -26,6 +26,8 @@ Graph::Graph(std::size_t n_nodes) {
 ggml_tensor* Graph::input(ggml_type type, std::int64_t ne0, std::int64_t ne1, std::int64_t ne2) {
   ggml_tensor* t = ggml_new_tensor_3d(context_.get(), type, ne0, ne1, ne2);
   ggml_set_input(t);
+  // Part of the graph, and so given memory, even where no node reads it: positions of a layer that turns nothing.
+  ggml_build_forward_expand(graph_, t);
   return t;
 }
 

@@ -3,6 +3,8 @@
 #include <gtest/gtest.h>
 
 #include <functional>
+#include <set>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
@@ -79,9 +81,9 @@ TEST(Architecture, ReadsWhatTheFileSays) {
   EXPECT_EQ(h.n_ff, 32);
   EXPECT_EQ(h.n_vocab, 320);
   EXPECT_EQ(h.n_ctx_train, 2048);
-  EXPECT_EQ(h.rope_freq_base, 10000);
-  EXPECT_EQ(h.rope_freq_scale, 1);
-  EXPECT_FLOAT_EQ(h.attention_scale(), 0.35355339f);
+  EXPECT_EQ(h.ropes[0].freq_base, 10000);
+  EXPECT_EQ(h.ropes[0].freq_scale, 1);
+  EXPECT_FLOAT_EQ(h.attention_scale, 0.35355339f);
 }
 
 TEST(Architecture, DefaultsAreThoseOfOldFiles) {
@@ -95,19 +97,130 @@ TEST(Architecture, DefaultsAreThoseOfOldFiles) {
   EXPECT_EQ(h.d_k, 8);
   EXPECT_EQ(h.d_v, 8);
   EXPECT_EQ(h.n_rot, 8);
-  EXPECT_EQ(h.rope_freq_base, 10000);
+  EXPECT_EQ(h.ropes[0].freq_base, 10000);
 }
 
 TEST(Architecture, LinearScalingDividesPositions) {
   EXPECT_FLOAT_EQ(
-      read(both(word("llama.rope.scaling.type", "linear"), number("llama.rope.scaling.factor", 4))).rope_freq_scale,
+      read(both(word("llama.rope.scaling.type", "linear"), number("llama.rope.scaling.factor", 4))).ropes[0].freq_scale,
       0.25f);
-  EXPECT_FLOAT_EQ(read(number("llama.rope.scale_linear", 2)).rope_freq_scale, 0.5f);
+  EXPECT_FLOAT_EQ(read(number("llama.rope.scale_linear", 2)).ropes[0].freq_scale, 0.5f);
   EXPECT_FLOAT_EQ(
-      read(both(word("llama.rope.scaling.type", "none"), number("llama.rope.scaling.factor", 4))).rope_freq_scale,
+      read(both(word("llama.rope.scaling.type", "none"), number("llama.rope.scaling.factor", 4))).ropes[0].freq_scale,
       1.0f);
-  EXPECT_EQ(refusal_of(word("llama.rope.scaling.type", "yarn")),
-            "llama.rope.scaling.type: \"yarn\" is not supported, expected none or linear");
+  EXPECT_EQ(refusal_of(word("llama.rope.scaling.type", "dynamic")),
+            "llama.rope.scaling.type: \"dynamic\" is not supported, expected none, linear, yarn or longrope");
+}
+
+TinyModel of(const char* name) {
+  for (const models::Variant& v : models::variants()) {
+    if (v.name == name) return v.model;
+  }
+  throw std::invalid_argument(name);
+}
+
+Hyperparameters read(const TinyModel& model, const RopeOptions& rope = {}, std::int64_t context_length = 0) {
+  const ModelFile file(model);
+  return read_hyperparameters(GgufFile(file.path()), rope, context_length);
+}
+
+TEST(Architecture, EveryVariantIsOfASupportedFamilyAndEveryFamilyHasOne) {
+  std::set<std::string> seen;
+  for (const models::Variant& v : models::variants()) seen.insert(v.model.architecture);
+  const auto supported = supported_architectures();
+  EXPECT_EQ(seen, std::set<std::string>(supported.begin(), supported.end()));
+}
+
+TEST(Architecture, LayersSlideByTheFamilysPatternOrTheFiles) {
+  const auto slides = [](const Hyperparameters& h) {
+    std::string text;
+    for (const LayerKind& l : h.layers) text += l.window > 0 ? '~' : '#';
+    return text;
+  };
+  TinyModel gemma = of("gemma3");
+  EXPECT_EQ(slides(read(gemma)), "~~~~~#~~~~~#");
+  EXPECT_EQ(slides(read(of("gemma2"))), "~#~#");
+  EXPECT_EQ(slides(read(of("olmo3"))), "~~~#~~~#");
+  EXPECT_EQ(slides(read(of("gemma3_scaled"))), "~#~#");
+  gemma.edit = integer("gemma3.attention.sliding_window_pattern", 2);
+  EXPECT_EQ(slides(read(gemma)), "~#~#~#~#~#~#");
+  gemma.edit = integer("gemma3.attention.sliding_window", 0);
+  EXPECT_EQ(slides(read(gemma)), "############");
+}
+
+TEST(Architecture, SlidingLayersTurnByTheirOwnBase) {
+  const Hyperparameters gemma = read(of("gemma3_scaled")), oss = read(of("gpt_oss")), olmo = read(of("olmo3"));
+  const auto rope = [](const Hyperparameters& h, int l) { return h.ropes[(std::size_t)h.layers[(std::size_t)l].rope]; };
+  EXPECT_EQ(rope(gemma, 0).freq_base, 5000);
+  EXPECT_EQ(rope(gemma, 0).freq_scale, 1);
+  EXPECT_EQ(rope(gemma, 1).freq_base, 1000000);
+  EXPECT_EQ(rope(gemma, 1).freq_scale, 0.125f);
+  EXPECT_EQ(rope(oss, 0).ext_factor, 1);
+  EXPECT_EQ(rope(olmo, 0).ext_factor, 0);
+  EXPECT_EQ(rope(olmo, 3).ext_factor, 1);
+}
+
+TEST(Architecture, RopeOptionsOverrideTheFile) {
+  const RopeParameters r = read(of("llama"), {.scaling = "yarn",
+                                              .freq_base = 77,
+                                              .freq_scale = 0.25,
+                                              .original_length = 1000,
+                                              .yarn_beta_slow = 2,
+                                              .yarn_beta_fast = 16})
+                               .ropes[0];
+  EXPECT_EQ(r.freq_base, 77);
+  EXPECT_EQ(r.freq_scale, 0.25f);
+  EXPECT_EQ(r.n_ctx_orig, 1000);
+  EXPECT_EQ(r.ext_factor, 1);
+  EXPECT_EQ(r.beta_slow, 2);
+  EXPECT_EQ(r.beta_fast, 16);
+  EXPECT_EQ(read(of("llama_linear"), {.scaling = "none"}).ropes[0].freq_scale, 1);
+}
+
+TEST(Architecture, StretchedPositionsReachFurther) {
+  EXPECT_EQ(read(of("llama"), {.freq_scale = 0.25}).n_ctx_train, 4 * 2048);
+  EXPECT_EQ(read(of("llama"), {.scaling = "yarn", .freq_scale = 0.5, .original_length = 600}).n_ctx_train, 1200);
+  EXPECT_EQ(read(of("llama_linear")).n_ctx_train, 2048);  // as the file says
+}
+
+TEST(Architecture, LongFactorsAreForConversationsBeyondTheFirstTraining) {
+  EXPECT_TRUE(read(of("phi3_long")).long_factors);
+  EXPECT_FALSE(read(of("phi3_long"), {}, 128).long_factors);
+  EXPECT_TRUE(read(of("phi3_short"), {}, 1025).long_factors);
+}
+
+TEST(Architecture, NamesWhatIsAbsurdInEveryFamily) {
+  struct Case {
+    const char* variant;
+    Edit edit;
+    const char* message;
+  };
+  const Case cases[] = {
+      {"gemma3", [](gguf_context* g) { gguf_set_val_i32(g, "gemma3.attention.sliding_window", -5); },
+       "gemma3.attention.sliding_window: expected 0 to 2147483647, found -5"},
+      {"gemma3", integer("gemma3.attention.sliding_window_pattern", 0),
+       "gemma3.attention.sliding_window_pattern: expected a layer with full attention, found 12 that slide"},
+      {"gemma3",
+       [](gguf_context* g) {
+         const std::int8_t one = 1;
+         gguf_set_arr_data(g, "gemma3.attention.sliding_window_pattern", GGUF_TYPE_BOOL, &one, 1);
+       },
+       "gemma3.attention.sliding_window_pattern: expected one for each of 12 layers, found 1"},
+      {"gemma2", number("gemma2.attn_logit_softcapping", -1),
+       "gemma2.attn_logit_softcapping: expected 0 to 1000000, found -1"},
+      {"qwen3moe", without("qwen3moe.expert_count"), "qwen3moe.expert_count: missing, expected an integer"},
+      {"qwen3moe", integer("qwen3moe.expert_used_count", 8), "qwen3moe.expert_used_count: expected 1 to 7, found 8"},
+      {"llama_experts", without("llama.expert_used_count"), "llama.expert_used_count: missing, expected an integer"},
+      {"qwen3moe", integer("qwen3moe.expert_group_count", 2),
+       "qwen3moe.expert_group_count: groups of experts are not supported, expected at most 1"},
+      {"granite", without("granite.logit_scale"), "granite.logit_scale: missing, expected a number"},
+      {"phi3", integer("phi3.block_count", 1ull << 40), "phi3.block_count: expected 1 to 4096, found 1099511627776"},
+  };
+  for (const Case& c : cases) {
+    TinyModel model = of(c.variant);
+    model.edit = c.edit;
+    EXPECT_EQ(refusal(model), c.message);
+  }
 }
 
 TEST(Architecture, AnUnsupportedOneListsThoseThatAre) {

@@ -4,21 +4,40 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
-#include <string_view>
+#include <unordered_map>
 #include <vector>
 
 #include "ggml-cpp.h"
 #include "gguf.h"
+#include "lacake/model.h"
 
 namespace lacake {
 
-// A GGUF file: its metadata, and its tensors as descriptions over the mapped file. Opening checks everything that can
-// be checked without reading weights: a file that opens has all its bytes. Errors name the file and the key or tensor.
+// A file in memory, read only, as long as this lives. Errors name the file.
+class Mapping {
+ public:
+  explicit Mapping(const std::string& path);
+  ~Mapping();
+  Mapping(const Mapping&) = delete;
+  Mapping& operator=(const Mapping&) = delete;
+
+  std::byte* data() const { return data_; }
+  std::size_t bytes() const { return bytes_; }
+
+ private:
+  std::byte* data_ = nullptr;
+  std::size_t bytes_ = 0;
+};
+
+// A GGUF file: its metadata, and its tensors as descriptions over the mapped file. A model that was split into several
+// files (NAME-00001-of-00003.gguf) is opened by its first, and is one. Opening checks everything that can be checked
+// without reading weights: a file that opens has all its bytes. Errors name the file and the key or tensor.
 class GgufFile {
  public:
-  explicit GgufFile(std::string path);
-  ~GgufFile();
+  // `overrides` replace metadata, or add to them.
+  explicit GgufFile(std::string path, std::span<const MetadataOverride> overrides = {});
   GgufFile(const GgufFile&) = delete;
   GgufFile& operator=(const GgufFile&) = delete;
 
@@ -26,11 +45,14 @@ class GgufFile {
 
   // --- metadata: integers of any width are read as one kind, so are floats; a value of another kind is an error
   // -------
-  bool has(const std::string& key) const { return gguf_find_key(gguf_.get(), key.c_str()) >= 0; }
+  bool has(const std::string& key) const { return find(key) >= 0; }
   std::optional<std::int64_t> integer(const std::string& key) const;
   std::optional<double> number(const std::string& key) const;
   std::optional<std::string> string(const std::string& key) const;
+  std::optional<bool> boolean(const std::string& key) const;
 
+  // A list of whole numbers or truth values; empty if the key is not there or holds one value.
+  std::vector<std::int64_t> integers(const std::string& key) const;
   // A list of strings, which live as long as the file; empty if the key is not there.
   std::vector<const char*> strings(const std::string& key) const;
 
@@ -44,25 +66,41 @@ class GgufFile {
   // description (type, shape, name) of a tensor without data, or null. Lives as long as the file.
   ggml_tensor* tensor(const std::string& name) const;
   // Its bytes in the mapping.
-  std::byte* data(const ggml_tensor* tensor) const;
-  std::size_t n_tensors() const { return (std::size_t)gguf_get_n_tensors(gguf_.get()); }
-  std::vector<std::string> tensor_names() const;
+  std::byte* data(const ggml_tensor* tensor) const { return place(tensor).data; }
+  std::size_t n_tensors() const { return names_.size(); }
+  const std::vector<std::string>& tensor_names() const { return names_; }
 
-  std::byte* mapping() const { return mapping_; }
-  std::size_t mapping_bytes() const { return mapping_bytes_; }
+  // The files: one, or as many as the model was split into.
+  std::size_t n_parts() const { return parts_.size(); }
+  const Mapping& mapping(std::size_t part) const { return *parts_[part].mapping; }
+  std::size_t part_of(const ggml_tensor* tensor) const { return place(tensor).part; }
   // Tells the system that these mapped bytes will not be read again soon: they leave resident memory.
   void forget(const ggml_tensor* tensor) const;
 
   [[noreturn]] void fail(const std::string& what) const;
 
  private:
-  std::int64_t find(const std::string& key) const { return gguf_find_key(gguf_.get(), key.c_str()); }
+  struct Part {
+    std::unique_ptr<Mapping> mapping;
+    gguf_context_ptr gguf;
+    ggml_context_ptr tensors;
+  };
+  struct Place {
+    ggml_tensor* described = nullptr;
+    std::size_t part = 0;
+    std::byte* data = nullptr;
+  };
+  gguf_context* metadata() const { return parts_[0].gguf.get(); }
+  std::int64_t find(const std::string& key) const { return gguf_find_key(metadata(), key.c_str()); }
+  const Place& place(const ggml_tensor* tensor) const { return places_.at(tensor->name); }
+  void open_part(const std::string& path);
+  void open_others();
+  void apply(const MetadataOverride&);
 
   std::string path_;
-  gguf_context_ptr gguf_;
-  ggml_context_ptr tensors_;
-  std::byte* mapping_ = nullptr;
-  std::size_t mapping_bytes_ = 0;
+  std::vector<Part> parts_;  // the first holds the metadata
+  std::vector<std::string> names_;
+  std::unordered_map<std::string, Place> places_;
 };
 
 }  // namespace lacake

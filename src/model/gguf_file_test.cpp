@@ -4,6 +4,7 @@
 
 #include <unistd.h>
 
+#include <cstring>
 #include <filesystem>
 #include <fstream>
 #include <functional>
@@ -80,7 +81,7 @@ TEST(GgufFile, OpensWhatIsWhole) {
   const ggml_tensor* embedding = file.tensor("token_embd.weight");
   ASSERT_NE(embedding, nullptr);
   EXPECT_EQ(embedding->ne[1], 8);
-  EXPECT_LE(file.data(embedding) + ggml_nbytes(embedding), file.mapping() + file.mapping_bytes());
+  EXPECT_LE(file.data(embedding) + ggml_nbytes(embedding), file.mapping(0).data() + file.mapping(0).bytes());
   EXPECT_EQ(file.tensor("blk.7.attn_q.weight"), nullptr);
   EXPECT_FALSE(file.integer("llama.no_such_key").has_value());
 }
@@ -91,7 +92,8 @@ TEST(GgufFile, NamesTheFileWhereverItIsCut) {
   const std::size_t whole = std::filesystem::file_size(model.path());
   const std::size_t data = whole - [&] {
     const GgufFile file(model.path());
-    return file.mapping_bytes() - (std::size_t)(file.data(file.tensor("token_embd.weight")) - file.mapping());
+    return file.mapping(0).bytes() -
+           (std::size_t)(file.data(file.tensor("token_embd.weight")) - file.mapping(0).data());
   }();
   // Every byte of header, metadata and descriptions; then some of the data, the last byte among them.
   std::vector<std::size_t> cuts{whole - 1};
@@ -122,7 +124,7 @@ TEST(GgufFile, SurvivesEveryByteOfItsHeaderBeingWrong) {
   std::size_t data = 0;
   {
     const GgufFile file(model.path());
-    data = (std::size_t)(file.data(file.tensor("token_embd.weight")) - file.mapping());
+    data = (std::size_t)(file.data(file.tensor("token_embd.weight")) - file.mapping(0).data());
   }
   const Bytes damaged(whole);
   std::fstream file(damaged.path(), std::ios::binary | std::ios::in | std::ios::out);
@@ -190,6 +192,85 @@ TEST(GgufFile, ReadsIntegersOfAnyWidth) {
   EXPECT_EQ(message_of([&] { file.integer("f64"); }), model.path() + ": f64: expected an integer, found f64");
   EXPECT_EQ(message_of([&] { file.number("bool"); }), model.path() + ": bool: expected an integer, found bool");
   EXPECT_EQ(message_of([&] { file.string("u8"); }), model.path() + ": u8: expected a string, found u8");
+}
+
+// --- several files -------------------------------------------------------------------------------------------------
+
+TinyModel in_three() {
+  TinyModel m = smallest();
+  m.n_files = 3;
+  return m;
+}
+
+std::string part(const ModelFile& model, const char* number) {
+  std::string path = model.path();
+  return path.replace(path.rfind("-00001-of-"), 6, number);
+}
+
+TEST(SplitFile, IsOneModel) {
+  const ModelFile whole(smallest()), split(in_three());
+  const GgufFile a(whole.path()), b(split.path());
+  EXPECT_EQ(b.n_parts(), 3u);
+  ASSERT_EQ(a.n_tensors(), b.n_tensors());
+  for (const std::string& name : a.tensor_names()) {
+    const ggml_tensor *x = a.tensor(name), *y = b.tensor(name);
+    ASSERT_TRUE(y) << name;
+    EXPECT_EQ(std::memcmp(a.data(x), b.data(y), ggml_nbytes(x)), 0) << name;
+  }
+}
+
+TEST(SplitFile, NamesThePartThatIsMissingOrDamaged) {
+  const ModelFile model(in_three());
+  const std::string second = part(model, "-00002");
+  EXPECT_TRUE(contains(refusal(second), "split.no: this is part 2 of 3, expected the first (-00001-of-00003.gguf)"));
+  std::filesystem::resize_file(second, std::filesystem::file_size(second) - 32);
+  EXPECT_TRUE(contains(refusal(model.path()), second + ": cut short: tensor "));
+  std::filesystem::remove(second);
+  EXPECT_EQ(refusal(model.path()), second + ": cannot be opened: No such file or directory");
+}
+
+TEST(SplitFile, OfAnotherNameIsRefused) {
+  const ModelFile model(in_three());
+  const std::string renamed = model.path() + ".other.gguf";
+  std::filesystem::copy(model.path(), renamed);
+  EXPECT_TRUE(contains(refusal(renamed), "a model in 3 files, expected a name that ends in -00001-of-00003.gguf"));
+  std::filesystem::remove(renamed);
+}
+
+TEST(SplitFile, PartsThatAreNotThoseOfTheirNamesAreRefused) {
+  const ModelFile model(in_three());
+  std::filesystem::copy(part(model, "-00003"), part(model, "-00002"),
+                        std::filesystem::copy_options::overwrite_existing);
+  EXPECT_NE(refusal(model.path()), "");
+}
+
+// --- overrides -----------------------------------------------------------------------------------------------------
+
+TEST(Override, ReplacesOrAddsMetadata) {
+  const ModelFile model(smallest());
+  const std::vector<MetadataOverride> overrides = {
+      MetadataOverride::parse("llama.context_length=int:99"), MetadataOverride::parse("llama.rope.freq_base=float:2.5"),
+      MetadataOverride::parse("general.name=str:a=b:c"), MetadataOverride::parse("new.truth=bool:false")};
+  const GgufFile file(model.path(), overrides);
+  EXPECT_EQ(file.integer("llama.context_length"), 99);
+  EXPECT_EQ(file.number("llama.rope.freq_base"), 2.5);
+  EXPECT_EQ(file.string("general.name"), "a=b:c");
+  EXPECT_EQ(file.boolean("new.truth"), false);
+}
+
+TEST(Override, OfAnotherFormIsRefused) {
+  for (const char* text : {"", "key", "key=7", "=int:7", "key=int:", "key=int:7.5", "key=bool:yes", "key=u8:7"}) {
+    std::string message;
+    try {
+      MetadataOverride::parse(text);
+    } catch (const Error& e) {
+      EXPECT_EQ(e.kind(), Error::Kind::kUsage);
+      message = e.what();
+    }
+    EXPECT_EQ(message,
+              std::string("--override-kv: expected KEY=TYPE:VALUE with TYPE int, float, bool or str, found \"") + text +
+                  "\"");
+  }
 }
 
 TEST(GgufFile, RangesSayWhatWasExpectedAndFound) {

@@ -32,9 +32,10 @@ void check_tokens_differ(const GgufFile& file) {
 
 // Opened after the metadata were checked: what libllama then refuses is in the vocabulary. `before`: resident memory
 // when nothing was open, because the file's metadata, which hold the vocabulary too, count with it.
-Vocabulary open_vocabulary(const GgufFile& file, std::uint64_t before, std::uint64_t& bytes) {
+Vocabulary open_vocabulary(const GgufFile& file, std::span<const MetadataOverride> overrides, std::uint64_t before,
+                           std::uint64_t& bytes) {
   check_tokens_differ(file);
-  Vocabulary vocabulary(file.path());
+  Vocabulary vocabulary(file.path(), overrides);
   const std::uint64_t after = resident_bytes();
   bytes = after > before ? after - before : 0;
   return vocabulary;
@@ -45,9 +46,9 @@ Vocabulary open_vocabulary(const GgufFile& file, std::uint64_t before, std::uint
 Model::Parts::Parts(const std::string& path, const Options& options)
     : product(product::parse_method(options.product, "--product")),
       resident_before(resident_bytes()),
-      file(path),
-      hyperparameters(read_hyperparameters(file)),
-      vocabulary(open_vocabulary(file, resident_before, vocabulary_bytes)),
+      file(path, options.overrides),
+      hyperparameters(read_hyperparameters(file, options.rope, options.context_length)),
+      vocabulary(open_vocabulary(file, options.overrides, resident_before, vocabulary_bytes)),
       chat_template(ChatTemplate::of(vocabulary)),
       weights(file, hyperparameters, cpu_device(), product, options.repack) {
   const Hyperparameters& h = hyperparameters;
@@ -63,7 +64,14 @@ Model::Parts::Parts(const std::string& path, const Options& options)
   facts.n_vocab = h.n_vocab;
   facts.n_embd = h.n_embd;
   facts.n_ff = h.n_ff;
+  facts.n_expert = h.n_expert;
+  facts.n_expert_used = h.n_expert_used;
   facts.attention = {h.n_layer, h.n_head, h.n_head_kv};
+  for (const LayerKind& layer : h.layers) {
+    if (layer.window == 0) continue;
+    ++facts.n_sliding_layers;
+    facts.sliding_window = layer.window;
+  }
   facts.head_size_k = h.d_k;
   facts.head_size_v = h.d_v;
   facts.training_length = h.n_ctx_train;

@@ -36,34 +36,80 @@ Weights::Weights(const GgufFile& file, const Hyperparameters& h, ggml_backend_de
   if (second_forms && method == product::Method::kGgml) repacked_types_ = extra_buffer_types(device);
   context_.reset(ggml_init(
       {.mem_size = ggml_tensor_overhead() * (file.n_tensors() + 1), .mem_buffer = nullptr, .no_alloc = true}));
-  mapped_.reset(ggml_backend_dev_buffer_from_host_ptr(device, file.mapping(), file.mapping_bytes(), 0));
-  if (!mapped_) file.fail(fmt::format("device {} cannot use mapped weights", ggml_backend_dev_name(device)));
-  ggml_backend_buffer_set_usage(mapped_.get(), GGML_BACKEND_BUFFER_USAGE_WEIGHTS);
+  for (std::size_t part = 0; part < file.n_parts(); ++part) {
+    const Mapping& m = file.mapping(part);
+    mapped_.emplace_back(ggml_backend_dev_buffer_from_host_ptr(device, m.data(), m.bytes(), 0));
+    if (!mapped_.back()) file.fail(fmt::format("device {} cannot use mapped weights", ggml_backend_dev_name(device)));
+    ggml_backend_buffer_set_usage(mapped_.back().get(), GGML_BACKEND_BUFFER_USAGE_WEIGHTS);
+  }
 
   // Where it is the output too, it can be packed, but not be in the backend's order: that has no single rows.
   const bool tied = !file.tensor("output.weight");
   token_embedding_ = take("token_embd.weight", {h.n_embd, h.n_vocab}, true, tied && pack_);
   output_norm_ = take("output_norm.weight", {h.n_embd}, true, false);
-  output_ = take("output.weight", {h.n_embd, h.n_vocab}, false, true);
-  if (!output_) output_ = token_embedding_;
+  output_ = linear("output", h.n_embd, h.n_vocab, false);
+  if (!output_.weight) output_.weight = token_embedding_;
   rope_factors_ = take("rope_freqs.weight", {h.n_rot / 2}, false, false);
+  if (!rope_factors_) {
+    rope_factors_ =
+        take(h.long_factors ? "rope_factors_long.weight" : "rope_factors_short.weight", {h.n_rot / 2}, false, false);
+  }
   for (int i = 0; i < h.n_layer; ++i) {
     LayerWeights& l = layers_[(std::size_t)i];
     const std::string p = fmt::format("blk.{}.", i);
-    l.attention_norm = take(p + "attn_norm.weight", {h.n_embd}, true, false);
-    l.q = linear(p + "attn_q", h.n_embd, std::int64_t{h.n_head} * h.d_k);
-    l.k = linear(p + "attn_k", h.n_embd, std::int64_t{h.n_head_kv} * h.d_k);
-    l.v = linear(p + "attn_v", h.n_embd, std::int64_t{h.n_head_kv} * h.d_v);
-    l.attention_output = linear(p + "attn_output", std::int64_t{h.n_head} * h.d_v, h.n_embd);
-    l.ffn_norm = take(p + "ffn_norm.weight", {h.n_embd}, true, false);
-    l.gate = linear(p + "ffn_gate", h.n_embd, h.n_ff);
-    l.up = linear(p + "ffn_up", h.n_embd, h.n_ff);
-    l.down = linear(p + "ffn_down", h.n_ff, h.n_embd);
+    const auto norm = [&](const char* name) { return take(p + name + ".weight", {h.n_embd}, true, false); };
+    if (h.norm_before) l.attention_norm = norm("attn_norm");
+    take_attention(l, p, h);
+    if (h.norm_after) l.attention_after_norm = norm("post_attention_norm");
+    if (h.norm_before) l.ffn_norm = norm(h.ffn_norm);
+    take_feed_forward(l, p, h);
+    if (h.norm_after) l.ffn_after_norm = norm("post_ffw_norm");
   }
 }
 
-Linear Weights::linear(const std::string& name, std::int64_t n_in, std::int64_t n_out) {
-  return {take(name + ".weight", {n_in, n_out}, true, true), take(name + ".bias", {n_out}, false, false)};
+void Weights::take_attention(LayerWeights& l, const std::string& p, const Hyperparameters& h) {
+  const std::int64_t q = std::int64_t{h.n_head} * h.d_k, k = std::int64_t{h.n_head_kv} * h.d_k;
+  const std::int64_t v = std::int64_t{h.n_head_kv} * h.d_v;
+  l.qkv = linear(p + "attn_qkv", h.n_embd, q + k + v, false);
+  if (!l.qkv.weight) {
+    l.q = linear(p + "attn_q", h.n_embd, q);
+    l.k = linear(p + "attn_k", h.n_embd, k);
+    l.v = linear(p + "attn_v", h.n_embd, v);
+  }
+  if (h.head_norm || h.projection_norm) {
+    l.q_norm = take(p + "attn_q_norm.weight", {h.head_norm ? h.d_k : q}, true, false);
+    l.k_norm = take(p + "attn_k_norm.weight", {h.head_norm ? h.d_k : k}, true, false);
+  }
+  if (h.sinks) l.sinks = take(p + "attn_sinks.weight", {h.n_head}, true, false);
+  l.attention_output = linear(p + "attn_output", std::int64_t{h.n_head} * h.d_v, h.n_embd);
+}
+
+void Weights::take_feed_forward(LayerWeights& l, const std::string& p, const Hyperparameters& h) {
+  if (h.n_expert == 0) {
+    if (!h.joined_gate_up) l.ffn.gate = linear(p + "ffn_gate", h.n_embd, h.n_ff);
+    l.ffn.up = linear(p + "ffn_up", h.n_embd, h.joined_gate_up ? 2 * std::int64_t{h.n_ff} : h.n_ff);
+    l.ffn.down = linear(p + "ffn_down", h.n_ff, h.n_embd);
+    return;
+  }
+  l.router = linear(p + "ffn_gate_inp", h.n_embd, h.n_expert);
+  l.experts.gate = experts(p + "ffn_gate_exps", h.n_embd, h.n_ff, h.n_expert);
+  l.experts.up = experts(p + "ffn_up_exps", h.n_embd, h.n_ff, h.n_expert);
+  l.experts.down = experts(p + "ffn_down_exps", h.n_ff, h.n_embd, h.n_expert);
+  if (h.n_ff_shared > 0) {
+    l.shared_expert.gate = linear(p + "ffn_gate_shexp", h.n_embd, h.n_ff_shared);
+    l.shared_expert.up = linear(p + "ffn_up_shexp", h.n_embd, h.n_ff_shared);
+    l.shared_expert.down = linear(p + "ffn_down_shexp", h.n_ff_shared, h.n_embd);
+  }
+}
+
+Linear Weights::linear(const std::string& name, std::int64_t n_in, std::int64_t n_out, bool required) {
+  return {take(name + ".weight", {n_in, n_out}, required, true), take(name + ".bias", {n_out}, false, false)};
+}
+
+// As they lie in the file: a token reads few of them.
+Linear Weights::experts(const std::string& name, std::int64_t n_in, std::int64_t n_out, std::int64_t n_expert) {
+  return {take(name + ".weight", {n_in, n_out, n_expert}, true, false),
+          take(name + ".bias", {n_out, n_expert}, false, false)};
 }
 
 ggml_tensor* Weights::take(const std::string& name, std::vector<std::int64_t> shape, bool required, bool product) {
@@ -78,9 +124,9 @@ ggml_tensor* Weights::take(const std::string& name, std::vector<std::int64_t> sh
                            fmt::join(shape_of(described), ", ")));
   }
   // ggml aborts the process where it meets another type.
-  const bool vector = shape.size() == 1, f32 = described->type == GGML_TYPE_F32;
-  if (!f32 && (vector || !ggml_get_type_traits(described->type)->to_float)) {
-    file_.fail(fmt::format("tensor {}: expected {}, found {}", name, vector ? "f32" : "a float or quantised type",
+  const bool plain = shape.size() == 1 || name.ends_with(".bias"), f32 = described->type == GGML_TYPE_F32;
+  if (!f32 && (plain || !ggml_get_type_traits(described->type)->to_float)) {
+    file_.fail(fmt::format("tensor {}: expected {}, found {}", name, plain ? "f32" : "a float or quantised type",
                            ggml_type_name(described->type)));
   }
   ggml_tensor* tensor = ggml_dup_tensor(context_.get(), described);
@@ -124,7 +170,7 @@ bool Weights::place_packed(ggml_tensor* tensor, const ggml_tensor* described) {
 }
 
 void Weights::place_mapped(ggml_tensor* tensor, const ggml_tensor* described) {
-  const auto status = ggml_backend_tensor_alloc(mapped_.get(), tensor, file_.data(described));
+  const auto status = ggml_backend_tensor_alloc(mapped_[file_.part_of(described)].get(), tensor, file_.data(described));
   if (status != GGML_STATUS_SUCCESS) file_.fail(fmt::format("tensor {}: cannot be placed", tensor->name));
   mapped_bytes_ += ggml_nbytes(tensor);
 }

@@ -20,17 +20,32 @@ struct Linear {
   ggml_tensor* bias = nullptr;    // [n_out] or null
 };
 
+// A feed-forward network, or several side by side: then every matrix has a third dimension, the expert, and its bias a
+// second.
+struct FeedForward {
+  Linear gate;  // [n_embd, n_ff]; null: up holds both, gate first
+  Linear up;    // [n_embd, n_ff], or [n_embd, 2 * n_ff]
+  Linear down;  // [n_ff, n_embd]
+};
+
 // One decoder block. What is null is left out of the block (graph/block.h).
 struct LayerWeights {
-  ggml_tensor* attention_norm = nullptr;  // [n_embd]
-  Linear q;                               // [n_embd, n_head * d_k]
-  Linear k;                               // [n_embd, n_head_kv * d_k]
-  Linear v;                               // [n_embd, n_head_kv * d_v]
-  Linear attention_output;                // [n_head * d_v, n_embd]
-  ggml_tensor* ffn_norm = nullptr;        // [n_embd]
-  Linear gate;                            // [n_embd, n_ff]
-  Linear up;                              // [n_embd, n_ff]
-  Linear down;                            // [n_ff, n_embd]
+  ggml_tensor* attention_norm = nullptr;        // [n_embd]
+  Linear q;                                     // [n_embd, n_head * d_k]
+  Linear k;                                     // [n_embd, n_head_kv * d_k]
+  Linear v;                                     // [n_embd, n_head_kv * d_v]
+  Linear qkv;                                   // instead of the three: one behind the other
+  ggml_tensor* q_norm = nullptr;                // [d_k], or [n_head * d_k] of the whole projection
+  ggml_tensor* k_norm = nullptr;                // [d_k], or [n_head_kv * d_k]
+  ggml_tensor* sinks = nullptr;                 // [n_head]
+  Linear attention_output;                      // [n_head * d_v, n_embd]
+  ggml_tensor* attention_after_norm = nullptr;  // [n_embd]
+  ggml_tensor* ffn_norm = nullptr;              // [n_embd]
+  FeedForward ffn;                              // of a layer without experts
+  Linear router;                                // [n_embd, n_expert]
+  FeedForward experts;
+  FeedForward shared_expert;
+  ggml_tensor* ffn_after_norm = nullptr;  // [n_embd]
 };
 
 // The weights of a model: tensors over the mapped file, or, where there is a faster form of a type, a second form (then
@@ -44,8 +59,10 @@ class Weights {
 
   ggml_tensor* token_embedding() const { return token_embedding_; }  // [n_embd, n_vocab]
   ggml_tensor* output_norm() const { return output_norm_; }          // [n_embd]
-  ggml_tensor* output() const { return output_; }                    // [n_embd, n_vocab]; the embedding where tied
-  ggml_tensor* rope_factors() const { return rope_factors_; }        // [n_rot/2] or null (Llama 3.x)
+  const Linear& output() const { return output_; }                   // [n_embd, n_vocab]; the embedding where tied
+  ggml_tensor* rope_factors() const { return rope_factors_; }        // [n_rot/2] or null (Llama 3.x, Phi 3.5)
+  // A layer's sinks [n_head] in memory, or null.
+  const float* sinks(int i) const { return layer(i).sinks ? (const float*)layer(i).sinks->data : nullptr; }
   // The packed form of a matrix, or null: then it is a tensor with data.
   const product::Packed* packed(const ggml_tensor* matrix) const;
   const LayerWeights& layer(int i) const { return layers_[(std::size_t)i]; }
@@ -56,7 +73,10 @@ class Weights {
 
  private:
   ggml_tensor* take(const std::string& name, std::vector<std::int64_t> shape, bool required, bool product);
-  Linear linear(const std::string& name, std::int64_t n_in, std::int64_t n_out);
+  Linear linear(const std::string& name, std::int64_t n_in, std::int64_t n_out, bool required = true);
+  Linear experts(const std::string& name, std::int64_t n_in, std::int64_t n_out, std::int64_t n_expert);
+  void take_attention(LayerWeights& l, const std::string& prefix, const Hyperparameters& h);
+  void take_feed_forward(LayerWeights& l, const std::string& prefix, const Hyperparameters& h);
   void place_mapped(ggml_tensor* tensor, const ggml_tensor* described);
   std::optional<product::Matrix> packable(const ggml_tensor* described) const;
   bool place_packed(ggml_tensor* tensor, const ggml_tensor* described);
@@ -67,14 +87,14 @@ class Weights {
   bool pack_;
   std::vector<ggml_backend_buffer_type_t> repacked_types_;
   ggml_context_ptr context_;
-  ggml_backend_buffer_ptr mapped_;
+  std::vector<ggml_backend_buffer_ptr> mapped_;  // by part of the file
   std::vector<ggml_backend_buffer_ptr> repacked_;
   std::optional<product::LargePages> packed_memory_;
   std::unordered_map<const ggml_tensor*, product::Packed> packed_;
 
   ggml_tensor* token_embedding_ = nullptr;
   ggml_tensor* output_norm_ = nullptr;
-  ggml_tensor* output_ = nullptr;
+  Linear output_;
   ggml_tensor* rope_factors_ = nullptr;
   std::vector<LayerWeights> layers_;
   std::uint64_t mapped_bytes_ = 0;

@@ -44,9 +44,40 @@ std::string sized_by_callee(std::size_t guess, Write write) {
 
 }  // namespace
 
+namespace {
+
+// libllama's form of overrides, ended by an empty key. It has no room for more than 127 bytes of a key or text.
+std::vector<llama_model_kv_override> llama_overrides(std::span<const MetadataOverride> overrides) {
+  std::vector<llama_model_kv_override> list(overrides.size() + 1);
+  for (std::size_t i = 0; i < overrides.size(); ++i) {
+    const MetadataOverride& o = overrides[i];
+    llama_model_kv_override& to = list[i];
+    const auto put = [&](const std::string& text, char* out, std::size_t room) {
+      if (text.size() >= room) {
+        throw Error(Error::Kind::kUsage, "--override-kv: expected at most 127 bytes, found " + text);
+      }
+      std::memcpy(out, text.c_str(), text.size() + 1);
+    };
+    put(o.key, to.key, sizeof to.key);
+    if (const auto* truth = std::get_if<bool>(&o.value)) {
+      to.tag = LLAMA_KV_OVERRIDE_TYPE_BOOL, to.val_bool = *truth;
+    } else if (const auto* whole = std::get_if<std::int64_t>(&o.value)) {
+      to.tag = LLAMA_KV_OVERRIDE_TYPE_INT, to.val_i64 = *whole;
+    } else if (const auto* real = std::get_if<double>(&o.value)) {
+      to.tag = LLAMA_KV_OVERRIDE_TYPE_FLOAT, to.val_f64 = *real;
+    } else {
+      to.tag = LLAMA_KV_OVERRIDE_TYPE_STR;
+      put(std::get<std::string>(o.value), to.val_str, sizeof to.val_str);
+    }
+  }
+  return list;
+}
+
+}  // namespace
+
 void Vocabulary::Free::operator()(llama_model* model) const { llama_model_free(model); }
 
-Vocabulary::Vocabulary(const std::filesystem::path& gguf) {
+Vocabulary::Vocabulary(const std::filesystem::path& gguf, std::span<const MetadataOverride> overrides) {
   require_readable(gguf);
   silence_llama_log();
   static std::once_flag once;
@@ -56,6 +87,8 @@ Vocabulary::Vocabulary(const std::filesystem::path& gguf) {
   llama_model_params params = llama_model_default_params();
   params.vocab_only = true;
   params.devices = no_devices;
+  const std::vector<llama_model_kv_override> replaced = llama_overrides(overrides);
+  if (!overrides.empty()) params.kv_overrides = replaced.data();
 
   const LlamaErrors errors;
   model_.reset(llama_model_load_from_file(gguf.string().c_str(), params));

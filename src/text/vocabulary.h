@@ -9,6 +9,8 @@
 #include <string_view>
 #include <vector>
 
+#include "lacake/model.h"
+
 struct llama_model;
 struct llama_vocab;
 
@@ -32,7 +34,8 @@ enum class ControlTokens { kHidden, kShown };
 class Vocabulary {
  public:
   // Throws Error(kInput) naming the file if it can't be read, is no GGUF, or has no tokenizer that libllama knows.
-  explicit Vocabulary(const std::filesystem::path& gguf);
+  // `overrides` replace the file's metadata (tokenizer.ggml.add_bos_token, ...).
+  explicit Vocabulary(const std::filesystem::path& gguf, std::span<const MetadataOverride> overrides = {});
 
   // Bytes that are not UTF-8 are the caller's to refuse (invalid_utf8_offset); here they become whatever libllama makes
   // of them. Throws Error(kInput) for 2 GiB of text or more.

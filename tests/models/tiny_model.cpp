@@ -2,6 +2,7 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cmath>
 #include <cstring>
@@ -76,23 +77,48 @@ class Writer {
     context_.reset(ggml_init({.mem_size = bytes(), .mem_buffer = nullptr, .no_alloc = false}));
   }
 
-  void write(const std::string& path) {
+  // One file, or its tensors in turn over several, all metadata in the first.
+  void write(const std::vector<std::string>& paths) {
     metadata();
+    for (std::size_t i = 1; i < paths.size(); ++i) others_.emplace_back(gguf_init_empty());
     tensors();
+    if (paths.size() > 1) {
+      for (std::size_t i = 0; i < paths.size(); ++i) {
+        gguf_set_val_u16(part(i), "split.no", (std::uint16_t)i);
+        gguf_set_val_u16(part(i), "split.count", (std::uint16_t)paths.size());
+        gguf_set_val_i32(part(i), "split.tensors.count", (std::int32_t)n_added_);
+      }
+    }
     if (m_.edit) m_.edit(file_.get());
-    if (!gguf_write_to_file(file_.get(), path.c_str(), /*only_meta*/ false)) {
-      throw std::runtime_error(path + ": cannot be written");
+    for (std::size_t i = 0; i < paths.size(); ++i) {
+      if (!gguf_write_to_file(part(i), paths[i].c_str(), /*only_meta*/ false)) {
+        throw std::runtime_error(paths[i] + ": cannot be written");
+      }
     }
   }
 
  private:
+  // What a family's layers have.
+  bool is(const char* architecture) const { return m_.architecture == architecture; }
+  bool gemma() const { return is("gemma2") || is("gemma3"); }
+  bool granite() const { return is("granite") || is("granitemoe"); }
+  bool norm_before() const { return !is("olmo2"); }
+  bool norm_after() const { return gemma() || is("olmo2"); }
+  bool head_norm() const { return is("qwen3") || is("qwen3moe") || is("gemma3"); }
+  bool output_bias() const { return is("llama") || is("gpt-oss") || granite(); }
+
+  gguf_context* part(std::size_t i) const { return i == 0 ? file_.get() : others_[i - 1].get(); }
+
   // Of all tensors as f32, which no type exceeds.
   std::size_t bytes() const {
     const std::size_t n_embd = (std::size_t)m_.n_embd, n_ff = (std::size_t)m_.n_ff;
     const std::size_t q = (std::size_t)m_.n_head * (std::size_t)m_.d_k,
                       o = (std::size_t)m_.n_head * (std::size_t)m_.d_v;
     const std::size_t kv = (std::size_t)m_.n_head_kv * (std::size_t)(m_.d_k + m_.d_v);
-    const std::size_t layer = n_embd * (q + o + kv + 3 * n_ff + 3) + q + kv;
+    const std::size_t networks = (std::size_t)std::max(m_.n_expert, 1);
+    const std::size_t shared = 3 * n_embd * (std::size_t)m_.n_ff_shared;
+    const std::size_t layer = n_embd * (q + o + kv + 3 * networks * n_ff + networks + 6) + 3 * q + 2 * kv + shared +
+                              networks * (3 * n_ff + n_embd + 1);
     std::size_t odd = 0;
     for (const auto& [name, shape] : m_.shapes) {
       std::size_t n = 1;
@@ -100,15 +126,19 @@ class Writer {
       odd += n;
     }
     const std::size_t floats = (std::size_t)m_.n_layer * layer + 2 * n_embd * (std::size_t)m_.n_vocab + 4096 + odd;
-    return floats * sizeof(float) + (ggml_tensor_overhead() + 64) * (std::size_t)(16 * m_.n_layer + 8);
+    return floats * sizeof(float) + (ggml_tensor_overhead() + 64) * (std::size_t)(32 * m_.n_layer + 8);
   }
 
   void metadata() {
     gguf_context* g = file_.get();
+    const std::string p = m_.architecture + ".";
     const auto number = [&](const char* key, int value) {
-      gguf_set_val_u32(g, (std::string("llama.") + key).c_str(), (std::uint32_t)value);
+      gguf_set_val_u32(g, (p + key).c_str(), (std::uint32_t)value);
     };
-    gguf_set_val_str(g, "general.architecture", "llama");
+    const auto real = [&](const char* key, double value) {
+      if (value != 0) gguf_set_val_f32(g, (p + key).c_str(), (float)value);
+    };
+    gguf_set_val_str(g, "general.architecture", m_.architecture.c_str());
     gguf_set_val_str(g, "general.name", "tiny random model");
     number("block_count", m_.n_layer);
     number("context_length", m_.n_ctx_train);
@@ -120,12 +150,33 @@ class Writer {
     number("attention.value_length", m_.d_v);
     number("rope.dimension_count", n_rot());
     number("vocab_size", m_.n_vocab);
-    gguf_set_val_f32(g, "llama.attention.layer_norm_rms_epsilon", 1e-5f);
-    gguf_set_val_f32(g, "llama.rope.freq_base", m_.rope_freq_base);
-    if (m_.rope_linear_factor > 0) {
-      gguf_set_val_str(g, "llama.rope.scaling.type", "linear");
-      gguf_set_val_f32(g, "llama.rope.scaling.factor", (float)m_.rope_linear_factor);
+    real("attention.layer_norm_rms_epsilon", 1e-5);
+    real("rope.freq_base", m_.rope_freq_base);
+    real("rope.freq_base_swa", m_.rope_freq_base_sliding);
+    const std::string scaling = m_.rope_linear_factor > 0 ? "linear" : m_.rope_scaling;
+    if (!scaling.empty()) gguf_set_val_str(g, (p + "rope.scaling.type").c_str(), scaling.c_str());
+    real("rope.scaling.factor", m_.rope_linear_factor + m_.rope_scaling_factor);
+    real("rope.scaling.attn_factor", m_.rope_attn_factor);
+    if (m_.n_ctx_orig > 0) number("rope.scaling.original_context_length", m_.n_ctx_orig);
+    if (m_.rope_finetuned) gguf_set_val_bool(g, (p + "rope.scaling.finetuned").c_str(), *m_.rope_finetuned);
+    if (m_.window > 0) number("attention.sliding_window", m_.window);
+    if (!m_.slides.empty()) {
+      const std::vector<std::int8_t> flags(m_.slides.begin(), m_.slides.end());
+      gguf_set_arr_data(g, (p + "attention.sliding_window_pattern").c_str(), GGUF_TYPE_BOOL, flags.data(),
+                        flags.size());
     }
+    real("attn_logit_softcapping", m_.attention_softcap);
+    real("final_logit_softcapping", m_.output_softcap);
+    if (m_.n_expert > 0) {
+      number("expert_count", m_.n_expert);
+      number("expert_used_count", m_.n_expert_used);
+      if (!is("llama") && !granite()) number("expert_feed_forward_length", m_.n_ff);
+      if (m_.n_ff_shared > 0) number("expert_shared_feed_forward_length", m_.n_ff_shared);
+    }
+    real("logit_scale", m_.logit_scale);
+    real("residual_scale", m_.residual_scale);
+    real("embedding_scale", m_.embedding_scale);
+    real("attention.scale", m_.attention_scale);
 
     const Vocabulary v = vocabulary(m_.n_vocab);
     std::vector<const char*> tokens;
@@ -144,35 +195,91 @@ class Writer {
   void tensors() {
     const float model = 1.0f / std::sqrt((float)m_.n_embd);
     const float peaky = std::sqrt(3.0f) * model;
-    matrix("token_embd.weight", m_.n_embd, m_.n_vocab, 1);
+    // Gemma multiplies it by the root of its width, Granite by what the file says.
+    const float embedded = gemma() ? model : m_.embedding_scale > 0 ? 1 / m_.embedding_scale : 1;
+    matrix("token_embd.weight", m_.n_embd, m_.n_vocab, embedded);
     for (int i = 0; i < m_.n_layer; ++i) {
       const std::string p = "blk." + std::to_string(i) + ".";
-      vector(p + "attn_norm.weight", m_.n_embd, 1, 0.1f);
-      linear(p + "attn_q", m_.n_embd, m_.n_head * m_.d_k, peaky);
-      linear(p + "attn_k", m_.n_embd, m_.n_head_kv * m_.d_k, peaky);
-      linear(p + "attn_v", m_.n_embd, m_.n_head_kv * m_.d_v, model);
-      linear(p + "attn_output", m_.n_head * m_.d_v, m_.n_embd, 1.0f / std::sqrt((float)(m_.n_head * m_.d_v)));
-      vector(p + "ffn_norm.weight", m_.n_embd, 1, 0.1f);
-      matrix(p + "ffn_gate.weight", m_.n_embd, m_.n_ff, model);
-      matrix(p + "ffn_up.weight", m_.n_embd, m_.n_ff, model);
-      matrix(p + "ffn_down.weight", m_.n_ff, m_.n_embd, 1.0f / std::sqrt((float)m_.n_ff));
+      if (norm_before()) vector(p + "attn_norm.weight", m_.n_embd, 1, 0.1f);
+      attention(p, model, peaky);
+      if (norm_after()) vector(p + "post_attention_norm.weight", m_.n_embd, 0.5f, 0.1f);
+      if (norm_before())
+        vector(p + (is("gpt-oss") ? "post_attention_norm" : "ffn_norm") + ".weight", m_.n_embd, 1, 0.1f);
+      if (m_.n_expert > 0) {
+        experts(p, model);
+      } else {
+        feed_forward(p, model);
+      }
+      // ggml's GELU rounds to f16, so that a last bit before it is a thousandth after it, in libllama's own logits too
+      // when they are computed token by token: little of it goes on.
+      if (norm_after()) vector(p + "post_ffw_norm.weight", m_.n_embd, gemma() ? 0.03f : 0.5f, 0.01f);
     }
     // Logits deviate by about 3.
-    vector("output_norm.weight", m_.n_embd, m_.tied ? 3 * model : 3, 0.1f * model);
+    const float logits = 3 * (m_.logit_scale > 0 ? m_.logit_scale : 1);
+    vector("output_norm.weight", m_.n_embd, logits * (m_.tied ? model / embedded : 1), 0.1f * model);
     if (!m_.tied) matrix("output.weight", m_.n_embd, m_.n_vocab, model);
-    if (m_.rope_factors) {
-      ggml_tensor* factors = tensor("rope_freqs.weight", {n_rot() / 2}, GGML_TYPE_F32);
-      // As in Llama 3.x: high frequencies stay, low ones are slowed down by up to 8.
-      for (std::int64_t j = 0; factors && j < factors->ne[0]; ++j) {
-        ((float*)factors->data)[j] = 1 + 7 * (float)j / (float)factors->ne[0];
-      }
-      add(factors);
-    }
+    // As in Llama 3.x: high frequencies stay, low ones are slowed down by up to 8.
+    if (m_.rope_factors) factors("rope_freqs.weight", 7);
+    if (m_.long_short_factors) factors("rope_factors_long.weight", 20), factors("rope_factors_short.weight", 0.5f);
   }
 
-  void linear(const std::string& name, int n_in, int n_out, float deviation) {
+  void attention(const std::string& p, float model, float peaky) {
+    const int q = m_.n_head * m_.d_k, k = m_.n_head_kv * m_.d_k, v = m_.n_head_kv * m_.d_v;
+    if (is("phi3")) {
+      matrix(p + "attn_qkv.weight", m_.n_embd, q + k + v, peaky);
+    } else {
+      linear(p + "attn_q", m_.n_embd, q, peaky, m_.biases);
+      linear(p + "attn_k", m_.n_embd, k, peaky, m_.biases);
+      linear(p + "attn_v", m_.n_embd, v, model, m_.biases);
+    }
+    // Normed queries and keys deviate by 1: what makes attention peaky is then here.
+    if (head_norm()) {
+      vector(p + "attn_q_norm.weight", m_.d_k, 1.7f, 0.1f);
+      vector(p + "attn_k_norm.weight", m_.d_k, 1.7f, 0.1f);
+    }
+    if (is("olmo2")) {
+      vector(p + "attn_q_norm.weight", q, 1.7f, 0.1f);
+      vector(p + "attn_k_norm.weight", k, 1.7f, 0.1f);
+    }
+    if (is("gpt-oss")) vector(p + "attn_sinks.weight", m_.n_head, 1, 2);
+    const int n_in = m_.n_head * m_.d_v;
+    linear(p + "attn_output", n_in, m_.n_embd, 1.0f / std::sqrt((float)n_in), m_.biases && output_bias());
+  }
+
+  void feed_forward(const std::string& p, float model) {
+    const bool joined = is("phi3");
+    if (!joined) matrix(p + "ffn_gate.weight", m_.n_embd, m_.n_ff, model);
+    matrix(p + "ffn_up.weight", m_.n_embd, joined ? 2 * m_.n_ff : m_.n_ff, model);
+    matrix(p + "ffn_down.weight", m_.n_ff, m_.n_embd, 1.0f / std::sqrt((float)m_.n_ff));
+  }
+
+  void experts(const std::string& p, float model) {
+    const auto each = [&](const char* name, int n_in, int n_out) {
+      random(tensor(p + name + ".weight", {n_in, n_out, m_.n_expert}, m_.weights), 0, 1.0f / std::sqrt((float)n_in));
+      if (!is("gpt-oss")) return;
+      random(tensor(p + name + ".bias", {n_out, m_.n_expert}, GGML_TYPE_F32), 0, 0.3f);
+    };
+    linear(p + "ffn_gate_inp", m_.n_embd, m_.n_expert, 2 * model, is("gpt-oss"));
+    each("ffn_gate_exps", m_.n_embd, m_.n_ff);
+    each("ffn_up_exps", m_.n_embd, m_.n_ff);
+    each("ffn_down_exps", m_.n_ff, m_.n_embd);
+    if (m_.n_ff_shared == 0) return;
+    matrix(p + "ffn_gate_shexp.weight", m_.n_embd, m_.n_ff_shared, model);
+    matrix(p + "ffn_up_shexp.weight", m_.n_embd, m_.n_ff_shared, model);
+    matrix(p + "ffn_down_shexp.weight", m_.n_ff_shared, m_.n_embd, 1.0f / std::sqrt((float)m_.n_ff_shared));
+  }
+
+  void factors(const char* name, float most) {
+    ggml_tensor* t = tensor(name, {n_rot() / 2}, GGML_TYPE_F32);
+    for (std::int64_t j = 0; t && j < t->ne[0]; ++j) {
+      ((float*)t->data)[j] = 1 + most * (float)j / (float)t->ne[0];
+    }
+    add(t);
+  }
+
+  void linear(const std::string& name, int n_in, int n_out, float deviation, bool bias) {
     matrix(name + ".weight", n_in, n_out, deviation);
-    if (m_.biases) vector(name + ".bias", n_out, 0, 0.3f);
+    if (bias) vector(name + ".bias", n_out, 0, 0.3f);
   }
   void matrix(const std::string& name, int n_in, int n_out, float deviation) {
     random(tensor(name, {n_in, n_out}, m_.weights), 0, deviation);
@@ -205,7 +312,7 @@ class Writer {
   }
 
   void add(const ggml_tensor* t) {
-    if (t) gguf_add_tensor(file_.get(), t);
+    if (t) gguf_add_tensor(part(n_added_++ % (others_.size() + 1)), t);
   }
 
   int n_rot() const { return m_.n_rot > 0 ? m_.n_rot : m_.d_k; }
@@ -213,6 +320,8 @@ class Writer {
   const TinyModel& m_;
   Random random_;
   gguf_context_ptr file_;
+  std::vector<gguf_context_ptr> others_;
+  std::size_t n_added_ = 0;
   ggml_context_ptr context_;
 };
 
@@ -220,14 +329,20 @@ class Writer {
 
 ModelFile::ModelFile(const TinyModel& model) {
   static std::atomic<int> count = 0;
-  const std::string name = "lacake-tiny-" + std::to_string(::getpid()) + "-" + std::to_string(count++) + ".gguf";
-  path_ = (std::filesystem::temp_directory_path() / name).string();
-  Writer(model).write(path_);
+  const std::string name = "lacake-tiny-" + std::to_string(::getpid()) + "-" + std::to_string(count++);
+  const std::string start = (std::filesystem::temp_directory_path() / name).string();
+  for (int i = 1; i <= model.n_files; ++i) {
+    char ending[32] = "";
+    if (model.n_files > 1) std::snprintf(ending, sizeof ending, "-%05d-of-%05d", i, model.n_files);
+    paths_.push_back(start + ending + ".gguf");
+  }
+  path_ = paths_[0];
+  Writer(model).write(paths_);
 }
 
 ModelFile::~ModelFile() {
   std::error_code ignored;
-  std::filesystem::remove(path_, ignored);
+  for (const std::string& path : paths_) std::filesystem::remove(path, ignored);
 }
 
 std::vector<std::int32_t> random_tokens(const TinyModel& model, std::size_t n, unsigned seed) {

@@ -84,6 +84,13 @@ class BadInput(ProgramTest):
         model = whole.copy(self.folder / "other.gguf", patch)
         self.refused(["-p", "hi"], 1, "other.gguf", "llamb", "llama", model=model)
 
+    def test_overrides_that_cannot_be_used(self):
+        self.refused(["-p", "hi", "--override-kv", "llama.block_count=7"], 2, "--override-kv", "KEY=TYPE:VALUE")
+        self.refused(["-p", "hi", "--override-kv", "llama.block_count=int:0"], 1, "llama.block_count", "1 to 4096", "0")
+        self.refused(["-p", "hi", "--override-kv", "llama.attention.head_count=int:7"], 1, "head_count_kv", "divisor of head_count 7")
+        self.refused(["-p", "hi", "--rope-scaling", "dynamic"], 2, "--rope-scaling", "yarn", "dynamic")
+        self.refused(["-p", "hi", "--rope-freq-base", "0"], 2, "--rope-freq-base", "0")
+
     # --- policy and budget ------------------------------------------------------------------------------------------
 
     def test_policy_parameter_unknown_or_out_of_range(self):

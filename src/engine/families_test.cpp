@@ -1,0 +1,164 @@
+// Every family and RoPE variant: logits beside libllama's however the tokens are fed, and every policy within its
+// budget.
+
+#include "engine/test_session.h"
+#include "graph/test_logits.h"
+
+namespace lacake {
+namespace {
+
+using models::Variant;
+
+std::vector<std::string> names() {
+  std::vector<std::string> list;
+  for (const Variant& v : models::variants()) list.push_back(v.name);
+  return list;
+}
+
+Variant variant(const std::string& name) {
+  for (const Variant& v : models::variants()) {
+    if (v.name == name) return v;
+  }
+  throw std::invalid_argument(name);
+}
+
+class Family : public testing::TestWithParam<std::string> {
+ protected:
+  Family()
+      : variant_(variant(GetParam())),
+        file_(variant_.model),
+        model_(file_.path(), {.context_length = variant_.context_length}),
+        engine_(model_, {.threads = 1}) {}
+
+  const Variant variant_;
+  const ModelFile file_;
+  const Model model_;
+  Engine engine_;
+};
+
+// [n_vocab, n]: a prompt of `n_prompt` tokens, the others one by one.
+Logits run(Engine& engine, const Tokens& tokens, std::size_t n_prompt, const std::string& policy, PrefillMode mode) {
+  SessionOptions o = with(policy, "", "f32", mode, n_prompt, tokens.size() - n_prompt);
+  o.chunk = 37;
+  const auto session = engine.open(o);
+  Logits all;
+  const auto add = [&](std::span<const float> row) { all.insert(all.end(), row.begin(), row.end()); };
+  if (n_prompt > 0) {
+    session->prefill({tokens.data(), n_prompt},
+                     {.all_logits = [&](std::size_t, std::span<const float> row) { add(row); }});
+  }
+  for (std::size_t i = n_prompt; i < tokens.size(); ++i) {
+    session->step(tokens[i]);
+    add(session->logits());
+  }
+  return all;
+}
+
+TEST_P(Family, GivesLibllamasLogitsHoweverTokensAreFed) {
+  const Tokens tokens = random_tokens(variant_.model, 256, 1);
+  const Logits truth = expected(file_, tokens);
+  ASSERT_EQ(truth.size(), tokens.size() * (std::size_t)variant_.model.n_vocab);
+  float largest = 0, worst = 0;
+  for (const float x : truth) largest = std::max(largest, std::abs(x));
+  EXPECT_GT(largest, 3.0f);
+  for (const char* policy : {"full", "full:positions=index"}) {
+    SCOPED_TRACE(policy);
+    const float exact = distance(run(engine_, tokens, 256, policy, PrefillMode::kExact), truth);
+    const float streaming = distance(run(engine_, tokens, 256, policy, PrefillMode::kStreaming), truth);
+    const float turns = distance(run(engine_, tokens, 100, policy, PrefillMode::kExact), truth);
+    const float one_by_one = distance(run(engine_, tokens, 0, policy, PrefillMode::kExact), truth);
+    EXPECT_LT(exact, 1e-3f);
+    EXPECT_LT(streaming, 1e-3f);
+    EXPECT_LT(turns, 1e-3f);
+    EXPECT_LT(one_by_one, 1e-3f);
+    worst = std::max({worst, exact, streaming, turns, one_by_one});
+  }
+  RecordProperty("max_abs", std::to_string(worst));
+  std::printf("%s: max abs %.1e\n", variant_.name.c_str(), worst);
+}
+
+TEST_P(Family, RunsUnderEveryPolicyWithinItsBudget) {
+  const Tokens tokens = random_tokens(variant_.model, 120, 2);
+  const ModelFacts& facts = model_.facts();
+  for (const PolicyType& type : policy_types()) {
+    for (const PrefillMode mode : {PrefillMode::kExact, PrefillMode::kStreaming}) {
+      SCOPED_TRACE(type.name + (mode == PrefillMode::kExact ? " exact" : " streaming"));
+      const std::size_t least =
+          type.bounded ? type.largest({}, facts.policy_attention(), type.least({}, facts.policy_attention())) : 120;
+      SessionOptions o = with(type.name, std::to_string(least + 3), "f16", mode, 90, 30);
+      o.chunk = 32;
+      const auto s = engine_.open(o);
+      s->prefill({tokens.data(), 90});
+      for (std::size_t i = 90; i < tokens.size(); ++i) {
+        s->step(tokens[i]);
+        const CacheUse use = s->use();
+        ASSERT_LE(use.peak_bytes, use.budget_bytes);
+        ASSERT_LE(use.budget_bytes, (least + 3) * s->plan().entry_bytes * (std::size_t)facts.attention.n_layer);
+      }
+      for (const float x : s->logits()) ASSERT_TRUE(std::isfinite(x));
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(, Family, testing::ValuesIn(names()), [](const auto& i) { return i.param; });
+
+// --- sliding windows -------------------------------------------------------------------------------------------------
+
+// Layers 2 and 5 of 7 have full attention.
+TinyModel sliding() {
+  TinyModel m = variant("gemma3").model;
+  m.n_layer = 7;
+  m.slides = {true, true, false, true, true, false, true};
+  m.window = 16;
+  return m;
+}
+
+std::vector<std::size_t> held(const Session& s) { return s.use().entries_per_layer; }
+
+TEST(SlidingWindow, LayersHoldTheirWindowAndTheOthersShareTheRest) {
+  Loaded loaded(sliding());
+  const Tokens tokens = random_tokens(loaded.tiny, 300, 3);
+  // 7 * 40 entries: 5 * 16 slide, the other 200 are for two layers.
+  const auto s = loaded.engine.open(with("streaming-llm", "40", "f16", PrefillMode::kExact, 250, 50));
+  EXPECT_EQ(s->plan().n_sliding_layers, 5u);
+  EXPECT_EQ(s->plan().sliding_entries, 16u);
+  EXPECT_EQ(s->plan().full_layer_entries, 100u);
+  s->prefill({tokens.data(), 250});
+  for (std::size_t i = 250; i < 300; ++i) s->step(tokens[i]);
+  const auto lengths = held(*s);
+  for (const std::size_t l : {0, 1, 3, 4, 6}) EXPECT_EQ(lengths[l], 16u);
+  for (const std::size_t l : {2, 5}) EXPECT_GE(lengths[l], 98u);
+  std::vector<std::int64_t> kept = s->kept(3, 0);
+  std::sort(kept.begin(), kept.end());
+  for (std::size_t i = 0; i < kept.size(); ++i) EXPECT_EQ(kept[i], (std::int64_t)(284 + i));
+}
+
+TEST(SlidingWindow, ABudgetBelowTheWindowIsSharedEvenly) {
+  Loaded loaded(sliding());
+  const auto s = loaded.engine.open(with("streaming-llm", "12", "f16", PrefillMode::kStreaming, 60, 5));
+  EXPECT_EQ(s->plan().sliding_entries, 12u);
+  EXPECT_EQ(s->plan().full_layer_entries, 12u);
+}
+
+// More tokens than the window, several turns: nothing that a query may see is gone.
+TEST(SlidingWindow, ABatchGivesEachSessionWhatItGetsAlone) {
+  Loaded loaded(sliding());
+  const Tokens tokens = random_tokens(loaded.tiny, 80, 4);
+  const auto open = [&](const char* policy) {
+    auto s = loaded.engine.open(with(policy, "40", "f16", PrefillMode::kExact, 60, 20));
+    s->prefill({tokens.data(), 60});
+    return s;
+  };
+  const auto a = open("streaming-llm"), b = open("cake"), a_alone = open("streaming-llm"), b_alone = open("cake");
+  for (std::size_t i = 60; i < 80; ++i) {
+    const Engine::Next both[] = {{a.get(), tokens[i]}, {b.get(), tokens[i]}};
+    loaded.engine.step(both);
+    a_alone->step(tokens[i]);
+    b_alone->step(tokens[i]);
+    ASSERT_TRUE(same_bits(a->logits(), a_alone->logits()));
+    ASSERT_TRUE(same_bits(b->logits(), b_alone->logits()));
+  }
+}
+
+}  // namespace
+}  // namespace lacake
