@@ -50,6 +50,7 @@ class RankedPolicy : public Policy {
   // Will decoding, `n_steps` tokens from here?
   bool cuts_within(int layer, std::size_t n_steps) const;
 
+  std::size_t n_fed() const { return n_fed_; }  // tokens of all finished segments, kept or not
   const Options& options() const { return options_; }
   const AttentionShape& shape() const { return shape_; }
   // A list's columns of a statistic with `n_columns` = all.size() / n_entries columns: [list's entries, columns /
@@ -74,7 +75,7 @@ class RankedPolicy : public Policy {
   AttentionShape shape_;
   PolicyTraits traits_;
   std::vector<Layer> layers_;
-  std::size_t n_fed_ = 0;  // tokens of all finished segments, kept or not
+  std::size_t n_fed_ = 0;
   std::vector<std::uint32_t> dropped_;
 };
 

@@ -11,18 +11,26 @@ namespace {
 
 class H2o final : public RankedPolicy {
  public:
-  using RankedPolicy::RankedPolicy;
+  H2o(const Options& options, const AttentionShape& shape, std::size_t every)
+      : RankedPolicy(options, shape), every_(every) {}
 
-  // Of every query, also while all fits: the sums are over all of the conversation.
-  Measures measures(Phase, int, std::size_t, std::size_t) const override {
+  // Also while all fits: the sums are over all of the conversation.
+  Measures measures(Phase phase, int, std::size_t, std::size_t) const override {
+    if (phase == Phase::kDecode && n_fed() % every_ != 0) return {};
     return {.accumulated = true, .group_mean = true};
   }
 
  protected:
   void score(const Observation& seen, std::size_t list, std::span<float> scores) override {
+    if (seen.accumulated.empty()) return;
     const std::span<const float> sums = list_columns(seen.accumulated, list);
-    for (std::size_t i = 0; i < scores.size(); ++i) scores[i] += sums[i];
+    // One query stands for those that were not looked at.
+    const float weight = seen.phase == Phase::kDecode ? static_cast<float>(every_) : 1.0f;
+    for (std::size_t i = 0; i < scores.size(); ++i) scores[i] += weight * sums[i];
   }
+
+ private:
+  std::size_t every_;
 };
 
 std::size_t largest(const PolicySettings&, const AttentionShape&, std::size_t cache_size) { return cache_size + 1; }
@@ -36,12 +44,18 @@ std::unique_ptr<Policy> make(const PolicySettings& given, const AttentionShape& 
   const auto recent = static_cast<std::size_t>(setting(type, given, "recent") * static_cast<double>(cache_size));
   RankedPolicy::Options options{.cache_size = cache_size, .window = std::min(recent, cache_size - 1)};
   read_shared(type, given, options);
-  return std::make_unique<H2o>(options, shape);
+  return std::make_unique<H2o>(options, shape, size_setting(type, given, "every"));
 }
 
 std::vector<PolicyParameter> parameters() {
   std::vector<PolicyParameter> result = {
       {.name = "recent", .default_value = 0.5, .min = 0, .max = 1, .help = "share of the cache for the last entries"},
+      {.name = "every",
+       .default_value = 4,
+       .min = 1,
+       .max = 1024,
+       .integer = true,
+       .help = "in decoding one query in so many is looked at, and counts for all of them (ours; 1: the paper's)"},
       at_once_parameter(),
       positions_parameter()};
   for (PolicyParameter& parameter : head_parameters()) result.push_back(std::move(parameter));

@@ -30,7 +30,7 @@ TEST(H2o, KeepsTheHeavyHittersAndTheMostRecent) {
 }
 
 TEST(H2o, AddsUpWhatEachQuerySaw) {
-  const auto p = h2o_policy().make({}, kShape, 4);
+  const auto p = h2o_policy().make({{"every", 1}}, kShape, 4);
   SimulatedCache cache(kShape, p->traits());
   cache.feed(*p, Phase::kPrefill, 4, attends_to(1));  // 4 queries of a half
   // The answer looks at 2, wherever that stands.
@@ -42,6 +42,20 @@ TEST(H2o, WatchesFromTheFirstToken) {
   const auto p = h2o_policy().make({}, kShape, 4);
   EXPECT_TRUE(p->measures(Phase::kDecode, 0, 1, 1).accumulated);
   EXPECT_TRUE(p->measures(Phase::kPrefill, 0, 3, 3).accumulated);
+}
+
+TEST(H2oDecode, OneQueryInSoManyCountsForAll) {
+  const auto p = h2o_policy().make({{"every", 2}}, kShape, 8);
+  SimulatedCache cache(kShape, p->traits());
+  std::vector<bool> asked;
+  for (int i = 0; i < 4; ++i) {
+    asked.push_back(p->measures(Phase::kDecode, 0, cache.length(0) + 1, 1).accumulated);
+    cache.feed(*p, Phase::kDecode, 1, attends_to(0));
+  }
+  EXPECT_EQ(asked, (std::vector<bool>{true, false, true, false}));
+  // 0 was counted four times over two looks; nobody saw 1 to 4, of which the newer stay.
+  cache.feed(*p, Phase::kPrefill, 6, attends_to(5));
+  EXPECT_EQ(cache.held(0), (PositionList{0, 3, 4, 5, 6, 7, 8, 9}));
 }
 
 TEST(H2o, RecentIsAShareOfItsCacheSize) {

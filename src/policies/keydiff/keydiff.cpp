@@ -45,7 +45,7 @@ std::vector<PolicyParameter> parameters() {
                                           .max = 65536,
                                           .integer = true,
                                           .help = "last entries that always stay"},
-                                         at_once_parameter(1.0 / 16),
+                                         at_once_parameter(1.0 / 8),
                                          positions_parameter()};
   for (PolicyParameter& parameter : head_parameters()) result.push_back(std::move(parameter));
   return result;

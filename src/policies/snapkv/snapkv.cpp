@@ -11,7 +11,7 @@ namespace snapkv {
 namespace {
 
 // Queries of an answer that are observed before entries go.
-constexpr std::size_t kObserved = 8;
+constexpr std::size_t kObserved = 4;
 
 }  // namespace
 
