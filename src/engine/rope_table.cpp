@@ -57,6 +57,12 @@ void RopeTable::extend(Compute& compute, int kind, std::size_t n) {
   }
 }
 
+std::uint64_t RopeTable::bytes() const {
+  std::uint64_t floats = 0;
+  for (const std::vector<float>& table : tables_) floats += table.capacity();
+  return floats * sizeof(float);
+}
+
 attention::Rope RopeTable::rope(int layer) const {
   const Hyperparameters& h = model_.hyperparameters;
   const int kind = h.layers[(std::size_t)layer].rope;

@@ -20,6 +20,7 @@ class RopeTable {
   void extend(Compute& compute, std::size_t n);
   // As keys of this layer turn.
   attention::Rope rope(int layer) const;
+  std::uint64_t bytes() const;
   static std::uint64_t bytes_for(const Hyperparameters& h, std::size_t n) {
     return (std::uint64_t)h.n_rot * sizeof(float) * n * used(h);
   }

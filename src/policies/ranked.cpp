@@ -16,7 +16,8 @@ RankedPolicy::RankedPolicy(const Options& options, const AttentionShape& shape) 
   traits_.positions = options.positions;
   traits_.per_head = options.per_head;
   traits_.uneven_heads = options.adaptive_heads;
-  traits_.uneven_layers = options.uneven_layers;
+  // Heads of their own lengths fill up at their own times, and each then drops a share: layers differ by it meanwhile.
+  traits_.uneven_layers = options.uneven_layers || (options.adaptive_heads && options.at_once > 1);
   traits_.sinks = options.sinks;
   traits_.window = options.window;
   const std::size_t n_lists = options.per_head ? static_cast<std::size_t>(shape.n_head_kv) : 1;

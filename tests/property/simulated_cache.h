@@ -46,14 +46,19 @@ class SimulatedCache final : public Compaction {
     return longest;
   }
 
+  // Entries of a layer, each head's counted by itself.
+  std::size_t slots(int layer) const {
+    std::size_t n = 0;
+    for (const PositionList& head : layers_.at(at(layer))) n += head.size();
+    return n;
+  }
+
   // Entries of all layers; one of a single head counts as its share of an entry, and a share as a whole.
   std::size_t total_length() const {
-    std::size_t slots = 0;
-    for (const Heads& heads : layers_) {
-      for (const PositionList& head : heads) slots += head.size();
-    }
+    std::size_t all = 0;
+    for (int layer = 0; layer < shape_.n_layer; ++layer) all += slots(layer);
     const std::size_t n_head_kv = at(shape_.n_head_kv);
-    return (slots + n_head_kv - 1) / n_head_kv;
+    return (all + n_head_kv - 1) / n_head_kv;
   }
 
   // The most entries of all layers while a single token was in flight, before the layer's own selection.

@@ -94,7 +94,7 @@ TEST(Ladder, AllLayersKeepEquallyMany) {
 TEST(Ladder, AnOrdinaryStepDropsTheOneEntryThatItDoesNotKeep) {
   std::size_t n_ordinary = 0;
   for (const Settings& settings : {Settings{.n_layer = 30, .span = 16, .sinks = 4}, Settings{.n_layer = 3, .span = 1},
-                                   Settings{.n_layer = 4, .span = 3, .overlap = 2, .sinks = 1}}) {
+                                   Settings{.n_layer = 4, .span = 2, .overlap = 1, .sinks = 1}}) {
     for (std::size_t cursor = settings.sinks; cursor < 60; ++cursor) {
       const Plan plan = plan_compaction(settings, 80, cursor, 81);
       for (std::size_t layer = 0; layer < settings.n_layer; ++layer) {
