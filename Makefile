@@ -12,10 +12,10 @@ help:  ## this list
 demo: build  ## one long text under four policies: memory, speed, quality
 	@python3 scripts/demo.py --program $(LACAKE) --model "$$(scripts/get-model --path)"
 
-# The long golden runs take tens of minutes: ctest --preset release -L golden-long
+# The long runs take tens of minutes: ctest --preset release -L 'golden-long|parity-long'
 test: setup  ## build with warnings as errors, run the tests
 	@scripts/build release -DLACAKE_WERROR=ON
-	@ctest --preset release -LE 'golden-long|soak' --no-label-summary
+	@ctest --preset release -LE 'golden-long|parity-long|soak' --no-label-summary
 
 build: setup  ## build the program: build/release/cli/lacake
 	@scripts/build release
@@ -25,13 +25,13 @@ setup:  ## system packages, ggml and libllama, the embedded model
 
 asan: setup  ## the tests under AddressSanitizer and UndefinedBehaviorSanitizer
 	@scripts/build asan
-	@ctest --preset asan -LE 'golden-long|soak' --no-label-summary
+	@ctest --preset asan -LE 'golden-long|parity-long|soak' --no-label-summary
 
 # ThreadSanitizer's shadow memory clashes with much address randomisation, so it is switched off where that is allowed.
 tsan:  ## the tests under ThreadSanitizer
 	@scripts/setup --tsan
 	@scripts/build tsan
-	@$$(setarch -R true 2>/dev/null && echo setarch -R) ctest --preset tsan -LE 'golden-long|soak' --no-label-summary
+	@$$(setarch -R true 2>/dev/null && echo setarch -R) ctest --preset tsan -LE 'golden-long|parity-long|soak' --no-label-summary
 
 format:  ## apply clang-format
 	@clang-format -i $(SOURCES)

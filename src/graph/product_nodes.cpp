@@ -73,8 +73,13 @@ void quantise(ggml_tensor* dst, int ith, int nth, void*) {
 void multiply_packed(ggml_tensor* dst, int, int nth, void* userdata) {
   Node& node = *(Node*)userdata;
   const auto* columns = (const std::byte*)dst->src[0]->data;
-  node.items.take(node.n_tiles(), nth, [&](std::size_t i) {
-    product::multiply_packed(*node.packed, i, columns, (std::size_t)dst->ne[1], (float*)dst->data, node.n_out());
+  // Several tiles in a row, so that memory sees long streams; several items for each thread, so that none waits long.
+  const std::size_t n_tiles = node.n_tiles();
+  const std::size_t each = std::clamp<std::size_t>(n_tiles / (2 * (std::size_t)nth), 1, 32);
+  node.items.take((n_tiles + each - 1) / each, nth, [&](std::size_t item) {
+    for (std::size_t i = item * each; i < std::min(n_tiles, (item + 1) * each); ++i) {
+      product::multiply_packed(*node.packed, i, columns, (std::size_t)dst->ne[1], (float*)dst->data, node.n_out());
+    }
   });
 }
 

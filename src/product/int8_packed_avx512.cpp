@@ -42,7 +42,7 @@ void multiply(const std::byte* tile, std::size_t n_blocks, const Column* x, floa
   for (std::size_t c = 0; c < n; ++c) sum[c][0] = sum[c][1] = _mm512_setzero_ps();
 
   for (std::size_t b = 0; b < n_blocks; ++b, tile += f.bytes()) {
-    for (std::size_t i = 0; i < f.bytes(); i += 64) _mm_prefetch((const char*)tile + 4 * f.bytes() + i, _MM_HINT_T0);
+    for (std::size_t i = 0; i < f.bytes(); i += 64) _mm_prefetch((const char*)tile + 8 * f.bytes() + i, _MM_HINT_T0);
     __m512i dots[n][2][2];
 #pragma GCC unroll 8
     for (std::size_t c = 0; c < n; ++c) {
