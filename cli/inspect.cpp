@@ -35,12 +35,9 @@ void check(const Options& options, bool has_prompt) {
 }
 
 nlohmann::json session_plan_json(const SessionPlan& plan) {
-  return {{"cache_size", plan.cache_size},
-          {"chunk", plan.chunk},
-          {"budget_bytes", plan.budget_bytes},
-          {"entry_bytes", plan.entry_bytes},
-          {"sliding_entries", plan.sliding_entries},
-          {"full_layer_entries", plan.full_layer_entries},
+  return {{"cache_size", plan.cache_size},           {"chunk", plan.chunk},
+          {"budget_bytes", plan.budget_bytes},       {"entry_bytes", plan.entry_bytes},
+          {"sliding_entries", plan.sliding_entries}, {"full_layer_entries", plan.full_layer_entries},
           {"memory", plan_json(plan.memory)}};
 }
 

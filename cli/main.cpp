@@ -1,4 +1,5 @@
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <signal.h>
 #include <unistd.h>
 
@@ -102,6 +103,7 @@ int run_command_line(int argc, char** argv) {
   app.set_version_flag("--version", "lacake " LACAKE_VERSION);
   app.set_help_flag("-h,--help", "this help");
   app.get_formatter()->column_width(34);
+  app.footer(wrapped(fmt::format("Model families: {}.", fmt::join(supported_architectures(), ", ")), 0, 80));
   Options options;
   for (const CommandRow& row : kCommands) {
     CLI::App* command = app.add_subcommand(row.name, row.summary);

@@ -72,10 +72,8 @@ const std::vector<Row>& rows() {
   constexpr unsigned kAll = kLoading | kPolicies;
   using O = Options;
   static const std::vector<Row> table = {
-      {"-m,--model", "model", "FILE", "Model",
-       fmt::format("GGUF file, the first where it is split, always needed; families: {}",
-                   fmt::join(supported_architectures(), ", ")),
-       kLoading, Text{&O::model}},
+      {"-m,--model", "model", "FILE", "Model", "GGUF file, the first where it is split; always needed", kLoading,
+       Text{&O::model}},
       {"-t,--threads", "threads", "N", "Model", "threads [all cores]", kLoading, Whole{&O::threads, 1, 1024}},
       {"--product", "product", "auto|int8|f32|ggml", "Model", "how a prompt's matrix products are computed [auto]",
        kLoading, Choice{&O::product, {"auto", "int8", "f32", "ggml"}}},

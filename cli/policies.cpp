@@ -31,28 +31,6 @@ std::string range_text(const PolicyParameter& parameter) {
   return fmt::format("{:g} to {:g}", parameter.min, parameter.max);
 }
 
-// Breaks at spaces; every line begins with `indent`.
-std::string wrapped(const std::string& text, std::size_t indent, std::size_t columns) {
-  std::string result;
-  std::size_t column = columns;
-  for (std::size_t begin = 0; begin < text.size();) {
-    const std::size_t end = std::min(text.find(' ', begin), text.size());
-    const std::string word = text.substr(begin, end - begin);
-    if (column + 1 + word.size() > columns) {
-      result += result.empty() ? "" : "\n";
-      result.append(indent, ' ');
-      column = indent;
-    } else {
-      result += ' ';
-      ++column;
-    }
-    result += word;
-    column += word.size();
-    begin = end + 1;
-  }
-  return result + "\n";
-}
-
 std::string type_text(const PolicyType& type, const Terminal& terminal) {
   const std::size_t columns = std::clamp<std::size_t>(terminal.columns(), 60, 100);
   std::string text = terminal.paint(Style::kBold, type.name) + "\n" + wrapped(type.summary, 2, columns);

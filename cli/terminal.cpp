@@ -50,6 +50,27 @@ bool utf8_locale() {
   return false;
 }
 
+std::string wrapped(const std::string& text, std::size_t indent, std::size_t columns) {
+  std::string result;
+  std::size_t column = columns;
+  for (std::size_t begin = 0; begin < text.size();) {
+    const std::size_t end = std::min(text.find(' ', begin), text.size());
+    const std::string word = text.substr(begin, end - begin);
+    if (column + 1 + word.size() > columns) {
+      result += result.empty() ? "" : "\n";
+      result.append(indent, ' ');
+      column = indent;
+    } else {
+      result += ' ';
+      ++column;
+    }
+    result += word;
+    column += word.size();
+    begin = end + 1;
+  }
+  return result + "\n";
+}
+
 std::string progress_line(std::string_view label, std::size_t done, std::size_t total, double elapsed_s,
                           std::size_t columns, bool utf8) {
   const double share = total == 0 ? 1.0 : std::min(1.0, static_cast<double>(done) / static_cast<double>(total));

@@ -30,6 +30,9 @@ class Terminal {
 // Whether the user's locale shows UTF-8.
 bool utf8_locale();
 
+// Breaks `text` at spaces into lines of at most `columns`, each with `indent` spaces before it and a newline after it.
+std::string wrapped(const std::string& text, std::size_t indent, std::size_t columns);
+
 // One line about work that goes on, at most `columns` wide.
 std::string progress_line(std::string_view label, std::size_t done, std::size_t total, double elapsed_s,
                           std::size_t columns, bool utf8);
