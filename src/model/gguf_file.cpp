@@ -244,9 +244,13 @@ ggml_tensor* GgufFile::tensor(const std::string& name) const {
 void GgufFile::forget(const ggml_tensor* tensor) const {
   static const std::size_t page = (std::size_t)::sysconf(_SC_PAGESIZE);
   const auto first = (std::uintptr_t)data(tensor);
-  const std::uintptr_t begin = (first + page - 1) / page * page;
-  const std::uintptr_t end = (first + ggml_nbytes(tensor)) / page * page;
-  if (end > begin) ::madvise((void*)begin, end - begin, MADV_DONTNEED);
+  // Neighbours on the first and last page are read from the file again.
+  const std::uintptr_t begin = first / page * page;
+  ::madvise((void*)begin, first + ggml_nbytes(tensor) - begin, MADV_DONTNEED);
+}
+
+void GgufFile::forget_all() const {
+  for (const Part& part : parts_) ::madvise(part.mapping->data(), part.mapping->bytes(), MADV_DONTNEED);
 }
 
 }  // namespace lacake

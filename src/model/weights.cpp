@@ -30,6 +30,7 @@ Weights::Weights(const GgufFile& file, const Hyperparameters& h, ggml_backend_de
                  bool second_forms)
     : file_(file),
       device_(device),
+      second_forms_(second_forms),
       pack_(second_forms && product::reads_packed(method)),
       layers_((std::size_t)h.n_layer) {
   // Where our own kernels unpack what is stored, nothing may be in the backend's order.
@@ -65,6 +66,7 @@ Weights::Weights(const GgufFile& file, const Hyperparameters& h, ggml_backend_de
     take_feed_forward(l, p, h);
     if (h.norm_after) l.ffn_after_norm = norm("post_ffw_norm");
   }
+  file.forget_all();
 }
 
 void Weights::take_attention(LayerWeights& l, const std::string& p, const Hyperparameters& h) {
@@ -132,7 +134,9 @@ ggml_tensor* Weights::take(const std::string& name, std::vector<std::int64_t> sh
   ggml_tensor* tensor = ggml_dup_tensor(context_.get(), described);
   ggml_set_name(tensor, name.c_str());
   n_parameters_ += (std::uint64_t)ggml_nelements(tensor);
-  if (!product || !(place_packed(tensor, described) || place_repacked(tensor, described))) {
+  const bool vector = shape.size() == 1 && second_forms_;
+  const bool copied = vector && place_copy(tensor, described, ggml_backend_dev_buffer_type(device_));
+  if (!copied && !(product && (place_packed(tensor, described) || place_repacked(tensor, described)))) {
     place_mapped(tensor, described);
   }
   return tensor;
@@ -186,18 +190,22 @@ bool Weights::place_repacked(ggml_tensor* tensor, const ggml_tensor* described) 
     ggml_tensor* x = ggml_new_tensor_2d(probe.get(), GGML_TYPE_F32, weight->ne[0], 1);
     if (!ggml_backend_dev_supports_op(device_, ggml_mul_mat(probe.get(), weight, x))) continue;
 
-    const std::size_t bytes = ggml_backend_buft_get_alloc_size(type, tensor);
-    ggml_backend_buffer_ptr buffer(ggml_backend_buft_alloc_buffer(type, bytes));
-    if (!buffer) continue;
-    ggml_backend_buffer_set_usage(buffer.get(), GGML_BACKEND_BUFFER_USAGE_WEIGHTS);
-    ggml_backend_tensor_alloc(buffer.get(), tensor, ggml_backend_buffer_get_base(buffer.get()));
-    ggml_backend_tensor_set(tensor, file_.data(described), 0, ggml_nbytes(tensor));
-    file_.forget(described);
-    second_bytes_ += bytes;
-    repacked_.push_back(std::move(buffer));
-    return true;
+    if (place_copy(tensor, described, type)) return true;
   }
   return false;
+}
+
+bool Weights::place_copy(ggml_tensor* tensor, const ggml_tensor* described, ggml_backend_buffer_type_t type) {
+  const std::size_t bytes = ggml_backend_buft_get_alloc_size(type, tensor);
+  ggml_backend_buffer_ptr buffer(ggml_backend_buft_alloc_buffer(type, bytes));
+  if (!buffer) return false;
+  ggml_backend_buffer_set_usage(buffer.get(), GGML_BACKEND_BUFFER_USAGE_WEIGHTS);
+  ggml_backend_tensor_alloc(buffer.get(), tensor, ggml_backend_buffer_get_base(buffer.get()));
+  ggml_backend_tensor_set(tensor, file_.data(described), 0, ggml_nbytes(tensor));
+  file_.forget(described);
+  second_bytes_ += bytes;
+  copies_.push_back(std::move(buffer));
+  return true;
 }
 
 }  // namespace lacake

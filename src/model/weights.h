@@ -49,8 +49,10 @@ struct LayerWeights {
 };
 
 // The weights of a model: tensors over the mapped file, or, where there is a faster form of a type, a second form (then
-// the mapped bytes are given back to the system). There are two kinds: packed(), for our own products, where the tensor
-// has no data of its own; and the backend's, which looks like any tensor.
+// the mapped bytes are given back to the system). There are three kinds: packed(), for our own products, where the
+// tensor has no data of its own; the backend's, which looks like any tensor; and copies of vectors (norms, biases),
+// because a touch of one in the mapping may make megabytes around it resident (Linux maps whole folios of the page
+// cache).
 class Weights {
  public:
   // Borrows `file` for its own life. Throws Error(kInput) naming the tensor that is missing or has another shape.
@@ -81,14 +83,16 @@ class Weights {
   std::optional<product::Matrix> packable(const ggml_tensor* described) const;
   bool place_packed(ggml_tensor* tensor, const ggml_tensor* described);
   bool place_repacked(ggml_tensor* tensor, const ggml_tensor* described);
+  bool place_copy(ggml_tensor* tensor, const ggml_tensor* described, ggml_backend_buffer_type_t);
 
   const GgufFile& file_;
   ggml_backend_dev_t device_;
+  bool second_forms_;
   bool pack_;
   std::vector<ggml_backend_buffer_type_t> repacked_types_;
   ggml_context_ptr context_;
   std::vector<ggml_backend_buffer_ptr> mapped_;  // by part of the file
-  std::vector<ggml_backend_buffer_ptr> repacked_;
+  std::vector<ggml_backend_buffer_ptr> copies_;
   std::optional<product::LargePages> packed_memory_;
   std::unordered_map<const ggml_tensor*, product::Packed> packed_;
 
