@@ -302,6 +302,7 @@ class Writer {
     std::vector<float> values((std::size_t)ggml_nelements(t));
     for (float& value : values) value = mean + deviation * random_.bell();
     if (t->type == GGML_TYPE_F32) {
+      if (ggml_n_dims(t) > 1) round(values, t->ne[0]);
       std::memcpy(t->data, values.data(), values.size() * sizeof(float));
     } else if (ggml_get_type_traits(t->type)->from_float_ref) {
       ggml_quantize_chunk(t->type, values.data(), t->data, 0, ggml_nelements(t) / t->ne[0], t->ne[0], nullptr);
@@ -309,6 +310,14 @@ class Writer {
       std::memset(t->data, 0, ggml_nbytes(t));  // integers: no weights, only for files that are to be refused
     }
     add(t);
+  }
+
+  void round(std::vector<float>& values, std::int64_t row) const {
+    if (m_.rounded == GGML_TYPE_F32) return;
+    const std::int64_t n = (std::int64_t)values.size();
+    std::vector<std::byte> stored(ggml_row_size(m_.rounded, n));
+    ggml_quantize_chunk(m_.rounded, values.data(), stored.data(), 0, n / row, row, nullptr);
+    ggml_get_type_traits(m_.rounded)->to_float(stored.data(), values.data(), n);
   }
 
   void add(const ggml_tensor* t) {

@@ -53,6 +53,7 @@ struct TinyModel {
   bool biases = false;                // of q, k and v, and of the attention output where the family has one
   int n_files = 1;                    // above 1: split, as NAME-00001-of-0000N.gguf
   ggml_type weights = GGML_TYPE_F32;  // of the matrices, the embedding included; the rest is F32
+  ggml_type rounded = GGML_TYPE_F32;  // another: F32 matrices hold the numbers that it would
   unsigned seed = 1;
 
   // For files that are not what they should be.

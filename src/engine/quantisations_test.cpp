@@ -1,0 +1,76 @@
+// Every quantisation that ggml can write: what our products make of it beside libllama.
+
+#include <cmath>
+
+#include "engine/test_session.h"
+#include "graph/test_logits.h"
+
+namespace lacake {
+namespace {
+
+constexpr std::size_t kTokens = 96, kPrompt = 64;
+
+TinyModel model_of(ggml_type weights, ggml_type rounded) {
+  return {.n_layer = 3,
+          .n_embd = 256,
+          .n_head = 8,
+          .n_head_kv = 4,
+          .d_k = 32,
+          .d_v = 32,
+          .n_ff = 512,
+          .weights = weights,
+          .rounded = rounded};
+}
+
+// Root of the mean square of what differs.
+double difference(std::span<const float> a, std::span<const float> b) {
+  if (a.size() != b.size() || a.empty()) return INFINITY;
+  double sum = 0;
+  for (std::size_t i = 0; i < a.size(); ++i) sum += ((double)a[i] - b[i]) * ((double)a[i] - b[i]);
+  return std::sqrt(sum / (double)a.size());
+}
+
+// [n_vocab, kTokens]: a prompt by the kernels of many columns, then tokens by those of one.
+Logits run(const ModelFile& file, const char* product, const Tokens& tokens) {
+  const Model model(file.path(), {.product = product});
+  Engine engine(model, {.threads = 1});
+  const auto session = engine.open(with("full", "", "f32", PrefillMode::kExact, kPrompt, kTokens - kPrompt));
+  Logits all;
+  const auto add = [&](std::span<const float> row) { all.insert(all.end(), row.begin(), row.end()); };
+  session->prefill({tokens.data(), kPrompt},
+                   {.all_logits = [&](std::size_t, std::span<const float> row) { add(row); }});
+  for (std::size_t i = kPrompt; i < tokens.size(); ++i) {
+    session->step(tokens[i]);
+    add(session->logits());
+  }
+  return all;
+}
+
+class Quantisation : public testing::TestWithParam<ggml_type> {};
+
+// Both round columns to 8 bits, each in its own way, so they differ from one another as they differ from the model in
+// whose arithmetic nothing is rounded. How far libllama is from that is what we may be.
+TEST_P(Quantisation, IsAsCloseToTheExactModelAsLibllamaIs) {
+  const ModelFile quantised(model_of(GetParam(), GGML_TYPE_F32)), rounded(model_of(GGML_TYPE_F32, GetParam()));
+  const Tokens tokens = random_tokens(model_of(GGML_TYPE_F32, GGML_TYPE_F32), kTokens, 1);
+  const Logits exact = expected(rounded, tokens);
+  const double theirs = difference(expected(quantised, tokens), exact);
+  std::printf("%s: libllama %.1e", ggml_type_name(GetParam()), theirs);
+  for (const char* product : {"ggml", "f32", "auto"}) {
+    SCOPED_TRACE(product);
+    const double ours = difference(run(quantised, product, tokens), exact);
+    std::printf(", %s %.1e", product, ours);
+    EXPECT_LE(ours, 1.1 * theirs + 1e-4);
+  }
+  std::printf("\n");
+}
+
+INSTANTIATE_TEST_SUITE_P(, Quantisation,
+                         testing::Values(GGML_TYPE_F16, GGML_TYPE_BF16, GGML_TYPE_Q4_0, GGML_TYPE_Q4_1, GGML_TYPE_Q5_0,
+                                         GGML_TYPE_Q5_1, GGML_TYPE_Q8_0, GGML_TYPE_Q2_K, GGML_TYPE_Q3_K, GGML_TYPE_Q4_K,
+                                         GGML_TYPE_Q5_K, GGML_TYPE_Q6_K, GGML_TYPE_IQ3_XXS, GGML_TYPE_IQ4_NL,
+                                         GGML_TYPE_IQ4_XS, GGML_TYPE_TQ1_0, GGML_TYPE_TQ2_0, GGML_TYPE_MXFP4),
+                         [](const auto& i) { return std::string(ggml_type_name(i.param)); });
+
+}  // namespace
+}  // namespace lacake
