@@ -113,7 +113,7 @@ int bench(const Options& options) {
   const Terminal out(STDOUT_FILENO, options.color), log(STDERR_FILENO, options.color);
   watch_interrupt();
   const Model model(options.model, model_options(options));
-  Engine engine(model, {.threads = static_cast<int>(options.threads.value_or(0))});
+  Engine engine(model, engine_options(options));
   std::vector<Token> text = text_tokens(model, options);
   allow_any_length(engine);  // also for the few tokens after a depth that is the model's length
   for (const BenchCase& c : all) {
@@ -128,7 +128,7 @@ int bench(const Options& options) {
                              .threads = engine.threads(),
                              .machine_gb_per_s = read_bandwidth(engine.threads()),
                              .weight_bytes = weight_bytes_per_step(engine),
-                             .attention = attention_target()};
+                             .attention = options.attention == "ggml" ? "ggml" : attention_target()};
   if (!options.json) write_output(bench_heading(setting, out));
   nlohmann::json list = nlohmann::json::array();
   Bench bench(engine, std::move(text), log, options.quiet);

@@ -72,7 +72,7 @@ int chat(const Options& options) {
   const bool interactive = ::isatty(STDIN_FILENO) == 1;
   const Terminal terminal(STDERR_FILENO, options.color);
   const Model model(options.model, model_options(options));
-  Engine engine(model, {.threads = static_cast<int>(options.threads.value_or(0))});
+  Engine engine(model, engine_options(options));
   if (!model.chat_notice().empty()) notice(options, model.chat_notice());
 
   const SessionOptions sized = sized_chat(engine, model, options);

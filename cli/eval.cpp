@@ -84,7 +84,7 @@ Evaluation::Evaluation(const Options& options, std::string task)
       cells_(cell_options(options)),
       terminal_(STDERR_FILENO, options.color),
       model_(options.model, model_options(options)),
-      engine_(model_, {.threads = static_cast<int>(options.threads.value_or(0))}),
+      engine_(model_, engine_options(options)),
       most_cache_bytes_(cache_memory(options)),
       bar_(terminal_, task_, options.quiet || options.json) {
   if (options.words.size() > 1) {

@@ -66,7 +66,7 @@ int inspect(const Options& given) {
   watch_interrupt();
 
   const Model model(options.model, model_options(options));
-  Engine engine(model, {.threads = static_cast<int>(options.threads.value_or(0))});
+  Engine engine(model, engine_options(options));
   Prompt prompt;
   if (text) prompt = make_prompt(model, *text, options);
   for (const std::string& line : prompt.notices) notice(options, line);

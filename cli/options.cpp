@@ -77,6 +77,9 @@ const std::vector<Row>& rows() {
       {"-t,--threads", "threads", "N", "Model", "threads [all cores]", kLoading, Whole{&O::threads, 1, 1024}},
       {"--product", "product", "auto|int8|f32|ggml", "Model", "how a prompt's matrix products are computed [auto]",
        kLoading, Choice{&O::product, {"auto", "int8", "f32", "ggml"}}},
+      {"--attention", "attention", "kernels|ggml", "Model",
+       "how queries meet the cache; ggml: composed of its operations, slow, to compare with [kernels]", kLoading,
+       Choice{&O::attention, {"kernels", "ggml"}}},
       {"--no-repack", "no_repack", "", "Model", "keep no faster second copies of weights", kLoading,
        Switch{&O::no_repack}},
 
@@ -335,6 +338,10 @@ nlohmann::json options_json(const Options& options, Command command) {
         row.kind);
   }
   return result;
+}
+
+Engine::Options engine_options(const Options& options) {
+  return {.threads = static_cast<int>(options.threads.value_or(0)), .attention = options.attention};
 }
 
 Model::Options model_options(const Options& options) {

@@ -7,6 +7,7 @@
 #include <string_view>
 #include <vector>
 
+#include "lacake/engine.h"
 #include "lacake/model.h"
 #include "lacake/sampler.h"
 
@@ -49,6 +50,7 @@ struct Options {
 
   std::optional<std::int64_t> threads;
   std::string product = "auto";
+  std::string attention = "kernels";
   bool no_repack = false;
   std::optional<std::string> rope_scaling;
   std::optional<double> rope_scale;
@@ -97,6 +99,7 @@ struct Options {
 // How these options open their model.
 // Throws Error(kUsage) for an override that cannot be understood.
 Model::Options model_options(const Options&);
+Engine::Options engine_options(const Options&);
 
 // Lists as given: a comma ends an item, but in policies where a `key=value` follows it.
 std::vector<std::string> list_items(const std::vector<std::string>& lists, bool with_settings);

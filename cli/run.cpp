@@ -106,7 +106,7 @@ int run(const Options& options) {
   Result result;
   const auto load_begin = Clock::now();
   const Model model(options.model, model_options(options));
-  Engine engine(model, {.threads = static_cast<int>(options.threads.value_or(0))});
+  Engine engine(model, engine_options(options));
   result.load_ms = ms_since(load_begin);
 
   const Prompt prompt = make_prompt(model, *text, options);

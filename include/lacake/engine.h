@@ -122,6 +122,8 @@ class Engine {
  public:
   struct Options {
     int threads = 0;  // 0: all cores
+    // "kernels", or "ggml": composed of ggml's operations, slow; what kernels are compared with.
+    std::string attention = "kernels";
   };
 
   // Borrows the model.

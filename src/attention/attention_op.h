@@ -45,6 +45,7 @@ struct PrefillLayer {
   std::size_t n_entries = 0;  // past and whole segment: stride of `record` and `sums`
   Scratch* scratch = nullptr;
   std::atomic<std::size_t> next{0};
+  std::vector<std::vector<float>> masks;  // what composed_prefill's nodes read
 };
 
 // Queries of one head group that are attended together.

@@ -47,6 +47,7 @@ class StepRun {
     for (Column& c : columns_) append(c);
     graph_ = &StepGraph::of(engine, columns_.size(), n_rotated_);
     describe_attention();
+    graph_->make_ready(engine);
   }
 
   void compute() {
@@ -183,8 +184,20 @@ void run_step(Engine::Parts& engine, std::span<SessionImpl* const> sessions, std
   run.compact();
 }
 
-std::uint64_t decode_compute_bytes(Engine::Parts& engine) {
+std::uint64_t decode_compute_bytes(Engine::Parts& engine, const CacheShape& shape, std::size_t n_entries) {
   StepGraph step(engine, 1, 1);
+  static std::byte nowhere;
+  const auto n_head_kv = (std::size_t)engine.model.hyperparameters.n_head_kv;
+  for (attention::DecodeLayer& layer : step.attention()) {
+    layer.n_rotated = 1;
+    layer.n_head_kv = (int)n_head_kv;
+    layer.lanes.assign(n_head_kv, {.rows = {.k = &nowhere, .v = &nowhere, .n = n_entries},
+                                   .type_k = shape.type_k,
+                                   .type_v = shape.type_v,
+                                   .new_k = &nowhere,
+                                   .new_v = &nowhere});
+  }
+  step.build(engine);
   return engine.compute.measure(step.graph());
 }
 

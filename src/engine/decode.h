@@ -10,7 +10,8 @@ namespace lacake {
 // attention is its own, and products run column by column.
 void run_step(Engine::Parts& engine, std::span<SessionImpl* const> sessions, std::span<const Token> tokens);
 
-// Bytes of a step's intermediate tensors, for one session. The engine keeps them from step to step.
-std::uint64_t decode_compute_bytes(Engine::Parts& engine);
+// Bytes of a step's intermediate tensors, for one session with so many entries in each layer. The engine keeps them
+// from step to step.
+std::uint64_t decode_compute_bytes(Engine::Parts& engine, const CacheShape& shape, std::size_t n_entries);
 
 }  // namespace lacake

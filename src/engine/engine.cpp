@@ -35,7 +35,8 @@ std::string CacheTypes::text() const { return k == v ? k : k + "," + v; }
 
 Engine::Engine(const Model& model, const Options& options)
     : parts_(std::make_unique<Parts>(
-          model, options.threads > 0 ? options.threads : std::max(1, (int)std::thread::hardware_concurrency()))) {
+          model, options.threads > 0 ? options.threads : std::max(1, (int)std::thread::hardware_concurrency()),
+          attention::parse_method(options.attention, "--attention"))) {
   attention::use_target_of_environment();
 }
 Engine::~Engine() = default;

@@ -28,12 +28,14 @@ class Family : public testing::TestWithParam<std::string> {
       : variant_(variant(GetParam())),
         file_(variant_.model),
         model_(file_.path(), {.context_length = variant_.context_length}),
-        engine_(model_, {.threads = 1}) {}
+        engine_(model_, {.threads = 1}),
+        composed_(model_, {.threads = 2, .attention = "ggml"}) {}
 
   const Variant variant_;
   const ModelFile file_;
   const Model model_;
   Engine engine_;
+  Engine composed_;
 };
 
 // [n_vocab, n]: a prompt of `n_prompt` tokens, the others one by one.
@@ -77,6 +79,47 @@ TEST_P(Family, GivesLibllamasLogitsHoweverTokensAreFed) {
   std::printf("%s: max abs %.1e\n", variant_.name.c_str(), worst);
 }
 
+TEST_P(Family, GivesThemWithAttentionComposedOfGgmlsOperations) {
+  const Tokens tokens = random_tokens(variant_.model, 160, 1);
+  const Logits truth = expected(file_, tokens);
+  for (const char* policy : {"full", "full:positions=index"}) {
+    SCOPED_TRACE(policy);
+    EXPECT_LT(distance(run(composed_, tokens, 160, policy, PrefillMode::kExact), truth), 1e-3f);
+    EXPECT_LT(distance(run(composed_, tokens, 160, policy, PrefillMode::kStreaming), truth), 1e-3f);
+    EXPECT_LT(distance(run(composed_, tokens, 140, policy, PrefillMode::kExact), truth), 1e-3f);
+  }
+}
+
+// What policies see is the same, so they keep the same: 90 tokens in chunks, then one by one. CAKE's decoding has near
+// ties that a last bit decides, and what it keeps decides what it sees next (tests/golden), so it is fed a prompt only.
+TEST_P(Family, EveryPolicyKeepsTheSameUnderComposedAttention) {
+  const Tokens tokens = random_tokens(variant_.model, 110, 2);
+  for (const PolicyType& type : policy_types()) {
+    SCOPED_TRACE(type.name);
+    const auto& shape = model_.facts().policy_attention();
+    const std::size_t least = type.bounded ? type.largest({}, shape, type.least({}, shape)) : 110;
+    const auto fed = [&](Engine& engine) {
+      SessionOptions o = with(type.name, std::to_string(least + 20), "f32", PrefillMode::kStreaming, 90, 20);
+      o.chunk = 32;
+      auto s = engine.open(o);
+      s->prefill({tokens.data(), 90});
+      for (std::size_t i = 90; i < tokens.size() && type.name != "cake"; ++i) s->step(tokens[i]);
+      return s;
+    };
+    const auto by_kernels = fed(engine_), composed = fed(composed_);
+    EXPECT_LT(distance(logits_of(*by_kernels), logits_of(*composed)), 1e-3f);
+    for (int l = 0; l < variant_.model.n_layer && type.name == "cake"; ++l) {
+      for (int h = 0; h < variant_.model.n_head_kv; ++h) {
+        const auto a = by_kernels->kept(l, h), b = composed->kept(l, h);
+        std::size_t other = 0;
+        for (const std::int64_t p : a) other += std::find(b.begin(), b.end(), p) == b.end();
+        EXPECT_LE(other, 1u);
+        EXPECT_LE(b.size(), a.size() + 1);
+      }
+    }
+  }
+}
+
 TEST_P(Family, RunsUnderEveryPolicyWithinItsBudget) {
   const Tokens tokens = random_tokens(variant_.model, 120, 2);
   const ModelFacts& facts = model_.facts();
@@ -98,6 +141,46 @@ TEST_P(Family, RunsUnderEveryPolicyWithinItsBudget) {
       for (const float x : s->logits()) ASSERT_TRUE(std::isfinite(x));
     }
   }
+}
+
+TEST(ComposedAttention, ReadsAndWritesEveryCacheTypeAsTheKernelsDo) {
+  Loaded loaded(wide());
+  Engine composed(loaded.model, {.threads = 1, .attention = "ggml"});
+  const Tokens tokens = random_tokens(loaded.tiny, 110, 3);
+  for (const char* types : {"f32", "f16", "bf16", "q8_0", "q4_0", "q8_0,f16"}) {
+    for (const char* policy : {"full", "full:positions=index"}) {
+      SCOPED_TRACE(std::string(types) + " " + policy);
+      const auto last = [&](Engine& engine) {
+        SessionOptions o = with(policy, "", types, PrefillMode::kStreaming, 90, 20);
+        o.chunk = 32;
+        const auto s = engine.open(o);
+        s->prefill({tokens.data(), 90});
+        for (std::size_t i = 90; i < tokens.size(); ++i) s->step(tokens[i]);
+        return logits_of(*s);
+      };
+      // A last bit before bf16 is half a percent after it.
+      EXPECT_LT(distance(last(loaded.engine), last(composed)), std::string(types) == "bf16" ? 5e-3f : 1e-3f);
+    }
+  }
+}
+
+TEST(ComposedAttention, GivesABatchWhatEachSessionGetsAlone) {
+  Loaded loaded(wide());
+  Engine composed(loaded.model, {.threads = 1, .attention = "ggml"});
+  const Tokens tokens = random_tokens(loaded.tiny, 40, 4);
+  const auto opened = [&](const char* policy, std::size_t n) {
+    auto s = composed.open(with(policy));
+    s->prefill({tokens.data(), n});
+    return s;
+  };
+  const auto a = opened("full", 20), b = opened("full:positions=index", 33);
+  const auto a_alone = opened("full", 20), b_alone = opened("full:positions=index", 33);
+  const std::vector<Engine::Next> batch = {{b.get(), tokens[33]}, {a.get(), tokens[20]}};
+  composed.step(batch);
+  a_alone->step(tokens[20]);
+  b_alone->step(tokens[33]);
+  EXPECT_LT(distance(logits_of(*a), logits_of(*a_alone)), 1e-5f);
+  EXPECT_LT(distance(logits_of(*b), logits_of(*b_alone)), 1e-5f);
 }
 
 INSTANTIATE_TEST_SUITE_P(, Family, testing::ValuesIn(names()), [](const auto& i) { return i.param; });

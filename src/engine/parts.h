@@ -1,6 +1,6 @@
 #pragma once
 
-#include "attention/attention_op.h"
+#include "attention/composed.h"
 #include "engine/layer_map.h"
 #include "engine/rope_table.h"
 #include "engine/workspace.h"
@@ -15,8 +15,8 @@ class StepGraph;
 
 // What an Engine is made of: what its sessions share while one of them (or one batch) runs.
 struct Engine::Parts {
-  Parts(const Model& m, int threads)
-      : model(m.parts()), layers(model.hyperparameters), compute(threads), rope_table(model) {}
+  Parts(const Model& m, int threads, attention::Method method)
+      : model(m.parts()), attention(method), layers(model.hyperparameters), compute(threads), rope_table(model) {}
 
   // `alone`: as each column would be multiplied by itself.
   ProductPlan products(bool alone) const {
@@ -24,6 +24,7 @@ struct Engine::Parts {
   }
 
   const Model::Parts& model;
+  const attention::Method attention;
   bool any_length = false;  // positions beyond the model's training length are not refused (engine/bench.h)
   LayerMap layers;
   Compute compute;

@@ -203,7 +203,8 @@ class Planner {
     // own; ours in the graph's.
     const bool ggml = engine_.model.product == product::Method::kGgml;
     const std::uint64_t quantised = ggml ? std::min(n_new, kComputeChunk) * (std::uint64_t)h_.n_ff * 34 / 32 : 0;
-    m.compute = prefill_compute_bytes(engine_, cache_, n_new) + decode_compute_bytes(engine_) + quantised +
+    m.compute = prefill_compute_bytes(engine_, cache_, n_kept, n_new) +
+                decode_compute_bytes(engine_, cache_, per_layer) + quantised +
                 (std::uint64_t)h_.n_vocab * sizeof(float);
     if (traits.positions == Positions::kCacheIndex) {
       m.compute += RopeTable::bytes_for(h_, std::max(per_layer, n_kept + n_new));

@@ -40,16 +40,23 @@ class Hidden {
 struct LayerGraph {
   LayerGraph(Engine::Parts& engine, int layer, std::size_t n, bool rotated, attention::PrefillLayer* attention,
              const std::function<ggml_tensor*(Graph&)>& columns)
-      : graph(nodes_per_block(engine.model.hyperparameters)) {
+      : graph(nodes_per_block(engine.model.hyperparameters) +
+              (composed(engine) ? attention::composed_nodes(attention->past.size()) : 0)) {
     BlockBuilder builder(graph, engine.model.hyperparameters, engine.model.weights, engine.products(/*alone*/ false));
     ggml_tensor* x = columns(graph);
     positions = graph.input(GGML_TYPE_I32, (std::int64_t)n);
+    const auto turned = [&](ggml_tensor* keys, ggml_tensor* at) {
+      return builder.rope(keys, at, engine.model.hyperparameters.layers[(std::size_t)layer].rope);
+    };
     const auto node = [&](const Projections& p) {
-      return attention::prefill_node(graph.context(), p.q, rotated ? p.k_rotated : p.k_plain, p.v, attention);
+      ggml_tensor* k = rotated ? p.k_rotated : p.k_plain;
+      if (!composed(engine)) return attention::prefill_node(graph.context(), p.q, k, p.v, attention);
+      return attention::composed_prefill(graph.context(), graph.graph(), p.q, k, p.v, attention, turned);
     };
     ggml_tensor* y = builder.block(layer, x, positions, rotated ? (std::int64_t)n : 0, node);
     graph.output(ggml_cpy(graph.context(), y, x));
   }
+  static bool composed(const Engine::Parts& engine) { return engine.attention == attention::Method::kGgml; }
   Graph graph;
   ggml_tensor* positions;
 };
@@ -268,11 +275,17 @@ bool run_segment(Engine::Parts& engine, std::span<SessionImpl* const> sessions, 
   return true;
 }
 
-std::uint64_t prefill_compute_bytes(Engine::Parts& engine, const CacheShape& shape, std::size_t n_new) {
+std::uint64_t prefill_compute_bytes(Engine::Parts& engine, const CacheShape& shape, std::size_t n_kept,
+                                    std::size_t n_new) {
   const Hyperparameters& h = engine.model.hyperparameters;
   const std::size_t n = std::min(n_new, kComputeChunk);
   attention::PrefillLayer attention;
   attention.shape = {.d_k = h.d_k, .d_v = h.d_v, .group = h.group(), .type_k = shape.type_k, .type_v = shape.type_v};
+  // A composition's graph holds all entries: the last chunk has the most.
+  static std::byte nowhere;
+  attention.past.assign((std::size_t)h.n_head_kv, {.k = &nowhere, .v = &nowhere, .n = n_kept});
+  attention.k = attention.v = &nowhere;
+  attention.first = n_new - n;
   LayerGraph layer(engine, 0, n, true, &attention,
                    [&](Graph& graph) { return graph.input(GGML_TYPE_F32, h.n_embd, (std::int64_t)n); });
   return engine.compute.measure(layer.graph) +

@@ -25,7 +25,8 @@ class PrefillProgress {
 bool run_segment(Engine::Parts& engine, std::span<SessionImpl* const> sessions, std::span<const Token> tokens,
                  const PrefillHooks& hooks, std::size_t first_index, PrefillProgress& progress);
 
-// Bytes of intermediate tensors, scratch and tables that segments of this size need.
-std::uint64_t prefill_compute_bytes(Engine::Parts& engine, const CacheShape& shape, std::size_t n_new);
+// Bytes of intermediate tensors, scratch and tables that segments of this size need, over so many entries of a layer.
+std::uint64_t prefill_compute_bytes(Engine::Parts& engine, const CacheShape& shape, std::size_t n_kept,
+                                    std::size_t n_new);
 
 }  // namespace lacake

@@ -8,18 +8,32 @@ StepGraph::StepGraph(Engine::Parts& engine, std::size_t n, std::size_t n_rotated
     : n_(n),
       n_rotated_(n_rotated),
       attention_((std::size_t)engine.model.hyperparameters.n_layer),
-      graph_(nodes_per_block(engine.model.hyperparameters) * (attention_.size() + 1)) {
+      graph_((nodes_per_block(engine.model.hyperparameters) +
+              (engine.attention == attention::Method::kGgml
+                   ? attention::composed_nodes(n * (std::size_t)engine.model.hyperparameters.n_head_kv)
+                   : 0)) *
+             (attention_.size() + 1)) {
+  const Hyperparameters& h = engine.model.hyperparameters;
+  for (attention::DecodeLayer& layer : attention_) layer.shape = {.d_k = h.d_k, .d_v = h.d_v, .group = h.group()};
+}
+
+void StepGraph::build(Engine::Parts& engine) {
   const Hyperparameters& h = engine.model.hyperparameters;
   BlockBuilder builder(graph_, h, engine.model.weights, engine.products(/*alone*/ true));
-  ids_ = graph_.input(GGML_TYPE_I32, (std::int64_t)n);
+  ids_ = graph_.input(GGML_TYPE_I32, (std::int64_t)n_);
   ggml_tensor* x = builder.embed(ids_);
   for (std::size_t l = 0; l < attention_.size(); ++l) {
-    attention_[l].shape = {.d_k = h.d_k, .d_v = h.d_v, .group = h.group()};
-    positions_.push_back(graph_.input(GGML_TYPE_I32, (std::int64_t)n));
+    positions_.push_back(graph_.input(GGML_TYPE_I32, (std::int64_t)n_));
+    const auto turned = [&](ggml_tensor* keys, ggml_tensor* at) { return builder.rope(keys, at, h.layers[l].rope); };
     const auto node = [&](const Projections& p) {
-      return attention::decode_node(graph_.context(), p.q, p.k_rotated, p.k_plain, p.v, &attention_[l]);
+      ggml_context* ctx = graph_.context();
+      attention::DecodeLayer* layer = &attention_[l];
+      if (engine.attention == attention::Method::kKernels) {
+        return attention::decode_node(ctx, p.q, p.k_rotated, p.k_plain, p.v, layer);
+      }
+      return attention::composed_decode(ctx, graph_.graph(), p.q, p.k_rotated, p.k_plain, p.v, layer, turned);
     };
-    x = builder.block((int)l, x, positions_.back(), (std::int64_t)n_rotated, node);
+    x = builder.block((int)l, x, positions_.back(), (std::int64_t)n_rotated_, node);
   }
   logits_ = builder.head(x);
   graph_.output(logits_);
@@ -27,12 +41,18 @@ StepGraph::StepGraph(Engine::Parts& engine, std::size_t n, std::size_t n_rotated
 
 StepGraph& StepGraph::of(Engine::Parts& engine, std::size_t n, std::size_t n_rotated) {
   std::shared_ptr<StepGraph>& kept = engine.step_graph;
-  if (!kept || kept->n_ != n || kept->n_rotated_ != n_rotated) {
+  const bool again = kept && kept->n_ == n && kept->n_rotated_ == n_rotated;
+  if (!again || engine.attention == attention::Method::kGgml) {
     kept.reset();  // before the new one takes its memory
     kept = std::make_shared<StepGraph>(engine, n, n_rotated);
-    engine.compute.allocate_apart(kept->graph());
   }
   return *kept;
+}
+
+void StepGraph::make_ready(Engine::Parts& engine) {
+  if (ids_) return;
+  build(engine);
+  engine.compute.allocate_apart(graph_);
 }
 
 void StepGraph::set_tokens(const std::vector<std::int32_t>& ids) {

@@ -8,16 +8,20 @@
 
 namespace lacake {
 
-// The graph of one step: all layers, one column a session, of which the first `n_rotated` store rotated keys. Nothing
-// in it depends on what the sessions hold, so it is built once and runs again as long as the batch has this shape; what
-// it attends over is described anew for each run.
+// The graph of one step: all layers, one column a session, of which the first `n_rotated` store rotated keys. With our
+// kernels nothing in it depends on what the sessions hold, so it is built once and runs again as long as the batch has
+// this shape; what it attends over is described anew for each run. Composed attention is built for each run.
 class StepGraph {
  public:
   StepGraph(Engine::Parts&, std::size_t n, std::size_t n_rotated);
 
-  // The engine's own, made or made anew where it has another shape.
+  // The engine's own, made or made anew where it has another shape. REQUIRES: make_ready() after attention() is
+  // described
   static StepGraph& of(Engine::Parts&, std::size_t n, std::size_t n_rotated);
 
+  void build(Engine::Parts&);
+  // Builds it and gives it memory, if it is not built.
+  void make_ready(Engine::Parts&);
   Graph& graph() { return graph_; }
   // By layer; a graph's nodes know their addresses.
   std::deque<attention::DecodeLayer>& attention() { return attention_; }
@@ -31,9 +35,9 @@ class StepGraph {
   std::size_t n_, n_rotated_;
   std::deque<attention::DecodeLayer> attention_;
   Graph graph_;
-  ggml_tensor* ids_;
+  ggml_tensor* ids_ = nullptr;           // null: not built
   std::vector<ggml_tensor*> positions_;  // by layer: cache indices may differ from layer to layer
-  ggml_tensor* logits_;
+  ggml_tensor* logits_ = nullptr;
 };
 
 }  // namespace lacake
