@@ -104,6 +104,9 @@ const std::vector<Row>& rows() {
       {"--override-kv", "override_kv", "KEY=TYPE:VALUE", "Model",
        "metadata instead of the file's; TYPE int, float, bool or str; may be repeated", kLoading,
        Texts{&O::override_kv}},
+      {"--lora", "lora", "FILE", "Model", "LoRA adapter in GGUF; several add up", kLoading, Texts{&O::lora}},
+      {"--lora-scaled", "lora_scaled", "FILE:SCALE", "Model", "the same, SCALE times", kLoading,
+       Texts{&O::lora_scaled}},
 
       {"-f,--file", "file", "FILE", "Prompt", "text file, - for standard input", kPrompted, Text{&O::file}},
       {"-p,--prompt", "prompt", "TEXT", "Prompt", "text; comes after FILE, a blank line between", kPrompted,
@@ -356,6 +359,10 @@ Model::Options model_options(const Options& options) {
                 .yarn_beta_fast = options.yarn_beta_fast};
   if (options.rope_scale) model.rope.freq_scale = 1.0 / *options.rope_scale;
   for (const std::string& text : options.override_kv) model.overrides.push_back(MetadataOverride::parse(text));
+  for (const std::string& path : options.lora) model.loras.push_back({path});
+  for (const std::string& text : options.lora_scaled) {
+    model.loras.push_back(Model::LoraFile::parse(text, "--lora-scaled"));
+  }
   model.context_length = options.ctx_size.value_or(0);
   return model;
 }

@@ -62,6 +62,7 @@ struct Options {
   std::optional<double> yarn_beta_slow;
   std::optional<double> yarn_beta_fast;
   std::vector<std::string> override_kv;
+  std::vector<std::string> lora, lora_scaled;
 
   // bench, eval: every combination is measured.
   std::vector<std::string> policies;

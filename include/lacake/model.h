@@ -76,6 +76,15 @@ struct Message {
 // The constructor throws Error(kInput), one line that names the file and the key or tensor.
 class Model {
  public:
+  // A LoRA adapter in GGUF.
+  struct LoraFile {
+    std::string path;
+    double scale = 1;
+
+    // FILE:SCALE. Throws Error(kUsage) naming `flag`.
+    static LoraFile parse(std::string_view text, std::string_view flag);
+  };
+
   struct Options {
     // How a prompt's products are computed: "ggml"; "f32", weights unpacked and nothing rounded; "int8", the prompt's
     // numbers rounded to 8 bits in blocks of 32 as ggml does; "auto", the fastest that this machine has.
@@ -83,6 +92,7 @@ class Model {
     bool repack = true;  // second forms of weights where they are multiplied faster
     RopeOptions rope = {};
     std::vector<MetadataOverride> overrides = {};
+    std::vector<LoraFile> loras = {};  // all of them add up
     // The longest conversation that is meant: chooses between long and short RoPE factors where the file has both (Phi
     // 3.5). 0: the model's training length.
     std::int64_t context_length = 0;

@@ -20,7 +20,7 @@ struct Engine::Parts {
 
   // `alone`: as each column would be multiplied by itself.
   ProductPlan products(bool alone) const {
-    return {.method = model.product, .threads = compute.threads(), .alone = alone};
+    return {.method = model.product, .threads = compute.threads(), .alone = alone, .loras = model.loras};
   }
 
   const Model::Parts& model;

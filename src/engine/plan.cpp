@@ -186,6 +186,7 @@ class Planner {
     m.program = engine_.model.resident_before;
     m.vocabulary = engine_.model.vocabulary_bytes;
     m.mapped_weights = engine_.model.weights.mapped_bytes();
+    for (const Lora& lora : engine_.model.loras) m.mapped_weights += lora.bytes();
     m.second_weights = engine_.model.weights.second_bytes();
     m.cache = plan_.budget_bytes;
     m.policy_metadata =

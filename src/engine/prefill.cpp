@@ -40,7 +40,7 @@ class Hidden {
 struct LayerGraph {
   LayerGraph(Engine::Parts& engine, int layer, std::size_t n, bool rotated, attention::PrefillLayer* attention,
              const std::function<ggml_tensor*(Graph&)>& columns)
-      : graph(nodes_per_block(engine.model.hyperparameters) +
+      : graph(nodes_per_block(engine.model.hyperparameters, engine.model.loras.size()) +
               (composed(engine) ? attention::composed_nodes(attention->past.size()) : 0)) {
     BlockBuilder builder(graph, engine.model.hyperparameters, engine.model.weights, engine.products(/*alone*/ false));
     ggml_tensor* x = columns(graph);
@@ -84,7 +84,7 @@ class SegmentRun {
   void embed() {
     for (std::size_t from = 0; from < tokens_.size(); from += kComputeChunk) {
       const std::size_t n = std::min(kComputeChunk, tokens_.size() - from);
-      Graph graph(16);
+      Graph graph(16 + 8 * engine_.model.loras.size());
       ggml_tensor* ids = graph.input(GGML_TYPE_I32, (std::int64_t)n);
       BlockBuilder builder(graph, h_, engine_.model.weights, engine_.products(/*alone*/ false));
       graph.output(ggml_cpy(graph.context(), builder.embed(ids), hidden_.columns(graph, from, n)));
@@ -187,7 +187,7 @@ class SegmentRun {
     std::vector<float> chunk;
     for (std::size_t from = start; from < n_new; from += kLogitsChunk) {
       const std::size_t n = std::min(kLogitsChunk, n_new - from);
-      Graph graph(16);
+      Graph graph(16 + 8 * engine_.model.loras.size());
       BlockBuilder builder(graph, h_, engine_.model.weights, engine_.products(/*alone*/ false));
       ggml_tensor* y = builder.head(hidden_.columns(graph, from, n));
       graph.output(y);

@@ -8,7 +8,7 @@ StepGraph::StepGraph(Engine::Parts& engine, std::size_t n, std::size_t n_rotated
     : n_(n),
       n_rotated_(n_rotated),
       attention_((std::size_t)engine.model.hyperparameters.n_layer),
-      graph_((nodes_per_block(engine.model.hyperparameters) +
+      graph_((nodes_per_block(engine.model.hyperparameters, engine.model.loras.size()) +
               (engine.attention == attention::Method::kGgml
                    ? attention::composed_nodes(n * (std::size_t)engine.model.hyperparameters.n_head_kv)
                    : 0)) *

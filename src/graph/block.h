@@ -67,6 +67,9 @@ class BlockBuilder {
 };
 
 // An upper bound of the nodes that a block, or what comes before and after all of them, takes.
-inline std::size_t nodes_per_block(const Hyperparameters& h) { return 96 + 2 * (std::size_t)h.n_expert_used; }
+inline std::size_t nodes_per_block(const Hyperparameters& h, std::size_t n_loras) {
+  constexpr std::size_t kProducts = 11, kOfAdapter = 8;
+  return 96 + 2 * (std::size_t)h.n_expert_used + n_loras * kProducts * kOfAdapter;
+}
 
 }  // namespace lacake

@@ -158,16 +158,31 @@ ggml_tensor* ProductNodes::rows(ggml_tensor* weight, ggml_tensor* ids) {
 
 ggml_tensor* ProductNodes::multiply(ggml_tensor* weight, ggml_tensor* x) {
   ggml_context* ctx = graph_.context();
+  ggml_tensor* y = product(weight, x);
+  for (const Lora& lora : plan_.loras) {
+    const Lora::Pair* pair = lora.pair(weight);
+    if (!pair) continue;
+    y = ggml_add(ctx, y, ggml_scale(ctx, by_ggml(pair->b, by_ggml(pair->a, x)), pair->scale));
+  }
+  return y;
+}
+
+ggml_tensor* ProductNodes::by_ggml(ggml_tensor* weight, ggml_tensor* x) {
+  ggml_context* ctx = graph_.context();
+  const std::int64_t n = x->ne[1];
+  if (!plan_.alone || n == 1) return ggml_mul_mat(ctx, weight, x);
+  // As planes of one column each: ggml then takes its one-column kernel for every plane.
+  ggml_tensor* y = ggml_mul_mat(ctx, weight, ggml_reshape_3d(ctx, x, x->ne[0], 1, n));
+  return ggml_reshape_2d(ctx, y, y->ne[0], n);
+}
+
+ggml_tensor* ProductNodes::product(ggml_tensor* weight, ggml_tensor* x) {
+  ggml_context* ctx = graph_.context();
   const std::int64_t n = x->ne[1];
   const product::Packed* packed = weights_.packed(weight);
   const Kernel kernel = product::kernel_for(plan_.method, weight->type, weight->ne[0], packed != nullptr,
                                             plan_.alone || n <= product::kFewColumns);
-  if (kernel == Kernel::kGgml) {
-    if (!plan_.alone || n == 1) return ggml_mul_mat(ctx, weight, x);
-    // As planes of one column each: ggml then takes its one-column kernel for every plane.
-    ggml_tensor* y = ggml_mul_mat(ctx, weight, ggml_reshape_3d(ctx, x, x->ne[0], 1, n));
-    return ggml_reshape_2d(ctx, y, y->ne[0], n);
-  }
+  if (kernel == Kernel::kGgml) return by_ggml(weight, x);
 
   assert(ggml_is_contiguous(x) && ggml_is_contiguous(weight));
   Node& node = graph_.keep<Node>();

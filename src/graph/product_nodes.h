@@ -2,9 +2,11 @@
 
 // Products as nodes of a ggml graph: what divides the kernels' work among ggml's threads.
 
+#include <span>
 #include <vector>
 
 #include "graph/compute.h"
+#include "model/lora.h"
 #include "model/weights.h"
 #include "product/method.h"
 
@@ -13,8 +15,9 @@ namespace lacake {
 // How a graph's products are made.
 struct ProductPlan {
   product::Method method = product::Method::kGgml;
-  int threads = 1;     // that will run the graph
-  bool alone = false;  // a column's products are the same bits whatever columns stand beside it (decode)
+  int threads = 1;                   // that will run the graph
+  bool alone = false;                // a column's products are the same bits whatever columns stand beside it (decode)
+  std::span<const Lora> loras = {};  // what they add
 };
 
 // Makes the products of one graph. Columns that several weights are multiplied with are quantised once.
@@ -27,7 +30,7 @@ class ProductNodes {
 
   //   weight  [n_in, n_out], any type, stored row after row
   //   x       [n_in, n] f32, contiguous
-  // Returns [n_out, n] f32.
+  // Returns [n_out, n] f32, with what adapters add to it.
   ggml_tensor* multiply(ggml_tensor* weight, ggml_tensor* x);
 
   //   ids  [n] i32
@@ -35,6 +38,8 @@ class ProductNodes {
   ggml_tensor* rows(ggml_tensor* weight, ggml_tensor* ids);
 
  private:
+  ggml_tensor* product(ggml_tensor* weight, ggml_tensor* x);
+  ggml_tensor* by_ggml(ggml_tensor* weight, ggml_tensor* x);
   ggml_tensor* quantised(ggml_tensor* x);
   ggml_tensor* scratch(std::size_t bytes_each);
 

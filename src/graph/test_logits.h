@@ -14,8 +14,14 @@
 
 namespace lacake {
 
+struct ScaledAdapter {
+  std::string path;
+  float scale;
+};
+
 // [n_vocab, n] from libllama, with an f32 cache and plain attention.
-inline std::vector<float> expected(const models::ModelFile& file, std::vector<Token> tokens) {
+inline std::vector<float> expected(const models::ModelFile& file, std::vector<Token> tokens,
+                                   const std::vector<ScaledAdapter>& adapters = {}) {
   silence_llama_log();
   llama_backend_init();
   ggml_backend_dev_t no_devices[] = {nullptr};
@@ -32,6 +38,14 @@ inline std::vector<float> expected(const models::ModelFile& file, std::vector<To
   params.flash_attn_type = LLAMA_FLASH_ATTN_TYPE_DISABLED;
   const std::unique_ptr<llama_context, void (*)(llama_context*)> context(llama_init_from_model(model.get(), params),
                                                                          llama_free);
+  std::vector<llama_adapter_lora*> loaded;  // the model's
+  std::vector<float> scales;
+  for (const ScaledAdapter& a : adapters) {
+    loaded.push_back(llama_adapter_lora_init(model.get(), a.path.c_str()));
+    scales.push_back(a.scale);
+    if (!loaded.back()) return {};
+  }
+  if (!loaded.empty()) llama_set_adapters_lora(context.get(), loaded.data(), loaded.size(), scales.data());
   llama_batch batch = llama_batch_get_one(tokens.data(), (std::int32_t)tokens.size());
   std::vector<std::int8_t> wanted(tokens.size(), 1);
   batch.logits = wanted.data();

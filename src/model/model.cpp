@@ -52,6 +52,7 @@ Model::Parts::Parts(const std::string& path, const Options& options)
       chat_template(ChatTemplate::of(vocabulary)),
       weights(file, hyperparameters, cpu_device(), product, options.repack) {
   const Hyperparameters& h = hyperparameters;
+  for (const Model::LoraFile& lora : options.loras) loras.emplace_back(lora.path, lora.scale, weights, h.architecture);
   if (vocabulary.n_tokens() > h.n_vocab) {
     file.fail(fmt::format("token_embd.weight: expected a row for each of {} tokens, found {}", vocabulary.n_tokens(),
                           h.n_vocab));

@@ -5,6 +5,7 @@
 #include "lacake/model.h"
 #include "model/architecture.h"
 #include "model/gguf_file.h"
+#include "model/lora.h"
 #include "model/weights.h"
 #include "product/method.h"
 #include "text/chat_template.h"
@@ -24,6 +25,7 @@ struct Model::Parts {
   Vocabulary vocabulary;
   ChatTemplate chat_template;
   Weights weights;
+  std::vector<Lora> loras;
   ModelFacts facts;
 };
 

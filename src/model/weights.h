@@ -65,6 +65,8 @@ class Weights {
   ggml_tensor* rope_factors() const { return rope_factors_; }        // [n_rot/2] or null (Llama 3.x, Phi 3.5)
   // A layer's sinks [n_head] in memory, or null.
   const float* sinks(int i) const { return layer(i).sinks ? (const float*)layer(i).sinks->data : nullptr; }
+  // By the name that it has in the file, or null.
+  ggml_tensor* find(const std::string& name) const { return ggml_get_tensor(context_.get(), name.c_str()); }
   // The packed form of a matrix, or null: then it is a tensor with data.
   const product::Packed* packed(const ggml_tensor* matrix) const;
   const LayerWeights& layer(int i) const { return layers_[(std::size_t)i]; }
