@@ -78,7 +78,7 @@ const std::vector<Row>& rows() {
       {"--product", "product", "auto|int8|f32|ggml", "Model", "how a prompt's matrix products are computed [auto]",
        kLoading, Choice{&O::product, {"auto", "int8", "f32", "ggml"}}},
       {"--attention", "attention", "kernels|ggml", "Model",
-       "how queries meet the cache; ggml: composed of its operations, slow, to compare with [kernels]", kLoading,
+       "how queries meet the cache (ggml: slow, to compare with) [kernels]", kLoading,
        Choice{&O::attention, {"kernels", "ggml"}}},
       {"--no-repack", "no_repack", "", "Model", "keep no faster second copies of weights", kLoading,
        Switch{&O::no_repack}},

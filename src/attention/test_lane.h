@@ -12,7 +12,7 @@
 #include <vector>
 
 #include "attention/attention.h"
-#include "hwy/targets.h"
+#include "targets/every_target.h"
 
 namespace lacake::attention {
 
@@ -166,18 +166,5 @@ struct Scratch {
   std::vector<std::byte> bytes;
   operator std::span<std::byte>() { return bytes; }
 };
-
-// Calls use() once for every dispatch target of this machine, with the kernels as compiled for it.
-template <class Use>
-void on_every_target(const Use& use) {
-  for (const std::int64_t target : hwy::SupportedAndGeneratedTargets()) {
-    SCOPED_TRACE(hwy::TargetName(target));
-    hwy::SetSupportedTargetsForTest(target);
-    hwy::GetChosenTarget().Update(hwy::SupportedTargets());
-    use();
-  }
-  hwy::SetSupportedTargetsForTest(0);
-  hwy::GetChosenTarget().DeInit();
-}
 
 }  // namespace lacake::attention

@@ -6,12 +6,12 @@
 #include <random>
 #include <vector>
 
-#include "hwy/targets.h"
 #include "lacake/error.h"
 #include "product/f32.h"
 #include "product/int8.h"
 #include "product/large_pages.h"
 #include "product/method.h"
+#include "targets/every_target.h"
 
 namespace lacake::product {
 namespace {
@@ -79,18 +79,6 @@ void expect_near(const std::vector<float>& found, const std::vector<float>& want
   for (const float x : wanted) largest = std::max(largest, std::abs(x));
   // Sums of up to 2048 products in f32 against sums in double.
   for (std::size_t i = 0; i < found.size(); ++i) ASSERT_NEAR(found[i], wanted[i], 2e-6f * largest) << "at " << i;
-}
-
-template <class Use>
-void on_every_target(const Use& use) {
-  for (const std::int64_t target : hwy::SupportedAndGeneratedTargets()) {
-    SCOPED_TRACE(hwy::TargetName(target));
-    hwy::SetSupportedTargetsForTest(target);
-    hwy::GetChosenTarget().Update(hwy::SupportedTargets());
-    use();
-  }
-  hwy::SetSupportedTargetsForTest(0);
-  hwy::GetChosenTarget().DeInit();
 }
 
 TEST(Column, IsQuantisedAsTheReferenceSaysOnEveryTarget) {
