@@ -79,7 +79,7 @@ void check_length(const BenchCase& c, const Model& model) {
   const auto trained = static_cast<std::size_t>(model.facts().training_length);
   if (length <= trained) return;
   const PolicyType& type = *c.session.policy.type;
-  const AttentionShape& shape = model.facts().attention;
+  const AttentionShape shape = model.facts().policy_attention();  // the layers that a policy sees
   const bool index =
       type.bounded && c.session.prefill == PrefillMode::kStreaming &&
       type.make(c.session.policy.settings, shape, type.least(c.session.policy.settings, shape))->traits().positions ==
