@@ -22,9 +22,8 @@ namespace lacake::cli {
 namespace {
 
 constexpr EvalTask kTasks[] = {
-    {"perplexity", eval_perplexity},
-    {"needle", eval_needle},
-    {"compare", eval_compare},
+    {"perplexity", eval_perplexity}, {"needle", eval_needle},   {"ruler", eval_ruler},
+    {"longbench", eval_longbench},   {"compare", eval_compare},
 };
 
 const Options& checked(const Options& options) {
@@ -145,6 +144,24 @@ nlohmann::json file_json(const std::string& path, std::string_view content) {
   return {{"name", std::filesystem::path(path).filename().string()}, {"xxh3", hash_text(content)}};
 }
 
+std::vector<std::string> chosen_tasks(const Options& options, const std::vector<std::string>& names) {
+  const std::vector<std::string> tasks = list_items(options.tasks, false);
+  for (const std::string& task : tasks) {
+    if (std::find(names.begin(), names.end(), task) != names.end()) continue;
+    const std::string near = nearest(task, names);
+    throw Error(Error::Kind::kUsage,
+                fmt::format("--tasks: \"{}\": no such task{}; expected {}", task,
+                            near.empty() ? "" : fmt::format(", did you mean {}?", near), fmt::join(names, ", ")));
+  }
+  return tasks;
+}
+
+void notice_skipped(const Options& options, const std::vector<std::string>& lines) {
+  constexpr std::size_t kNamed = 5;
+  for (std::size_t i = 0; i < std::min(lines.size(), kNamed); ++i) notice(options, "left out: " + lines[i]);
+  if (lines.size() > kNamed) notice(options, fmt::format("left out: {} broken lines in all", lines.size()));
+}
+
 std::string answer_table(const nlohmann::json& metrics, const Terminal& terminal) {
   std::vector<std::vector<std::string>> rows = {
       {"policy and budget", "score", "95 %", "KL to full", "equal", "KV peak", "decode ms", "samples"}};
@@ -158,7 +175,8 @@ std::string answer_table(const nlohmann::json& metrics, const Terminal& terminal
                     bytes_text(cell.at("kv").at("peak_bytes").get<std::uint64_t>()),
                     number(cell, "decode_ms", "{:.1f}", 1), number(cell, "samples", "{:.0f}", 1)});
   }
-  return table_text(rows, terminal);
+  const auto by_task = eval::scores_by_task(metrics);
+  return table_text(rows, terminal) + (by_task.empty() ? "" : "\n" + table_text(by_task, terminal));
 }
 
 std::string table_text(const std::vector<std::vector<std::string>>& rows, const Terminal& terminal) {

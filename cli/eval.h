@@ -22,6 +22,8 @@ struct EvalTask {
 
 int eval_perplexity(const Options& options);
 int eval_needle(const Options& options);
+int eval_ruler(const Options& options);
+int eval_longbench(const Options& options);
 int eval_compare(const Options& options);
 
 // What every task that runs a model starts with: checked options, model, engine, grid.
@@ -61,7 +63,13 @@ class Evaluation {
 // A file as a configuration names it: {"name": "book.txt", "xxh3": "..."}.
 nlohmann::json file_json(const std::string& path, std::string_view content);
 
-// Scores and costs of all cells.
+// --tasks, each one of `names`. Throws Error(kUsage) naming those where one is not.
+std::vector<std::string> chosen_tasks(const Options& options, const std::vector<std::string>& names);
+
+// Says which broken lines were left out, the first few by name.
+void notice_skipped(const Options& options, const std::vector<std::string>& lines);
+
+// Scores and costs of all cells; below, where there are tasks, the scores of each.
 std::string answer_table(const nlohmann::json& metrics, const Terminal& terminal);
 
 // Rows of cells as a table: the first column to the left, the others to the right.

@@ -40,7 +40,7 @@ constexpr CommandRow kCommands[] = {
      inspect},
     {"bench", "speed: prompts and single tokens, at given depths, policies and budgets",
      "Example: lacake bench -m model.gguf -d 0,2048,8192 --policy full,cake,lacache --kv-budget 512", kBench, bench},
-    {"eval", "quality of policies and budgets: perplexity, needle",
+    {"eval", "quality of policies and budgets: perplexity, needle, RULER, LongBench",
      "Example: lacake eval perplexity -m model.gguf -f book.txt --policy full,lacache,cake --kv-budget 256,512", kEval,
      eval},
     {"policies", "the policies: parameters, defaults, ranges, papers", "", kPolicies, policies},

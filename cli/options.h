@@ -86,6 +86,12 @@ struct Options {
   std::optional<std::int64_t> n_seeds;
   std::optional<std::int64_t> needles;
   std::string question = "seen";
+  std::vector<std::string> tasks;
+  bool skip_broken = false;
+  std::optional<std::int64_t> n_samples;
+  std::vector<std::string> data;
+  std::vector<std::string> qa;
+  std::optional<std::int64_t> max_length;
   std::optional<std::string> results;
   std::optional<std::string> cache_memory;
 

@@ -27,6 +27,7 @@ struct Sums {
   Mean score, kl, same, decode_ms, prefill, held, full;
   double peak = 0;
   std::map<std::string, std::pair<nlohmann::json, Mean>> groups;  // by the tags' text
+  std::map<std::string, Mean> tasks;
 
   void add(const nlohmann::json& record) {
     score.add(record, "score");
@@ -42,6 +43,7 @@ struct Sums {
     auto& [tags, mean] = groups[record.at("tags").dump()];
     tags = record.at("tags");
     mean.add(record, "score");
+    if (tags.contains("task")) tasks[tags["task"]].add(record, "score");
   }
 };
 
@@ -73,6 +75,11 @@ nlohmann::json answer_metrics(std::string_view task, const std::vector<nlohmann:
     if (s.kl.n > 0) row["kl"] = s.kl.mean();
     if (s.same.n > 0) row["same"] = s.same.mean();
     if (s.decode_ms.n > 0) row["decode_ms"] = s.decode_ms.mean();
+    if (!s.tasks.empty()) {
+      Mean mean;
+      for (const auto& [name, scores] : s.tasks) mean.add(scores.mean());
+      row["task_mean"] = mean.mean();
+    }
     for (const auto& [text, group] : s.groups) {
       row["groups"].push_back({{"tags", group.first}, {"samples", group.second.n}, {"score", group.second.mean()}});
     }

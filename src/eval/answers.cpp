@@ -22,6 +22,12 @@ double ms_since(Clock::time_point begin) {
   return std::chrono::duration<double, std::milli>(Clock::now() - begin).count();
 }
 
+// Whether a line with something in it has ended.
+bool has_line(std::string_view text) {
+  const std::size_t begin = text.find_first_not_of('\n');
+  return begin != std::string_view::npos && text.find('\n', begin) != std::string_view::npos;
+}
+
 struct Prompt {
   std::vector<Token> context;  // with the question where it is seen
   std::vector<Token> question;
@@ -33,6 +39,7 @@ struct Column {
   std::size_t cell;
   std::unique_ptr<Session> session;
   std::vector<Token> answer = {};
+  std::string text = {};  // of the answer
   bool ended = false;
   double kl = 0;
   std::size_t compared = 0;
@@ -80,9 +87,10 @@ class Run {
 
   Prompt prompt(const Sample& sample) const {
     if (options_.question == Question::kSeen) {
-      return {model_.tokenize(sample.context + sample.question, false, true), {}};
+      return {model_.tokenize(sample.context + sample.question, sample.special, true), {}};
     }
-    return {model_.tokenize(sample.context, false, true), model_.tokenize(sample.question, false, false)};
+    return {model_.tokenize(sample.context, sample.special, true),
+            model_.tokenize(sample.question, sample.special, false)};
   }
 
   std::vector<std::size_t> missing(const Sample& sample) const {
@@ -149,7 +157,7 @@ class Run {
     const auto begin = Clock::now();
     if (!read(columns, prompt, progress)) return false;
     const double prefill_ms = ms_since(begin);
-    if (!decode(columns, sample.most_new, progress)) return false;
+    if (!decode(columns, sample, progress)) return false;
     for (Column& column : columns) {
       if (done_.contains({sample.id, grid_[column.cell].name()})) continue;
       nlohmann::json json = record(sample, prompt, column);
@@ -180,7 +188,8 @@ class Run {
     return true;
   }
 
-  bool decode(std::vector<Column>& columns, std::size_t most_new, const std::function<bool(double)>& progress) {
+  bool decode(std::vector<Column>& columns, const Sample& sample, const std::function<bool(double)>& progress) {
+    const std::size_t most_new = sample.most_new;
     // Until the first eviction is looked through, an exact prefill's logits are the full cache's.
     const bool first_is_full = options_.question == Question::kSeen && options_.cells.prefill == PrefillMode::kExact;
     for (std::size_t t = 0; t < most_new; ++t) {
@@ -205,7 +214,9 @@ class Run {
         column.ended = model_.is_end(own.likeliest);
         if (column.ended) continue;
         column.answer.push_back(own.likeliest);
-        if (t + 1 < most_new) batch.push_back({column.session.get(), own.likeliest});
+        column.text += model_.piece(own.likeliest);
+        column.ended = sample.one_line && has_line(column.text);
+        if (t + 1 < most_new && !column.ended) batch.push_back({column.session.get(), own.likeliest});
       }
       if (batch.empty()) break;
       engine_.step(batch);
@@ -215,14 +226,12 @@ class Run {
   }
 
   nlohmann::json record(const Sample& sample, const Prompt& prompt, const Column& column) const {
-    std::string text;
-    for (const Token token : column.answer) text += model_.piece(token);
     nlohmann::json json = {{"sample", sample.id},
                            {"cell", grid_[column.cell].name()},
                            {"tags", sample.tags},
-                           {"answer", text},
+                           {"answer", column.text},
                            {"references", sample.references},
-                           {"score", sample.score(text)},
+                           {"score", sample.score(column.text)},
                            {"tokens", {{"prompt", prompt.size()}, {"new", column.answer.size()}}},
                            {"kv", cache_use_json(column.session->use())}};
     if (!truth_.tokens.empty()) {

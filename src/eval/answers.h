@@ -19,6 +19,8 @@ struct Sample {
   std::string context;   // what the question is about
   std::string question;  // follows it at once
   std::size_t most_new = 32;
+  bool special = false;   // control tokens written out in context and question are such: both hold a chat template
+  bool one_line = false;  // the answer is done with its first line that has something in it
   nlohmann::json tags = nlohmann::json::object();  // what tables group by: {"length": 2048, "depth": 30}
   std::vector<std::string> references;
   std::function<double(std::string_view answer)> score;  // 0 to 1
@@ -51,6 +53,7 @@ bool run_answers(const Model& model, Engine& engine, const std::vector<Cell>& gr
 
 // metrics.json of such records: for each cell the mean score with its 95 % interval (normal approximation over
 // samples), the share of the full cache's score, the other figures, and the mean score of every group of equal tags.
+// Where samples are tagged with a task: also `task_mean`, the mean of the tasks' mean scores.
 nlohmann::json answer_metrics(std::string_view task, const std::vector<nlohmann::json>& records,
                               const std::vector<Cell>& grid);
 

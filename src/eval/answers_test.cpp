@@ -111,6 +111,23 @@ TEST_F(AnswersOfTinyModel, GoOnWhereTheyWereStopped) {
   EXPECT_EQ(essence(rest), essence(whole));
 }
 
+TEST_F(AnswersOfTinyModel, EndWithTheirFirstLineWhereOnlyThatCounts) {
+  // A tiny model says anything; what it says until a line ends is the same.
+  for (Sample& s : samples_) s.most_new = 60;
+  Results all = folder("all"), first = folder("first");
+  const auto cells = make_grid(std::vector<std::string>{"full"}, {});
+  ASSERT_TRUE(run(all, cells, Question::kSeen));
+  for (Sample& s : samples_) s.one_line = true;
+  ASSERT_TRUE(run(first, cells, Question::kSeen));
+  for (std::size_t i = 0; i < samples_.size(); ++i) {
+    const std::string longer = all.records()[i].at("answer"), line = first.records()[i].at("answer");
+    EXPECT_TRUE(longer.starts_with(line));
+    const std::size_t begin = longer.find_first_not_of('\n');
+    const std::size_t end = begin == std::string::npos ? begin : longer.find('\n', begin);
+    EXPECT_EQ(line, longer.substr(0, end == std::string::npos ? end : end + 1));
+  }
+}
+
 TEST_F(AnswersOfTinyModel, LeaveOutCellsThatCannotRunAndSaySo) {
   Results results = folder("a");
   std::string notice;
@@ -144,6 +161,22 @@ TEST(AnswerMetrics, AreMeansWithIntervalsByCellAndTags) {
   ASSERT_EQ(cell.at("groups").size(), 2u);
   EXPECT_EQ(cell.at("groups").at(1).at("tags").at("depth"), 50);
   EXPECT_EQ(cell.at("groups").at(1).at("score"), 0);
+  EXPECT_FALSE(cell.contains("task_mean"));
+}
+
+TEST(AnswerMetrics, WeighTasksAlikeHoweverManySamplesTheyHave) {
+  const auto record = [](const char* task, double score) {
+    return nlohmann::json{{"cell", "full"},
+                          {"tags", {{"task", task}}},
+                          {"score", score},
+                          {"tokens", {{"prompt", 100}}},
+                          {"pass", {{"prefill_ms", 50}}},
+                          {"kv", {{"held_bytes", 1}, {"full_bytes", 4}, {"peak_bytes", 2}}}};
+  };
+  const auto metrics = answer_metrics("longbench", {record("a", 1), record("a", 1), record("a", 1), record("b", 0)},
+                                      make_grid(std::vector<std::string>{"full"}, {}));
+  EXPECT_DOUBLE_EQ(metrics.at("cells").at(0).at("task_mean").get<double>(), 0.5);
+  EXPECT_DOUBLE_EQ(metrics.at("cells").at(0).at("score").get<double>(), 0.75);
 }
 
 }  // namespace

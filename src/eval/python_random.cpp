@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <unordered_map>
 #include <vector>
 
 namespace lacake::eval {
@@ -49,6 +50,22 @@ std::uint32_t PythonRandom::bits32() {
   y ^= (y << 7) & 0x9d2c5680U;
   y ^= (y << 15) & 0xefc60000U;
   return y ^ (y >> 18);
+}
+
+std::vector<std::size_t> PythonRandom::sample(std::size_t of, std::size_t n) {
+  // The beginning of a shuffle, of which only what was moved is kept.
+  std::unordered_map<std::size_t, std::size_t> moved;
+  const auto at = [&](std::size_t i) {
+    const auto found = moved.find(i);
+    return found == moved.end() ? i : found->second;
+  };
+  std::vector<std::size_t> drawn;
+  for (std::size_t i = 0; i < n; ++i) {
+    const std::size_t j = i + below(of - i);
+    drawn.push_back(at(j));
+    moved[j] = at(i);
+  }
+  return drawn;
 }
 
 std::int64_t PythonRandom::randint(std::int64_t low, std::int64_t high) {

@@ -97,6 +97,19 @@ std::string table(const json& metrics) {
   return out + "</p>\n";
 }
 
+std::string tasks_table(const json& metrics) {
+  const auto rows = scores_by_task(metrics);
+  if (rows.empty()) return "";
+  std::string out = "<h2>Scores by task</h2>\n<p>Mean score in percent.</p>\n<div class=\"wide\"><table>";
+  for (std::size_t r = 0; r < rows.size(); ++r) {
+    const char* cell = r == 0 ? "th" : "td";
+    out += r == 0 ? "<thead><tr>" : r == 1 ? "<tbody><tr>" : "<tr>";
+    for (const std::string& text : rows[r]) out += fmt::format("<{0}>{1}</{0}>", cell, escaped(text));
+    out += r == 0 ? "</tr></thead>\n" : "</tr>\n";
+  }
+  return out + "</tbody></table></div>\n";
+}
+
 std::optional<double> quality(const json& cell) {
   if (cell.contains("perplexity")) return cell["perplexity"].get<double>();
   if (cell.contains("score")) return 100 * cell["score"].get<double>();
@@ -178,10 +191,41 @@ std::string report_html(const json& config, const json& metrics) {
   return fmt::format(
       "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" "
       "content=\"width=device-width\"><title>lacake eval {0}: {1}</title><style>{2}</style></head><body>\n"
-      "<h1>{0}: {1}</h1>\n<p>{3}, {4}</p>\n{5}<h2>All cells</h2>\n{6}{7}{8}{9}</body></html>\n",
+      "<h1>{0}: {1}</h1>\n<p>{3}, {4}</p>\n{5}<h2>All cells</h2>\n{6}{7}{8}{9}{10}</body></html>\n",
       escaped(task), escaped(name), kStyle, escaped(value_text(model.at("file"))),
-      escaped(value_text(model.at("weight_types"))), facts(config), table(metrics), quality_by_budget(metrics),
-      by_position(metrics), maps(metrics));
+      escaped(value_text(model.at("weight_types"))), facts(config), table(metrics), tasks_table(metrics),
+      quality_by_budget(metrics), by_position(metrics), maps(metrics));
+}
+
+std::vector<std::vector<std::string>> scores_by_task(const json& metrics) {
+  std::vector<std::vector<std::string>> rows = {{"task"}};
+  std::map<std::string, std::size_t> row_of;
+  const json none = json::array();
+  const auto row = [&](const std::string& name, std::size_t column) -> std::string& {
+    if (const auto [found, added] = row_of.emplace(name, rows.size()); added) rows.push_back({name});
+    auto& texts = rows[row_of[name]];
+    texts.resize(std::max(texts.size(), column + 1), "-");
+    return texts[column];
+  };
+  for (const json& cell : metrics.at("cells")) {
+    if (!cell.contains("task_mean")) continue;
+    const std::size_t column = rows[0].size();
+    rows[0].push_back(cell.at("cell"));
+    for (const json& group : cell.value("groups", none)) {
+      std::string name = value_text(group.at("tags").at("task"));
+      for (const auto& [key, value] : group.at("tags").items()) {
+        if (key != "task") name += fmt::format(", {} {}", key, value_text(value));
+      }
+      row(name, column) = fmt::format("{:.1f}", 100 * group.at("score").get<double>());
+    }
+  }
+  if (rows.size() == 1) return {};
+  std::size_t column = 0;
+  for (const json& cell : metrics.at("cells")) {
+    if (cell.contains("task_mean")) row("mean of tasks", ++column) = number(cell, "task_mean", "{:.1f}", 100);
+  }
+  for (auto& texts : rows) texts.resize(rows[0].size(), "-");
+  return rows;
 }
 
 std::vector<std::vector<std::string>> comparison(const json& a, const json& b) {

@@ -64,5 +64,22 @@ TEST(Comparison, ShowsCellsOfBothAndRefusesTwoTasks) {
   EXPECT_THROW(comparison(a, other), Error);
 }
 
+TEST(Report, HasScoresByTaskARowForEachGroupAndTheirMean) {
+  json full = cell("full", nullptr, 1), cake = cell("cake", "9", 0.25);
+  full["groups"] = {{{"tags", {{"task", "vt"}, {"length", 2048}}}, {"score", 0.5}},
+                    {{"tags", {{"task", "cwe"}, {"length", 2048}}}, {"score", 1}}};
+  cake["groups"] = {{{"tags", {{"task", "cwe"}, {"length", 2048}}}, {"score", 0.25}}};
+  full["task_mean"] = 0.75;
+  cake["task_mean"] = 0.25;
+  const json metrics = {{"task", "ruler"}, {"cells", {full, cake}}};
+  EXPECT_EQ(scores_by_task(metrics), (std::vector<std::vector<std::string>>{{"task", "full", "cake"},
+                                                                            {"vt, length 2048", "50.0", "-"},
+                                                                            {"cwe, length 2048", "100.0", "25.0"},
+                                                                            {"mean of tasks", "75.0", "25.0"}}));
+  EXPECT_NE(report_html(config(), metrics).find("<td>cwe, length 2048</td><td>100.0</td><td>25.0</td>"),
+            std::string::npos);
+  EXPECT_TRUE(scores_by_task({{"task", "needle"}, {"cells", {cell("full", nullptr, 1)}}}).empty());
+}
+
 }  // namespace
 }  // namespace lacake::eval

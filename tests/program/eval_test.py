@@ -48,6 +48,61 @@ class Eval(ProgramTest):
         self.assertIn('question: was "seen", now "later"', done.stdout.decode())
         self.assertTrue((self.folder / "seen" / "heatmap.svg").exists())
 
+    def longbench_file(self, *lines):
+        line = {"input": "What did the fox want?", "context": FABLE, "length": 180, "language": "en", "all_classes": None}
+        return self.file("some.jsonl", "".join(
+            (x if isinstance(x, str) else json.dumps({**line, "_id": str(i), **x})) + "\n" for i, x in enumerate(lines)))
+
+    def test_ruler_makes_samples_of_a_length_and_reads_its_own_files(self):
+        grid = ["--length", 400, "--samples", 1, "--policy", "full,streaming-llm", "--kv-budget", "64"]
+        made = self.evaluated("ruler", *grid, "--tasks", "niah_single_1,fwe", results="made")
+        self.assertEqual([cell["samples"] for cell in made["cells"]], [2, 2])
+        self.assertEqual({g["tags"]["task"] for g in made["cells"][0]["groups"]}, {"niah_single_1", "fwe"})
+        for line in (self.folder / "made" / "predictions.jsonl").read_text().splitlines():
+            tokens = json.loads(line)["tokens"]
+            self.assertLessEqual(tokens["prompt"], 400)
+        again = self.evaluated("ruler", *grid, "--tasks", "niah_single_1,fwe", results="again")
+        self.assertEqual([cell["score"] for cell in again["cells"]], [cell["score"] for cell in made["cells"]])
+        own = self.file("niah_single_1.jsonl", json.dumps(
+            {"index": 0, "input": "A special magic number is hidden.\n" + FABLE +
+             "\nWhat is the special magic number for old-fox mentioned in the provided text?", "outputs": ["1234567"],
+             "answer_prefix": " The special magic number is"}) + "\nbroken\n")
+        self.refused(1, "niah_single_1.jsonl:2: not JSON", arguments=["ruler", *ON_MODEL, "--data", own, "-q"])
+        read = self.evaluated("ruler", "--data", own, "--skip-broken", "--question", "later", results="own")
+        self.assertEqual(read["cells"][0]["samples"], 1)
+        config = json.loads((self.folder / "own" / "config.json").read_text())
+        self.assertEqual(config["grid"]["broken_lines"], 1)
+        self.assertIn("Scores by task", (self.folder / "made" / "report.html").read_text())
+
+    def test_longbench_scores_files_as_published_and_goes_on(self):
+        data = self.longbench_file({"dataset": "trec", "answers": ["Food"], "all_classes": ["Food", "Animal"]},
+                                   {"dataset": "passage_count", "answers": ["5"]},
+                                   {"dataset": "multifieldqa_zh", "answers": ["奶酪"]})
+        grid = [data, "--max-length", 150, "--policy", "full,snapkv", "--kv-budget", "64"]
+        some = self.evaluated("longbench", *grid, "--tasks", "trec")
+        self.assertEqual([cell["samples"] for cell in some["cells"]], [1, 1])
+        records = (self.folder / "results" / "predictions.jsonl").read_bytes()
+        metrics = self.evaluated("longbench", *grid)
+        self.assertTrue((self.folder / "results" / "predictions.jsonl").read_bytes().startswith(records))
+        self.assertEqual([cell["samples"] for cell in metrics["cells"]], [3, 3])
+        self.assertTrue(all("task_mean" in cell for cell in metrics["cells"]))
+        for line in (self.folder / "results" / "predictions.jsonl").read_text().splitlines():
+            record = json.loads(line)
+            # The chat template comes on top.
+            self.assertLessEqual(record["tokens"]["prompt"], 152 if record["tags"]["task"] == "trec" else 200)
+        self.refused(2, "another configuration", "max_length: was 150, now 120", arguments=[
+            "longbench", *ON_MODEL, data, "--max-length", 120, "--results", self.folder / "results"])
+
+    def test_longbench_stops_at_a_broken_line_or_leaves_it_out(self):
+        good = {"dataset": "lcc", "answers": ["x = 1"]}
+        data = self.longbench_file(good, '{"input": ', {**good, "dataset": "lccc"}, good)
+        self.refused(1, "some.jsonl:2: not JSON", arguments=["longbench", *ON_MODEL, data])
+        done = run("eval", "longbench", *ON_MODEL, data, "--skip-broken", "--limit", 1, "--max-length", 64, "--results",
+                   self.folder / "results")
+        self.assertEqual(done.returncode, 0, done.stderr.decode())
+        self.assertIn("some.jsonl:3: dataset: expected narrativeqa", done.stderr.decode())
+        self.assertIn("lcc", done.stdout.decode())
+
     def test_ctrl_c_keeps_what_is_finished(self):
         text = self.file("fable.txt", FABLE * 40)
         arguments = ["eval", "perplexity", *ON_MODEL, "-f", text, "--chunk", 64, "--results", self.folder / "results"]
@@ -66,6 +121,14 @@ class Eval(ProgramTest):
         self.refused(2, "no task", "perplexity", arguments=["-m", MODEL])
         self.refused(2, "-f FILE", arguments=["perplexity", "-m", MODEL])
         self.refused(2, "-m FILE", arguments=["needle"])
+        self.refused(2, "niah_singel_1", "did you mean niah_single_1", "vt",
+                     arguments=["ruler", "-m", MODEL, "--tasks", "niah_singel_1"])
+        self.refused(2, "as haystack", arguments=["ruler", "-m", MODEL, "--tasks", "niah_single_2"])
+        self.refused(2, "--qa FILE", arguments=["ruler", "-m", MODEL, "--tasks", "qa"])
+        self.refused(2, "lacake eval longbench FILE", arguments=["longbench", "-m", MODEL])
+        self.refused(2, "trek", "did you mean trec", arguments=["longbench", "-m", MODEL, "x.jsonl", "--tasks", "trek"])
+        self.refused(1, "no.jsonl", "no such file", arguments=["longbench", "-m", MODEL, "no.jsonl"])
+        self.refused(1, "none of a task", arguments=["longbench", "-m", MODEL, self.folder])
         self.refused(2, "two folders", arguments=["compare", self.folder])
         self.refused(1, "config.json", "no such file", arguments=["compare", self.folder, self.folder])
 

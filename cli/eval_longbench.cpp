@@ -1,0 +1,83 @@
+// lacake eval longbench: LongBench's files as published.
+
+#include "eval/longbench.h"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <filesystem>
+
+#include "eval.h"
+#include "eval/files.h"
+#include "lacake/error.h"
+
+namespace lacake::cli {
+namespace {
+
+// A folder stands for its JSONL files of the tasks asked for, by name.
+std::vector<std::string> data_files(const std::vector<std::string>& given, const std::vector<std::string>& tasks) {
+  std::vector<std::string> files;
+  for (const std::string& path : given) {
+    std::error_code error;
+    if (!std::filesystem::is_directory(path, error)) {
+      files.push_back(path);
+      continue;
+    }
+    const std::size_t before = files.size();
+    for (const auto& entry : std::filesystem::directory_iterator(path, error)) {
+      const std::string stem = entry.path().stem().string();
+      const bool known =
+          std::ranges::any_of(tasks, [&](const auto& task) { return stem == task || stem == task + "_e"; });
+      if (entry.path().extension() == ".jsonl" && known) files.push_back(entry.path().string());
+    }
+    std::sort(files.begin() + static_cast<std::ptrdiff_t>(before), files.end());
+    if (files.size() == before) {
+      throw Error(Error::Kind::kInput,
+                  fmt::format("{}: expected files named TASK.jsonl, found none of a task asked for", path));
+    }
+  }
+  return files;
+}
+
+}  // namespace
+
+int eval_longbench(const Options& options) {
+  std::vector<std::string> given(options.words.begin() + 1, options.words.end());
+  given.insert(given.end(), options.files.begin(), options.files.end());
+  if (given.empty()) {
+    throw Error(Error::Kind::kUsage,
+                "longbench: expected its JSONL files or their folder (lacake eval longbench FILE...)");
+  }
+  const std::vector<std::string> names = eval::longbench_task_names(), tasks = chosen_tasks(options, names);
+  eval::LongBenchOptions longbench;
+  longbench.tasks = tasks;
+  longbench.max_length = static_cast<std::size_t>(options.max_length.value_or(0));
+  longbench.limit = static_cast<std::size_t>(options.limit.value_or(0));
+  longbench.chat = !options.raw;
+  longbench.bad_line = options.skip_broken ? eval::BadLine::kSkip : eval::BadLine::kStop;
+  const std::vector<std::string> files = data_files(given, tasks.empty() ? names : tasks);
+
+  Options own = options;
+  own.words.resize(1);  // the others are files
+  Evaluation evaluation(own, "longbench");
+  const eval::LongBenchSamples read = eval::longbench_samples(evaluation.model(), files, longbench);
+  notice_skipped(options, read.skipped);
+  if (read.samples.empty())
+    throw Error(Error::Kind::kInput, fmt::format("{}: no sample of a task asked for", files[0]));
+
+  nlohmann::json meaning = {
+      {"question", options.question},
+      {"chat_template", longbench.chat && evaluation.model().has_chat_template()},
+      {"max_length", options.max_length ? nlohmann::json(*options.max_length) : nlohmann::json()}};
+  for (const std::string& file : files) meaning["data"].push_back(file_json(file, eval::read_if_there(file)));
+  nlohmann::json grid = {{"samples", read.samples.size()}, {"broken_lines", read.skipped.size()}};
+  if (!tasks.empty()) grid["tasks"] = tasks;
+  if (options.limit) grid["limit"] = *options.limit;
+  eval::Results results = evaluation.open_results(meaning, grid);
+  const bool finished = evaluation.answer(read.samples, results);
+  const nlohmann::json metrics = eval::answer_metrics("longbench", results.records(), evaluation.grid());
+  return evaluation.close(results, metrics, answer_table(metrics, Terminal(STDOUT_FILENO, options.color)), finished);
+}
+
+}  // namespace lacake::cli

@@ -1,0 +1,74 @@
+// lacake eval ruler: RULER's tasks, made to a length or read from its own files.
+
+#include "eval/ruler.h"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include "eval.h"
+#include "eval/files.h"
+#include "lacake/error.h"
+#include "prompt.h"
+
+namespace lacake::cli {
+
+int eval_ruler(const Options& options) {
+  if (options.files.size() > 1) throw Error(Error::Kind::kUsage, "--file: expected one haystack");
+  const std::vector<std::string> tasks = chosen_tasks(options, eval::ruler_task_names());
+  const bool read = !options.data.empty();
+  if (read && (!options.files.empty() || !options.qa.empty() || !options.lengths.empty() || options.n_samples)) {
+    throw Error(Error::Kind::kUsage,
+                "--data: has samples of its own: expected no haystack, --qa, --lengths or --samples");
+  }
+  eval::RulerOptions ruler;
+  for (const std::int64_t length : options.lengths) ruler.lengths.push_back(static_cast<std::size_t>(length));
+  if (ruler.lengths.empty()) ruler.lengths = {1024, 2048, 4096};
+  ruler.tasks = tasks;
+  ruler.samples = static_cast<std::size_t>(options.n_samples.value_or(10));
+  ruler.seed = static_cast<std::uint64_t>(options.seed.value_or(0));
+
+  nlohmann::json meaning = {{"question", options.question}}, grid;
+  if (!options.files.empty()) {
+    ruler.haystack = read_text(options.files[0]);
+    if (ruler.haystack.find_first_not_of(" \t\r\n") == std::string::npos) {
+      throw Error(Error::Kind::kInput,
+                  fmt::format("{}: expected a text as haystack, found nothing in it", options.files[0]));
+    }
+    meaning["haystack"] = file_json(options.files[0], ruler.haystack);
+  }
+  for (const std::string& path : options.qa) {
+    const std::string text = read_text(path);
+    ruler.qa.push_back(eval::parse_ruler_qa(path, text));
+    meaning["qa"].push_back(file_json(path, text));
+  }
+
+  Evaluation evaluation(options, "ruler");
+  if (!options.raw) ruler.chat = eval::ChatFrame(evaluation.model());
+  meaning["chat_template"] = !ruler.chat.empty();
+  std::vector<eval::Sample> samples;
+  if (read) {
+    std::vector<std::string> skipped;
+    for (const std::string& path : options.data) {
+      eval::RulerFile file = eval::ruler_file(path, tasks.size() == 1 ? tasks[0] : "", ruler.chat,
+                                              options.skip_broken ? eval::BadLine::kSkip : eval::BadLine::kStop);
+      std::move(file.samples.begin(), file.samples.end(), std::back_inserter(samples));
+      skipped.insert(skipped.end(), file.skipped.begin(), file.skipped.end());
+      meaning["data"].push_back(file_json(path, eval::read_if_there(path)));
+    }
+    notice_skipped(options, skipped);
+    grid["broken_lines"] = skipped.size();
+  } else {
+    samples = eval::ruler_samples(evaluation.model(), ruler);
+    grid = {{"lengths", ruler.lengths}, {"samples_each", ruler.samples}, {"seed", ruler.seed}};
+    if (!tasks.empty()) grid["tasks"] = tasks;
+  }
+  if (options.limit) samples.resize(std::min(samples.size(), static_cast<std::size_t>(*options.limit)));
+  grid["samples"] = samples.size();
+
+  eval::Results results = evaluation.open_results(meaning, grid);
+  const bool finished = evaluation.answer(samples, results);
+  const nlohmann::json metrics = eval::answer_metrics("ruler", results.records(), evaluation.grid());
+  return evaluation.close(results, metrics, answer_table(metrics, Terminal(STDOUT_FILENO, options.color)), finished);
+}
+
+}  // namespace lacake::cli

@@ -1,0 +1,207 @@
+#include "eval/ruler.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <optional>
+
+#include "eval/python_random.h"
+#include "eval/python_text.h"
+#include "eval/ruler_tasks.h"
+#include "lacake/error.h"
+
+namespace lacake::eval {
+namespace {
+
+std::size_t n_found(std::string_view answer, const std::vector<std::string>& references) {
+  const std::u32string text = lower(characters(answer));
+  return (std::size_t)std::count_if(references.begin(), references.end(), [&](const std::string& reference) {
+    return text.find(lower(characters(reference))) != std::u32string::npos;
+  });
+}
+
+// Samples of one task are alike whatever else is asked for.
+std::uint64_t mixed(std::string_view task, std::size_t length, std::uint64_t seed) {
+  std::uint64_t hash = 14695981039346656037U;  // FNV-1a
+  for (const char c : task) hash = (hash ^ (unsigned char)c) * 1099511628211U;
+  return (hash ^ (length * 0x9e3779b97f4a7c15U)) + seed;
+}
+
+// The largest size from `smallest` on that fits, if sizes that fit are those up to it; none where even that does not.
+template <typename Fits>
+std::optional<std::size_t> largest(std::size_t smallest, Fits fits) {
+  if (!fits(smallest)) return {};
+  std::size_t low = smallest, high = smallest * 2;
+  while (fits(high)) low = high, high *= 2;
+  while (high - low > 1) {
+    const std::size_t middle = low + (high - low) / 2;
+    (fits(middle) ? low : high) = middle;
+  }
+  return low;
+}
+
+Sample sample_of(const RulerTask& task, RulerText text, const ChatFrame& chat) {
+  Sample sample{.id = "",
+                .context = std::move(text.context),
+                .question = std::move(text.question),
+                .most_new = task.most_new,
+                .references = std::move(text.answers)};
+  chat.put_around(sample, text.prefix);
+  sample.score = [part = task.any_answer, expected = sample.references](std::string_view answer) {
+    return part ? string_match_part(answer, expected) : string_match_all(answer, expected);
+  };
+  return sample;
+}
+
+class Maker {
+ public:
+  Maker(const Model& model, const RulerOptions& options) : model_(model), options_(options) {}
+
+  std::vector<Sample> all() {
+    for (const std::size_t length : options_.lengths) {
+      material_ = {.length = length, .haystack = options_.haystack};
+      if (const auto size = largest(5, [&](std::size_t n) {
+            PythonRandom random(0);
+            return model_.tokenize(vt_example(random, n), false, true).size() <= kExampleTokens;
+          })) {
+        material_.vt_example_size = *size;
+      }
+      for (const RulerTask& task : ruler_tasks(material_)) {
+        if (task.name != "qa" && wanted(task)) add(task, task.name, length);
+      }
+      if (asked_for("qa") && options_.qa.empty()) {
+        throw Error(Error::Kind::kUsage, "qa: expected questions (--qa FILE)");
+      }
+      for (const RulerQa& qa : options_.qa) {
+        material_.qa = &qa;
+        const RulerTask task = ruler_tasks(material_).back();
+        if (wanted(task)) add(task, qa.task, length);
+      }
+    }
+    return std::move(samples_);
+  }
+
+ private:
+  bool asked_for(const std::string& name) const {
+    return std::ranges::find(options_.tasks, name) != options_.tasks.end();
+  }
+
+  bool wanted(const RulerTask& task) const {
+    if (!options_.tasks.empty() && !asked_for(task.name)) return false;
+    if (task.make) return true;
+    if (options_.tasks.empty()) return false;
+    throw Error(Error::Kind::kUsage, fmt::format("{}: expected a text as haystack (-f FILE)", task.name));
+  }
+
+  Sample made(const RulerTask& task, std::uint64_t seed, std::size_t size) const {
+    PythonRandom random(seed);
+    return sample_of(task, task.make(random, size), options_.chat);
+  }
+
+  bool fits(const Sample& sample, std::size_t length) const {
+    return model_.tokenize(sample.context + sample.question, sample.special, true).size() + sample.most_new <= length;
+  }
+
+  void add(const RulerTask& task, const std::string& name, std::size_t length) {
+    const std::uint64_t probe = mixed(name, length, ~0U);
+    const auto most = largest(task.smallest, [&](std::size_t size) { return fits(made(task, probe, size), length); });
+    for (std::size_t i = 0; i < options_.samples; ++i) {
+      const std::uint64_t seed = options_.seed + i;
+      RulerTask own = task;
+      if (task.name == "qa") {
+        own = ruler_tasks({.length = length, .haystack = "", .qa = material_.qa, .first_question = seed}).back();
+      }
+      std::size_t size = std::max(most.value_or(0), own.smallest);
+      Sample sample = made(own, mixed(name, length, seed), size);
+      while (!fits(sample, length)) {
+        if (size == own.smallest) {
+          throw Error(Error::Kind::kUsage,
+                      fmt::format("--lengths: {} expected more than {} tokens, found {}", name, length, length));
+        }
+        size = std::max(own.smallest, size - std::max<std::size_t>(size / 50, 1));
+        sample = made(own, mixed(name, length, seed), size);
+      }
+      sample.id = fmt::format("{}/{}/{}", name, length, seed);
+      sample.tags = {{"task", name}, {"length", length}};
+      samples_.push_back(std::move(sample));
+    }
+  }
+
+  const Model& model_;
+  const RulerOptions& options_;
+  RulerMaterial material_{};
+  std::vector<Sample> samples_;
+};
+
+}  // namespace
+
+std::vector<std::string> ruler_task_names() {
+  std::vector<std::string> names;
+  for (const RulerTask& task : ruler_tasks({.length = 0, .haystack = ""})) names.push_back(task.name);
+  return names;
+}
+
+std::vector<Sample> ruler_samples(const Model& model, const RulerOptions& options) {
+  return Maker(model, options).all();
+}
+
+RulerFile ruler_file(const std::string& path, const std::string& given, const ChatFrame& chat, BadLine bad) {
+  std::vector<RulerTask> tasks = ruler_tasks({.length = 0, .haystack = ""});
+  const auto find = [&](const std::string& name) {
+    return std::ranges::find_if(tasks, [&](const RulerTask& task) {
+      return name == task.name || (task.name == "qa" && name.starts_with("qa_"));
+    });
+  };
+  const std::filesystem::path file(path);
+  std::string name = given;
+  if (name.empty()) name = file.stem().string();
+  if (find(name) == tasks.end()) name = std::filesystem::absolute(file).parent_path().filename().string();
+  const auto task = find(name);
+  if (task == tasks.end()) {
+    throw Error(Error::Kind::kInput,
+                fmt::format("{}: of which task? expected it or its folder to be named {}, or one --tasks", path,
+                            fmt::join(ruler_task_names(), ", ")));
+  }
+  JsonLines lines = read_json_lines(path, bad);
+  RulerFile result{{}, std::move(lines.skipped)};
+  for (const JsonLines::Line& line : lines.lines) {
+    const nlohmann::json& json = line.value;
+    const auto is_text = [&](const char* key) { return json.contains(key) && json[key].is_string(); };
+    const bool answers = json.contains("outputs") && json["outputs"].is_array() && !json["outputs"].empty() &&
+                         std::ranges::all_of(json["outputs"], [](const auto& item) { return item.is_string(); });
+    const std::string input = is_text("input") ? json["input"].get<std::string>() : "";
+    const std::size_t at = ruler_question(name, input);
+    const std::string wrong = !is_text("input") ? "expected a text \"input\""
+                              : !answers        ? "expected texts \"outputs\""
+                              : at == std::string::npos
+                                  ? fmt::format("input: expected the question of {} at its end", name)
+                                  : "";
+    if (!wrong.empty()) {
+      const std::string where = fmt::format("{}:{}: {}", path, line.number, wrong);
+      if (bad == BadLine::kStop) throw Error(Error::Kind::kInput, where);
+      result.skipped.push_back(where);
+      continue;
+    }
+    RulerText text{.context = input.substr(0, at),
+                   .question = input.substr(at),
+                   .prefix = is_text("answer_prefix") ? json["answer_prefix"].get<std::string>() : "",
+                   .answers = json["outputs"]};
+    Sample sample = sample_of(*task, std::move(text), chat);
+    sample.id = fmt::format("{}/{}", name, line.number - 1);
+    sample.tags = {{"task", name}};
+    result.samples.push_back(std::move(sample));
+  }
+  return result;
+}
+
+double string_match_all(std::string_view answer, const std::vector<std::string>& references) {
+  return (double)n_found(answer, references) / (double)references.size();
+}
+
+double string_match_part(std::string_view answer, const std::vector<std::string>& references) {
+  return n_found(answer, references) > 0 ? 1 : 0;
+}
+
+}  // namespace lacake::eval
