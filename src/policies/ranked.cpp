@@ -27,6 +27,8 @@ RankedPolicy::RankedPolicy(const Options& options, const AttentionShape& shape) 
 
 std::size_t RankedPolicy::layer_size(int, std::size_t) const { return options_.cache_size; }
 
+void RankedPolicy::kept(int, std::size_t, std::span<const std::uint32_t>) {}
+
 bool RankedPolicy::cuts(Phase phase, int layer, std::size_t n_new) const {
   return phase == Phase::kDecode ? cuts_within(layer, 1) : n_fed_ + n_new > options_.cache_size;
 }
@@ -139,7 +141,10 @@ void RankedPolicy::cut_segment(Layer& lists, int layer, std::size_t n_tokens, Co
   for (std::size_t i = 0; i < lists.size(); ++i) {
     std::vector<float>& scores = lists[i].scores;
     const std::vector<std::uint32_t>& kept = selection.heads[i];
-    drops = drops || kept.size() < scores.size();
+    if (kept.size() < scores.size()) {
+      drops = true;
+      this->kept(layer, i, kept);
+    }
     for (std::size_t j = 0; j < kept.size(); ++j) scores[j] = scores[kept[j]];
     scores.resize(kept.size());
     n_kept += kept.size();
@@ -159,12 +164,14 @@ void RankedPolicy::cut_step(Layer& lists, int layer, Compaction& compaction) {
   const std::size_t n_protected = options_.sinks + options_.window;
   if (options_.at_once > 1) {
     Selection selection;
-    for (List& list : lists) {
+    for (std::size_t i = 0; i < lists.size(); ++i) {
+      List& list = lists[i];
       const std::size_t length = list.scores.size();
       const std::size_t at_once = std::min(options_.at_once, length - n_protected);
       const std::size_t n_stay = above(list) ? length - at_once : length;
       const auto candidates = std::span(list.scores).subspan(options_.sinks, length - n_protected);
       selection.heads.push_back(with_protected(length, top(candidates, n_stay - n_protected)));
+      if (n_stay < length) kept(layer, i, selection.heads.back());
       for (std::size_t j = 0; j < n_stay; ++j) list.scores[j] = list.scores[selection.heads.back()[j]];
       list.scores.resize(n_stay);
     }
@@ -178,6 +185,10 @@ void RankedPolicy::cut_step(Layer& lists, int layer, Compaction& compaction) {
     const std::size_t n = scores.size() - n_protected;
     const std::size_t entry = options_.sinks + lowest(std::span(scores).subspan(options_.sinks, n));
     scores.erase(scores.begin() + static_cast<std::ptrdiff_t>(entry));
+    std::vector<std::uint32_t> stay(scores.size());
+    std::iota(stay.begin(), stay.end(), 0u);
+    for (std::size_t j = entry; j < stay.size(); ++j) ++stay[j];
+    kept(layer, i, stay);
     dropped_[i] = static_cast<std::uint32_t>(entry);
   }
   compaction.drop(layer, dropped_);

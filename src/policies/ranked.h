@@ -34,12 +34,16 @@ class RankedPolicy : public Policy {
   const PolicyTraits& traits() const final { return traits_; }
   void update(const Observation&, Compaction&) final;
   std::size_t reserve(int layer, int head) const final;
-  std::size_t metadata_bytes() const final;
+  std::size_t metadata_bytes() const override;
 
  protected:
   // Brings a list's scores up to date, in stored order: they are what the last call left, and 0 for the segment's own
   // entries. Those of protected entries are never looked at.
   virtual void score(const Observation&, std::size_t list, std::span<float> scores) = 0;
+
+  // The entries of a list that stay, as counted by the last `score`: for policies that know more of each than its
+  // score. Not called where all stay.
+  virtual void kept(int layer, std::size_t list, std::span<const std::uint32_t> entries);
 
   // Entries of a layer's list, protected ones included, when `n_tokens` > C were fed. Sums to at most C * n_layer over
   // the layers, and is sinks + window at least.

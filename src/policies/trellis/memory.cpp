@@ -1,0 +1,81 @@
+#include "policies/trellis/memory.h"
+
+#include <algorithm>
+#include <cassert>
+#include <cmath>
+
+namespace lacake::trellis {
+
+void Memory::grow(std::size_t n, std::int64_t first_token) {
+  const std::size_t old = size();
+  mean_.resize(old + n, 0.0f);
+  variance_.resize(old + n, 0.0f);
+  weight_.resize(old + n, 0.0f);
+  for (std::size_t i = 0; i < n; ++i) token_.push_back(first_token + static_cast<std::int64_t>(i));
+}
+
+void Memory::see_prompt(std::span<const float> indicators, float fade) {
+  assert(indicators.size() <= size());
+  for (std::size_t i = 0; i < indicators.size(); ++i) {
+    mean_[i] = std::max(indicators[i], fade * mean_[i]);
+    variance_[i] *= fade * fade;
+    weight_[i] = 1;
+  }
+}
+
+// West's update of a weighted mean and variance (Communications of the ACM 22, 1979).
+void Memory::see_row(std::span<const float> row, float share) {
+  assert(row.size() >= size() && share > 0 && share <= 1);
+  for (std::size_t i = 0; i < size(); ++i) {
+    weight_[i] += share * (1 - weight_[i]);
+    const float own = share / weight_[i];
+    const float off = row[i] - mean_[i];
+    mean_[i] += own * off;
+    variance_[i] = (1 - own) * (variance_[i] + own * off * off);
+  }
+}
+
+void Memory::keep(std::span<const std::uint32_t> entries) {
+  for (std::size_t to = 0; to < entries.size(); ++to) {
+    const std::size_t from = entries[to];
+    mean_[to] = mean_[from];
+    variance_[to] = variance_[from];
+    weight_[to] = weight_[from];
+    token_[to] = token_[from];
+  }
+  mean_.resize(entries.size());
+  variance_.resize(entries.size());
+  weight_.resize(entries.size());
+  token_.resize(entries.size());
+}
+
+void Memory::indicators(float spread, std::span<float> scores) const {
+  assert(scores.size() == size());
+  for (std::size_t i = 0; i < size(); ++i) scores[i] = mean_[i] + spread * std::sqrt(variance_[i]);
+}
+
+std::size_t Memory::bytes() const {
+  return (mean_.capacity() + variance_.capacity() + weight_.capacity()) * sizeof(float) +
+         token_.capacity() * sizeof(std::int64_t);
+}
+
+std::vector<std::uint32_t> rungs(std::span<const std::int64_t> tokens, std::span<const float> scores,
+                                 std::size_t n_tokens, std::size_t n_regions, double shift) {
+  assert(tokens.size() == scores.size());
+  std::vector<std::uint32_t> best;
+  if (n_regions == 0) return best;
+  const double regions_per_token = static_cast<double>(n_regions) / static_cast<double>(n_tokens);
+  std::int64_t region = -1;
+  for (std::size_t i = 0; i < tokens.size(); ++i) {
+    const auto own = static_cast<std::int64_t>(static_cast<double>(tokens[i]) * regions_per_token + shift);
+    if (own != region) {
+      best.push_back(static_cast<std::uint32_t>(i));
+      region = own;
+    } else if (scores[i] > scores[best.back()]) {
+      best.back() = static_cast<std::uint32_t>(i);
+    }
+  }
+  return best;
+}
+
+}  // namespace lacake::trellis

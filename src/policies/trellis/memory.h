@@ -1,0 +1,51 @@
+#pragma once
+
+// What a list of entries remembers of the attention that each received.
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+namespace lacake::trellis {
+
+// Exponentially weighted mean and variance of what each entry received, an observation at a time. An entry's first
+// observation is its mean; from there on older ones fade, so that with a span of H tokens one of h tokens ago counts
+// exp(-h / H).
+class Memory {
+ public:
+  // Makes room for entries that nothing is known of; `first_token` is the conversation's index of the first of them.
+  void grow(std::size_t n, std::int64_t first_token);
+  // What a prompt's last queries saw of the first entries: an entry known before keeps the larger of that and
+  // `fade` times what it had.
+  //   indicators  [<= size()]
+  void see_prompt(std::span<const float> indicators, float fade);
+  // One query of an answer.
+  //   row   [>= size()] its attention
+  //   share in (0, 1]   of this observation in an old entry's mean
+  void see_row(std::span<const float> row, float share);
+  // Only these stay, in this order. REQUIRES: ascending.
+  void keep(std::span<const std::uint32_t> entries);
+
+  // mean + spread * standard deviation.   scores [size()]
+  void indicators(float spread, std::span<float> scores) const;
+
+  std::size_t size() const { return mean_.size(); }
+  std::span<const std::int64_t> tokens() const { return token_; }
+  std::size_t bytes() const;
+
+ private:
+  std::vector<float> mean_;
+  std::vector<float> variance_;
+  std::vector<float> weight_;  // of all observations together; 0: none yet
+  std::vector<std::int64_t> token_;
+};
+
+// The ladder: cuts the conversation of `n_tokens` into `n_regions` equal regions, shifted by `shift` of one (0 to 1, a
+// step of it for each layer), and calls the best-scored entry of each region a rung.
+//   tokens, scores  [n], tokens ascending
+//   returns         indices of the rungs, ascending; a region without entries has none
+std::vector<std::uint32_t> rungs(std::span<const std::int64_t> tokens, std::span<const float> scores,
+                                 std::size_t n_tokens, std::size_t n_regions, double shift);
+
+}  // namespace lacake::trellis

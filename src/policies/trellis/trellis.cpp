@@ -1,0 +1,221 @@
+#include "policies/trellis/trellis.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <utility>
+
+#include "policies/ranked.h"
+#include "policies/score.h"
+#include "policies/settings.h"
+#include "policies/trellis/memory.h"
+
+namespace lacake {
+namespace trellis {
+namespace {
+
+// Of an entry that a rung or the recent share keeps: above every indicator, below what adaptive heads are sure of.
+constexpr float kHeld = std::numeric_limits<float>::max() / 2;
+
+// An answer's queries between two that are looked at, where the user leaves it open: so that looking, whose cost grows
+// with C, stays the same share of a token.
+constexpr std::size_t kEntriesPerLook = 128;
+
+struct Settings {
+  std::size_t rows = 1;
+  float gamma = 0;
+  float spread = 0;
+  double memory = 0;
+  double recent = 0;
+  double ladder = 0;
+  std::size_t every = 1;
+};
+
+class Trellis final : public RankedPolicy {
+ public:
+  Trellis(const Options& options, const AttentionShape& shape, const Settings& settings)
+      : RankedPolicy(options, shape),
+        settings_(settings),
+        memory_(static_cast<std::size_t>(shape.n_layer),
+                std::vector<Memory>(static_cast<std::size_t>(shape.n_head_kv))),
+        row_share_(fade_share(settings.every)) {}
+
+  // In an answer also while all fits: what is remembered is of all queries.
+  Measures measures(Phase phase, int layer, std::size_t, std::size_t n_new) const override {
+    if (phase == Phase::kPrefill) {
+      return cuts(phase, layer, n_new) ? Measures{.window = static_cast<int>(settings_.rows)} : Measures{};
+    }
+    return n_fed() % settings_.every == 0 ? Measures{.window = 1, .group_mean = true} : Measures{};
+  }
+
+  std::size_t metadata_bytes() const override {
+    std::size_t bytes = RankedPolicy::metadata_bytes();
+    for (const std::vector<Memory>& layer : memory_) {
+      for (const Memory& list : layer) bytes += sizeof(Memory) + list.bytes();
+    }
+    return bytes;
+  }
+
+ protected:
+  void score(const Observation& seen, std::size_t list, std::span<float> scores) override {
+    Memory& memory = memory_[static_cast<std::size_t>(seen.layer)][list];
+    memory.grow(seen.n_new, seen.n_past);
+    if (seen.window > 0 && seen.phase == Phase::kPrefill) see_prompt(seen, list, memory);
+    if (seen.window > 0 && seen.phase == Phase::kDecode) {
+      memory.see_row(list_columns(seen.window_mean, list), row_share_);
+    }
+    memory.indicators(settings_.spread, scores);
+    hold(seen, memory, scores);
+  }
+
+  void kept(int layer, std::size_t list, std::span<const std::uint32_t> entries) override {
+    memory_[static_cast<std::size_t>(layer)][list].keep(entries);
+  }
+
+ private:
+  float fade_share(std::size_t n_tokens) const {
+    return static_cast<float>(1 - std::exp(-static_cast<double>(n_tokens) / settings_.memory));
+  }
+
+  // Of the heads that share a list the one that wants an entry most has its way: retrieval is the work of a few heads.
+  void see_prompt(const Observation& seen, std::size_t list, Memory& memory) {
+    const std::span<const float> mean = list_columns(seen.window_mean, list);
+    const std::span<const float> variance =
+        seen.window_variance.empty() ? std::span<const float>{} : list_columns(seen.window_variance, list);
+    const std::size_t n = memory.size() - std::min(memory.size(), options().window);
+    std::vector<float> most(n, 0.0f), one(n), pooled(n);
+    for (std::size_t row = 0; row < mean.size(); row += seen.n_entries) {
+      for (std::size_t i = 0; i < n; ++i) {
+        one[i] = mean[row + i] + (variance.empty() ? 0.0f : settings_.gamma * variance[row + i]);
+      }
+      pool(one, pooled);
+      for (std::size_t i = 0; i < n; ++i) most[i] = std::max(most[i], pooled[i]);
+    }
+    memory.see_prompt(most, 1 - fade_share(seen.n_new));
+  }
+
+  // The rungs of this layer's ladder, and in an answer the recent share, stay whatever their indicators.
+  void hold(const Observation& seen, const Memory& memory, std::span<float> scores) const {
+    const auto part = [&](double share) {
+      return static_cast<std::size_t>(share * static_cast<double>(options().cache_size));
+    };
+    const double shift = static_cast<double>(seen.layer) / static_cast<double>(shape().n_layer);
+    for (const std::uint32_t rung : rungs(memory.tokens(), scores, static_cast<std::size_t>(seen.n_past) + seen.n_new,
+                                          part(settings_.ladder), shift)) {
+      scores[rung] = kHeld;
+    }
+    if (seen.phase == Phase::kPrefill) return;
+    const std::size_t recent = std::min(part(settings_.recent), scores.size());
+    std::fill(scores.end() - static_cast<std::ptrdiff_t>(recent), scores.end(), kHeld);
+  }
+
+  Settings settings_;
+  std::vector<std::vector<Memory>> memory_;  // [n_layer][n_head_kv]
+  float row_share_;                          // of one observed query in a mean
+};
+
+}  // namespace
+}  // namespace trellis
+
+namespace {
+
+std::size_t largest(const PolicySettings&, const AttentionShape&, std::size_t cache_size) { return cache_size + 1; }
+
+std::size_t least(const PolicySettings& given, const AttentionShape&) {
+  const PolicyType& type = trellis_policy();
+  return size_setting(type, given, "sinks") + size_setting(type, given, "window") + 1;
+}
+
+std::unique_ptr<Policy> make(const PolicySettings& given, const AttentionShape& shape, std::size_t cache_size) {
+  const PolicyType& type = trellis_policy();
+  require_least(type, given, shape, cache_size);
+  RankedPolicy::Options options{.cache_size = cache_size,
+                                .sinks = size_setting(type, given, "sinks"),
+                                .window = size_setting(type, given, "window")};
+  read_shared(type, given, options);
+  trellis::Settings settings;
+  settings.rows = size_setting(type, given, "rows");
+  settings.gamma = static_cast<float>(setting(type, given, "gamma"));
+  settings.spread = static_cast<float>(setting(type, given, "spread"));
+  settings.memory = setting(type, given, "memory");
+  settings.recent = setting(type, given, "recent");
+  settings.ladder = setting(type, given, "ladder");
+  settings.every = size_setting(type, given, "every");
+  if (settings.every == 0) settings.every = std::max<std::size_t>(1, cache_size / trellis::kEntriesPerLook);
+  return std::make_unique<trellis::Trellis>(options, shape, settings);
+}
+
+std::vector<PolicyParameter> parameters() {
+  std::vector<PolicyParameter> result = {
+      {.name = "rows",
+       .default_value = 1,
+       .min = 1,
+       .max = 4096,
+       .integer = true,
+       .help = "last queries of a prompt that are looked at"},
+      {.name = "gamma",
+       .default_value = 200,
+       .min = 0,
+       .max = 1e6,
+       .help = "weight of a prompt's variance over these rows beside their mean; nothing with rows=1"},
+      {.name = "memory",
+       .default_value = 1024,
+       .min = 1,
+       .max = 1e9,
+       .help = "tokens of an answer after which what an entry received counts 1/e"},
+      {.name = "spread",
+       .default_value = 1,
+       .min = 0,
+       .max = 1e6,
+       .help = "weight of the remembered standard deviation beside the mean"},
+      {.name = "recent",
+       .default_value = 0.5,
+       .min = 0,
+       .max = 1,
+       .help = "share of the cache for the last entries of an answer"},
+      {.name = "ladder",
+       .default_value = 0.2,
+       .min = 0,
+       .max = 1,
+       .help = "share of the cache for the best entry of each region of the context, shifted from layer to layer"},
+      {.name = "every",
+       .min = 0,
+       .max = 1024,
+       .integer = true,
+       .help = "in decoding one query in so many is looked at",
+       .default_text = "C / 128, at least 1"},
+      {.name = "sinks",
+       .default_value = 4,
+       .min = 0,
+       .max = 65536,
+       .integer = true,
+       .help = "first tokens that always stay"},
+      {.name = "window",
+       .default_value = 4,
+       .min = 1,
+       .max = 4096,
+       .integer = true,
+       .help = "last entries that always stay"},
+      at_once_parameter(1.0 / 32),
+      positions_parameter()};
+  for (PolicyParameter& parameter : head_parameters()) result.push_back(std::move(parameter));
+  return result;
+}
+
+}  // namespace
+
+const PolicyType& trellis_policy() {
+  static const PolicyType type = {
+      .name = "trellis",
+      .summary =
+          "what the last query of a prompt or the remembered queries of an answer attended to, a ladder, the newest",
+      .paper = "",
+      .parameters = parameters(),
+      .largest = largest,
+      .least = least,
+      .make = make,
+  };
+  return type;
+}
+
+}  // namespace lacake
