@@ -39,10 +39,10 @@ AttentionSource last_row(const std::vector<float>& both) { return last_row(both,
 TEST(Trellis, GivesAPromptsEntriesToTheHeadThatWantsThemMost) {
   const auto p = trellis_policy().make(kBare, kShape, 2);
   SimulatedCache cache(kShape, p->traits());
-  // By the mean over heads entry 1 would win (0.3 of both), by the most of one head entry 8 does.
+  // By the mean over heads entry 1 would win (0.3 of both), by the most of one head entry 9 does.
   cache.feed(*p, Phase::kPrefill, 11,
              last_row({0, 0.3f, 0, 0, 0, 0, 0, 0, 0, 0, 0}, {0, 0.3f, 0, 0, 0, 0, 0, 0, 0.5f, 0, 0}));
-  EXPECT_EQ(cache.held(0), (PositionList{9, 10}));  // pooled: of entry 8's equal neighbours the newest
+  EXPECT_EQ(cache.held(0), (PositionList{9, 10}));  // pooled, its neighbours are equal: the newest stays
 }
 
 TEST(Trellis, RemembersWhatEarlierQueriesSaw) {
