@@ -22,12 +22,6 @@ double ms_since(Clock::time_point begin) {
   return std::chrono::duration<double, std::milli>(Clock::now() - begin).count();
 }
 
-// Whether a line with something in it has ended.
-bool has_line(std::string_view text) {
-  const std::size_t begin = text.find_first_not_of('\n');
-  return begin != std::string_view::npos && text.find('\n', begin) != std::string_view::npos;
-}
-
 struct Prompt {
   std::vector<Token> context;  // with the question where it is seen
   std::vector<Token> question;
@@ -263,6 +257,11 @@ class Run {
 };
 
 }  // namespace
+
+bool has_line(std::string_view text) {
+  const std::size_t begin = text.find_first_not_of('\n');
+  return begin != std::string_view::npos && text.find('\n', begin) != std::string_view::npos;
+}
 
 bool run_answers(const Model& model, Engine& engine, const std::vector<Cell>& grid, const std::vector<Sample>& samples,
                  const AnswerOptions& options, const Watch& watch, Results& results) {

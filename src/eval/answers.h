@@ -37,6 +37,9 @@ struct AnswerOptions {
   CellOptions cells;
 };
 
+// Whether a text has a line that has ended and is not empty: where a one_line answer is done.
+bool has_line(std::string_view text);
+
 // Lets every cell answer every sample that it has no record of yet, greedily, and adds the records. In exact prefill
 // one pass over a context serves as many cells as their caches fit in memory; the answers are decoded together, token
 // by token. Each answer is the one that its cell gives alone. Records:

@@ -111,21 +111,9 @@ TEST_F(AnswersOfTinyModel, GoOnWhereTheyWereStopped) {
   EXPECT_EQ(essence(rest), essence(whole));
 }
 
-TEST_F(AnswersOfTinyModel, EndWithTheirFirstLineWhereOnlyThatCounts) {
-  // A tiny model says anything; what it says until a line ends is the same.
-  for (Sample& s : samples_) s.most_new = 60;
-  Results all = folder("all"), first = folder("first");
-  const auto cells = make_grid(std::vector<std::string>{"full"}, {});
-  ASSERT_TRUE(run(all, cells, Question::kSeen));
-  for (Sample& s : samples_) s.one_line = true;
-  ASSERT_TRUE(run(first, cells, Question::kSeen));
-  for (std::size_t i = 0; i < samples_.size(); ++i) {
-    const std::string longer = all.records()[i].at("answer"), line = first.records()[i].at("answer");
-    EXPECT_TRUE(longer.starts_with(line));
-    const std::size_t begin = longer.find_first_not_of('\n');
-    const std::size_t end = begin == std::string::npos ? begin : longer.find('\n', begin);
-    EXPECT_EQ(line, longer.substr(0, end == std::string::npos ? end : end + 1));
-  }
+TEST(Answers, HaveALineOnceItEndsBehindSomething) {
+  for (const char* text : {"", "\n\n", "Food", "\nFood"}) EXPECT_FALSE(has_line(text)) << text;
+  for (const char* text : {"Food\n", "\n\nFood\nAnimal", " \n"}) EXPECT_TRUE(has_line(text)) << text;
 }
 
 TEST_F(AnswersOfTinyModel, LeaveOutCellsThatCannotRunAndSaySo) {
