@@ -19,27 +19,38 @@ std::uint32_t falling_key(float score) {
 // Indices in the order of their keys, equal keys by index. A radix sort by bytes: decoding ranks every head of every
 // layer at every token, so no comparisons that a processor cannot predict.
 void sort_by_key(std::vector<std::uint64_t>& keys) {
+  constexpr std::size_t kDigits = 4;
+  std::array<std::array<std::uint32_t, 256>, kDigits> begin{};
+  for (const std::uint64_t key : keys) {
+    for (std::size_t digit = 0; digit < kDigits; ++digit) ++begin[digit][key >> (32 + 8 * digit) & 0xff];
+  }
   std::vector<std::uint64_t> sorted(keys.size());
-  for (int shift = 32; shift < 64; shift += 8) {
-    std::array<std::uint32_t, 256> begin{};
-    for (const std::uint64_t key : keys) ++begin[key >> shift & 0xff];
-    if (std::find(begin.begin(), begin.end(), keys.size()) != begin.end()) continue;  // all share this byte
-    std::exclusive_scan(begin.begin(), begin.end(), begin.begin(), 0u);
-    for (const std::uint64_t key : keys) sorted[begin[key >> shift & 0xff]++] = key;
+  for (std::size_t digit = 0; digit < kDigits; ++digit) {
+    std::array<std::uint32_t, 256>& to = begin[digit];
+    if (std::find(to.begin(), to.end(), keys.size()) != to.end()) continue;  // all share this byte
+    std::exclusive_scan(to.begin(), to.end(), to.begin(), 0u);
+    for (const std::uint64_t key : keys) sorted[to[key >> (32 + 8 * digit) & 0xff]++] = key;
     keys.swap(sorted);
   }
 }
 
-// sums[i] += the mean of values[i-2 .. i+2]
+// sums[i] += the mean of values[i-2 .. i+2], what lies outside counting as 0. The inner ones, nearly all, without a
+// branch.
 void add_pooled(std::span<const float> values, std::span<float> sums) {
   constexpr std::size_t kHalf = kPool / 2;
-  for (std::size_t i = 0; i < values.size(); ++i) {
-    const std::size_t begin = i < kHalf ? 0 : i - kHalf;
-    const std::size_t end = std::min(i + kHalf + 1, values.size());
+  constexpr float kCount = static_cast<float>(kPool);
+  static_assert(kPool == 5);
+  const std::size_t n = values.size(), inner_end = n > kHalf ? n - kHalf : 0;
+  const auto edge = [&](std::size_t i) {
     float sum = 0;
-    for (std::size_t j = begin; j < end; ++j) sum += values[j];
-    sums[i] += sum / static_cast<float>(kPool);
-  }
+    for (std::size_t j = i - std::min(i, kHalf); j < std::min(i + kHalf + 1, n); ++j) sum += values[j];
+    sums[i] += sum / kCount;
+  };
+  for (std::size_t i = 0; i < std::min(kHalf, n); ++i) edge(i);
+  const float* v = values.data();
+  float* to = sums.data();
+  for (std::size_t i = kHalf; i < inner_end; ++i) to[i] += (v[i - 2] + v[i - 1] + v[i] + v[i + 1] + v[i + 2]) / kCount;
+  for (std::size_t i = std::max(kHalf, inner_end); i < n; ++i) edge(i);
 }
 
 }  // namespace
