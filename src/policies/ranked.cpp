@@ -28,6 +28,7 @@ RankedPolicy::RankedPolicy(const Options& options, const AttentionShape& shape) 
 std::size_t RankedPolicy::layer_size(int, std::size_t) const { return options_.cache_size; }
 
 void RankedPolicy::kept(int, std::size_t, std::span<const std::uint32_t>) {}
+void RankedPolicy::dropped(int, std::size_t, std::uint32_t) {}
 
 bool RankedPolicy::cuts(Phase phase, int layer, std::size_t n_new) const {
   return phase == Phase::kDecode ? cuts_within(layer, 1) : n_fed_ + n_new > options_.cache_size;
@@ -185,11 +186,8 @@ void RankedPolicy::cut_step(Layer& lists, int layer, Compaction& compaction) {
     const std::size_t n = scores.size() - n_protected;
     const std::size_t entry = options_.sinks + lowest(std::span(scores).subspan(options_.sinks, n));
     scores.erase(scores.begin() + static_cast<std::ptrdiff_t>(entry));
-    std::vector<std::uint32_t> stay(scores.size());
-    std::iota(stay.begin(), stay.end(), 0u);
-    for (std::size_t j = entry; j < stay.size(); ++j) ++stay[j];
-    kept(layer, i, stay);
     dropped_[i] = static_cast<std::uint32_t>(entry);
+    dropped(layer, i, dropped_[i]);
   }
   compaction.drop(layer, dropped_);
 }
@@ -216,18 +214,32 @@ PolicyParameter positions_parameter() {
           .help = "where keys stand for RoPE: at their token, or at their index in the cache"};
 }
 
-std::vector<PolicyParameter> head_parameters() {
-  return {{.name = "heads",
-           .min = 0,
-           .max = 1,
-           .integer = true,
-           .choices = {"even", "adaptive"},
-           .help = "adaptive: a layer's entries go to its heads by where the best scores fall (AdaKV)"},
-          {.name = "floor",
-           .default_value = 0.2,
-           .min = 0,
-           .max = 1,
-           .help = "with heads=adaptive, the least share of an even head's entries"}};
+std::size_t ranked_largest(const PolicySettings&, const AttentionShape&, std::size_t cache_size) {
+  return cache_size + 1;
+}
+
+PolicyParameter sinks_parameter() {
+  return {.name = "sinks",
+          .default_value = 4,
+          .min = 0,
+          .max = 65536,
+          .integer = true,
+          .help = "first tokens that always stay"};
+}
+
+std::vector<PolicyParameter> with_head_parameters(std::vector<PolicyParameter> own) {
+  own.insert(own.end(), {{.name = "heads",
+                          .min = 0,
+                          .max = 1,
+                          .integer = true,
+                          .choices = {"even", "adaptive"},
+                          .help = "adaptive: a layer's entries go to its heads by where the best scores fall (AdaKV)"},
+                         {.name = "floor",
+                          .default_value = 0.2,
+                          .min = 0,
+                          .max = 1,
+                          .help = "with heads=adaptive, the least share of an even head's entries"}});
+  return own;
 }
 
 PolicyParameter at_once_parameter(double default_value) {

@@ -41,9 +41,10 @@ class RankedPolicy : public Policy {
   // entries. Those of protected entries are never looked at.
   virtual void score(const Observation&, std::size_t list, std::span<float> scores) = 0;
 
-  // The entries of a list that stay, as counted by the last `score`: for policies that know more of each than its
-  // score. Not called where all stay.
+  // The entries of a list that stay, or the one that goes, as counted by the last `score`: for policies that know more
+  // of each than its score. Not called where all stay.
   virtual void kept(int layer, std::size_t list, std::span<const std::uint32_t> entries);
+  virtual void dropped(int layer, std::size_t list, std::uint32_t entry);
 
   // Entries of a layer's list, protected ones included, when `n_tokens` > C were fed. Sums to at most C * n_layer over
   // the layers, and is sinks + window at least.
@@ -83,12 +84,17 @@ class RankedPolicy : public Policy {
   std::vector<std::uint32_t> dropped_;
 };
 
+// PolicyType::largest of all of them: C entries, and the new token's until the step's decision.
+std::size_t ranked_largest(const PolicySettings&, const AttentionShape&, std::size_t cache_size);
+
 // --- parameters that policies share ----------------------------------------------------------------------------------
 
 // `positions=true|index`: for policies whose keys stand at their tokens. `index` closes them up instead.
 PolicyParameter positions_parameter();
-// `heads=even|adaptive` and `floor=`: for policies that score heads apart.
-std::vector<PolicyParameter> head_parameters();
+// `sinks=`: first tokens that always stay.
+PolicyParameter sinks_parameter();
+// And `heads=even|adaptive` and `floor=`, last: for policies that score heads apart.
+std::vector<PolicyParameter> with_head_parameters(std::vector<PolicyParameter> own);
 
 // `at_once=`: the share of C that goes at once in decoding.
 PolicyParameter at_once_parameter(double default_value = 1.0 / 64);

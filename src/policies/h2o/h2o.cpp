@@ -33,8 +33,6 @@ class H2o final : public RankedPolicy {
   std::size_t every_;
 };
 
-std::size_t largest(const PolicySettings&, const AttentionShape&, std::size_t cache_size) { return cache_size + 1; }
-
 std::size_t least(const PolicySettings&, const AttentionShape&) { return 2; }
 
 std::unique_ptr<Policy> make(const PolicySettings& given, const AttentionShape& shape, std::size_t cache_size) {
@@ -48,18 +46,16 @@ std::unique_ptr<Policy> make(const PolicySettings& given, const AttentionShape& 
 }
 
 std::vector<PolicyParameter> parameters() {
-  std::vector<PolicyParameter> result = {
-      {.name = "recent", .default_value = 0.5, .min = 0, .max = 1, .help = "share of the cache for the last entries"},
-      {.name = "every",
-       .default_value = 4,
-       .min = 1,
-       .max = 1024,
-       .integer = true,
-       .help = "in decoding one query in so many is looked at, and counts for all of them (ours; 1: the paper's)"},
-      at_once_parameter(),
-      positions_parameter()};
-  for (PolicyParameter& parameter : head_parameters()) result.push_back(std::move(parameter));
-  return result;
+  return with_head_parameters(
+      {{.name = "recent", .default_value = 0.5, .min = 0, .max = 1, .help = "share of the cache for the last entries"},
+       {.name = "every",
+        .default_value = 4,
+        .min = 1,
+        .max = 1024,
+        .integer = true,
+        .help = "in decoding one query in so many is looked at, and counts for all of them (ours; 1: the paper's)"},
+       at_once_parameter(),
+       positions_parameter()});
 }
 
 }  // namespace
@@ -72,7 +68,7 @@ const PolicyType& h2o_policy() {
           "H2O: Heavy-Hitter Oracle for Efficient Generative Inference of Large Language Models (NeurIPS 2023), "
           "arXiv 2306.14048",
       .parameters = parameters(),
-      .largest = largest,
+      .largest = ranked_largest,
       .least = least,
       .make = make,
   };

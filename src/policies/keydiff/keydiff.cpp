@@ -24,8 +24,6 @@ class KeyDiff final : public RankedPolicy {
   }
 };
 
-std::size_t largest(const PolicySettings&, const AttentionShape&, std::size_t cache_size) { return cache_size + 1; }
-
 std::size_t least(const PolicySettings& given, const AttentionShape&) {
   return size_setting(keydiff_policy(), given, "window") + 1;
 }
@@ -39,16 +37,14 @@ std::unique_ptr<Policy> make(const PolicySettings& given, const AttentionShape& 
 }
 
 std::vector<PolicyParameter> parameters() {
-  std::vector<PolicyParameter> result = {{.name = "window",
-                                          .default_value = 1,
-                                          .min = 1,
-                                          .max = 65536,
-                                          .integer = true,
-                                          .help = "last entries that always stay"},
-                                         at_once_parameter(1.0 / 8),
-                                         positions_parameter()};
-  for (PolicyParameter& parameter : head_parameters()) result.push_back(std::move(parameter));
-  return result;
+  return with_head_parameters({{.name = "window",
+                                .default_value = 1,
+                                .min = 1,
+                                .max = 65536,
+                                .integer = true,
+                                .help = "last entries that always stay"},
+                               at_once_parameter(1.0 / 8),
+                               positions_parameter()});
 }
 
 }  // namespace
@@ -61,7 +57,7 @@ const PolicyType& keydiff_policy() {
           "KeyDiff: Key Similarity-Based KV Cache Eviction for Long-Context LLM Inference in Resource-Constrained "
           "Environments (2025), arXiv 2504.15364",
       .parameters = parameters(),
-      .largest = largest,
+      .largest = ranked_largest,
       .least = least,
       .make = make,
   };

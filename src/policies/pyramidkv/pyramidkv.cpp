@@ -43,8 +43,6 @@ class PyramidKv final : public snapkv::SnapKv {
 
 namespace {
 
-std::size_t largest(const PolicySettings&, const AttentionShape&, std::size_t cache_size) { return cache_size + 1; }
-
 std::size_t least(const PolicySettings& given, const AttentionShape&) {
   return size_setting(pyramidkv_policy(), given, "window") + 1;
 }
@@ -77,7 +75,7 @@ const PolicyType& pyramidkv_policy() {
       .paper =
           "PyramidKV: Dynamic KV Cache Compression based on Pyramidal Information Funneling (2024), arXiv 2406.02069",
       .parameters = parameters(),
-      .largest = largest,
+      .largest = ranked_largest,
       .least = least,
       .make = make,
   };

@@ -38,8 +38,6 @@ class Random final : public RankedPolicy {
   std::uint64_t seed_;
 };
 
-std::size_t largest(const PolicySettings&, const AttentionShape&, std::size_t cache_size) { return cache_size + 1; }
-
 std::size_t least(const PolicySettings& given, const AttentionShape&) {
   return size_setting(random_policy(), given, "sinks") + size_setting(random_policy(), given, "window") + 1;
 }
@@ -61,12 +59,7 @@ const PolicyType& random_policy() {
       .name = "random",
       .summary = "sinks, the last entries, and a random choice: the floor that every other has to beat",
       .paper = "",
-      .parameters = {{.name = "sinks",
-                      .default_value = 4,
-                      .min = 0,
-                      .max = 65536,
-                      .integer = true,
-                      .help = "first tokens that always stay"},
+      .parameters = {sinks_parameter(),
                      {.name = "window",
                       .default_value = 32,
                       .min = 0,
@@ -76,7 +69,7 @@ const PolicyType& random_policy() {
                      {.name = "seed", .min = 0, .max = 1e15, .integer = true, .help = "other numbers, other choices"},
                      at_once_parameter(),
                      positions_parameter()},
-      .largest = largest,
+      .largest = ranked_largest,
       .least = least,
       .make = make,
   };

@@ -51,7 +51,7 @@ void SnapKv::score(const Observation& seen, std::size_t list, std::span<float> s
 }
 
 std::vector<PolicyParameter> parameters() {
-  std::vector<PolicyParameter> result = {
+  return with_head_parameters({
       {.name = "window",
        .default_value = 32,
        .min = 1,
@@ -71,9 +71,7 @@ std::vector<PolicyParameter> parameters() {
        .help = "ranks an answer's entries by a running mean of its queries, by the last query alone, or not at all"},
       at_once_parameter(),
       positions_parameter(),
-  };
-  for (PolicyParameter& parameter : head_parameters()) result.push_back(std::move(parameter));
-  return result;
+  });
 }
 
 RankedPolicy::Options options(const PolicyType& type, const PolicySettings& given, std::size_t cache_size) {
@@ -91,8 +89,6 @@ Decode decode(const PolicyType& type, const PolicySettings& given) {
 }  // namespace snapkv
 
 namespace {
-
-std::size_t largest(const PolicySettings&, const AttentionShape&, std::size_t cache_size) { return cache_size + 1; }
 
 std::size_t least(const PolicySettings& given, const AttentionShape&) {
   return size_setting(snapkv_policy(), given, "window") + 1;
@@ -113,7 +109,7 @@ const PolicyType& snapkv_policy() {
       .summary = "what the last window of queries attended to, and the window",
       .paper = "SnapKV: LLM Knows What You are Looking for Before Generation (NeurIPS 2024), arXiv 2404.14469",
       .parameters = snapkv::parameters(),
-      .largest = largest,
+      .largest = ranked_largest,
       .least = least,
       .make = make,
   };

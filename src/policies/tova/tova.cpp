@@ -30,8 +30,6 @@ class Tova final : public RankedPolicy {
   }
 };
 
-std::size_t largest(const PolicySettings&, const AttentionShape&, std::size_t cache_size) { return cache_size + 1; }
-
 std::size_t least(const PolicySettings&, const AttentionShape&) { return 2; }
 
 std::unique_ptr<Policy> make(const PolicySettings& given, const AttentionShape& shape, std::size_t cache_size) {
@@ -49,7 +47,7 @@ const PolicyType& tova_policy() {
       .summary = "what the last query attended to, the same entries in every head",
       .paper = "TOVA: Transformers are Multi-State RNNs (EMNLP 2024), arXiv 2401.06104",
       .parameters = {at_once_parameter(), positions_parameter()},
-      .largest = largest,
+      .largest = ranked_largest,
       .least = least,
       .make = make,
   };

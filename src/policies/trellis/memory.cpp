@@ -49,6 +49,11 @@ void Memory::keep(std::span<const std::uint32_t> entries) {
   token_.resize(entries.size());
 }
 
+void Memory::drop(std::uint32_t entry) {
+  const auto erase = [entry](auto& values) { values.erase(values.begin() + static_cast<std::ptrdiff_t>(entry)); };
+  erase(mean_), erase(variance_), erase(weight_), erase(token_);
+}
+
 void Memory::indicators(float spread, std::span<float> scores) const {
   assert(scores.size() == size());
   for (std::size_t i = 0; i < size(); ++i) scores[i] = mean_[i] + spread * std::sqrt(variance_[i]);

@@ -26,6 +26,7 @@ class Memory {
   void see_row(std::span<const float> row, float share);
   // Only these stay, in this order. REQUIRES: ascending.
   void keep(std::span<const std::uint32_t> entries);
+  void drop(std::uint32_t entry);
 
   // mean + spread * standard deviation.   scores [size()]
   void indicators(float spread, std::span<float> scores) const;

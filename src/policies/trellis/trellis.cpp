@@ -71,6 +71,9 @@ class Trellis final : public RankedPolicy {
   void kept(int layer, std::size_t list, std::span<const std::uint32_t> entries) override {
     memory_[static_cast<std::size_t>(layer)][list].keep(entries);
   }
+  void dropped(int layer, std::size_t list, std::uint32_t entry) override {
+    memory_[static_cast<std::size_t>(layer)][list].drop(entry);
+  }
 
  private:
   float fade_share(std::size_t n_tokens) const {
@@ -119,8 +122,6 @@ class Trellis final : public RankedPolicy {
 
 namespace {
 
-std::size_t largest(const PolicySettings&, const AttentionShape&, std::size_t cache_size) { return cache_size + 1; }
-
 std::size_t least(const PolicySettings& given, const AttentionShape&) {
   const PolicyType& type = trellis_policy();
   return size_setting(type, given, "sinks") + size_setting(type, given, "window") + 1;
@@ -146,60 +147,53 @@ std::unique_ptr<Policy> make(const PolicySettings& given, const AttentionShape& 
 }
 
 std::vector<PolicyParameter> parameters() {
-  std::vector<PolicyParameter> result = {
-      {.name = "rows",
-       .default_value = 1,
-       .min = 1,
-       .max = 4096,
-       .integer = true,
-       .help = "last queries of a prompt that are looked at"},
-      {.name = "gamma",
-       .default_value = 200,
-       .min = 0,
-       .max = 1e6,
-       .help = "weight of a prompt's variance over these rows beside their mean; nothing with rows=1"},
-      {.name = "memory",
-       .default_value = 1024,
-       .min = 1,
-       .max = 1e9,
-       .help = "tokens of an answer after which what an entry received counts 1/e"},
-      {.name = "spread",
-       .default_value = 1,
-       .min = 0,
-       .max = 1e6,
-       .help = "weight of the remembered standard deviation beside the mean"},
-      {.name = "recent",
-       .default_value = 0.5,
-       .min = 0,
-       .max = 1,
-       .help = "share of the cache for the last entries of an answer"},
-      {.name = "ladder",
-       .default_value = 0.2,
-       .min = 0,
-       .max = 1,
-       .help = "share of the cache for the best entry of each region of the context, shifted from layer to layer"},
-      {.name = "every",
-       .min = 0,
-       .max = 1024,
-       .integer = true,
-       .help = "in decoding one query in so many is looked at",
-       .default_text = "C / 128, at least 1"},
-      {.name = "sinks",
-       .default_value = 4,
-       .min = 0,
-       .max = 65536,
-       .integer = true,
-       .help = "first tokens that always stay"},
-      {.name = "window",
-       .default_value = 4,
-       .min = 1,
-       .max = 4096,
-       .integer = true,
-       .help = "last entries that always stay"},
-      at_once_parameter(1.0 / 32),
-      positions_parameter()};
-  for (PolicyParameter& parameter : head_parameters()) result.push_back(std::move(parameter));
-  return result;
+  return with_head_parameters(
+      {{.name = "rows",
+        .default_value = 1,
+        .min = 1,
+        .max = 4096,
+        .integer = true,
+        .help = "last queries of a prompt that are looked at"},
+       {.name = "gamma",
+        .default_value = 200,
+        .min = 0,
+        .max = 1e6,
+        .help = "weight of a prompt's variance over these rows beside their mean; nothing with rows=1"},
+       {.name = "memory",
+        .default_value = 1024,
+        .min = 1,
+        .max = 1e9,
+        .help = "tokens of an answer after which what an entry received counts 1/e"},
+       {.name = "spread",
+        .default_value = 1,
+        .min = 0,
+        .max = 1e6,
+        .help = "weight of the remembered standard deviation beside the mean"},
+       {.name = "recent",
+        .default_value = 0.5,
+        .min = 0,
+        .max = 1,
+        .help = "share of the cache for the last entries of an answer"},
+       {.name = "ladder",
+        .default_value = 0.2,
+        .min = 0,
+        .max = 1,
+        .help = "share of the cache for the best entry of each region of the context, shifted from layer to layer"},
+       {.name = "every",
+        .min = 0,
+        .max = 1024,
+        .integer = true,
+        .help = "in decoding one query in so many is looked at",
+        .default_text = "C / 128, at least 1"},
+       sinks_parameter(),
+       {.name = "window",
+        .default_value = 4,
+        .min = 1,
+        .max = 4096,
+        .integer = true,
+        .help = "last entries that always stay"},
+       at_once_parameter(1.0 / 32),
+       positions_parameter()});
 }
 
 }  // namespace
@@ -211,7 +205,7 @@ const PolicyType& trellis_policy() {
           "what the last query of a prompt or the remembered queries of an answer attended to, a ladder, the newest",
       .paper = "",
       .parameters = parameters(),
-      .largest = largest,
+      .largest = ranked_largest,
       .least = least,
       .make = make,
   };
