@@ -55,6 +55,12 @@ struct Shape {
   const float* sinks = nullptr;
 };
 
+// A layer's shape has the sinks of all its heads [n_head]; this one those of one KV head's group.
+inline Shape shape_of_head(Shape shape, std::size_t head_kv) {
+  if (shape.sinks) shape.sinks += head_kv * (std::size_t)shape.group;
+  return shape;
+}
+
 // --- prefill: many queries -------------------------------------------------------------------------------------------
 
 // Queries `first .. first + n_q - 1` of a segment over `past` (all of it visible to each) and `fresh`, the segment's

@@ -14,12 +14,6 @@ const float* row_of(const ggml_tensor* t, std::int64_t head, std::int64_t column
   return (const float*)((const char*)t->data + head * (std::int64_t)t->nb[1] + column * (std::int64_t)t->nb[2]);
 }
 
-// A layer's sinks are those of all its heads.
-Shape shape_of_head(Shape shape, std::size_t head_kv) {
-  if (shape.sinks) shape.sinks += head_kv * (std::size_t)shape.group;
-  return shape;
-}
-
 void store_chunk(ggml_tensor* dst, int ith, int nth, void* userdata) {
   const auto& layer = *(const PrefillLayer*)userdata;
   const ggml_tensor *k = dst->src[0], *v = dst->src[1];

@@ -73,11 +73,6 @@ class Composer {
   const Rotate& rotate_;
 };
 
-Shape of_head(Shape shape, std::size_t head_kv) {
-  if (shape.sinks) shape.sinks += head_kv * (std::size_t)shape.group;
-  return shape;
-}
-
 // 0 where query `first` + row of the segment sees the entry, else minus infinity: [n, n_q].
 std::vector<float> mask_of(const PrefillLayer& layer, const Rows& past, std::size_t n_fresh, std::size_t n_q) {
   const std::size_t n = past.n + n_fresh;
@@ -139,7 +134,7 @@ ggml_tensor* composed_prefill(ggml_context* ctx, ggml_cgraph* graph, ggml_tensor
   const std::size_t k_row = ggml_row_size(shape.type_k, shape.d_k), v_row = ggml_row_size(shape.type_v, shape.d_v);
   ggml_tensor* out = nullptr;
   for (std::size_t head = 0; head < layer->past.size(); ++head) {
-    Composer composer(ctx, graph, of_head(shape, head), rotate);
+    Composer composer(ctx, graph, shape_of_head(shape, head), rotate);
     const Rows& past = layer->past[head];
     Rows fresh = {.k = layer->k + head * layer->capacity * k_row,
                   .v = layer->v + head * layer->capacity * v_row,
@@ -183,7 +178,7 @@ ggml_tensor* composed_decode(ggml_context* ctx, ggml_cgraph* graph, ggml_tensor*
   for (std::size_t i = 0; i < layer->lanes.size(); ++i) {
     const DecodeLayer::Lane& lane = layer->lanes[i];
     const std::size_t session = i / n_head_kv, head = i % n_head_kv;
-    Composer composer(ctx, graph, of_head(shape, head), rotate);
+    Composer composer(ctx, graph, shape_of_head(shape, head), rotate);
     const auto row = [&](ggml_tensor* t, std::size_t d, std::size_t token) {
       return ggml_view_2d(ctx, t, (std::int64_t)d, 1, t->nb[1], token * t->nb[2] + head * t->nb[1]);
     };
