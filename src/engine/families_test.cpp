@@ -7,19 +7,13 @@
 namespace lacake {
 namespace {
 
+using models::variant;
 using models::Variant;
 
 std::vector<std::string> names() {
   std::vector<std::string> list;
   for (const Variant& v : models::variants()) list.push_back(v.name);
   return list;
-}
-
-Variant variant(const std::string& name) {
-  for (const Variant& v : models::variants()) {
-    if (v.name == name) return v;
-  }
-  throw std::invalid_argument(name);
 }
 
 class Family : public testing::TestWithParam<std::string> {
@@ -42,18 +36,7 @@ class Family : public testing::TestWithParam<std::string> {
 Logits run(Engine& engine, const Tokens& tokens, std::size_t n_prompt, const std::string& policy, PrefillMode mode) {
   SessionOptions o = with(policy, "", "f32", mode, n_prompt, tokens.size() - n_prompt);
   o.chunk = 37;
-  const auto session = engine.open(o);
-  Logits all;
-  const auto add = [&](std::span<const float> row) { all.insert(all.end(), row.begin(), row.end()); };
-  if (n_prompt > 0) {
-    session->prefill({tokens.data(), n_prompt},
-                     {.all_logits = [&](std::size_t, std::span<const float> row) { add(row); }});
-  }
-  for (std::size_t i = n_prompt; i < tokens.size(); ++i) {
-    session->step(tokens[i]);
-    add(session->logits());
-  }
-  return all;
+  return all_logits(engine, tokens, n_prompt, o);
 }
 
 TEST_P(Family, GivesLibllamasLogitsHoweverTokensAreFed) {

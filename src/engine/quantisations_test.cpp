@@ -34,16 +34,7 @@ double difference(std::span<const float> a, std::span<const float> b) {
 Logits run(const ModelFile& file, const char* product, const Tokens& tokens) {
   const Model model(file.path(), {.product = product});
   Engine engine(model, {.threads = 1});
-  const auto session = engine.open(with("full", "", "f32", PrefillMode::kExact, kPrompt, kTokens - kPrompt));
-  Logits all;
-  const auto add = [&](std::span<const float> row) { all.insert(all.end(), row.begin(), row.end()); };
-  session->prefill({tokens.data(), kPrompt},
-                   {.all_logits = [&](std::size_t, std::span<const float> row) { add(row); }});
-  for (std::size_t i = kPrompt; i < tokens.size(); ++i) {
-    session->step(tokens[i]);
-    add(session->logits());
-  }
-  return all;
+  return all_logits(engine, tokens, kPrompt, with("full", "", "f32", PrefillMode::kExact, kPrompt, kTokens - kPrompt));
 }
 
 class Quantisation : public testing::TestWithParam<ggml_type> {};

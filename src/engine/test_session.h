@@ -54,6 +54,23 @@ inline SessionOptions with(const std::string& policy, const std::string& budget 
 
 inline Logits logits_of(const Session& s) { return {s.logits().begin(), s.logits().end()}; }
 
+// [n_vocab, n] of every token: the first `n_prompt` as a prompt, the others one by one.
+inline Logits all_logits(Engine& engine, std::span<const Token> tokens, std::size_t n_prompt,
+                         const SessionOptions& options) {
+  const auto session = engine.open(options);
+  Logits all;
+  const auto add = [&](std::span<const float> row) { all.insert(all.end(), row.begin(), row.end()); };
+  if (n_prompt > 0) {
+    session->prefill(tokens.first(n_prompt),
+                     {.all_logits = [&](std::size_t, std::span<const float> row) { add(row); }});
+  }
+  for (const Token token : tokens.subspan(n_prompt)) {
+    session->step(token);
+    add(session->logits());
+  }
+  return all;
+}
+
 // Bit for bit; -0 is not 0.
 inline bool same_bits(std::span<const float> a, std::span<const float> b) {
   return a.size() == b.size() && !a.empty() && std::memcmp(a.data(), b.data(), a.size_bytes()) == 0;

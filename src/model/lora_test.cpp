@@ -10,29 +10,14 @@ namespace lacake {
 namespace {
 
 using models::AdapterFile;
+using models::variant;
 using models::Variant;
-
-Variant variant(const std::string& name) {
-  for (const Variant& v : models::variants()) {
-    if (v.name == name) return v;
-  }
-  throw std::invalid_argument(name);
-}
 
 // [n_vocab, n]: most of the tokens as a prompt, the last four one by one.
 Logits run(const Model& model, const Tokens& tokens) {
   Engine engine(model, {.threads = 1});
   const std::size_t n_prompt = tokens.size() - 4;
-  const auto session = engine.open(with("full", "", "f32", PrefillMode::kExact, n_prompt, 4));
-  Logits all;
-  const auto add = [&](std::span<const float> row) { all.insert(all.end(), row.begin(), row.end()); };
-  session->prefill({tokens.data(), n_prompt},
-                   {.all_logits = [&](std::size_t, std::span<const float> row) { add(row); }});
-  for (std::size_t i = n_prompt; i < tokens.size(); ++i) {
-    session->step(tokens[i]);
-    add(session->logits());
-  }
-  return all;
+  return all_logits(engine, tokens, n_prompt, with("full", "", "f32", PrefillMode::kExact, n_prompt, 4));
 }
 
 class LoraOf : public testing::TestWithParam<const char*> {};

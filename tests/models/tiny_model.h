@@ -85,6 +85,7 @@ struct Variant {
 };
 // One of each: odd head counts, head sizes and groups among them.
 std::vector<Variant> variants();
+Variant variant(const std::string& name);  // throws std::invalid_argument if there is none
 
 // Tokens of a text that repeats itself loosely, so that attention has something to find: [n], all of them letters.
 std::vector<std::int32_t> random_tokens(const TinyModel& model, std::size_t n, unsigned seed);

@@ -1,3 +1,5 @@
+#include <stdexcept>
+
 #include "models/tiny_model.h"
 
 namespace lacake::models {
@@ -99,6 +101,13 @@ std::vector<Variant> variants() {
         .biases = true}},
       {"split", {.n_files = 3}},
   };
+}
+
+Variant variant(const std::string& name) {
+  for (const Variant& v : variants()) {
+    if (v.name == name) return v;
+  }
+  throw std::invalid_argument(name);
 }
 
 }  // namespace lacake::models
