@@ -128,7 +128,7 @@ int bench(const Options& options) {
                              .threads = engine.threads(),
                              .machine_gb_per_s = read_bandwidth(engine.threads()),
                              .weight_bytes = weight_bytes_per_step(engine),
-                             .attention = options.attention == "ggml" ? "ggml" : attention_target()};
+                             .attention = attention_in_use(engine, all.front().session.types)};
   if (!options.json) write_output(bench_heading(setting, out));
   nlohmann::json list = nlohmann::json::array();
   Bench bench(engine, std::move(text), log, options.quiet);

@@ -67,8 +67,9 @@ std::string bench_heading(const BenchSetting& setting, const Terminal& terminal)
   const ModelFacts& facts = setting.facts;
   std::string text = terminal.paint(Style::kBold, facts.name.empty() ? facts.path : facts.name);
   text += fmt::format(", {}\n", facts.weight_types);
-  text += fmt::format("lacake {} ({}), {} thread{}, products {}, attention {}\n", LACAKE_VERSION, build_type(),
-                      setting.threads, setting.threads == 1 ? "" : "s", facts.product, setting.attention);
+  text += fmt::format("lacake {} ({}), {} thread{}, products {}, attention {}{}\n", LACAKE_VERSION, build_type(),
+                      setting.threads, setting.threads == 1 ? "" : "s", facts.product, setting.attention.target,
+                      setting.attention.target == "ggml" ? "" : " " + setting.attention.arithmetic);
   text += fmt::format("a plain read of memory by as many threads: {:.1f} GB/s\n\n", setting.machine_gb_per_s);
   text += terminal.paint(Style::kDim, fmt::format(kRow, "", "", "", "prefill", "decode", "decode", "", "read", "of"));
   text += "\n";
@@ -120,7 +121,8 @@ nlohmann::json bench_json(const BenchResult& result, const BenchSetting& setting
       {"build_type", build_type()},
       {"build_fault", build_fault()},
       {"threads", setting.threads},
-      {"attention_target", setting.attention},
+      {"attention_target", setting.attention.target},
+      {"attention_arithmetic", setting.attention.arithmetic},
       {"product", facts.product},
       {"policy", session.policy.text()},
       {"kv_budget", session.budget.given() ? nlohmann::json(session.budget.text()) : nlohmann::json()},

@@ -5,6 +5,7 @@
 #include <string>
 
 #include "bench_measure.h"
+#include "engine/bench.h"
 #include "lacake/model.h"
 #include "terminal.h"
 
@@ -16,7 +17,7 @@ struct BenchSetting {
   int threads = 0;
   double machine_gb_per_s = 0;     // a plain read of memory by as many threads
   std::uint64_t weight_bytes = 0;  // read at every token
-  std::string attention;           // instruction set
+  AttentionInUse attention;
 };
 
 // How this program was built: CMake's build type, and what makes its figures worthless ("" if nothing does).

@@ -77,9 +77,9 @@ const std::vector<Row>& rows() {
       {"-t,--threads", "threads", "N", "Model", "threads [all cores]", kLoading, Whole{&O::threads, 1, 1024}},
       {"--product", "product", "auto|int8|f32|ggml", "Model", "how a prompt's matrix products are computed [auto]",
        kLoading, Choice{&O::product, {"auto", "int8", "f32", "ggml"}}},
-      {"--attention", "attention", "kernels|ggml", "Model",
-       "how queries meet the cache (ggml: slow, to compare with) [kernels]", kLoading,
-       Choice{&O::attention, {"kernels", "ggml"}}},
+      {"--attention", "attention", "auto|int16|f32|ggml", "Model",
+       "how a prompt attends (ggml: decode too; slow) [auto]", kLoading,
+       Choice{&O::attention, {"auto", "int16", "f32", "ggml"}}},
       {"--no-repack", "no_repack", "", "Model", "keep no faster second copies of weights", kLoading,
        Switch{&O::no_repack}},
 

@@ -50,7 +50,7 @@ struct Options {
 
   std::optional<std::int64_t> threads;
   std::string product = "auto";
-  std::string attention = "kernels";
+  std::string attention = "auto";
   bool no_repack = false;
   std::optional<std::string> rope_scaling;
   std::optional<double> rope_scale;

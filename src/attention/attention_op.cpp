@@ -37,7 +37,7 @@ void attend_chunk(ggml_tensor* dst, int ith, int, void* userdata) {
   const std::size_t d_k = (std::size_t)layer.shape.d_k, d_v = (std::size_t)layer.shape.d_v;
   const std::size_t k_row = ggml_row_size(layer.shape.type_k, layer.shape.d_k);
   const std::size_t v_row = ggml_row_size(layer.shape.type_v, layer.shape.d_v);
-  const std::size_t n_blocks = (n_q + kQueryBlock - 1) / kQueryBlock;
+  const std::size_t block = query_block(layer.shape), n_blocks = (n_q + block - 1) / block;
   const std::size_t q_stride = (std::size_t)q->nb[2] / sizeof(float), out_stride = (std::size_t)dst->ne[0];
 
   // Late blocks see more keys: they go first, so that threads end together. Where sums are wanted, a head's blocks all
@@ -48,11 +48,12 @@ void attend_chunk(ggml_tensor* dst, int ith, int, void* userdata) {
     const std::size_t head = item % n_head_kv;
     const std::size_t last_block = by_head ? n_blocks : n_blocks - item / n_head_kv;
     for (std::size_t b = by_head ? 0 : last_block - 1; b < last_block; ++b) {
-      const std::size_t from = b * kQueryBlock, n = std::min(kQueryBlock, n_q - from);
+      const std::size_t from = b * block, n = std::min(block, n_q - from);
       const std::size_t seen = layer.first + from + n;
       PrefillCall call;
       call.shape = shape_of_head(layer.shape, head);
       call.window = layer.window;
+      call.arithmetic = layer.arithmetic;
       call.past = layer.past[head];
       call.fresh = {.k = layer.k + head * layer.capacity * k_row,
                     .v = layer.v + head * layer.capacity * v_row,
@@ -151,7 +152,12 @@ std::span<std::byte> Scratch::of(int thread) {
   return {(std::byte*)base + (std::size_t)thread * each_, each_};
 }
 
-std::size_t prefill_scratch_bytes(const Shape& shape) { return prefill_scratch(shape, kQueryBlock); }
+std::size_t query_block(const Shape& shape) {
+  const std::size_t floats = (std::size_t)shape.group * (std::size_t)(shape.d_k + shape.d_v);
+  return 128 * floats * sizeof(float) <= (std::size_t{256} << 10) ? 128 : 64;
+}
+
+std::size_t prefill_scratch_bytes(const Shape& shape) { return prefill_scratch(shape, query_block(shape)); }
 
 ggml_tensor* prefill_node(ggml_context* ctx, ggml_tensor* q, ggml_tensor* k, ggml_tensor* v, PrefillLayer* layer) {
   ggml_tensor* store_args[] = {k, v};

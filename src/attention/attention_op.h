@@ -27,7 +27,8 @@ class Scratch {
 
 // A chunk of a segment's queries in one layer. Writes the chunk's K and V rows to the workspace, then attends.
 struct PrefillLayer {
-  Shape shape;             // its sinks: [n_head]
+  Shape shape;  // its sinks: [n_head]
+  Arithmetic arithmetic = Arithmetic::kF32;
   std::size_t window = 0;  // see PrefillCall
   std::vector<Rows> past;  // [n_head_kv]
   // Workspace: [n_head_kv] blocks of `capacity` rows; the chunk's rows go to [first, first + n_q).
@@ -48,8 +49,9 @@ struct PrefillLayer {
   std::vector<std::vector<float>> masks;  // what composed_prefill's nodes read
 };
 
-// Queries of one head group that are attended together.
-inline constexpr std::size_t kQueryBlock = 64;
+// Queries of one head group that are attended together: a tile of keys is converted once for all of them. 128 where the
+// queries and their results then take at most 256 KiB, else 64.
+std::size_t query_block(const Shape&);
 
 std::size_t prefill_scratch_bytes(const Shape&);
 

@@ -1,11 +1,7 @@
 #include "attention/composed.h"
 
-#include <fmt/format.h>
-
 #include <algorithm>
 #include <cmath>
-
-#include "lacake/error.h"
 
 namespace lacake::attention {
 namespace {
@@ -119,12 +115,6 @@ void add_sums(Composer& composer, ggml_context* ctx, PrefillLayer& layer, std::s
 }
 
 }  // namespace
-
-Method parse_method(std::string_view text, std::string_view flag) {
-  if (text == "kernels") return Method::kKernels;
-  if (text == "ggml") return Method::kGgml;
-  throw Error(Error::Kind::kUsage, fmt::format("{}: expected kernels or ggml, found \"{}\"", flag, text));
-}
 
 ggml_tensor* composed_prefill(ggml_context* ctx, ggml_cgraph* graph, ggml_tensor* q, ggml_tensor* k, ggml_tensor* v,
                               PrefillLayer* layer, const Rotate& rotate) {

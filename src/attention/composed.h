@@ -5,16 +5,10 @@
 // query and entry of a KV head's group, so it costs several times the time and memory of the kernels.
 
 #include <functional>
-#include <string_view>
 
 #include "attention/attention_op.h"
 
 namespace lacake::attention {
-
-// How a graph attends: by the kernels here, or by a composition of ggml's operations.
-enum class Method { kKernels, kGgml };
-// "kernels" or "ggml". Throws Error(kUsage) naming `flag` for another word.
-Method parse_method(std::string_view text, std::string_view flag);
 
 // x [d_k, 1, n] f32, rotated at positions [n] i32, as keys of the layer turn.
 using Rotate = std::function<ggml_tensor*(ggml_tensor* x, ggml_tensor* positions)>;

@@ -64,9 +64,16 @@ class Tiles {
 //   keys      [key_stride, kTileKeys]            the tile's K
 //   values    [value_stride, kTileKeys]          the tile's V
 //   block     [kBlockRows, kTileKeys]            logits, then probabilities, of one block and tile
+// With Arithmetic::kInt16, queries, keys, values and probabilities turn into pairs where they stand (pairs_inl.h), and
+// what makes floats of them again lies beside:
+//   query_scale  [n_blocks * kBlockRows]
+//   key_scale    [kTileKeys]
+//   value_scale  [kTileKeys]
+//   shrink, grow [kBlockRows]  of a block's `out` and of what the tile adds to it
 struct PrefillLayout {
   std::size_t n_blocks, key_stride, value_stride, out_dims;
-  std::size_t queries, out, largest, sum, visible, hidden, keys, values, block, end;
+  std::size_t queries, out, largest, sum, visible, hidden, keys, values, block;
+  std::size_t query_scale, key_scale, value_scale, shrink, grow, end;
 
   PrefillLayout(const Shape& shape, std::size_t n_q) {
     n_blocks = (n_q * (std::size_t)shape.group + kBlockRows - 1) / kBlockRows;
@@ -84,6 +91,11 @@ struct PrefillLayout {
     keys = place(kTileKeys * key_stride);
     values = place(kTileKeys * value_stride);
     block = place(kTileKeys * kBlockRows);
+    query_scale = place(n_blocks * kBlockRows);
+    key_scale = place(kTileKeys);
+    value_scale = place(kTileKeys);
+    shrink = place(kBlockRows);
+    grow = place(kBlockRows);
     end = at;
   }
 };

@@ -6,7 +6,9 @@
 
 #include "attention/attention.h"
 #include "attention/layout.h"
+#include "attention/pairs_inl.h"
 #include "attention/product_inl.h"
+#include "attention/rows_inl.h"
 #include "attention/tile_inl.h"
 #include "attention/transpose_inl.h"
 #include "attention/vector_inl.h"
@@ -23,6 +25,15 @@ namespace lacake::attention {
 namespace HWY_NAMESPACE {
 
 inline constexpr float kLog2E = 1.44269504f;
+
+// Lanes of pairs, row by row.
+struct RowsOfPairs {
+  const std::int32_t* data;
+  std::size_t stride;
+  HWY_INLINE Pairs load(std::size_t row, std::size_t column) const {
+    return hn::LoadU(LanesOfPairs(), data + row * stride + column);
+  }
+};
 
 // Queries are the lanes: a block of kBlockRows rows against one tile of keys at a time, logits [rows, keys]. Softmax
 // then needs no sums across lanes, a row's arithmetic is its lane's alone, and neither K nor V has to be transposed.
@@ -56,6 +67,11 @@ class PrefillPass {
       }
       rows_to_lanes(rows, scales, (std::size_t)shape_.d_k, queries(row / kBlockRows) + row % kBlockRows, kBlockRows);
     }
+    if (!in_pairs()) return;
+    for (std::size_t row = 0; row < at_.n_blocks * kBlockRows; row += lanes()) {
+      float* columns = queries(row / kBlockRows) + row % kBlockRows;
+      hn::StoreU(pair_columns(columns, (std::size_t)shape_.d_k, kBlockRows), Lanes32(), query_scale(0) + row);
+    }
   }
 
   std::size_t n_blocks() const { return at_.n_blocks; }
@@ -77,10 +93,21 @@ class PrefillPass {
   float* logits() const { return scratch_ + at_.block; }
 
   HWY_INLINE void load_keys(const Tile& tile) const {
-    load_key_tile(shape_, *tile.rows, tile.begin, tile.n, scratch_ + at_.keys, at_.key_stride);
+    float* keys = scratch_ + at_.keys;
+    load_key_tile(shape_, *tile.rows, tile.begin, tile.n, keys, at_.key_stride);
+    if (!in_pairs()) return;
+    for (std::size_t key = 0; key < round_up(tile.n, 4); ++key) {
+      scratch_[at_.key_scale + key] = pair_row(keys + key * at_.key_stride, at_.key_stride);
+    }
   }
   HWY_INLINE void load_values(const Tile& tile) const {
-    load_value_tile(shape_, *tile.rows, tile.begin, tile.n, scratch_ + at_.values, at_.value_stride);
+    float* values = scratch_ + at_.values;
+    load_value_tile(shape_, *tile.rows, tile.begin, tile.n, values, at_.value_stride);
+    if (!in_pairs()) return;
+    for (std::size_t key = 0; key < tile.n; key += 2) {
+      float* first = values + key * at_.value_stride;
+      pair_two_rows(first, first + at_.value_stride, at_.value_stride, value_scale() + key);
+    }
   }
 
   // Keys of the tile, from its first, that any row of the block may see. Rows are in query order, so the last one sees
@@ -101,10 +128,20 @@ class PrefillPass {
 
   // logits() = the products of the block with the first n keys, to the base 2, masked or not.
   HWY_INLINE void multiply_keys(std::size_t block, std::size_t n) const {
-    const RowsF32 b{reinterpret_cast<const std::byte*>(queries(block)), kBlockRows * sizeof(float)};
-    const Scalars a{scratch_ + at_.keys, at_.key_stride, 1};
-    for (std::size_t x = 0; x < kBlockRows; x += 2 * lanes()) {
-      product_rows<Start::kZero>(a, b, x, (std::size_t)shape_.d_k, round_up(n, 4), logits(), kBlockRows);
+    if (in_pairs()) {
+      multiply_keys_in_pairs(block, n);
+    } else {
+      const RowsF32 b{reinterpret_cast<const std::byte*>(queries(block)), kBlockRows * sizeof(float)};
+      const Scalars<float> a{scratch_ + at_.keys, at_.key_stride, 1};
+      for (std::size_t x = 0; x < kBlockRows; x += 2 * lanes()) {
+        const auto zero = [](std::size_t, Vector& vx, Vector& vy)
+                              LACAKE_IN_REGISTERS { vx = vy = hn::Zero(Lanes32()); };
+        const auto store = [&](std::size_t key, Vector& vx, Vector& vy) LACAKE_IN_REGISTERS {
+          hn::StoreU(vx, Lanes32(), logits() + key * kBlockRows + x);
+          hn::StoreU(vy, Lanes32(), logits() + key * kBlockRows + x + lanes());
+        };
+        product_rows(a, b, x, (std::size_t)shape_.d_k, round_up(n, 4), zero, store);
+      }
     }
     if (shape_.softcap <= 0) return;
     const Lanes32 d;
@@ -133,46 +170,173 @@ class PrefillPass {
     }
   }
 
-  // logits() -> 2^(logit - largest), with largest, sum and out brought to the new largest (online softmax). A tile
-  // that a row doesn't see changes nothing of the row: 2^0 is exactly 1. Two vectors at a time, so that one's maxima
-  // and sums needn't wait for the other's.
+  // logits() -> 2^(logit - the row's largest so far), and largest, sum and out brought to that (online softmax). A tile
+  // that a row doesn't see changes nothing of the row: 2^0 is exactly 1. In pairs, weights of the tile's values.
   HWY_INLINE void exponentiate(std::size_t block, std::size_t n) const {
-    const Lanes32 d;
     for (std::size_t x = 0; x < kBlockRows; x += 2 * lanes()) {
-      const std::size_t y = x + lanes();
-      const Vector before_x = hn::LoadU(d, largest(block) + x), before_y = hn::LoadU(d, largest(block) + y);
-      Vector top_x = before_x, top_y = before_y;
-      for (std::size_t key = 0; key < n; ++key) {
-        const float* logit = logits() + key * kBlockRows;
-        top_x = hn::Max(top_x, hn::LoadU(d, logit + x));
-        top_y = hn::Max(top_y, hn::LoadU(d, logit + y));
+      if (in_pairs()) {
+        exponentiate_in_pairs(block, x, n);
+      } else {
+        exponentiate_in_floats(block, x, n);
       }
-
-      Vector total_x = hn::Zero(d), total_y = total_x;
-      for (std::size_t key = 0; key < n; ++key) {
-        float* logit = logits() + key * kBlockRows;
-        const Vector p_x = exp2_negative(hn::Sub(hn::LoadU(d, logit + x), top_x));
-        const Vector p_y = exp2_negative(hn::Sub(hn::LoadU(d, logit + y), top_y));
-        hn::StoreU(p_x, d, logit + x);
-        hn::StoreU(p_y, d, logit + y);
-        total_x = hn::Add(total_x, p_x);
-        total_y = hn::Add(total_y, p_y);
-      }
-      bring_to(block, x, before_x, top_x, total_x);
-      bring_to(block, y, before_y, top_y, total_y);
     }
   }
 
   // out += the probabilities in logits() times the tile's values.
   HWY_INLINE void add_values(std::size_t block, std::size_t n) const {
+    if (in_pairs()) {
+      add_values_in_pairs(block, n);
+      return;
+    }
     const RowsF32 b{reinterpret_cast<const std::byte*>(logits()), kBlockRows * sizeof(float)};
-    const Scalars a{scratch_ + at_.values, 1, at_.value_stride};
+    const Scalars<float> a{scratch_ + at_.values, 1, at_.value_stride};
     for (std::size_t x = 0; x < kBlockRows; x += 2 * lanes()) {
-      product_rows<Start::kStored>(a, b, x, n, at_.out_dims, out(block), kBlockRows);
+      const auto load = [&](std::size_t dim, Vector& vx, Vector& vy) LACAKE_IN_REGISTERS {
+        vx = hn::LoadU(Lanes32(), out(block) + dim * kBlockRows + x);
+        vy = hn::LoadU(Lanes32(), out(block) + dim * kBlockRows + x + lanes());
+      };
+      const auto store = [&](std::size_t dim, Vector& vx, Vector& vy) LACAKE_IN_REGISTERS {
+        hn::StoreU(vx, Lanes32(), out(block) + dim * kBlockRows + x);
+        hn::StoreU(vy, Lanes32(), out(block) + dim * kBlockRows + x + lanes());
+      };
+      product_rows(a, b, x, n, at_.out_dims, load, store);
     }
   }
 
  private:
+  bool in_pairs() const { return call_.arithmetic == Arithmetic::kInt16; }
+  float* query_scale(std::size_t block) const { return scratch_ + at_.query_scale + block * kBlockRows; }
+  float* value_scale() const { return scratch_ + at_.value_scale; }
+
+  HWY_INLINE void multiply_keys_in_pairs(std::size_t block, std::size_t n) const {
+    const Lanes32 d;
+    const RowsOfPairs b{reinterpret_cast<const std::int32_t*>(queries(block)), kBlockRows};
+    const Scalars<std::int32_t> a{reinterpret_cast<const std::int32_t*>(scratch_ + at_.keys), at_.key_stride, 1};
+    const auto zero = [](std::size_t, Pairs& vx, Pairs& vy) LACAKE_IN_REGISTERS { vx = vy = hn::Zero(LanesOfPairs()); };
+    for (std::size_t x = 0; x < kBlockRows; x += 2 * lanes()) {
+      const Vector scale_x = hn::LoadU(d, query_scale(block) + x);
+      const Vector scale_y = hn::LoadU(d, query_scale(block) + x + lanes());
+      const auto store = [&](std::size_t key, Pairs& vx, Pairs& vy) LACAKE_IN_REGISTERS {
+        const Vector of_key = hn::Set(d, scratch_[at_.key_scale + key]);
+        float* to = logits() + key * kBlockRows + x;
+        hn::StoreU(hn::Mul(hn::ConvertTo(d, vx), hn::Mul(scale_x, of_key)), d, to);
+        hn::StoreU(hn::Mul(hn::ConvertTo(d, vy), hn::Mul(scale_y, of_key)), d, to + lanes());
+      };
+      product_rows(a, b, x, ((std::size_t)shape_.d_k + 1) / 2, round_up(n, 4), zero, store);
+    }
+  }
+
+  // The largest of the first n keys' logits in two vectors of rows from x on, and of what is given: two at a time, so
+  // that one's maxima (and sums, below) needn't wait for the other's.
+  HWY_INLINE void find_largest(std::size_t x, std::size_t n, Vector& top_x, Vector& top_y) const {
+    const Lanes32 d;
+    for (std::size_t key = 0; key < n; ++key) {
+      const float* logit = logits() + key * kBlockRows + x;
+      top_x = hn::Max(top_x, hn::LoadU(d, logit));
+      top_y = hn::Max(top_y, hn::LoadU(d, logit + lanes()));
+    }
+  }
+
+  // logit -> 2^(logit - top) for the same; returns the sums.
+  HWY_INLINE void find_powers(std::size_t x, std::size_t n, Vector top_x, Vector top_y, Vector& total_x,
+                              Vector& total_y) const {
+    const Lanes32 d;
+    total_x = total_y = hn::Zero(d);
+    for (std::size_t key = 0; key < n; ++key) {
+      float* logit = logits() + key * kBlockRows + x;
+      const Vector p_x = exp2_negative(hn::Sub(hn::LoadU(d, logit), top_x));
+      const Vector p_y = exp2_negative(hn::Sub(hn::LoadU(d, logit + lanes()), top_y));
+      hn::StoreU(p_x, d, logit);
+      hn::StoreU(p_y, d, logit + lanes());
+      total_x = hn::Add(total_x, p_x);
+      total_y = hn::Add(total_y, p_y);
+    }
+  }
+
+  HWY_INLINE void exponentiate_in_floats(std::size_t block, std::size_t x, std::size_t n) const {
+    const Lanes32 d;
+    const std::size_t y = x + lanes();
+    const Vector before_x = hn::LoadU(d, largest(block) + x), before_y = hn::LoadU(d, largest(block) + y);
+    Vector top_x = before_x, top_y = before_y, total_x, total_y;
+    find_largest(x, n, top_x, top_y);
+    find_powers(x, n, top_x, top_y, total_x, total_y);
+    bring_to(block, x, before_x, top_x, total_x);
+    bring_to(block, y, before_y, top_y, total_y);
+  }
+
+  // A key's weight is its power times the scale of its values; what makes the best use of 16 bits differs from row to
+  // row, so that a tile of small probabilities loses nothing beside a large one elsewhere.
+  HWY_INLINE void exponentiate_in_pairs(std::size_t block, std::size_t x, std::size_t n) const {
+    const Lanes32 d;
+    Vector top_x = hn::Set(d, std::numeric_limits<float>::lowest()), top_y = top_x;
+    find_largest(x, n, top_x, top_y);
+    Vector total_x = hn::Zero(d), total_y = total_x, weight_x = total_x, weight_y = total_x;
+    for (std::size_t key = 0; key < n; ++key) {
+      float* logit = logits() + key * kBlockRows + x;
+      const Vector scale = hn::Set(d, value_scale()[key]);
+      const Vector p_x = exp2_negative_16(hn::Sub(hn::LoadU(d, logit), top_x)), w_x = hn::Mul(p_x, scale);
+      const Vector p_y = exp2_negative_16(hn::Sub(hn::LoadU(d, logit + lanes()), top_y)), w_y = hn::Mul(p_y, scale);
+      hn::StoreU(w_x, d, logit);
+      hn::StoreU(w_y, d, logit + lanes());
+      total_x = hn::Add(total_x, p_x);
+      total_y = hn::Add(total_y, p_y);
+      weight_x = hn::Add(weight_x, w_x);
+      weight_y = hn::Add(weight_y, w_y);
+    }
+    const Vector scale_x = join_tile(block, x, top_x, total_x, weight_x);
+    const Vector scale_y = join_tile(block, x + lanes(), top_y, total_y, weight_y);
+    if (n % 2 == 1) {
+      hn::StoreU(hn::Zero(d), d, logits() + n * kBlockRows + x);
+      hn::StoreU(hn::Zero(d), d, logits() + n * kBlockRows + x + lanes());
+    }
+    auto* pairs = reinterpret_cast<std::int32_t*>(logits()) + x;
+    const auto pair = [](const float* first, Vector scale) LACAKE_IN_REGISTERS {
+      return pair_of(rounded(hn::LoadU(Lanes32(), first), scale),
+                     rounded(hn::LoadU(Lanes32(), first + kBlockRows), scale));
+    };
+    for (std::size_t key = 0; key < n; key += 2) {
+      const float* weights = logits() + key * kBlockRows + x;
+      const Pairs pairs_x = pair(weights, scale_x), pairs_y = pair(weights + lanes(), scale_y);
+      hn::StoreU(pairs_x, LanesOfPairs(), pairs + key / 2 * kBlockRows);
+      hn::StoreU(pairs_y, LanesOfPairs(), pairs + key / 2 * kBlockRows + lanes());
+    }
+  }
+
+  // One vector of rows: largest and sum take the tile in, shrink and grow are set. Returns what makes integers of
+  // weights that sum up to `weight`.
+  HWY_INLINE Vector join_tile(std::size_t block, std::size_t x, Vector tile_top, Vector total, Vector weight) const {
+    const Lanes32 d;
+    const Vector before = hn::LoadU(d, largest(block) + x), top = hn::Max(before, tile_top);
+    const Vector shrink = exp2_negative(hn::Sub(before, top)), joins = exp2_negative(hn::Sub(tile_top, top));
+    // A row that sees nothing of the tile has weights of 0, at any finite scale.
+    const Vector scale = hn::Min(hn::Set(d, 1e30f), hn::Div(hn::Set(d, kWeights), weight));
+    hn::StoreU(top, d, largest(block) + x);
+    hn::StoreU(hn::MulAdd(hn::LoadU(d, sum(block) + x), shrink, hn::Mul(total, joins)), d, sum(block) + x);
+    hn::StoreU(shrink, d, scratch_ + at_.shrink + x);
+    hn::StoreU(hn::Div(joins, scale), d, scratch_ + at_.grow + x);
+    return scale;
+  }
+
+  HWY_INLINE void add_values_in_pairs(std::size_t block, std::size_t n) const {
+    const Lanes32 d;
+    const RowsOfPairs b{reinterpret_cast<const std::int32_t*>(logits()), kBlockRows};
+    const Scalars<std::int32_t> a{reinterpret_cast<const std::int32_t*>(scratch_ + at_.values), 1,
+                                  2 * at_.value_stride};
+    const auto zero = [](std::size_t, Pairs& vx, Pairs& vy) LACAKE_IN_REGISTERS { vx = vy = hn::Zero(LanesOfPairs()); };
+    for (std::size_t x = 0; x < kBlockRows; x += 2 * lanes()) {
+      const float *shrink = scratch_ + at_.shrink + x, *grow = scratch_ + at_.grow + x;
+      const Vector shrink_x = hn::LoadU(d, shrink), shrink_y = hn::LoadU(d, shrink + lanes());
+      const Vector grow_x = hn::LoadU(d, grow), grow_y = hn::LoadU(d, grow + lanes());
+      const auto add = [&](std::size_t dim, Pairs& vx, Pairs& vy) LACAKE_IN_REGISTERS {
+        float *to_x = out(block) + dim * kBlockRows + x, *to_y = to_x + lanes();
+        const Vector sum_x = hn::Mul(hn::ConvertTo(d, vx), grow_x), sum_y = hn::Mul(hn::ConvertTo(d, vy), grow_y);
+        hn::StoreU(hn::MulAdd(hn::LoadU(d, to_x), shrink_x, sum_x), d, to_x);
+        hn::StoreU(hn::MulAdd(hn::LoadU(d, to_y), shrink_y, sum_y), d, to_y);
+      };
+      product_rows(a, b, x, (n + 1) / 2, at_.out_dims, zero, add);
+    }
+  }
+
   // One vector of rows: largest, sum and out go from `before` to `top`, and `total` is added.
   HWY_INLINE void bring_to(std::size_t block, std::size_t x, Vector before, Vector top, Vector total) const {
     const Lanes32 d;

@@ -14,13 +14,15 @@
 #define HWY_TARGET_INCLUDE "attention/target.cpp"
 #include "hwy/foreach_target.h"  // must come before highway.h
 
-#include "hwy/highway.h"
+#include "attention/pairs_inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace lacake::attention {
 namespace HWY_NAMESPACE {
 
 const char* target_name() { return hwy::TargetName(HWY_TARGET); }
+
+bool uses_vnni() { return LACAKE_ATTENTION_VNNI == 1; }
 
 }  // namespace HWY_NAMESPACE
 }  // namespace lacake::attention
@@ -30,8 +32,25 @@ HWY_AFTER_NAMESPACE();
 namespace lacake::attention {
 
 HWY_EXPORT(target_name);
+HWY_EXPORT(uses_vnni);
+
+namespace {
+
+bool has_vnni() {
+#if HWY_ARCH_X86 && HWY_COMPILER_GCC
+  static const bool has = __builtin_cpu_supports("avx512vnni");
+  return has;
+#else
+  return false;
+#endif
+}
+
+}  // namespace
 
 const char* target_name() { return HWY_DYNAMIC_DISPATCH(target_name)(); }
+
+bool has_int16() { return !HWY_DYNAMIC_DISPATCH(uses_vnni)() || has_vnni(); }
+bool has_fast_int16() { return HWY_DYNAMIC_DISPATCH(uses_vnni)() && has_vnni(); }
 
 namespace {
 // As this machine has them, whatever is disabled later.

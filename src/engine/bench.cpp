@@ -2,6 +2,7 @@
 
 #include "attention/attention.h"
 #include "engine/parts.h"
+#include "engine/plan.h"
 
 namespace lacake {
 
@@ -19,6 +20,11 @@ std::uint64_t weight_bytes_per_step(Engine& engine) {
   return bytes;
 }
 
-const char* attention_target() { return attention::target_name(); }
+AttentionInUse attention_in_use(Engine& engine, const CacheTypes& types) {
+  const attention::Method method = engine.parts().attention;
+  if (method == attention::Method::kGgml) return {"ggml", "ggml"};
+  const CacheShape shape = cache_shape(engine.parts().model.hyperparameters, types);
+  return {attention::target_name(), attention::name(attention::arithmetic_of(method, shape.type_k, shape.type_v))};
+}
 
 }  // namespace lacake

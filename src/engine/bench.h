@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 
 #include "lacake/engine.h"
 
@@ -15,7 +16,12 @@ void allow_any_length(Engine& engine);
 // output matrix too one row.
 std::uint64_t weight_bytes_per_step(Engine& engine);
 
-// The instruction set that attention runs with, e.g. "AVX3_ZEN4".
-const char* attention_target();
+// What attends: the kernels' instruction set, e.g. "AVX3", and what a prompt is multiplied in; "ggml" for both where it
+// does.
+struct AttentionInUse {
+  std::string target;
+  std::string arithmetic;
+};
+AttentionInUse attention_in_use(Engine& engine, const CacheTypes& types);
 
 }  // namespace lacake

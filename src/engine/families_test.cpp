@@ -129,6 +129,8 @@ TEST_P(Family, RunsUnderEveryPolicyWithinItsBudget) {
 TEST(ComposedAttention, ReadsAndWritesEveryCacheTypeAsTheKernelsDo) {
   Loaded loaded(wide());
   Engine composed(loaded.model, {.threads = 1, .attention = "ggml"});
+  // A difference of 1e-5 before an entry is quantised is a whole step of it after, now and then: both in f32.
+  Engine kernels(loaded.model, {.threads = 1, .attention = "f32"});
   const Tokens tokens = random_tokens(loaded.tiny, 110, 3);
   for (const char* types : {"f32", "f16", "bf16", "q8_0", "q4_0", "q8_0,f16"}) {
     for (const char* policy : {"full", "full:positions=index"}) {
@@ -142,7 +144,7 @@ TEST(ComposedAttention, ReadsAndWritesEveryCacheTypeAsTheKernelsDo) {
         return logits_of(*s);
       };
       // A last bit before bf16 is half a percent after it.
-      EXPECT_LT(distance(last(loaded.engine), last(composed)), std::string(types) == "bf16" ? 5e-3f : 1e-3f);
+      EXPECT_LT(distance(last(kernels), last(composed)), std::string(types) == "bf16" ? 5e-3f : 1e-3f);
     }
   }
 }

@@ -1,6 +1,7 @@
 #pragma once
 
-#include "attention/composed.h"
+#include "attention/attention_op.h"
+#include "attention/method.h"
 #include "engine/layer_map.h"
 #include "engine/rope_table.h"
 #include "engine/workspace.h"

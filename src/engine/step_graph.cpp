@@ -1,5 +1,6 @@
 #include "engine/step_graph.h"
 
+#include "attention/composed.h"
 #include "graph/block.h"
 
 namespace lacake {
@@ -28,7 +29,7 @@ void StepGraph::build(Engine::Parts& engine) {
     const auto node = [&](const Projections& p) {
       ggml_context* ctx = graph_.context();
       attention::DecodeLayer* layer = &attention_[l];
-      if (engine.attention == attention::Method::kKernels) {
+      if (engine.attention != attention::Method::kGgml) {
         return attention::decode_node(ctx, p.q, p.k_rotated, p.k_plain, p.v, layer);
       }
       return attention::composed_decode(ctx, graph_.graph(), p.q, p.k_rotated, p.k_plain, p.v, layer, turned);

@@ -1,0 +1,33 @@
+#include "attention/method.h"
+
+#include <fmt/format.h>
+
+#include <cassert>
+
+#include "lacake/error.h"
+
+namespace lacake::attention {
+
+Method parse_method(std::string_view text, std::string_view flag) {
+  if (text == "auto") return Method::kAuto;
+  if (text == "f32") return Method::kF32;
+  if (text == "ggml") return Method::kGgml;
+  if (text != "int16") {
+    throw Error(Error::Kind::kUsage, fmt::format("{}: expected auto, int16, f32 or ggml, found \"{}\"", flag, text));
+  }
+  if (!has_int16()) {
+    throw Error(Error::Kind::kUsage, fmt::format("{}: int16 needs AVX-512 VNNI, which this machine hasn't", flag));
+  }
+  return Method::kInt16;
+}
+
+Arithmetic arithmetic_of(Method method, ggml_type type_k, ggml_type type_v) {
+  assert(method != Method::kGgml);
+  if (method == Method::kInt16) return Arithmetic::kInt16;
+  const bool exact = type_k == GGML_TYPE_F32 || type_v == GGML_TYPE_F32;
+  return method == Method::kAuto && !exact && has_fast_int16() ? Arithmetic::kInt16 : Arithmetic::kF32;
+}
+
+const char* name(Arithmetic arithmetic) { return arithmetic == Arithmetic::kInt16 ? "int16" : "f32"; }
+
+}  // namespace lacake::attention
