@@ -136,15 +136,22 @@ void Cache::compact_map(Map& m, int layer, int first_head, int n_heads, std::spa
   new_slot_.assign(n_keep, kNone);
   new_token_.resize(n_keep);
   taken_.assign(n_keep, 0);
+  // Plain pointers: a store of bytes could change the vectors' own for all the compiler knows, and this loop is half of
+  // what reordering a lane costs.
+  const std::uint32_t* old_slot = m.slot.data();
+  const std::int32_t* old_token = m.token.data();
+  std::uint32_t* new_slot = new_slot_.data();
+  std::int32_t* new_token = new_token_.data();
+  std::uint8_t* taken = taken_.data();
   for (std::size_t i = 0; i < n_keep; ++i) {
     assert(keep[i] < n_old + fresh.n);
     const bool old = keep[i] < n_old;
-    new_token_[i] = old ? m.token[keep[i]] : (std::int32_t)(fresh.first_token + (std::int64_t)(keep[i] - n_old));
+    new_token[i] = old ? old_token[keep[i]] : (std::int32_t)(fresh.first_token + (std::int64_t)(keep[i] - n_old));
     if (!old) continue;
-    const std::uint32_t slot = m.slot[keep[i]];
-    if (slot < n_keep && !taken_[slot]) {
-      taken_[slot] = 1;
-      new_slot_[i] = slot;
+    const std::uint32_t slot = old_slot[keep[i]];
+    if (slot < n_keep && !taken[slot]) {
+      taken[slot] = 1;
+      new_slot[i] = slot;
     }
   }
   for (int h = first_head; h < first_head + n_heads; ++h) {
