@@ -87,6 +87,7 @@ struct PolicyTraits {
   bool uneven_layers = false;  // layers may keep different numbers of entries
   bool uneven_heads = false;   // so may the heads of one layer
   bool ordered = true;         // selections are ascending and unique
+  bool layers_apart = false;   // a token's updates of different layers share nothing: they may run at the same time
   std::size_t sinks = 0;       // first tokens of the conversation that always stay
   std::size_t window = 0;      // last entries that always stay
 };
@@ -108,8 +109,8 @@ class Policy {
     return (std::int64_t)n_kept;
   }
 
-  // Called for layers 0 .. n_layer-1 in order, once a segment, as soon as the layer's attention is known. Same calls,
-  // same answers.
+  // Called for layers 0 .. n_layer-1 in order (in decode under PolicyTraits::layers_apart in any), once a segment, as
+  // soon as the layer's attention is known. Same calls, same answers.
   virtual void update(const Observation&, Compaction&) = 0;
 
   // The most entries that this head may hold from here on, one token of a running step included; asked between

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cassert>
 #include <cstring>
 #include <numeric>
@@ -34,9 +35,14 @@ std::byte* Arena::v(std::size_t lane, std::size_t slot) const {
 
 void Arena::set_live(std::size_t lane, std::size_t n) {
   assert(n <= lanes_[lane].capacity);
-  total_live_ = total_live_ - lanes_[lane].live + n;
-  peak_live_ = std::max(peak_live_, total_live_);
-  lanes_[lane].live = n;
+  std::size_t& live = lanes_[lane].live;
+  if (n > live) {
+    total_live_ += n - live;
+    peak_live_ = std::max(peak_live_, total_live_);
+  } else {
+    std::atomic_ref(total_live_).fetch_sub(live - n, std::memory_order_relaxed);
+  }
+  live = n;
 }
 
 void Arena::move(Lane& lane, std::size_t to) {

@@ -51,7 +51,8 @@ class Arena {
 
   std::size_t capacity(std::size_t lane) const { return lanes_[lane].capacity; }
   std::size_t live(std::size_t lane) const { return lanes_[lane].live; }
-  void set_live(std::size_t lane, std::size_t n);  // REQUIRES: n <= capacity(lane)
+  // REQUIRES: n <= capacity(lane). Several lanes may shrink at the same time.
+  void set_live(std::size_t lane, std::size_t n);
   std::size_t total_live() const { return total_live_; }
   std::size_t peak_live() const { return peak_live_; }
 

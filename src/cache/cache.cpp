@@ -11,6 +11,16 @@
 #include "lacake/error.h"
 
 namespace lacake {
+namespace {
+
+// A map in the making. Reused by all compactions of a thread, as decoding may reorder every lane at every token.
+struct Reordering {
+  std::vector<std::uint32_t> slot;
+  std::vector<std::int32_t> token;
+  std::vector<std::uint8_t> taken;  // by slot
+};
+
+}  // namespace
 
 Cache::Cache(const CacheShape& shape, const PolicyTraits& traits, std::uint64_t budget_bytes,
              ggml_backend_buffer_type_t type)
@@ -133,18 +143,26 @@ void Cache::compact_map(Map& m, int layer, int first_head, int n_heads, std::spa
   const CacheShape& shape = arena_.shape();
   const std::size_t n_old = m.slot.size(), n_keep = keep.size();
   constexpr std::uint32_t kNone = UINT32_MAX;
-  new_slot_.assign(n_keep, kNone);
-  new_token_.resize(n_keep);
-  taken_.assign(n_keep, 0);
+  thread_local Reordering made;
+  made.slot.assign(n_keep, kNone);
+  made.token.resize(n_keep);
+  made.taken.assign(n_keep, 0);
+  // Plain pointers: a store of bytes could change the vectors' own for all the compiler knows, and this loop is half of
+  // what reordering a lane costs.
+  const std::uint32_t* old_slot = m.slot.data();
+  const std::int32_t* old_token = m.token.data();
+  std::uint32_t* new_slot = made.slot.data();
+  std::int32_t* new_token = made.token.data();
+  std::uint8_t* taken = made.taken.data();
   for (std::size_t i = 0; i < n_keep; ++i) {
     assert(keep[i] < n_old + fresh.n);
     const bool old = keep[i] < n_old;
-    new_token_[i] = old ? m.token[keep[i]] : (std::int32_t)(fresh.first_token + (std::int64_t)(keep[i] - n_old));
+    new_token[i] = old ? old_token[keep[i]] : (std::int32_t)(fresh.first_token + (std::int64_t)(keep[i] - n_old));
     if (!old) continue;
-    const std::uint32_t slot = m.slot[keep[i]];
-    if (slot < n_keep && !taken_[slot]) {
-      taken_[slot] = 1;
-      new_slot_[i] = slot;
+    const std::uint32_t slot = old_slot[keep[i]];
+    if (slot < n_keep && !taken[slot]) {
+      taken[slot] = 1;
+      new_slot[i] = slot;
     }
   }
   for (int h = first_head; h < first_head + n_heads; ++h) {
@@ -154,10 +172,10 @@ void Cache::compact_map(Map& m, int layer, int first_head, int n_heads, std::spa
   }
   std::size_t free = 0;
   for (std::size_t i = 0; i < n_keep; ++i) {
-    if (new_slot_[i] != kNone) continue;
-    while (taken_[free]) ++free;
+    if (new_slot[i] != kNone) continue;
+    while (taken[free]) ++free;
     const std::size_t to = free++;
-    new_slot_[i] = (std::uint32_t)to;
+    new_slot[i] = (std::uint32_t)to;
     for (int h = first_head; h < first_head + n_heads; ++h) {
       const std::size_t lane = shape.lane(layer, h);
       if (keep[i] < n_old) {
@@ -167,8 +185,8 @@ void Cache::compact_map(Map& m, int layer, int first_head, int n_heads, std::spa
       }
     }
   }
-  m.slot.assign(new_slot_.begin(), new_slot_.end());
-  m.token.assign(new_token_.begin(), new_token_.end());
+  m.slot.assign(new_slot, new_slot + n_keep);
+  m.token.assign(new_token, new_token + n_keep);
   index_slots(m);
 }
 

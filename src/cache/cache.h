@@ -61,8 +61,8 @@ class Cache {
   // likewise.
   void make_room(int layer, std::span<const std::size_t> lengths);
   // Keeps exactly `selection` of the layer's entries and of `fresh` behind them. Heads that hold their own entries make
-  // room for each other, as make_room does. REQUIRES: room for it (make_room) where heads hold the same; indices below
-  // length + fresh.n.
+  // room for each other, as make_room does. Different layers may be compacted at the same time where no head grows.
+  // REQUIRES: room for it (make_room) where heads hold the same; indices below length + fresh.n.
   void compact(int layer, const Selection& selection, const SegmentRows& fresh = {});
   // Drops one entry of all heads alike, or one of each ([1] or [n_head_kv], Compaction::kNoEntry: none of this head).
   // One row moves, and the order closes up.
@@ -97,11 +97,6 @@ class Cache {
   bool per_head_;
   bool cache_index_;
   std::vector<Map> maps_;  // [n_layer * n_head_kv] if per_head_, else [n_layer]
-
-  // Reused by every compaction.
-  std::vector<std::uint32_t> new_slot_;
-  std::vector<std::int32_t> new_token_;
-  std::vector<std::uint8_t> taken_;
 };
 
 }  // namespace lacake

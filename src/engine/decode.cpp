@@ -70,15 +70,23 @@ class StepRun {
     for (const Column& c : columns_) {
       SessionImpl& s = *c.session;
       Direct direct(s.cache(), engine_.layers);
-      for (const int l : engine_.layers.model_layers()) {
+      const auto update = [&](std::size_t policy_layer, int thread) {
+        const int l = engine_.layers.model_layers()[policy_layer];
         const Measures& asked = c.asked[(std::size_t)l];
         const Recording recording{.probabilities = asked.window > 0 ? c.rows(l) : nullptr,
                                   .n_rows = 1,
                                   .sums = asked.accumulated ? c.rows(l) : nullptr,
                                   .stride = s.cache().length(l)};
-        s.policy().update(s.observer().observe(asked, s.cache(), shape, l, engine_.layers.policy_layer(l),
-                                               Phase::kDecode, 1, c.n_past, recording, {}),
+        s.policy().update(s.observer(thread).observe(asked, s.cache(), shape, l, (int)policy_layer, Phase::kDecode, 1,
+                                                     c.n_past, recording, {}),
                           direct);
+      };
+      const std::size_t n_layers = engine_.layers.model_layers().size();
+      const bool measured = std::any_of(c.asked.begin(), c.asked.end(), [](const Measures& m) { return m.any(); });
+      if (s.policy().traits().layers_apart && measured) {
+        engine_.compute.divide(n_layers, update);
+      } else {
+        for (std::size_t l = 0; l < n_layers; ++l) update(l, 0);
       }
       s.fed({&c.token, 1});
     }

@@ -18,7 +18,8 @@ SessionImpl::SessionImpl(Engine& engine, const SessionOptions& options)
       policy_(
           options.policy.type->make(options.policy.settings, engine.parts().layers.policy_shape(), plan_.cache_size)),
       cache_(cache_shape(engine.parts().model.hyperparameters, options.types), policy_->traits(), plan_.budget_bytes,
-             engine.parts().compute.buffer_type()) {
+             engine.parts().compute.buffer_type()),
+      observers_((std::size_t)engine.parts().compute.threads()) {
   reserve_lanes();
 }
 

@@ -29,7 +29,7 @@ class SessionImpl final : public Session {
   Policy& policy() { return *policy_; }
   Cache& cache() { return cache_; }
   const Cache& cache() const { return cache_; }
-  Observer& observer() { return observer_; }
+  Observer& observer(int thread = 0) { return observers_[(std::size_t)thread]; }
   std::vector<float>& logits_buffer() { return logits_; }
   std::vector<float>& rows() { return rows_; }
   std::size_t n_past() const { return tokens_.size(); }
@@ -50,8 +50,8 @@ class SessionImpl final : public Session {
   Cache cache_;
   std::vector<Token> tokens_;
   std::vector<float> logits_;
-  Observer observer_;
-  std::vector<float> rows_;  // recorded rows of a running step, all layers
+  std::vector<Observer> observers_;  // one a thread
+  std::vector<float> rows_;          // recorded rows of a running step, all layers
 };
 
 }  // namespace lacake

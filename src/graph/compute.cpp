@@ -1,5 +1,6 @@
 #include "graph/compute.h"
 
+#include <atomic>
 #include <stdexcept>
 
 #include "lacake/error.h"
@@ -35,6 +36,19 @@ void Graph::output(ggml_tensor* tensor) {
   ggml_set_output(tensor);
   ggml_build_forward_expand(graph_, tensor);
 }
+
+// A graph of one node, whose threads take part after part.
+struct Compute::Division {
+  Graph graph{1};
+  const Work* work = nullptr;
+  std::size_t n_parts = 0;
+  std::atomic<std::size_t> next = 0;
+
+  static void take(ggml_tensor*, int thread, int, void* userdata) {
+    auto& division = *(Division*)userdata;
+    for (std::size_t part; (part = division.next++) < division.n_parts;) (*division.work)(part, thread);
+  }
+};
 
 Compute::Compute(int threads) : threads_(threads) {
   backend_.reset(ggml_backend_dev_init(cpu_device(), nullptr));
@@ -81,6 +95,20 @@ void Compute::run(Graph& graph) {
   if (ggml_backend_graph_compute(backend_.get(), graph.graph()) != GGML_STATUS_SUCCESS) {
     throw std::runtime_error("ggml could not run a graph");
   }
+}
+
+void Compute::divide(std::size_t n_parts, const Work& work) {
+  if (!division_) {
+    division_ = std::make_unique<Division>();
+    Graph& graph = division_->graph;
+    graph.output(ggml_custom_4d(graph.context(), GGML_TYPE_F32, 1, 1, 1, 1, nullptr, 0, Division::take,
+                                GGML_N_TASKS_MAX, division_.get()));
+    allocate_apart(graph);
+  }
+  division_->work = &work;
+  division_->n_parts = n_parts;
+  division_->next = 0;
+  run(division_->graph);
 }
 
 std::uint64_t Compute::bytes() const { return ggml_gallocr_get_buffer_size(allocator_.get(), 0); }

@@ -2,6 +2,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <vector>
 
@@ -57,6 +58,10 @@ class Compute {
   void run(Graph&);
   std::uint64_t bytes() const;
 
+  // Does each of `n_parts` once, in any order, on the same threads (0 .. threads() - 1). `work` must not throw.
+  using Work = std::function<void(std::size_t part, int thread)>;
+  void divide(std::size_t n_parts, const Work& work);
+
  private:
   static void allocate_from(ggml_gallocr_t, Graph&);
 
@@ -65,6 +70,8 @@ class Compute {
   ggml_threadpool_t pool_ = nullptr;
   void (*free_pool_)(ggml_threadpool_t) = nullptr;
   ggml_gallocr_ptr allocator_;
+  struct Division;
+  std::unique_ptr<Division> division_;
 };
 
 }  // namespace lacake

@@ -16,22 +16,33 @@ std::uint32_t falling_key(float score) {
   return ~((bits & 0x80000000u) != 0 ? ~bits : bits | 0x80000000u);
 }
 
-// Indices in the order of their keys, equal keys by index. A radix sort by bytes: decoding ranks every head of every
-// layer at every token, so no comparisons that a processor cannot predict.
-void sort_by_key(std::vector<std::uint64_t>& keys) {
-  constexpr std::size_t kDigits = 4;
-  std::array<std::array<std::uint32_t, 256>, kDigits> begin{};
-  for (const std::uint64_t key : keys) {
-    for (std::size_t digit = 0; digit < kDigits; ++digit) ++begin[digit][key >> (32 + 8 * digit) & 0xff];
+// Indices in the order of their keys, equal keys by index: a radix sort by three digits that are as short as the keys'
+// range allows. Decoding ranks every head of every layer at every token, so no comparisons that a processor cannot
+// predict.
+std::vector<std::uint32_t> sorted_by_key(std::span<const std::uint32_t> keys) {
+  constexpr unsigned kDigits = 3;
+  std::uint32_t base = UINT32_MAX, most = 0;
+  for (const std::uint32_t key : keys) base = std::min(base, key), most = std::max(most, key);
+  const unsigned bits = (static_cast<unsigned>(std::bit_width(most - base)) + kDigits - 1) / kDigits;
+  const std::size_t n = keys.size(), n_values = std::size_t{1} << bits;
+  const std::uint64_t mask = n_values - 1;
+  std::vector<std::uint64_t> from(n), to(n);  // key, and its index below it
+  std::vector<std::uint32_t> begin(kDigits * n_values);
+  for (std::size_t i = 0; i < n; ++i) {
+    const std::uint32_t key = keys[i] - base;
+    from[i] = std::uint64_t{key} << 32 | i;
+    for (unsigned digit = 0; digit < kDigits; ++digit) ++begin[digit * n_values + (key >> digit * bits & mask)];
   }
-  std::vector<std::uint64_t> sorted(keys.size());
-  for (std::size_t digit = 0; digit < kDigits; ++digit) {
-    std::array<std::uint32_t, 256>& to = begin[digit];
-    if (std::find(to.begin(), to.end(), keys.size()) != to.end()) continue;  // all share this byte
-    std::exclusive_scan(to.begin(), to.end(), to.begin(), 0u);
-    for (const std::uint64_t key : keys) sorted[to[key >> (32 + 8 * digit) & 0xff]++] = key;
-    keys.swap(sorted);
+  for (unsigned digit = 0; digit < kDigits; ++digit) {
+    std::uint32_t* next = begin.data() + digit * n_values;
+    std::exclusive_scan(next, next + n_values, next, 0u);
+    for (const std::uint64_t key : from) to[next[key >> (32 + digit * bits) & mask]++] = key;
+    from.swap(to);
   }
+  std::vector<std::uint32_t> order(n);
+  std::transform(from.begin(), from.end(), order.begin(),
+                 [](std::uint64_t key) { return static_cast<std::uint32_t>(key); });
+  return order;
 }
 
 // sums[i] += the mean of values[i-2 .. i+2], what lies outside counting as 0. The inner ones, nearly all, without a
@@ -61,12 +72,15 @@ std::vector<float> evict_score(std::span<const float> mean, std::span<const floa
   assert(variance.empty() || variance.size() == mean.size());
   const std::size_t group = mean.size() / n_entries;
   std::vector<float> scores(n_scored, 0.0f);
-  std::vector<float> weighed(n_scored);
+  std::vector<float> weighed(variance.empty() ? 0 : n_scored);
   for (std::size_t head = 0; head < group; ++head) {
-    const std::size_t row = head * n_entries;
-    for (std::size_t i = 0; i < n_scored; ++i) {
-      weighed[i] = variance.empty() ? mean[row + i] : mean[row + i] + gamma * variance[row + i];
+    const auto head_mean = mean.subspan(head * n_entries, n_scored);
+    if (variance.empty()) {
+      add_pooled(head_mean, scores);
+      continue;
     }
+    const auto head_variance = variance.subspan(head * n_entries, n_scored);
+    for (std::size_t i = 0; i < n_scored; ++i) weighed[i] = head_mean[i] + gamma * head_variance[i];
     add_pooled(weighed, scores);
   }
   for (float& score : scores) score /= static_cast<float>(group);
@@ -75,17 +89,16 @@ std::vector<float> evict_score(std::span<const float> mean, std::span<const floa
 
 std::vector<std::uint32_t> rank(std::span<const float> scores, std::size_t count) {
   assert(count <= scores.size());
-  std::vector<std::uint32_t> order(count);
   // A layer that shrinks again in a later stage of the cascade is in order already.
   if (std::is_sorted(scores.begin(), scores.end(), std::greater<>())) {
+    std::vector<std::uint32_t> order(count);
     std::iota(order.begin(), order.end(), 0u);
     return order;
   }
-  std::vector<std::uint64_t> keys(scores.size());
-  for (std::size_t i = 0; i < keys.size(); ++i) keys[i] = std::uint64_t{falling_key(scores[i])} << 32 | i;
-  sort_by_key(keys);
-  const auto cut = keys.begin() + static_cast<std::ptrdiff_t>(count);
-  std::transform(keys.begin(), cut, order.begin(), [](std::uint64_t key) { return static_cast<std::uint32_t>(key); });
+  std::vector<std::uint32_t> keys(scores.size());
+  std::transform(scores.begin(), scores.end(), keys.begin(), falling_key);
+  std::vector<std::uint32_t> order = sorted_by_key(keys);
+  order.resize(count);
   return order;
 }
 

@@ -2,6 +2,11 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+#include <random>
+
 namespace lacake {
 namespace {
 
@@ -32,6 +37,21 @@ TEST(Rank, OfEqualScoresTheLowerIndexComesFirst) {
 TEST(Rank, NegativeScoresRankBelow) { EXPECT_EQ(rank(Scores{-2, 1, -1}, 3), (Order{1, 2, 0})); }
 
 TEST(Rank, FallingScoresStayAsTheyAre) { EXPECT_EQ(rank(Scores{4, 3, 3, 1}, 2), (Order{0, 1})); }
+
+TEST(Rank, IsAStableSortWhateverTheRangeOfScores) {
+  for (const float widest : {1e-6f, 1.0f, 30.0f, 80.0f}) {  // of the exponents, so of the keys
+    Scores scores(1000);
+    std::mt19937 random(1);
+    for (float& s : scores) {
+      s = std::exp(widest * static_cast<float>(random() % 997) / -997.0f);
+      if (random() % 8 == 0) s = random() % 2 == 0 ? 0.0f : -s;
+    }
+    Order expected(scores.size());
+    std::iota(expected.begin(), expected.end(), 0u);
+    std::stable_sort(expected.begin(), expected.end(), [&](auto a, auto b) { return scores[a] > scores[b]; });
+    EXPECT_EQ(rank(scores, scores.size()), expected) << widest;
+  }
+}
 
 TEST(Rank, OfNothingIsNothing) { EXPECT_EQ(rank(Scores{1, 2}, 0), Order{}); }
 

@@ -22,9 +22,11 @@ std::vector<std::uint32_t> with_window(std::vector<std::uint32_t> chosen, std::s
   return chosen;
 }
 
-std::vector<float> gathered(const std::vector<float>& scores, const std::vector<std::uint32_t>& kept) {
+// Scores of the entries kept, in their order; 0 for those that have none yet. `n_entries`: of those `kept` counts.
+std::vector<float> gathered(std::vector<float>& scores, const std::vector<std::uint32_t>& kept, std::size_t n_entries) {
+  scores.resize(n_entries, 0.0f);
   std::vector<float> result(kept.size());
-  for (std::size_t i = 0; i < kept.size(); ++i) result[i] = kept[i] < scores.size() ? scores[kept[i]] : 0.0f;
+  for (std::size_t i = 0; i < kept.size(); ++i) result[i] = scores[kept[i]];
   return result;
 }
 
@@ -42,6 +44,7 @@ Cake::Cake(const Settings& settings, const AttentionShape& shape)
   traits_.uneven_layers = true;
   traits_.positions = settings.positions;
   traits_.ordered = !settings.by_score;
+  traits_.layers_apart = true;
   traits_.window = settings.window;
   for (Layer& layer : layers_) layer.budget = settings.cache_size - settings.window;
 }
@@ -155,7 +158,7 @@ void Cake::shrink(std::size_t index, Compaction& compaction) {
   for (std::vector<float>& scores : layer.scores) {
     scores.resize(candidates);
     selection.heads.push_back(with_window(best(scores, n_chosen), settings_.window, layer.length));
-    scores = gathered(scores, selection.heads.back());
+    scores = gathered(scores, selection.heads.back(), layer.length);
     scores.resize(n_chosen);
   }
   layer.length = n_chosen + settings_.window;
@@ -178,7 +181,8 @@ void Cake::cut_decode(const Observation& seen, Compaction& compaction) {
     const std::vector<float> scores = evict_score(head_rows(seen.window_mean, head, n_head_kv), {}, seen.n_entries,
                                                   seen.n_entries - settings_.window, 0);
     selection.heads.push_back(with_window(best(scores, n_stay), settings_.window, seen.n_entries));
-    if (!layer.scores.empty()) layer.scores[head] = gathered(layer.scores[head], selection.heads.back());
+    if (!layer.scores.empty())
+      layer.scores[head] = gathered(layer.scores[head], selection.heads.back(), seen.n_entries);
   }
   layer.length = n_stay + settings_.window;
   compaction.keep(seen.layer, std::move(selection));
