@@ -1,5 +1,7 @@
 #include "graph/compute.h"
 
+#include <atomic>
+#include <exception>
 #include <stdexcept>
 
 #include "lacake/error.h"
@@ -13,6 +15,26 @@ template <typename Function>
 Function cpu_function(const char* name) {
   return (Function)ggml_backend_reg_get_proc_address(ggml_backend_dev_backend_reg(cpu_device()), name);
 }
+
+// Work that threads take piece by piece. Nothing may be thrown through ggml: it waits here.
+struct Items {
+  const std::function<void(std::size_t)>& work;
+  std::size_t n;
+  std::vector<std::exception_ptr> failed;  // [n]
+  std::atomic<std::size_t> next{0};
+
+  void take() {
+    for (std::size_t i; (i = next.fetch_add(1)) < n;) {
+      try {
+        work(i);
+      } catch (...) {
+        failed[i] = std::current_exception();
+      }
+    }
+  }
+};
+
+void take_items(ggml_tensor*, int, int, void* userdata) { ((Items*)userdata)->take(); }
 
 }  // namespace
 
@@ -80,6 +102,22 @@ void Compute::allocate_from(ggml_gallocr_t allocator, Graph& graph) {
 void Compute::run(Graph& graph) {
   if (ggml_backend_graph_compute(backend_.get(), graph.graph()) != GGML_STATUS_SUCCESS) {
     throw std::runtime_error("ggml could not run a graph");
+  }
+}
+
+void Compute::each(std::size_t n, const std::function<void(std::size_t)>& work) {
+  Items items{.work = work, .n = n, .failed = std::vector<std::exception_ptr>(n)};
+  if (n < 2 || threads_ == 1) {
+    items.take();
+  } else {
+    Graph graph(2);
+    graph.output(
+        ggml_custom_4d(graph.context(), GGML_TYPE_F32, 1, 1, 1, 1, nullptr, 0, take_items, GGML_N_TASKS_MAX, &items));
+    allocate(graph);
+    run(graph);
+  }
+  for (const std::exception_ptr& failed : items.failed) {
+    if (failed) std::rethrow_exception(failed);
   }
 }
 

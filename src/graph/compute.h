@@ -2,6 +2,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <vector>
 
@@ -55,6 +56,9 @@ class Compute {
   // Memory of the graph's own, for one that runs again and again.
   void allocate_apart(Graph&);
   void run(Graph&);
+  // Calls work(i) for each i below n, divided among the threads. Of what they throw, the lowest i's comes out when all
+  // have ended. One call (or a pool of one thread) is made where it is asked for.
+  void each(std::size_t n, const std::function<void(std::size_t)>& work);
   std::uint64_t bytes() const;
 
  private:

@@ -1,0 +1,42 @@
+#include "graph/compute.h"
+
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+namespace lacake {
+namespace {
+
+TEST(Compute, CallsEachItemOnceWhateverTheThreads) {
+  for (const int threads : {1, 2, 3}) {
+    Compute compute(threads);
+    for (const std::size_t n : {0, 1, 2, 100}) {
+      std::vector<std::atomic<int>> calls(n);
+      compute.each(n, [&](std::size_t i) { ++calls[i]; });
+      for (const auto& c : calls) EXPECT_EQ(c, 1) << threads << " threads, " << n << " items";
+    }
+  }
+}
+
+TEST(Compute, LetsTheOthersEndAndThrowsWhatTheFirstItemThrew) {
+  for (const int threads : {1, 2}) {
+    Compute compute(threads);
+    std::atomic<int> calls = 0;
+    try {
+      compute.each(9, [&](std::size_t i) {
+        ++calls;
+        if (i % 4 == 3) throw std::runtime_error(std::to_string(i));
+      });
+      ADD_FAILURE() << "nothing came out";
+    } catch (const std::runtime_error& error) {
+      EXPECT_STREQ(error.what(), "3");
+    }
+    EXPECT_EQ(calls, 9);
+  }
+}
+
+}  // namespace
+}  // namespace lacake
