@@ -102,8 +102,8 @@ class Policy {
   // runs.
   virtual Measures measures(Phase, int layer, std::size_t n_entries, std::size_t n_new) const = 0;
 
-  // RoPE index of the segment's first query under Positions::kCacheIndex, in a layer that keeps `n_kept` entries; the
-  // other queries follow one by one. The default, the index of the query's own key, is what the methods mean.
+  // RoPE index of the segment's first query under Positions::kCacheIndex in a layer that keeps `n_kept` entries, 0 if
+  // none; the others follow one by one. The default, the index of the query's own key, is what the methods mean.
   virtual std::int64_t query_position(int layer, std::size_t n_kept) const {
     (void)layer;
     return (std::int64_t)n_kept;

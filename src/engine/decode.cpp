@@ -84,7 +84,7 @@ class StepRun {
       const std::size_t n_layers = engine_.layers.model_layers().size();
       const bool measured = std::any_of(c.asked.begin(), c.asked.end(), [](const Measures& m) { return m.any(); });
       if (s.policy().traits().layers_apart && measured) {
-        engine_.compute.divide(n_layers, update);
+        engine_.compute.each(n_layers, update);
       } else {
         for (std::size_t l = 0; l < n_layers; ++l) update(l, 0);
       }

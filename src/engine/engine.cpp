@@ -73,14 +73,14 @@ void Engine::step(std::span<const Next> batch) {
   if (!sessions.empty()) run_step(*parts_, sessions, tokens);
 }
 
-// One pass serves the sessions that store keys in the same form and type; there are two forms.
+// One pass serves the sessions that store rows in the same types: hidden states depend on how rows are rounded.
 bool Engine::prefill(std::span<Session* const> sessions, std::span<const Token> tokens, const PrefillHooks& hooks) {
   std::vector<std::vector<SessionImpl*>> passes;
   for (Session* session : sessions) {
     auto* s = static_cast<SessionImpl*>(session);
     s->check_segment(tokens.size());
     const auto same = [&](const std::vector<SessionImpl*>& pass) {
-      return pass[0]->cache_index() == s->cache_index() && pass[0]->options().types.text() == s->options().types.text();
+      return pass[0]->options().types.text() == s->options().types.text();
     };
     const auto pass = std::find_if(passes.begin(), passes.end(), same);
     if (pass == passes.end()) {

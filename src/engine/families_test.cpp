@@ -129,9 +129,10 @@ TEST_P(Family, RunsUnderEveryPolicyWithinItsBudget) {
 TEST(ComposedAttention, ReadsAndWritesEveryCacheTypeAsTheKernelsDo) {
   Loaded loaded(wide());
   Engine composed(loaded.model, {.threads = 1, .attention = "ggml"});
-  // A difference of 1e-5 before an entry is quantised is a whole step of it after, now and then: both in f32.
+  // A difference of 1e-5 before an entry is quantised is a whole step of it after, now and then: both in f32, and
+  // tokens by which no last bit does that (of seeds, about one in six does).
   Engine kernels(loaded.model, {.threads = 1, .attention = "f32"});
-  const Tokens tokens = random_tokens(loaded.tiny, 110, 3);
+  const Tokens tokens = random_tokens(loaded.tiny, 110, 4);
   for (const char* types : {"f32", "f16", "bf16", "q8_0", "q4_0", "q8_0,f16"}) {
     for (const char* policy : {"full", "full:positions=index"}) {
       SCOPED_TRACE(std::string(types) + " " + policy);

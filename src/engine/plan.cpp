@@ -259,10 +259,13 @@ WorkspaceShape workspace_shape(const CacheShape& cache, const AttentionShape& sh
     const Measures m = policy.measures(Phase::kPrefill, l, n_entries, n_entries);
     rows = std::max(rows, std::min((std::size_t)m.window, n_new) + (m.accumulated ? 1 : 0));
   }
-  const std::uint64_t heads = (std::uint64_t)cache.n_head_kv;
-  return {.k = n_new * heads * cache.k_row(),
+  const std::uint64_t heads = (std::uint64_t)cache.n_head_kv, k = n_new * heads * cache.k_row();
+  // The first segment's keys are attended rotated, whatever the cache keeps.
+  const bool both = policy.traits().positions == Positions::kCacheIndex;
+  return {.k = k,
           .v = n_new * heads * cache.v_row(),
-          .record = (std::uint64_t)n_entries * rows * (std::uint64_t)shape.n_head * sizeof(float)};
+          .record = (std::uint64_t)n_entries * rows * (std::uint64_t)shape.n_head * sizeof(float),
+          .k_plain = both ? k : 0};
 }
 
 SessionPlan plan_session(Engine::Parts& engine, const SessionOptions& options) {

@@ -37,10 +37,32 @@ class Hidden {
   ggml_backend_buffer_ptr buffer_;
 };
 
+// Where a chunk's keys go as projected, beside the rotated ones that attention reads: for caches that keep them so.
+struct PlainKeys {
+  std::byte* to = nullptr;  // [n_head_kv] blocks of `capacity` rows, the chunk's from `first` on; null: not wanted
+  std::size_t capacity = 0;
+  std::size_t first = 0;
+  ggml_type type = GGML_TYPE_F16;
+};
+
+void store_plain(ggml_tensor* dst, int ith, int nth, void* userdata) {
+  const auto& keys = *(const PlainKeys*)userdata;
+  const ggml_tensor* k = dst->src[0];
+  const int d = (int)k->ne[0];
+  const std::size_t row_bytes = ggml_row_size(keys.type, d);
+  for (std::int64_t j = ith; j < k->ne[2]; j += nth) {
+    for (std::int64_t h = 0; h < k->ne[1]; ++h) {
+      const std::size_t row = (std::size_t)h * keys.capacity + keys.first + (std::size_t)j;
+      const char* from = (const char*)k->data + h * (std::int64_t)k->nb[1] + j * (std::int64_t)k->nb[2];
+      attention::store_row((const float*)from, d, keys.type, keys.to + row * row_bytes);
+    }
+  }
+}
+
 // The graph of one layer over one chunk: hidden states in, hidden states out, K and V to the workspace.
 struct LayerGraph {
   LayerGraph(Engine::Parts& engine, int layer, std::size_t n, bool rotated, attention::PrefillLayer* attention,
-             const std::function<ggml_tensor*(Graph&)>& columns)
+             PlainKeys* plain, const std::function<ggml_tensor*(Graph&)>& columns)
       : graph(nodes_per_block(engine.model.hyperparameters, engine.model.loras.size()) +
               (composed(engine) ? attention::composed_nodes(attention->past.size()) : 0)) {
     BlockBuilder builder(graph, engine.model.hyperparameters, engine.model.weights, engine.products(/*alone*/ false));
@@ -50,6 +72,11 @@ struct LayerGraph {
       return builder.rope(keys, at, engine.model.hyperparameters.layers[(std::size_t)layer].rope);
     };
     const auto node = [&](const Projections& p) {
+      if (plain->to) {
+        ggml_tensor* args[] = {p.k};
+        graph.output(
+            ggml_custom_4d(graph.context(), GGML_TYPE_F32, 1, 1, 1, 1, args, 1, store_plain, GGML_N_TASKS_MAX, plain));
+      }
       ggml_tensor* k = rotated ? p.k_rotated : p.k_plain;
       if (!composed(engine)) return attention::prefill_node(graph.context(), p.q, k, p.v, attention);
       return attention::composed_prefill(graph.context(), graph.graph(), p.q, k, p.v, attention, turned);
@@ -71,13 +98,14 @@ class SegmentRun {
         h_(engine.model.hyperparameters),
         shape_(sessions[0]->cache().arena().shape()),
         attention_shape_{h_.n_layer, h_.n_head, h_.n_head_kv},
-        rotated_(!sessions[0]->cache_index()),
+        // A conversation's first segment stands at the same positions in both forms, and kernels need not turn what is
+        // rotated: one pass serves caches of both.
+        rotated_(!sessions[0]->cache_index() || sessions[0]->cache().empty()),
         n_past_(sessions[0]->n_past()),
         hidden_(engine, tokens.size()) {
     for (const SessionImpl* s : sessions) {
-      assert(s->cache_index() == !rotated_);
       assert(sessions.size() == 1 || s->cache().empty());
-      (void)s;
+      keeps_plain_ = keeps_plain_ || (rotated_ && s->cache_index());
     }
     engine_.scratch.reserve(engine_.compute.threads(), attention::prefill_scratch_bytes(kernel_shape(0)));
   }
@@ -106,6 +134,7 @@ class SegmentRun {
     WorkspaceShape needed{.k = n_new * (std::size_t)h_.n_head_kv * shape_.k_row(),
                           .v = n_new * (std::size_t)h_.n_head_kv * shape_.v_row(),
                           .record = n_entries * (rows + (measures.accumulated ? 1 : 0)) * n_head * sizeof(float)};
+    if (keeps_plain_) needed.k_plain = needed.k;
     engine_.workspace.reserve(needed);
     float* record = rows > 0 ? (float*)engine_.workspace.record.data() : nullptr;
     float* sums = nullptr;
@@ -153,7 +182,10 @@ class SegmentRun {
       attention.sums = sums;
       attention.scratch = &engine_.scratch;
 
-      LayerGraph g(engine_, l, n, rotated_, &attention, [&](Graph& graph) { return hidden_.columns(graph, from, n); });
+      PlainKeys plain{.capacity = n_new, .first = from, .type = shape_.type_k};
+      if (keeps_plain_) plain.to = engine_.workspace.k_plain.data();
+      LayerGraph g(engine_, l, n, rotated_, &attention, &plain,
+                   [&](Graph& graph) { return hidden_.columns(graph, from, n); });
       engine_.compute.allocate(g.graph);
       positions_.resize(n);
       std::iota(positions_.begin(), positions_.end(), (std::int32_t)(first_position + (std::int64_t)from));
@@ -168,19 +200,7 @@ class SegmentRun {
                             .n = n_new,
                             .first_token = (std::int64_t)n_past_};
     const Recording recording{.probabilities = record, .n_rows = rows, .sums = sums, .stride = n_entries};
-    for (SessionImpl* s : sessions_) {
-      Decisions decisions(s->cache(), engine_.layers, l, n_new);
-      if (engine_.layers.slides(l)) {
-        decisions.keep_newest(l, n_entries, s->plan().sliding_entries);
-      } else {
-        const int policy_layer = engine_.layers.policy_layer(l);
-        const Measures asked = s->policy().measures(Phase::kPrefill, policy_layer, n_entries, n_new);
-        s->policy().update(s->observer().observe(asked, s->cache(), attention_shape_, l, policy_layer, Phase::kPrefill,
-                                                 n_new, (std::int64_t)n_past_, recording, fresh),
-                           decisions);
-      }
-      decisions.apply(s->cache(), l, fresh);
-    }
+    decide(l, n_entries, recording, fresh);
     return true;
   }
 
@@ -211,6 +231,56 @@ class SegmentRun {
   }
 
  private:
+  // What some of the sessions are shown of a layer: those whose caches are empty see the same if they ask for the same.
+  struct Shown {
+    Measures asked;
+    SegmentRows fresh;  // in the form that they store
+    SessionImpl* first;
+    const Observation* seen = nullptr;
+  };
+
+  // Sessions know nothing of each other: first what each kind of them asked for is measured, then each decides about
+  // its own cache, all of it on the engine's threads.
+  void decide(int l, std::size_t n_entries, const Recording& recording, const SegmentRows& attended) {
+    const bool slides = engine_.layers.slides(l);
+    SegmentRows plain = attended;
+    if (keeps_plain_) plain.k = engine_.workspace.k_plain.data();
+    std::vector<Shown> shown;
+    std::vector<std::size_t> shown_to;  // by session
+    for (SessionImpl* s : sessions_) {
+      const SegmentRows& fresh = s->cache_index() ? plain : attended;
+      const Measures asked = asked_by(*s, l, n_entries);
+      const auto same = [&](const Shown& other) { return other.asked == asked && other.fresh.k == fresh.k; };
+      const auto it = std::find_if(shown.begin(), shown.end(), same);
+      shown_to.push_back((std::size_t)(it - shown.begin()));
+      if (it == shown.end()) shown.push_back({.asked = asked, .fresh = fresh, .first = s});
+    }
+    if (!slides) {
+      engine_.compute.each(shown.size(), [&](std::size_t i, int) {
+        Shown& of = shown[i];
+        of.seen = &of.first->observer().observe(of.asked, of.first->cache(), attention_shape_, l,
+                                                engine_.layers.policy_layer(l), Phase::kPrefill, tokens_.size(),
+                                                (std::int64_t)n_past_, recording, of.fresh);
+      });
+    }
+    engine_.compute.each(sessions_.size(), [&](std::size_t i, int) {
+      SessionImpl& s = *sessions_[i];
+      const Shown& of = shown[shown_to[i]];
+      Decisions decisions(s.cache(), engine_.layers, l, tokens_.size());
+      if (slides) {
+        decisions.keep_newest(l, n_entries, s.plan().sliding_entries);
+      } else {
+        s.policy().update(*of.seen, decisions);
+      }
+      decisions.apply(s.cache(), l, of.fresh);
+    });
+  }
+
+  Measures asked_by(const SessionImpl& s, int l, std::size_t n_entries) const {
+    if (engine_.layers.slides(l)) return {};
+    return s.policy().measures(Phase::kPrefill, engine_.layers.policy_layer(l), n_entries, tokens_.size());
+  }
+
   attention::Shape kernel_shape(int l) const {
     return {.d_k = h_.d_k,
             .d_v = h_.d_v,
@@ -233,10 +303,8 @@ class SegmentRun {
   // What the sessions' policies ask together: the widest window serves the narrower ones.
   Measures wanted(int l, std::size_t n_entries) const {
     Measures all;
-    if (engine_.layers.slides(l)) return all;
-    for (SessionImpl* s : sessions_) {
-      const Measures m =
-          s->policy().measures(Phase::kPrefill, engine_.layers.policy_layer(l), n_entries, tokens_.size());
+    for (const SessionImpl* s : sessions_) {
+      const Measures m = asked_by(*s, l, n_entries);
       all.window = std::max(all.window, m.window);
       all.accumulated = all.accumulated || m.accumulated;
       all.key_similarity = all.key_similarity || m.key_similarity;
@@ -250,7 +318,8 @@ class SegmentRun {
   const Hyperparameters& h_;
   const CacheShape& shape_;
   AttentionShape attention_shape_;
-  bool rotated_;
+  bool rotated_;              // keys as attention reads them
+  bool keeps_plain_ = false;  // beside them for some cache
   std::size_t n_past_;
   Hidden hidden_;
   std::vector<std::int32_t> positions_, fresh_index_, order_;
@@ -290,7 +359,8 @@ std::uint64_t prefill_compute_bytes(Engine::Parts& engine, const CacheShape& sha
   attention.past.assign((std::size_t)h.n_head_kv, {.k = &nowhere, .v = &nowhere, .n = n_kept});
   attention.k = attention.v = &nowhere;
   attention.first = n_new - n;
-  LayerGraph layer(engine, 0, n, true, &attention,
+  PlainKeys plain{.to = &nowhere};
+  LayerGraph layer(engine, 0, n, true, &attention, &plain,
                    [&](Graph& graph) { return graph.input(GGML_TYPE_F32, h.n_embd, (std::int64_t)n); });
   return engine.compute.measure(layer.graph) +
          attention::prefill_scratch_bytes(attention.shape) * (std::uint64_t)engine.compute.threads();

@@ -20,8 +20,8 @@ class PrefillProgress {
 };
 
 // Runs one segment through all layers, one layer at a time: every layer sees the whole segment over what the session
-// keeps, then the policy's decision is applied. Several sessions may watch if their caches are empty and they store
-// keys in the same form. `all_logits` indices start at `first_index`. False if the hook stopped it.
+// keeps, then the policy's decision is applied. Several sessions may watch if their caches are empty and of the same
+// types. `all_logits` indices start at `first_index`. False if the hook stopped it.
 bool run_segment(Engine::Parts& engine, std::span<SessionImpl* const> sessions, std::span<const Token> tokens,
                  const PrefillHooks& hooks, std::size_t first_index, PrefillProgress& progress);
 

@@ -26,10 +26,11 @@ class Block {
 
 // The sizes of what one layer of a segment needs outside the arena.
 struct WorkspaceShape {
-  std::uint64_t k = 0;       // keys of the segment, all heads
-  std::uint64_t v = 0;       // values
-  std::uint64_t record = 0;  // recorded probabilities and what is computed from them
-  std::uint64_t total() const { return k + v + record; }
+  std::uint64_t k = 0;        // keys of the segment, all heads, as attention reads them
+  std::uint64_t v = 0;        // values
+  std::uint64_t record = 0;   // recorded probabilities and what is computed from them
+  std::uint64_t k_plain = 0;  // the keys as projected, where attention reads rotated ones and a cache keeps plain ones
+  std::uint64_t total() const { return k + v + record + k_plain; }
 };
 
 // One layer's workspace, used by one layer after the other, shared by an engine's sessions.
@@ -37,13 +38,15 @@ struct Workspace {
   Block k;
   Block v;
   Block record;
+  Block k_plain;
 
   void reserve(const WorkspaceShape& shape) {
     k.reserve(shape.k);
     v.reserve(shape.v);
     record.reserve(shape.record);
+    k_plain.reserve(shape.k_plain);
   }
-  std::uint64_t bytes() const { return k.bytes() + v.bytes() + record.bytes(); }
+  std::uint64_t bytes() const { return k.bytes() + v.bytes() + record.bytes() + k_plain.bytes(); }
 };
 
 }  // namespace lacake

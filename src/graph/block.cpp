@@ -90,6 +90,7 @@ ggml_tensor* BlockBuilder::block(int layer, ggml_tensor* x, ggml_tensor* positio
   ggml_tensor* k = projected.k;
   Projections p;
   p.q = rope(projected.q, positions, kind);
+  p.k = k;
   p.v = projected.v;
   const auto tokens_of_k = [&](std::int64_t from, std::int64_t count) {
     if (count == n) return k;

@@ -1,6 +1,8 @@
 #include "graph/compute.h"
 
 #include <atomic>
+#include <exception>
+#include <mutex>
 #include <stdexcept>
 
 #include "lacake/error.h"
@@ -37,17 +39,27 @@ void Graph::output(ggml_tensor* tensor) {
   ggml_build_forward_expand(graph_, tensor);
 }
 
-// A graph of one node, whose threads take part after part.
+// A graph of one node, whose threads take item after item. Nothing may be thrown through ggml: it waits here.
 struct Compute::Division {
   Graph graph{1};
   const Work* work = nullptr;
-  std::size_t n_parts = 0;
+  std::size_t n = 0;
   std::atomic<std::size_t> next = 0;
+  std::mutex mutex;
+  std::exception_ptr failure;  // of the lowest item that failed
+  std::size_t failed = 0;
 
-  static void take(ggml_tensor*, int thread, int, void* userdata) {
-    auto& division = *(Division*)userdata;
-    for (std::size_t part; (part = division.next++) < division.n_parts;) (*division.work)(part, thread);
+  void take(int thread) {
+    for (std::size_t i; (i = next++) < n;) {
+      try {
+        (*work)(i, thread);
+      } catch (...) {
+        const std::lock_guard lock(mutex);
+        if (!failure || i < failed) failure = std::current_exception(), failed = i;
+      }
+    }
   }
+  static void node(ggml_tensor*, int thread, int, void* userdata) { ((Division*)userdata)->take(thread); }
 };
 
 Compute::Compute(int threads) : threads_(threads) {
@@ -97,18 +109,24 @@ void Compute::run(Graph& graph) {
   }
 }
 
-void Compute::divide(std::size_t n_parts, const Work& work) {
+void Compute::each(std::size_t n, const Work& work) {
   if (!division_) {
     division_ = std::make_unique<Division>();
     Graph& graph = division_->graph;
-    graph.output(ggml_custom_4d(graph.context(), GGML_TYPE_F32, 1, 1, 1, 1, nullptr, 0, Division::take,
+    graph.output(ggml_custom_4d(graph.context(), GGML_TYPE_F32, 1, 1, 1, 1, nullptr, 0, Division::node,
                                 GGML_N_TASKS_MAX, division_.get()));
     allocate_apart(graph);
   }
   division_->work = &work;
-  division_->n_parts = n_parts;
+  division_->n = n;
   division_->next = 0;
-  run(division_->graph);
+  division_->failure = nullptr;
+  if (n < 2 || threads_ == 1) {
+    division_->take(0);
+  } else {
+    run(division_->graph);
+  }
+  if (division_->failure) std::rethrow_exception(division_->failure);
 }
 
 std::uint64_t Compute::bytes() const { return ggml_gallocr_get_buffer_size(allocator_.get(), 0); }

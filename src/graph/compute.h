@@ -56,11 +56,11 @@ class Compute {
   // Memory of the graph's own, for one that runs again and again.
   void allocate_apart(Graph&);
   void run(Graph&);
+  // Calls work(i, thread) once for each i below n, in any order, on the same threads (0 .. threads() - 1). Of what they
+  // throw, the lowest i's comes out when all have ended.
+  using Work = std::function<void(std::size_t i, int thread)>;
+  void each(std::size_t n, const Work& work);
   std::uint64_t bytes() const;
-
-  // Does each of `n_parts` once, in any order, on the same threads (0 .. threads() - 1). `work` must not throw.
-  using Work = std::function<void(std::size_t part, int thread)>;
-  void divide(std::size_t n_parts, const Work& work);
 
  private:
   static void allocate_from(ggml_gallocr_t, Graph&);

@@ -2,22 +2,41 @@
 
 #include <gtest/gtest.h>
 
-#include <array>
 #include <atomic>
+#include <stdexcept>
+#include <string>
+#include <vector>
 
 namespace lacake {
 namespace {
 
-TEST(Compute, DividesPartsSoThatEachIsDoneOnce) {
+TEST(Compute, CallsEachItemOnceWhateverTheThreads) {
+  for (const int threads : {1, 2, 3}) {
+    Compute compute(threads);
+    for (const std::size_t n : {0, 1, 2, 100}) {
+      std::vector<std::atomic<int>> calls(n);
+      compute.each(n, [&](std::size_t i, int thread) {
+        if (thread >= 0 && thread < threads) ++calls[i];
+      });
+      for (const auto& c : calls) EXPECT_EQ(c, 1) << threads << " threads, " << n << " items";
+    }
+  }
+}
+
+TEST(Compute, LetsTheOthersEndAndThrowsWhatTheFirstItemThrew) {
   for (const int threads : {1, 2}) {
     Compute compute(threads);
-    for (const std::size_t n : {0, 1, 30}) {
-      std::array<std::atomic<int>, 31> times{};
-      compute.divide(n, [&](std::size_t part, int thread) {
-        if (thread >= 0 && thread < threads) ++times[part];
+    std::atomic<int> calls = 0;
+    try {
+      compute.each(9, [&](std::size_t i, int) {
+        ++calls;
+        if (i % 4 == 3) throw std::runtime_error(std::to_string(i));
       });
-      for (std::size_t i = 0; i < times.size(); ++i) EXPECT_EQ(times[i], i < n ? 1 : 0) << i << " of " << n;
+      ADD_FAILURE() << "nothing came out";
+    } catch (const std::runtime_error& error) {
+      EXPECT_STREQ(error.what(), "3");
     }
+    EXPECT_EQ(calls, 9);
   }
 }
 
