@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cassert>
+#include <iterator>
 
 #include "attention/measure.h"
 
@@ -12,6 +13,27 @@ constexpr std::size_t kAlignment = 64;
 
 const float* row_of(const ggml_tensor* t, std::int64_t head, std::int64_t column) {
   return (const float*)((const char*)t->data + head * (std::int64_t)t->nb[1] + column * (std::int64_t)t->nb[2]);
+}
+
+// Queries of one head group that are attended together: a tile of keys is converted once for all of them. At most as
+// many as leave what they need and what they sum up in L2.
+constexpr std::size_t kQueryBlocks[] = {256, 128, 64};
+std::size_t largest_query_block(const Shape& shape) {
+  constexpr std::size_t kBytes = std::size_t{400} << 10;
+  const std::size_t each = (std::size_t)shape.group * (std::size_t)(shape.d_k + shape.d_v) * sizeof(float);
+  for (const std::size_t block : kQueryBlocks) {
+    if (block * each <= kBytes) return block;
+  }
+  return kQueryBlocks[std::size(kQueryBlocks) - 1];
+}
+
+// Of these, the largest that leaves each thread three pieces of work, so that all end together.
+std::size_t query_block(const Shape& shape, std::size_t n_q, std::size_t n_heads, std::size_t n_threads) {
+  const std::size_t largest = largest_query_block(shape);
+  for (const std::size_t block : kQueryBlocks) {
+    if (block <= largest && n_heads * (n_q / block) >= 3 * n_threads) return block;
+  }
+  return kQueryBlocks[std::size(kQueryBlocks) - 1];
 }
 
 void store_chunk(ggml_tensor* dst, int ith, int nth, void* userdata) {
@@ -29,7 +51,7 @@ void store_chunk(ggml_tensor* dst, int ith, int nth, void* userdata) {
   }
 }
 
-void attend_chunk(ggml_tensor* dst, int ith, int, void* userdata) {
+void attend_chunk(ggml_tensor* dst, int ith, int nth, void* userdata) {
   auto& layer = *(PrefillLayer*)userdata;
   const ggml_tensor* q = dst->src[0];
   const std::size_t n_q = (std::size_t)q->ne[2], n_head_kv = layer.past.size();
@@ -37,7 +59,8 @@ void attend_chunk(ggml_tensor* dst, int ith, int, void* userdata) {
   const std::size_t d_k = (std::size_t)layer.shape.d_k, d_v = (std::size_t)layer.shape.d_v;
   const std::size_t k_row = ggml_row_size(layer.shape.type_k, layer.shape.d_k);
   const std::size_t v_row = ggml_row_size(layer.shape.type_v, layer.shape.d_v);
-  const std::size_t block = query_block(layer.shape), n_blocks = (n_q + block - 1) / block;
+  const std::size_t block = query_block(layer.shape, n_q, n_head_kv, (std::size_t)nth),
+                    n_blocks = (n_q + block - 1) / block;
   const std::size_t q_stride = (std::size_t)q->nb[2] / sizeof(float), out_stride = (std::size_t)dst->ne[0];
 
   // Late blocks see more keys: they go first, so that threads end together. Where sums are wanted, a head's blocks all
@@ -152,12 +175,7 @@ std::span<std::byte> Scratch::of(int thread) {
   return {(std::byte*)base + (std::size_t)thread * each_, each_};
 }
 
-std::size_t query_block(const Shape& shape) {
-  const std::size_t floats = (std::size_t)shape.group * (std::size_t)(shape.d_k + shape.d_v);
-  return 128 * floats * sizeof(float) <= (std::size_t{256} << 10) ? 128 : 64;
-}
-
-std::size_t prefill_scratch_bytes(const Shape& shape) { return prefill_scratch(shape, query_block(shape)); }
+std::size_t prefill_scratch_bytes(const Shape& shape) { return prefill_scratch(shape, largest_query_block(shape)); }
 
 ggml_tensor* prefill_node(ggml_context* ctx, ggml_tensor* q, ggml_tensor* k, ggml_tensor* v, PrefillLayer* layer) {
   ggml_tensor* store_args[] = {k, v};

@@ -49,10 +49,6 @@ struct PrefillLayer {
   std::vector<std::vector<float>> masks;  // what composed_prefill's nodes read
 };
 
-// Queries of one head group that are attended together: a tile of keys is converted once for all of them. 128 where the
-// queries and their results then take at most 256 KiB, else 64.
-std::size_t query_block(const Shape&);
-
 std::size_t prefill_scratch_bytes(const Shape&);
 
 // q [d_k, n_head, n_q] rotated; k [d_k, n_head_kv, n_q]; v [d_v, n_head_kv, n_q]; all f32, contiguous.

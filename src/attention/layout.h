@@ -17,9 +17,9 @@ inline constexpr std::size_t round_up(std::size_t n, std::size_t multiple) {
 }
 
 // Prefill works on a tile of keys at a time, against blocks of query rows (row = query * group + head). For d = 64 a
-// tile's K and V are 16 KiB each, a block's queries, sums and probabilities 8 KiB each: together in L2, and what the
-// inner loop reads again and again (the block) in L1.
-inline constexpr std::size_t kTileKeys = 64;
+// tile's K and V are 32 KiB each, a block's queries and sums 8 KiB each, its probabilities 16 KiB: together in L2, and
+// what the inner loop reads again and again (the block) in L1.
+inline constexpr std::size_t kTileKeys = 128;
 inline constexpr std::size_t kBlockRows = 2 * kMaxLanes;
 
 // One tile: rows begin .. begin + n - 1 of `rows`, which are entries entry .. entry + n - 1 of past, then fresh. Cut at

@@ -29,7 +29,7 @@ using Pairs = hn::Vec<LanesOfPairs>;
 
 inline constexpr float kNorm = 32000.0f;
 inline constexpr float kLargest = 32767.0f;
-inline constexpr float kWeights = 32700.0f;  // the roundings of a tile's 64 weights add less than 1/2 each
+inline constexpr float kWeights = 32700.0f;  // the roundings of a tile's 128 weights add at most 1/2 each
 
 // AVX-512 with VNNI has one instruction for it. Highway's target of that name asks for more than VNNI, which not every
 // processor (or virtual machine) with VNNI has; so it is used under AVX3 as well, and written as what it is. Callers
