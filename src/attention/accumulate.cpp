@@ -1,5 +1,11 @@
+// Probabilities summed over all queries. A probability is known when the row's last key has been seen, so K is
+// multiplied again; here *keys* stand in the lanes, so that a sum of a key is one lane's and needs no transposing.
+
+#include <algorithm>
 #include <cassert>
 #include <cstddef>
+#include <cstdint>
+#include <limits>
 
 #include "attention/layout.h"
 #include "attention/measure.h"
@@ -8,48 +14,162 @@
 #define HWY_TARGET_INCLUDE "attention/accumulate.cpp"
 #include "hwy/foreach_target.h"  // must come before highway.h
 
-#include "attention/prefill_inl.h"
+#include "attention/pairs_inl.h"
+#include "attention/product_inl.h"
+#include "attention/rows_inl.h"
+#include "attention/tile_inl.h"
+#include "attention/transpose_inl.h"
+#include "attention/vector_inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace lacake::attention {
 namespace HWY_NAMESPACE {
 namespace {
 
-// logits() -> probabilities, and their sums over queries. One query after the other into the same sum, so that a result
-// does not depend on how the queries were divided into calls.
-HWY_INLINE void add_probabilities(const PrefillCall& call, const PrefillPass& pass, const Tile& tile, std::size_t block,
-                                  std::size_t n, float* sums) {
-  const Lanes32 d;
-  for (std::size_t x = 0; x < kBlockRows; x += lanes()) {
-    const Vector top = hn::LoadU(d, pass.largest(block) + x);
-    const Vector inverse = hn::Div(hn::Set(d, 1.0f), hn::LoadU(d, pass.sum(block) + x));
-    for (std::size_t key = 0; key < n; ++key) {
-      float* logit = pass.logits() + key * kBlockRows + x;
-      hn::StoreU(hn::Mul(exp2_negative(hn::Sub(hn::LoadU(d, logit), top)), inverse), d, logit);
+//   [rows of queries] x d [ keys ]  = rows [ logits ] -> exp -> one row [ sums of p ] for each head
+class Accumulation {
+ public:
+  Accumulation(const PrefillCall& call, const Tile& keys, float* scratch)
+      : call_(call), shape_(call.shape), keys_(keys), at_(call.shape), scratch_(scratch) {}
+
+  HWY_INLINE void load_keys() const {
+    static constexpr float kOnes[4] = {1, 1, 1, 1};
+    const auto d_k = (std::size_t)shape_.d_k;
+    for (std::size_t i = 0; i < n_blocks() * kBlockRows; i += 4) {
+      float* rows = scratch_ + at_.queries;  // not in use yet
+      std::fill_n(rows, 4 * at_.query_stride, 0.0f);
+      if (i < keys_.n) {
+        load_key_tile(shape_, *keys_.rows, keys_.begin + i, std::min<std::size_t>(4, keys_.n - i), rows,
+                      at_.query_stride);
+      }
+      const float* four[4] = {rows, rows + at_.query_stride, rows + 2 * at_.query_stride, rows + 3 * at_.query_stride};
+      rows_to_lanes(four, kOnes, d_k, block(i / kBlockRows) + i % kBlockRows, kBlockRows);
+    }
+    for (std::size_t i = 0; i < n_blocks() * kBlockRows; ++i) {
+      const std::int32_t* order = keys_.rows->order;
+      const std::size_t own = order && i < keys_.n ? (std::size_t)order[keys_.begin + i] : keys_.entry + i;
+      index()[i] = i < keys_.n ? (std::int32_t)own : std::numeric_limits<std::int32_t>::max();
+    }
+    if (!in_pairs()) return;
+    for (std::size_t i = 0; i < n_blocks() * kBlockRows; i += lanes()) {
+      float* columns = block(i / kBlockRows) + i % kBlockRows;
+      hn::StoreU(pair_columns(columns, d_k, kBlockRows), Lanes32(), scratch_ + at_.key_scale + i);
     }
   }
-  const std::size_t n_entries = call.past.n + call.fresh.n;
-  for (std::size_t lane = 0; lane < pass.rows_in(block); ++lane) {
-    float* to = sums + pass.head_of(block * kBlockRows + lane) * n_entries + tile.entry;
-    for (std::size_t key = 0; key < n; ++key) to[key] += pass.logits()[key * kBlockRows + lane];
+
+  // Rows first .. first + kQueryRows - 1 of the call; those beyond its last see nothing.
+  HWY_INLINE void load_queries(std::size_t first, const float* softmax) const {
+    const auto d_k = (std::size_t)shape_.d_k, group = (std::size_t)shape_.group;
+    const std::size_t n_rows = call_.n_q * group;
+    for (std::size_t r = 0; r < kQueryRows; ++r) {
+      float* to = scratch_ + at_.queries + r * at_.query_stride;
+      std::fill_n(to, at_.query_stride, 0.0f);
+      Row& row = row_at(r);
+      row = {};
+      if (first + r >= n_rows) continue;
+      const std::size_t query = (first + r) / group, head = (first + r) % group;
+      const float* q = call_.q + query * call_.q_stride + head * d_k;
+      const float scale = shape_.scale * kLog2E;
+      for (std::size_t i = 0; i < d_k; ++i) to[i] = q[i] * scale;
+      if (in_pairs()) row.scale = pair_row(to, at_.query_stride);
+      const std::size_t visible = call_.past.n + call_.first + query + 1;
+      row.visible = (std::int32_t)visible;
+      row.hidden = (std::int32_t)(call_.window > 0 && visible > call_.window ? visible - call_.window : 0);
+      row.largest = softmax[first + r];
+      row.inverse = 1.0f / softmax[n_rows + first + r];
+      row.sums = sums() + head * at_.n_keys;
+    }
+    // What sees nothing adds zeros to some head.
+    for (std::size_t r = 0; r < kQueryRows; ++r) {
+      if (!row_at(r).sums) row_at(r).sums = sums();
+    }
   }
-}
+
+  HWY_INLINE void add_block(std::size_t b) const {
+    const std::int32_t* order = keys_.rows->order;
+    const std::int32_t seen = row_at(kQueryRows - 1).visible;  // rows are in query order
+    if (seen > 0 && !order && keys_.entry + b * kBlockRows >= (std::size_t)seen) return;
+    const std::size_t d_k = (std::size_t)shape_.d_k;
+    const Lanes32 d;
+    for (std::size_t x = 0; x < kBlockRows; x += 2 * lanes()) {
+      const std::size_t at = b * kBlockRows + x;
+      if (in_pairs()) {
+        const RowsOfPairs keys{reinterpret_cast<const std::int32_t*>(block(b)), kBlockRows};
+        const Scalars<std::int32_t> q{reinterpret_cast<const std::int32_t*>(scratch_ + at_.queries), at_.query_stride,
+                                      1};
+        const Vector scale_x = hn::LoadU(d, scratch_ + at_.key_scale + at);
+        const Vector scale_y = hn::LoadU(d, scratch_ + at_.key_scale + at + lanes());
+        const auto zero = [](std::size_t, Pairs& vx, Pairs& vy)
+                              LACAKE_IN_REGISTERS { vx = vy = hn::Zero(LanesOfPairs()); };
+        const auto add = [&](std::size_t r, Pairs& vx, Pairs& vy) LACAKE_IN_REGISTERS {
+          const Vector scale = hn::Set(d, row_at(r).scale);
+          add_row(row_at(r), at, hn::Mul(hn::ConvertTo(d, vx), hn::Mul(scale, scale_x)));
+          add_row(row_at(r), at + lanes(), hn::Mul(hn::ConvertTo(d, vy), hn::Mul(scale, scale_y)));
+        };
+        product_rows(q, keys, x, (d_k + 1) / 2, kQueryRows, zero, add);
+      } else {
+        const RowsF32 keys{reinterpret_cast<const std::byte*>(block(b)), kBlockRows * sizeof(float)};
+        const Scalars<float> q{scratch_ + at_.queries, at_.query_stride, 1};
+        const auto zero = [](std::size_t, Vector& vx, Vector& vy)
+                              LACAKE_IN_REGISTERS { vx = vy = hn::Zero(Lanes32()); };
+        const auto add = [&](std::size_t r, Vector& vx, Vector& vy) LACAKE_IN_REGISTERS {
+          add_row(row_at(r), at, vx);
+          add_row(row_at(r), at + lanes(), vy);
+        };
+        product_rows(q, keys, x, d_k, kQueryRows, zero, add);
+      }
+    }
+  }
+
+  std::size_t n_blocks() const { return (keys_.n + kBlockRows - 1) / kBlockRows; }
+  // [n_keys, group]: a copy of the caller's, so that no lane beyond its keys is written.
+  float* sums() const { return scratch_ + at_.sums; }
+  std::size_t stride() const { return at_.n_keys; }
+
+ private:
+  static constexpr std::size_t kQueryRows = AccumulateLayout::kQueryRows;
+  using Row = AccumulateLayout::Row;
+
+  bool in_pairs() const { return call_.arithmetic == Arithmetic::kInt16; }
+  float* block(std::size_t b) const { return scratch_ + at_.keys + b * (std::size_t)shape_.d_k * kBlockRows; }
+  std::int32_t* index() const { return reinterpret_cast<std::int32_t*>(scratch_ + at_.index); }
+  Row& row_at(std::size_t r) const { return reinterpret_cast<Row*>(scratch_ + at_.rows)[r]; }
+
+  // One query's logits of a vector of keys -> probabilities, added to its head's sums.
+  HWY_INLINE void add_row(const Row& row, std::size_t at, Vector logits) const {
+    const Lanes32 d;
+    const LanesOfPairs di;
+    if (shape_.softcap > 0) logits = soft_cap(logits, shape_.softcap * kLog2E);
+    const Vector p = hn::Mul(exp2_negative(hn::Sub(logits, hn::Set(d, row.largest))), hn::Set(d, row.inverse));
+    const auto own = hn::LoadU(di, index() + at);
+    const auto see =
+        hn::RebindMask(d, hn::AndNot(hn::Gt(hn::Set(di, row.hidden), own), hn::Gt(hn::Set(di, row.visible), own)));
+    hn::StoreU(hn::Add(hn::LoadU(d, row.sums + at), hn::IfThenElseZero(see, p)), d, row.sums + at);
+  }
+
+  const PrefillCall& call_;
+  const Shape& shape_;
+  const Tile& keys_;
+  const AccumulateLayout at_;
+  float* const scratch_;
+};
 
 }  // namespace
 
-void accumulate_probabilities(const PrefillCall& call, float* sums, float* scratch) {
-  const PrefillPass pass(call, scratch, /*again*/ true);
-  for (Tiles tiles(call); tiles.next();) {
-    const Tile& tile = tiles.tile();
-    if (!pass.any_seen(tile)) continue;
-    pass.load_keys(tile);
-    for (std::size_t block = 0; block < pass.n_blocks(); ++block) {
-      const std::size_t n = pass.keys_seen(tile, block);
-      if (n == 0) continue;
-      pass.multiply_keys(block, n);
-      pass.mask(tile, block, n);
-      add_probabilities(call, pass, tile, block, n, sums);
-    }
+void accumulate_probabilities(const PrefillCall& call, const Tile& keys, const float* softmax, float* sums,
+                              float* scratch) {
+  const Accumulation pass(call, keys, scratch);
+  const std::size_t group = (std::size_t)call.shape.group, n_entries = call.past.n + call.fresh.n;
+  pass.load_keys();
+  for (std::size_t h = 0; h < group; ++h) {
+    std::copy_n(sums + h * n_entries + keys.entry, keys.n, pass.sums() + h * pass.stride());
+  }
+  for (std::size_t row = 0; row < call.n_q * group; row += AccumulateLayout::kQueryRows) {
+    pass.load_queries(row, softmax);
+    for (std::size_t b = 0; b < pass.n_blocks(); ++b) pass.add_block(b);
+  }
+  for (std::size_t h = 0; h < group; ++h) {
+    std::copy_n(pass.sums() + h * pass.stride(), keys.n, sums + h * n_entries + keys.entry);
   }
 }
 
@@ -62,11 +182,15 @@ namespace lacake::attention {
 
 HWY_EXPORT(accumulate_probabilities);
 
-void accumulate_probabilities(const PrefillCall& call, float* sums, std::span<std::byte> scratch) {
-  assert(call.fresh.n >= call.first + call.n_q);
-  assert(scratch.size() >= prefill_scratch(call.shape, call.n_q));
-  if (call.n_q == 0) return;
-  HWY_DYNAMIC_DISPATCH(accumulate_probabilities)(call, sums, reinterpret_cast<float*>(scratch.data()));
+std::size_t accumulated_keys(const Shape& shape) { return AccumulateLayout(shape).n_keys; }
+std::size_t accumulate_scratch(const Shape& shape) { return AccumulateLayout(shape).end * sizeof(float); }
+
+void accumulate_probabilities(const PrefillCall& call, const Tile& keys, const float* softmax, float* sums,
+                              std::span<std::byte> scratch) {
+  assert(keys.n <= accumulated_keys(call.shape));
+  assert(scratch.size() >= accumulate_scratch(call.shape));
+  if (call.n_q == 0 || keys.n == 0) return;
+  HWY_DYNAMIC_DISPATCH(accumulate_probabilities)(call, keys, softmax, sums, reinterpret_cast<float*>(scratch.data()));
 }
 
 }  // namespace lacake::attention

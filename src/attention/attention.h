@@ -90,6 +90,8 @@ struct PrefillCall {
   float* record = nullptr;
   std::size_t record_from = 0;
   std::size_t record_rows = 0;
+  // [group * n_q, 2] or null: each row's largest logit, to the base 2, and then each row's sum of 2^(logit - largest).
+  float* softmax = nullptr;
   std::size_t window = 0;                    // 0: no limit
   Arithmetic arithmetic = Arithmetic::kF32;  // kInt16: REQUIRES has_int16()
 };

@@ -51,55 +51,81 @@ void store_chunk(ggml_tensor* dst, int ith, int nth, void* userdata) {
   }
 }
 
+// Queries from .. from + n - 1 of the chunk, of one KV head.
+PrefillCall call_of(const PrefillLayer& layer, const ggml_tensor* q, std::size_t head, std::size_t from,
+                    std::size_t n) {
+  const std::size_t group = (std::size_t)layer.shape.group, d_k = (std::size_t)layer.shape.d_k;
+  const std::size_t k_row = ggml_row_size(layer.shape.type_k, layer.shape.d_k);
+  const std::size_t v_row = ggml_row_size(layer.shape.type_v, layer.shape.d_v);
+  const std::size_t q_stride = (std::size_t)q->nb[2] / sizeof(float), seen = layer.first + from + n;
+  return {.shape = shape_of_head(layer.shape, head),
+          .past = layer.past[head],
+          .fresh = {.k = layer.k + head * layer.capacity * k_row,
+                    .v = layer.v + head * layer.capacity * v_row,
+                    .k_stride = k_row,
+                    .v_stride = v_row,
+                    .n = layer.record || layer.sums ? layer.n_entries - layer.past[head].n : seen,
+                    .rope_index = layer.fresh_index},
+          .first = layer.first + from,
+          .n_q = n,
+          .q = (const float*)q->data + from * q_stride + head * group * d_k,
+          .q_stride = q_stride,
+          .window = layer.window,
+          .arithmetic = layer.arithmetic};
+}
+
 void attend_chunk(ggml_tensor* dst, int ith, int nth, void* userdata) {
   auto& layer = *(PrefillLayer*)userdata;
   const ggml_tensor* q = dst->src[0];
   const std::size_t n_q = (std::size_t)q->ne[2], n_head_kv = layer.past.size();
-  const std::size_t group = (std::size_t)layer.shape.group;
-  const std::size_t d_k = (std::size_t)layer.shape.d_k, d_v = (std::size_t)layer.shape.d_v;
-  const std::size_t k_row = ggml_row_size(layer.shape.type_k, layer.shape.d_k);
-  const std::size_t v_row = ggml_row_size(layer.shape.type_v, layer.shape.d_v);
+  const std::size_t group = (std::size_t)layer.shape.group, d_v = (std::size_t)layer.shape.d_v;
   const std::size_t block = query_block(layer.shape, n_q, n_head_kv, (std::size_t)nth),
                     n_blocks = (n_q + block - 1) / block;
-  const std::size_t q_stride = (std::size_t)q->nb[2] / sizeof(float), out_stride = (std::size_t)dst->ne[0];
-
-  // Late blocks see more keys: they go first, so that threads end together. Where sums are wanted, a head's blocks all
-  // add to the same floats: then a whole head is one piece of work.
-  const bool by_head = layer.sums != nullptr;
-  const std::size_t n_items = by_head ? n_head_kv : n_head_kv * n_blocks;
-  for (std::size_t item; (item = layer.next.fetch_add(1)) < n_items;) {
+  // Late blocks see more keys: they go first, so that threads end together.
+  for (std::size_t item; (item = layer.next.fetch_add(1)) < n_head_kv * n_blocks;) {
     const std::size_t head = item % n_head_kv;
-    const std::size_t last_block = by_head ? n_blocks : n_blocks - item / n_head_kv;
-    for (std::size_t b = by_head ? 0 : last_block - 1; b < last_block; ++b) {
-      const std::size_t from = b * block, n = std::min(block, n_q - from);
-      const std::size_t seen = layer.first + from + n;
-      PrefillCall call;
-      call.shape = shape_of_head(layer.shape, head);
-      call.window = layer.window;
-      call.arithmetic = layer.arithmetic;
-      call.past = layer.past[head];
-      call.fresh = {.k = layer.k + head * layer.capacity * k_row,
-                    .v = layer.v + head * layer.capacity * v_row,
-                    .k_stride = k_row,
-                    .v_stride = v_row,
-                    .n = layer.record || layer.sums ? layer.n_entries - call.past.n : seen,
-                    .rope_index = layer.fresh_index};
-      call.first = layer.first + from;
-      call.n_q = n;
-      call.q = (const float*)q->data + from * q_stride + head * group * d_k;
-      call.q_stride = q_stride;
-      call.out = (float*)dst->data + from * out_stride + head * group * d_v;
-      call.out_stride = out_stride;
-      if (layer.record) {
-        call.record = layer.record + head * group * layer.record_rows * layer.n_entries;
-        call.record_from = layer.record_from;
-        call.record_rows = layer.record_rows;
-      }
-      prefill(call, layer.scratch->of(ith));
-      if (layer.sums) {
-        accumulate_probabilities(call, layer.sums + head * group * layer.n_entries, layer.scratch->of(ith));
-      }
+    const std::size_t from = (n_blocks - 1 - item / n_head_kv) * block, n = std::min(block, n_q - from);
+    PrefillCall call = call_of(layer, q, head, from, n);
+    call.out_stride = (std::size_t)dst->ne[0];
+    call.out = (float*)dst->data + from * call.out_stride + head * group * d_v;
+    if (layer.record) {
+      call.record = layer.record + head * group * layer.record_rows * layer.n_entries;
+      call.record_from = layer.record_from;
+      call.record_rows = layer.record_rows;
     }
+    if (layer.sums) call.softmax = layer.softmax.data() + 2 * group * (head * n_q + from);
+    prefill(call, layer.scratch->of(ith));
+  }
+}
+
+// Leaves what attend_chunk wrote as it is.
+void accumulate_chunk(ggml_tensor*, const ggml_tensor* attended, int ith, int nth, void* userdata) {
+  auto& layer = *(PrefillLayer*)userdata;
+  const ggml_tensor* q = attended->src[0];
+  const std::size_t n_q = (std::size_t)q->ne[2], n_head_kv = layer.past.size();
+  const std::size_t group = (std::size_t)layer.shape.group;
+  const std::size_t each = accumulated_keys(layer.shape);
+  // Softmax lies as the blocks of queries that attend_chunk was divided into.
+  const std::size_t block = query_block(layer.shape, n_q, n_head_kv, (std::size_t)nth);
+  std::size_t item = 0, mine = layer.next_sums.fetch_add(1);
+  for (std::size_t head = 0; head < n_head_kv; ++head) {
+    const auto add_parts = [&](bool past, std::size_t n) {
+      for (std::size_t begin = 0; begin < n; begin += each, ++item) {
+        if (item != mine) continue;
+        mine = layer.next_sums.fetch_add(1);
+        for (std::size_t from = 0; from < n_q; from += block) {
+          const PrefillCall call = call_of(layer, q, head, from, std::min(block, n_q - from));
+          const Tile keys{.rows = past ? &call.past : &call.fresh,
+                          .begin = begin,
+                          .n = std::min(each, n - begin),
+                          .entry = begin + (past ? 0 : call.past.n)};
+          accumulate_probabilities(call, keys, layer.softmax.data() + 2 * group * (head * n_q + from),
+                                   layer.sums + head * group * layer.n_entries, layer.scratch->of(ith));
+        }
+      }
+    };
+    add_parts(true, layer.past[head].n);
+    add_parts(false, layer.first + n_q);
   }
 }
 
@@ -175,7 +201,9 @@ std::span<std::byte> Scratch::of(int thread) {
   return {(std::byte*)base + (std::size_t)thread * each_, each_};
 }
 
-std::size_t prefill_scratch_bytes(const Shape& shape) { return prefill_scratch(shape, largest_query_block(shape)); }
+std::size_t prefill_scratch_bytes(const Shape& shape) {
+  return std::max(prefill_scratch(shape, largest_query_block(shape)), accumulate_scratch(shape));
+}
 
 ggml_tensor* prefill_node(ggml_context* ctx, ggml_tensor* q, ggml_tensor* k, ggml_tensor* v, PrefillLayer* layer) {
   ggml_tensor* store_args[] = {k, v};
@@ -183,7 +211,11 @@ ggml_tensor* prefill_node(ggml_context* ctx, ggml_tensor* q, ggml_tensor* k, ggm
       ggml_custom_4d(ctx, GGML_TYPE_F32, 1, 1, 1, 1, store_args, 2, store_chunk, GGML_N_TASKS_MAX, layer);
   ggml_tensor* args[] = {q, stored};
   const std::int64_t n_out = (std::int64_t)layer->shape.d_v * q->ne[1];
-  return ggml_custom_4d(ctx, GGML_TYPE_F32, n_out, q->ne[2], 1, 1, args, 2, attend_chunk, GGML_N_TASKS_MAX, layer);
+  ggml_tensor* attended =
+      ggml_custom_4d(ctx, GGML_TYPE_F32, n_out, q->ne[2], 1, 1, args, 2, attend_chunk, GGML_N_TASKS_MAX, layer);
+  if (!layer->sums) return attended;
+  layer->softmax.resize(2 * (std::size_t)(q->ne[1] * q->ne[2]));
+  return ggml_map_custom1_inplace(ctx, attended, accumulate_chunk, GGML_N_TASKS_MAX, layer);
 }
 
 std::size_t DecodeLayer::cut() {

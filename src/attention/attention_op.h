@@ -45,7 +45,8 @@ struct PrefillLayer {
   float* sums = nullptr;
   std::size_t n_entries = 0;  // past and whole segment: stride of `record` and `sums`
   Scratch* scratch = nullptr;
-  std::atomic<std::size_t> next{0};
+  std::vector<float> softmax;  // where there are `sums`: what one node says to the next
+  std::atomic<std::size_t> next{0}, next_sums{0};
   std::vector<std::vector<float>> masks;  // what composed_prefill's nodes read
 };
 

@@ -100,6 +100,40 @@ struct PrefillLayout {
   }
 };
 
+// Sums of probabilities are taken for a range of keys at a time, in blocks of kBlockRows keys, against a few query
+// rows: a range's keys stay in L2, a block and the rows in L1. Scratch, in floats from its start:
+//   keys       [kBlockRows, d_k, n_keys / kBlockRows]   pairs where they stand, as above
+//   key_scale  [n_keys]
+//   index      [n_keys] int32                           the place of each in the order of tokens
+//   queries    [query_stride, kQueryRows]               scaled
+//   rows       [kQueryRows] Row
+//   sums       [n_keys, group]
+struct AccumulateLayout {
+  static constexpr std::size_t kQueryRows = 32;
+  struct Row {
+    float scale = 0, largest = 0, inverse = 0;
+    std::int32_t visible = 0, hidden = 0;  // as above
+    float* sums = nullptr;
+  };
+  std::size_t n_keys, query_stride;
+  std::size_t keys, key_scale, index, queries, rows, sums, end;
+
+  explicit AccumulateLayout(const Shape& shape) {
+    const auto d_k = (std::size_t)shape.d_k;
+    n_keys = std::clamp<std::size_t>(round_up((std::size_t{64} << 10) / d_k, kBlockRows), kBlockRows, 1024);
+    query_stride = round_up(d_k, kMaxLanes);
+    std::size_t at = 0;
+    const auto place = [&at](std::size_t n) { return (at += round_up(n, kMaxLanes)) - round_up(n, kMaxLanes); };
+    keys = place(d_k * n_keys);
+    key_scale = place(n_keys);
+    index = place(n_keys);
+    queries = place(kQueryRows * query_stride);
+    rows = place(kQueryRows * sizeof(Row) / sizeof(float));
+    sums = place((std::size_t)shape.group * n_keys);
+    end = at;
+  }
+};
+
 // Decode converts what it can't use as stored in runs of kRunRows rows.
 inline constexpr std::size_t kRunRows = 32;
 

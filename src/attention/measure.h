@@ -7,6 +7,7 @@
 #include <span>
 
 #include "attention/attention.h"
+#include "attention/layout.h"
 
 namespace lacake::attention {
 
@@ -20,10 +21,14 @@ double window_statistics(const float* probabilities, std::size_t n_entries, std:
                          float* variance);
 
 // Adds the probabilities of every query of a prefill call (all heads of the group) to `sums` [n_entries, group]
-// (n_entries = past.n + fresh.n). Only for policies that accumulate (H2O): a probability is known when the row's last
-// key has been seen, so K is walked a second time, but no value and no first maximum or sum again. REQUIRES: `scratch`
-// as prefill() has left it after the same call
-void accumulate_probabilities(const PrefillCall&, float* sums, std::span<std::byte> scratch);
+// (n_entries = past.n + fresh.n), for the entries of `keys` alone: a part of past or of fresh, at most
+// accumulated_keys() long. Only for policies that accumulate (H2O): a probability is known when the row's last key has
+// been seen, so K is multiplied a second time. Queries are added one after the other, so calls must come in order.
+//   softmax  what prefill() wrote for the same call
+std::size_t accumulated_keys(const Shape&);
+std::size_t accumulate_scratch(const Shape&);  // bytes, 64-byte aligned
+void accumulate_probabilities(const PrefillCall&, const Tile& keys, const float* softmax, float* sums,
+                              std::span<std::byte> scratch);
 
 // Cosine of each key with the mean key of the head (KeyDiff): out [past.n + fresh.n]. Keys are taken as stored.
 void key_similarity(const Shape&, const Rows& past, const Rows& fresh, float* out);

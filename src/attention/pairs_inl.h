@@ -27,6 +27,15 @@ namespace HWY_NAMESPACE {
 using LanesOfPairs = hn::RebindToSigned<Lanes32>;
 using Pairs = hn::Vec<LanesOfPairs>;
 
+// Lanes of pairs, row by row.
+struct RowsOfPairs {
+  const std::int32_t* data;
+  std::size_t stride;
+  HWY_INLINE Pairs load(std::size_t row, std::size_t column) const {
+    return hn::LoadU(LanesOfPairs(), data + row * stride + column);
+  }
+};
+
 inline constexpr float kNorm = 32000.0f;
 inline constexpr float kLargest = 32767.0f;
 inline constexpr float kWeights = 32700.0f;  // the roundings of a tile's 128 weights add at most 1/2 each

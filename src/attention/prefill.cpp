@@ -97,6 +97,9 @@ void prefill(const PrefillCall& call, float* scratch) {
     finish_out(call, pass, block);
     finish_record(call, pass, block);
   }
+  if (!call.softmax) return;
+  std::copy_n(pass.largest(0), pass.n_rows(), call.softmax);
+  std::copy_n(pass.sum(0), pass.n_rows(), call.softmax + pass.n_rows());
 }
 
 }  // namespace HWY_NAMESPACE

@@ -1,4 +1,4 @@
-// One pass of many queries over their keys: what prefill and accumulate share.
+// One pass of many queries over their keys.
 
 #include <algorithm>
 #include <cstddef>
@@ -24,17 +24,6 @@ HWY_BEFORE_NAMESPACE();
 namespace lacake::attention {
 namespace HWY_NAMESPACE {
 
-inline constexpr float kLog2E = 1.44269504f;
-
-// Lanes of pairs, row by row.
-struct RowsOfPairs {
-  const std::int32_t* data;
-  std::size_t stride;
-  HWY_INLINE Pairs load(std::size_t row, std::size_t column) const {
-    return hn::LoadU(LanesOfPairs(), data + row * stride + column);
-  }
-};
-
 // Queries are the lanes: a block of kBlockRows rows against one tile of keys at a time, logits [rows, keys]. Softmax
 // then needs no sums across lanes, a row's arithmetic is its lane's alone, and neither K nor V has to be transposed.
 //
@@ -43,10 +32,8 @@ struct RowsOfPairs {
 //   dims  [ tile of V, transposed by stride ] x keys [ p ]  = dims [ out ]
 class PrefillPass {
  public:
-  // `again`: a second pass of the same call, over the queries, largest logits and sums that the first one left.
-  PrefillPass(const PrefillCall& call, float* scratch, bool again = false)
+  PrefillPass(const PrefillCall& call, float* scratch)
       : call_(call), shape_(call.shape), at_(shape_, call.n_q), scratch_(scratch) {
-    if (again) return;
     std::fill_n(out(0), at_.n_blocks * at_.out_dims * kBlockRows, 0.0f);
     for (std::size_t row = 0; row < at_.n_blocks * kBlockRows; row += 4) {
       const float* rows[4];

@@ -39,6 +39,8 @@ inline constexpr bool kManyRegisters = true;
 inline constexpr bool kManyRegisters = false;
 #endif
 
+inline constexpr float kLog2E = 1.44269504f;
+
 HWY_INLINE std::size_t lanes() { return hn::Lanes(Lanes32()); }
 
 // What the two exponentials share: 2^n e^r from t = n + kShifted, the coefficients of the polynomial beside them.
