@@ -209,6 +209,7 @@ struct PrefillSetup {
   bool rotate = false;
   std::size_t record_rows = 0;
   bool sums = false;
+  attention::Arithmetic arithmetic = attention::Arithmetic::kF32;
 };
 
 // The last 512 tokens of a prompt through one layer's attention.
@@ -231,6 +232,7 @@ void prefill(benchmark::State& state, const PrefillSetup& setup) {
                  .type_v = setup.type,
                  .scale = 0.125f,
                  .rope = {.table = angles.data(), .n_rot = kHeadSize}};
+  layer.arithmetic = setup.arithmetic;
   layer.past.resize(kHeads);
   layer.k = k.data();
   layer.v = v.data();
@@ -265,7 +267,7 @@ void prefill(benchmark::State& state, const PrefillSetup& setup) {
   double seconds = 1e9;
   for (auto _ : state) {
     timed.seconds = 0;
-    layer.next = 0;
+    layer.next = layer.next_sums = 0;
     if (setup.sums) std::fill(sums.begin(), sums.end(), 0.0f);
     compute.run(graph);
     state.SetIterationTime(timed.seconds);
@@ -307,11 +309,21 @@ void add_benchmarks() {
   }
   for (const std::size_t n : {512, 8192}) {
     for (const ggml_type type : {GGML_TYPE_F16, GGML_TYPE_F32, GGML_TYPE_Q8_0}) {
-      const std::string name = fmt::format("prefill/{}/{}", ggml_type_name(type), n);
-      add(name, prefill, PrefillSetup{.n_keys = n, .type = type});
-      add(name + "/rotate", prefill, PrefillSetup{.n_keys = n, .type = type, .rotate = true});
-      add(name + "/window", prefill, PrefillSetup{.n_keys = n, .type = type, .record_rows = 32});
-      add(name + "/sums", prefill, PrefillSetup{.n_keys = n, .type = type, .sums = true});
+      for (const auto arithmetic : {attention::Arithmetic::kF32, attention::Arithmetic::kInt16}) {
+        const bool int16 = arithmetic == attention::Arithmetic::kInt16;
+        if (int16 && !attention::has_int16()) continue;
+        const std::string name = fmt::format("prefill/{}/{}{}", ggml_type_name(type), n, int16 ? "/int16" : "");
+        const PrefillSetup plain{.n_keys = n, .type = type, .arithmetic = arithmetic};
+        const auto with = [&plain](const auto& change) {
+          PrefillSetup setup = plain;
+          change(setup);
+          return setup;
+        };
+        add(name, prefill, plain);
+        add(name + "/rotate", prefill, with([](PrefillSetup& s) { s.rotate = true; }));
+        add(name + "/window", prefill, with([](PrefillSetup& s) { s.record_rows = 32; }));
+        add(name + "/sums", prefill, with([](PrefillSetup& s) { s.sums = true; }));
+      }
     }
     benchmark::RegisterBenchmark(fmt::format("window_statistics/{}", n).c_str(), [n](benchmark::State& s) {
       window_statistics(s, n, 32);
