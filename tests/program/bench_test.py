@@ -85,7 +85,7 @@ class Bench(ProgramTest):
         self.assertLessEqual(max(map(len, lines)), 80)
         self.assertEqual(sum(line.startswith("full ") for line in lines), 2)
         self.assertEqual(sum(line == "lacache:span=9,overlap=2" for line in lines), 2)
-        self.assertRegex(lines[1], r"^lacake .*, 1 thread, products \w+, attention \w+$")
+        self.assertRegex(lines[1], r"^lacake .*, 1 thread, products \w+, attention \w+ (f32|int16)$")
         self.assertRegex(lines[2], r"^a plain read .* [\d.]+ GB/s$")
         self.assertIn("made-up entries", lines[-1])
 
