@@ -31,8 +31,8 @@ std::string length_text(std::size_t n) {
 }
 
 std::string color(std::size_t i) {
-  constexpr std::array kColors = {"#1f5fa8", "#d9730d", "#2f8f5b", "#b8336a", "#6b4fb3",
-                                  "#8a6d1f", "#2aa1b3", "#7a7f86", "#c0392b", "#3d3d3d"};
+  constexpr std::array kColors = {"#1f5fa8", "#d9730d", "#2f8f5b", "#b8336a", "#6b4fb3", "#8a6d1f",
+                                  "#2aa1b3", "#7a7f86", "#c0392b", "#3d3d3d", "#9bbf2f", "#e58fb6"};
   return kColors[i % kColors.size()];
 }
 
