@@ -1,6 +1,6 @@
 // lacake eval longbench: LongBench's files as published.
 
-#include "eval/longbench.h"
+#include "eval/longbench/longbench.h"
 
 #include <fmt/format.h>
 #include <unistd.h>

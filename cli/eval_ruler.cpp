@@ -1,6 +1,6 @@
 // lacake eval ruler: RULER's tasks, made to a length or read from its own files.
 
-#include "eval/ruler.h"
+#include "eval/ruler/ruler.h"
 
 #include <fmt/format.h>
 #include <unistd.h>

@@ -1,4 +1,4 @@
-#include "eval/longbench.h"
+#include "eval/longbench/longbench.h"
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
@@ -7,7 +7,7 @@
 #include <map>
 #include <set>
 
-#include "eval/text_scores.h"
+#include "eval/longbench/text_scores.h"
 #include "lacake/error.h"
 #include "text/utf8.h"
 

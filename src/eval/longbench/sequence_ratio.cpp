@@ -1,4 +1,4 @@
-#include "eval/sequence_ratio.h"
+#include "eval/longbench/sequence_ratio.h"
 
 #include <cmath>
 #include <cstddef>

@@ -1,11 +1,11 @@
-#include "eval/text_scores.h"
+#include "eval/longbench/text_scores.h"
 
 #include <gtest/gtest.h>
 
 #include <span>
 
+#include "eval/longbench/text_scores_cases.h"
 #include "eval/python_text.h"
-#include "eval/text_scores_cases.h"
 
 namespace lacake::eval {
 namespace {

@@ -9,7 +9,7 @@
 #include "eval/answers.h"
 #include "eval/chat_frame.h"
 #include "eval/json_lines.h"
-#include "eval/ruler_qa.h"
+#include "eval/ruler/qa.h"
 #include "lacake/model.h"
 
 namespace lacake::eval {

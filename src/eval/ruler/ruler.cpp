@@ -1,4 +1,4 @@
-#include "eval/ruler.h"
+#include "eval/ruler/ruler.h"
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
@@ -9,7 +9,7 @@
 
 #include "eval/python_random.h"
 #include "eval/python_text.h"
-#include "eval/ruler_tasks.h"
+#include "eval/ruler/tasks.h"
 #include "lacake/error.h"
 
 namespace lacake::eval {

@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "eval/python_random.h"
-#include "eval/ruler_qa.h"
+#include "eval/ruler/qa.h"
 
 namespace lacake::eval {
 

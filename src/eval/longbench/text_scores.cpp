@@ -1,11 +1,11 @@
-#include "eval/text_scores.h"
+#include "eval/longbench/text_scores.h"
 
 #include <algorithm>
 #include <map>
 
+#include "eval/longbench/rouge.h"
+#include "eval/longbench/sequence_ratio.h"
 #include "eval/python_text.h"
-#include "eval/rouge.h"
-#include "eval/sequence_ratio.h"
 
 namespace lacake::eval {
 namespace {

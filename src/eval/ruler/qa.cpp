@@ -1,4 +1,4 @@
-#include "eval/ruler_qa.h"
+#include "eval/ruler/qa.h"
 
 #include <fmt/format.h>
 

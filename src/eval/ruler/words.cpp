@@ -1,4 +1,4 @@
-#include "eval/ruler_words.h"
+#include "eval/ruler/words.h"
 
 #include <sstream>
 #include <string_view>

@@ -1,4 +1,4 @@
-#include "eval/rouge.h"
+#include "eval/longbench/rouge.h"
 
 #include <algorithm>
 #include <cstdint>

@@ -1,4 +1,4 @@
-#include "eval/ruler.h"
+#include "eval/ruler/ruler.h"
 
 #include <gtest/gtest.h>
 
@@ -10,8 +10,8 @@
 
 #include "engine/test_session.h"
 #include "eval/python_random.h"
-#include "eval/ruler_tasks.h"
-#include "eval/ruler_words.h"
+#include "eval/ruler/tasks.h"
+#include "eval/ruler/words.h"
 
 namespace lacake::eval {
 namespace {

@@ -1,6 +1,6 @@
 // RULER's templates (github.com/NVIDIA/RULER, Apache-2.0) are part of the protocol, word for word.
 
-#include "eval/ruler_tasks.h"
+#include "eval/ruler/tasks.h"
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
@@ -12,7 +12,7 @@
 #include <numbers>
 #include <set>
 
-#include "eval/ruler_words.h"
+#include "eval/ruler/words.h"
 
 namespace lacake::eval {
 namespace {

@@ -1,8 +1,8 @@
 // LongBench's tasks (Bai et al. 2023, github.com/THUDM/LongBench, MIT licence): the prompts are part of the protocol,
 // word for word and with their misspellings.
 
-#include "eval/longbench.h"
-#include "eval/text_scores.h"
+#include "eval/longbench/longbench.h"
+#include "eval/longbench/text_scores.h"
 
 namespace lacake::eval {
 namespace {
