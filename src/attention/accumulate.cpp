@@ -72,9 +72,7 @@ class Accumulation {
       const float scale = shape_.scale * kLog2E;
       for (std::size_t i = 0; i < d_k; ++i) to[i] = q[i] * scale;
       if (in_pairs()) row.scale = pair_row(to, at_.query_stride);
-      const std::size_t visible = call_.past.n + call_.first + query + 1;
-      row.visible = (std::int32_t)visible;
-      row.hidden = (std::int32_t)(call_.window > 0 && visible > call_.window ? visible - call_.window : 0);
+      row.sees = sight_of(call_, call_.first + query);
       row.largest = softmax[first + r];
       row.inverse = 1.0f / softmax[n_rows + first + r];
       row.sums = sums() + head * at_.n_keys;
@@ -87,7 +85,7 @@ class Accumulation {
 
   HWY_INLINE void add_block(std::size_t b) const {
     const std::int32_t* order = keys_.rows->order;
-    const std::int32_t seen = row_at(kQueryRows - 1).visible;  // rows are in query order
+    const std::int32_t seen = row_at(kQueryRows - 1).sees.visible;  // rows are in query order
     if (seen > 0 && !order && keys_.entry + b * kBlockRows >= (std::size_t)seen) return;
     const std::size_t d_k = (std::size_t)shape_.d_k;
     const Lanes32 d;
@@ -99,24 +97,20 @@ class Accumulation {
                                       1};
         const Vector scale_x = hn::LoadU(d, scratch_ + at_.key_scale + at);
         const Vector scale_y = hn::LoadU(d, scratch_ + at_.key_scale + at + lanes());
-        const auto zero = [](std::size_t, Pairs& vx, Pairs& vy)
-                              LACAKE_IN_REGISTERS { vx = vy = hn::Zero(LanesOfPairs()); };
         const auto add = [&](std::size_t r, Pairs& vx, Pairs& vy) LACAKE_IN_REGISTERS {
           const Vector scale = hn::Set(d, row_at(r).scale);
           add_row(row_at(r), at, hn::Mul(hn::ConvertTo(d, vx), hn::Mul(scale, scale_x)));
           add_row(row_at(r), at + lanes(), hn::Mul(hn::ConvertTo(d, vy), hn::Mul(scale, scale_y)));
         };
-        product_rows(q, keys, x, (d_k + 1) / 2, kQueryRows, zero, add);
+        product_rows(q, keys, x, (d_k + 1) / 2, kQueryRows, FromZero(), add);
       } else {
         const RowsF32 keys{reinterpret_cast<const std::byte*>(block(b)), kBlockRows * sizeof(float)};
         const Scalars<float> q{scratch_ + at_.queries, at_.query_stride, 1};
-        const auto zero = [](std::size_t, Vector& vx, Vector& vy)
-                              LACAKE_IN_REGISTERS { vx = vy = hn::Zero(Lanes32()); };
         const auto add = [&](std::size_t r, Vector& vx, Vector& vy) LACAKE_IN_REGISTERS {
           add_row(row_at(r), at, vx);
           add_row(row_at(r), at + lanes(), vy);
         };
-        product_rows(q, keys, x, d_k, kQueryRows, zero, add);
+        product_rows(q, keys, x, d_k, kQueryRows, FromZero(), add);
       }
     }
   }
@@ -142,8 +136,8 @@ class Accumulation {
     if (shape_.softcap > 0) logits = soft_cap(logits, shape_.softcap * kLog2E);
     const Vector p = hn::Mul(exp2_negative(hn::Sub(logits, hn::Set(d, row.largest))), hn::Set(d, row.inverse));
     const auto own = hn::LoadU(di, index() + at);
-    const auto see =
-        hn::RebindMask(d, hn::AndNot(hn::Gt(hn::Set(di, row.hidden), own), hn::Gt(hn::Set(di, row.visible), own)));
+    const auto see = hn::RebindMask(
+        d, hn::AndNot(hn::Gt(hn::Set(di, row.sees.hidden), own), hn::Gt(hn::Set(di, row.sees.visible), own)));
     hn::StoreU(hn::Add(hn::LoadU(d, row.sums + at), hn::IfThenElseZero(see, p)), d, row.sums + at);
   }
 

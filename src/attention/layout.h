@@ -32,6 +32,17 @@ struct Tile {
   std::size_t entry = 0;
 };
 
+// What a query sees, in the order of tokens: the entries from `hidden` on that stand before `visible`.
+struct Sight {
+  std::int32_t visible = 0;
+  std::int32_t hidden = 0;
+};
+// `query` counts from the segment's start.
+inline Sight sight_of(const PrefillCall& call, std::size_t query) {
+  const std::size_t visible = call.past.n + query + 1;
+  return {(std::int32_t)visible, (std::int32_t)(call.window > 0 && visible > call.window ? visible - call.window : 0)};
+}
+
 // All tiles that a call's queries see, in order: `for (Tiles tiles(call); tiles.next();) use(tiles.tile());`
 class Tiles {
  public:
@@ -112,7 +123,7 @@ struct AccumulateLayout {
   static constexpr std::size_t kQueryRows = 32;
   struct Row {
     float scale = 0, largest = 0, inverse = 0;
-    std::int32_t visible = 0, hidden = 0;  // as above
+    Sight sees;
     float* sums = nullptr;
   };
   std::size_t n_keys, query_stride;

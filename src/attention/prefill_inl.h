@@ -41,9 +41,9 @@ class PrefillPass {
       for (std::size_t r = 0; r < 4; ++r) {
         // Rows that only fill a block repeat the last one's keys with a query of zeros; nobody reads them.
         const std::size_t used = std::min(row + r, n_rows() - 1);
-        const std::size_t n_visible = call.past.n + query_of(used) + 1;
-        visible(0)[row + r] = (std::int32_t)n_visible;
-        hidden(0)[row + r] = (std::int32_t)(call.window > 0 && n_visible > call.window ? n_visible - call.window : 0);
+        const Sight sees = sight_of(call, query_of(used));
+        visible(0)[row + r] = sees.visible;
+        hidden(0)[row + r] = sees.hidden;
         // A sink is as if an entry without a value had been seen first.
         largest(0)[row + r] =
             shape_.sinks ? shape_.sinks[head_of(used)] * kLog2E : std::numeric_limits<float>::lowest();
@@ -121,13 +121,11 @@ class PrefillPass {
       const RowsF32 b{reinterpret_cast<const std::byte*>(queries(block)), kBlockRows * sizeof(float)};
       const Scalars<float> a{scratch_ + at_.keys, at_.key_stride, 1};
       for (std::size_t x = 0; x < kBlockRows; x += 2 * lanes()) {
-        const auto zero = [](std::size_t, Vector& vx, Vector& vy)
-                              LACAKE_IN_REGISTERS { vx = vy = hn::Zero(Lanes32()); };
         const auto store = [&](std::size_t key, Vector& vx, Vector& vy) LACAKE_IN_REGISTERS {
           hn::StoreU(vx, Lanes32(), logits() + key * kBlockRows + x);
           hn::StoreU(vy, Lanes32(), logits() + key * kBlockRows + x + lanes());
         };
-        product_rows(a, b, x, (std::size_t)shape_.d_k, round_up(n, 4), zero, store);
+        product_rows(a, b, x, (std::size_t)shape_.d_k, round_up(n, 4), FromZero(), store);
       }
     }
     if (shape_.softcap <= 0) return;
@@ -199,7 +197,6 @@ class PrefillPass {
     const Lanes32 d;
     const RowsOfPairs b{reinterpret_cast<const std::int32_t*>(queries(block)), kBlockRows};
     const Scalars<std::int32_t> a{reinterpret_cast<const std::int32_t*>(scratch_ + at_.keys), at_.key_stride, 1};
-    const auto zero = [](std::size_t, Pairs& vx, Pairs& vy) LACAKE_IN_REGISTERS { vx = vy = hn::Zero(LanesOfPairs()); };
     for (std::size_t x = 0; x < kBlockRows; x += 2 * lanes()) {
       const Vector scale_x = hn::LoadU(d, query_scale(block) + x);
       const Vector scale_y = hn::LoadU(d, query_scale(block) + x + lanes());
@@ -209,7 +206,7 @@ class PrefillPass {
         hn::StoreU(hn::Mul(hn::ConvertTo(d, vx), hn::Mul(scale_x, of_key)), d, to);
         hn::StoreU(hn::Mul(hn::ConvertTo(d, vy), hn::Mul(scale_y, of_key)), d, to + lanes());
       };
-      product_rows(a, b, x, ((std::size_t)shape_.d_k + 1) / 2, round_up(n, 4), zero, store);
+      product_rows(a, b, x, ((std::size_t)shape_.d_k + 1) / 2, round_up(n, 4), FromZero(), store);
     }
   }
 
@@ -309,7 +306,6 @@ class PrefillPass {
     const RowsOfPairs b{reinterpret_cast<const std::int32_t*>(logits()), kBlockRows};
     const Scalars<std::int32_t> a{reinterpret_cast<const std::int32_t*>(scratch_ + at_.values), 1,
                                   2 * at_.value_stride};
-    const auto zero = [](std::size_t, Pairs& vx, Pairs& vy) LACAKE_IN_REGISTERS { vx = vy = hn::Zero(LanesOfPairs()); };
     for (std::size_t x = 0; x < kBlockRows; x += 2 * lanes()) {
       const float *shrink = scratch_ + at_.shrink + x, *grow = scratch_ + at_.grow + x;
       const Vector shrink_x = hn::LoadU(d, shrink), shrink_y = hn::LoadU(d, shrink + lanes());
@@ -320,7 +316,7 @@ class PrefillPass {
         hn::StoreU(hn::MulAdd(hn::LoadU(d, to_x), shrink_x, sum_x), d, to_x);
         hn::StoreU(hn::MulAdd(hn::LoadU(d, to_y), shrink_y, sum_y), d, to_y);
       };
-      product_rows(a, b, x, (n + 1) / 2, at_.out_dims, zero, add);
+      product_rows(a, b, x, (n + 1) / 2, at_.out_dims, FromZero(), add);
     }
   }
 

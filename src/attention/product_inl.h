@@ -65,6 +65,14 @@ HWY_INLINE void product_block(const A& a, const B& b, std::size_t x, std::size_t
   each(finish);
 }
 
+// Sums that begin with nothing.
+struct FromZero {
+  template <class Sum>
+  HWY_INLINE void operator()(std::size_t, Sum& vx, Sum& vy) const {
+    vx = vy = hn::Zero(hn::DFromV<Sum>());
+  }
+};
+
 // The same for n_rows rows, a multiple of 4. `start` and `finish` get the row's number among them.
 template <class A, class B, class Start, class Finish>
 HWY_INLINE void product_rows(const A& a, const B& b, std::size_t x, std::size_t n_steps, std::size_t n_rows,
