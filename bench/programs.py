@@ -110,7 +110,9 @@ def build_llama_bench(root, folder):
         [root / "scripts" / "get-llama-sources", "--with-tools", sources],
         ["cmake", "-S", sources, "-B", build, "-G", "Ninja", "-DCMAKE_BUILD_TYPE=Release", "-DBUILD_SHARED_LIBS=OFF",
          "-DLLAMA_BUILD_TOOLS=ON", "-DLLAMA_BUILD_SERVER=OFF", "-DLLAMA_BUILD_UI=OFF", "-DLLAMA_BUILD_APP=OFF",
-         "-DLLAMA_BUILD_MTMD=OFF", "-DLLAMA_BUILD_EXAMPLES=OFF", "-DLLAMA_BUILD_TESTS=OFF", "-DLLAMA_OPENSSL=OFF"],
+         "-DLLAMA_BUILD_MTMD=OFF", "-DLLAMA_BUILD_EXAMPLES=OFF", "-DLLAMA_BUILD_TESTS=OFF", "-DLLAMA_OPENSSL=OFF",
+         # As in scripts/setup: compiled by GCC 12 without these, its AMX products crash.
+         "-DCMAKE_CXX_FLAGS=-fno-dse -fno-tree-dse"],
         ["cmake", "--build", build, "--target", "llama-bench"],
     ]
     print(f"compare: building {program}", file=sys.stderr)

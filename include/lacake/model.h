@@ -35,7 +35,7 @@ struct ModelFacts {
   std::int64_t training_length = 0;  // tokens; true positions beyond it are refused
   std::uint64_t mapped_bytes = 0;    // weights read from the mapped file
   std::uint64_t second_bytes = 0;    // repacked copies
-  std::string product;               // how its weights are multiplied: "ggml", "f32" or "int8"
+  std::string product;               // how its weights are multiplied: an Options::product, not "auto"
 
   // The layers that policies decide about: those with full attention.
   AttentionShape policy_attention() const {
@@ -87,7 +87,8 @@ class Model {
 
   struct Options {
     // How a prompt's products are computed: "ggml"; "f32", weights unpacked and nothing rounded; "int8", the prompt's
-    // numbers rounded to 8 bits in blocks of 32 as ggml does; "auto", the fastest that this machine has.
+    // numbers rounded to 8 bits in blocks of 32 as ggml does; "bf16", prompt and quantised weights rounded to bf16;
+    // "bf16x3", each number as the sum of two bf16, nearly f32; "auto", the fastest that this machine has.
     std::string product = "auto";
     bool repack = true;  // second forms of weights where they are multiplied faster
     RopeOptions rope = {};

@@ -4,6 +4,8 @@
 
 #include "engine/test_session.h"
 #include "graph/test_logits.h"
+#include "product/bf16.h"
+#include "product/int8.h"
 
 namespace lacake {
 namespace {
@@ -47,7 +49,10 @@ TEST_P(Quantisation, IsAsCloseToTheExactModelAsLibllamaIs) {
   const Logits exact = expected(rounded, tokens);
   const double theirs = difference(expected(quantised, tokens), exact);
   std::printf("%s: libllama %.1e", ggml_type_name(GetParam()), theirs);
-  for (const char* product : {"ggml", "f32", "auto"}) {
+  std::vector<const char*> products = {"ggml", "f32"};
+  if (product::has_int8()) products.push_back("int8");
+  if (product::has_bf16()) products.insert(products.end(), {"bf16", "bf16x3"});
+  for (const char* product : products) {
     SCOPED_TRACE(product);
     const double ours = difference(run(quantised, product, tokens), exact);
     std::printf(", %s %.1e", product, ours);

@@ -20,7 +20,7 @@ struct ProductPlan {
   std::span<const Lora> loras = {};  // what they add
 };
 
-// Makes the products of one graph. Columns that several weights are multiplied with are quantised once.
+// Makes the products of one graph. Columns that several weights are multiplied with are converted once.
 class ProductNodes {
  public:
   // Borrows the graph, which keeps what its nodes need.
@@ -41,13 +41,16 @@ class ProductNodes {
   ggml_tensor* product(ggml_tensor* weight, ggml_tensor* x);
   ggml_tensor* by_ggml(ggml_tensor* weight, ggml_tensor* x);
   ggml_tensor* quantised(ggml_tensor* x);
+  ggml_tensor* in_bf16(ggml_tensor* x, product::Pieces);
+  ggml_tensor* converted(ggml_tensor* x, ggml_custom_op_t how, std::size_t bytes, std::int64_t n);
   ggml_tensor* scratch(std::size_t bytes_each);
 
   Graph& graph_;
   const Weights& weights_;
   ProductPlan plan_;
   ggml_tensor* last_x_ = nullptr;
-  ggml_tensor* last_quantised_ = nullptr;
+  ggml_custom_op_t last_how_ = nullptr;
+  ggml_tensor* last_converted_ = nullptr;
   std::vector<ggml_tensor*> scratch_;  // [bytes, threads]: nodes run one after the other, so that they can share it
 };
 

@@ -27,6 +27,9 @@ inline std::vector<float> expected(const models::ModelFile& file, std::vector<To
   ggml_backend_dev_t no_devices[] = {nullptr};
   llama_model_params model_params = llama_model_default_params();
   model_params.devices = no_devices;
+  // Weights as the file has them: repacked ones round differently from machine to machine, and with those for AMX ggml
+  // crashes where GCC 12 has compiled it (its _tile_loadconfig says that it reads 8 of 64 bytes).
+  model_params.use_extra_bufts = false;
   const std::unique_ptr<llama_model, void (*)(llama_model*)> model(
       llama_model_load_from_file(file.path().c_str(), model_params), llama_model_free);
   if (!model) return {};

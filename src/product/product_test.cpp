@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "lacake/error.h"
+#include "product/bf16.h"
 #include "product/f32.h"
 #include "product/int8.h"
 #include "product/large_pages.h"
@@ -220,14 +221,135 @@ TEST(F32Tiles, AgreeWithPlainSumsAndDoNotDependOnNeighboursOnEveryTarget) {
   });
 }
 
+// The nearest bf16, ties to even.
+float nearest_bf16(float x) {
+  std::uint32_t bits;
+  std::memcpy(&bits, &x, sizeof bits);
+  bits = (bits + 0x7fff + (bits >> 16 & 1)) & 0xffff0000;
+  std::memcpy(&x, &bits, sizeof x);
+  return x;
+}
+
+// w . x of what bf16.h says a number is split into, in double.
+double split_product(const float* w, std::size_t w_stride, const float* x, std::size_t n, Pieces pieces) {
+  double sum = 0;
+  for (std::size_t k = 0; k < n; ++k) {
+    const float w_hi = nearest_bf16(w[k * w_stride]), x_hi = nearest_bf16(x[k]);
+    sum += (double)w_hi * x_hi;
+    if (pieces == Pieces::kOne) continue;
+    sum += (double)w_hi * nearest_bf16(x[k] - x_hi) + (double)nearest_bf16(w[k * w_stride] - w_hi) * x_hi;
+  }
+  return sum;
+}
+
+// Memory that begins with a cache line.
+struct Lines {
+  explicit Lines(std::size_t bytes) : all(bytes + 64) {}
+  std::byte* data() { return (std::byte*)(((std::uintptr_t)all.data() + 63) / 64 * 64); }
+  std::vector<std::byte> all;
+};
+
+struct SplitColumns {
+  SplitColumns(const float* x, std::size_t n_in, std::size_t n, Pieces pieces)
+      : memory((n + kColumnBlock - 1) / kColumnBlock * column_block_bytes(n_in, pieces)) {
+    for (std::size_t c = 0; c < n; ++c) {
+      std::byte* block = memory.data() + c / kColumnBlock * column_block_bytes(n_in, pieces);
+      split_column(x + c * n_in, n_in, pieces, c % kColumnBlock, block);
+    }
+  }
+  Lines memory;
+};
+
+TEST(Bf16Tiles, AreSumsOfTheSplitNumbersAndDoNotDependOnNeighbours) {
+  if (!has_bf16()) GTEST_SKIP() << "no AMX here";
+  for (const Pieces pieces : {Pieces::kOne, Pieces::kTwo}) {
+    for (const std::size_t n_in : {1, 32, 100, 576, 900}) {
+      for (const std::size_t n : {1, 15, 16, 17, 33, 70, 150}) {
+        const std::size_t n_rows = n % 2 == 0 ? kTileRows : 21;
+        const std::vector<float> tile = numbers(n_in * kTileRows, 5), x = numbers(n_in * n, 6);
+        Lines split(split_tile_bytes(n_in, pieces));
+        split_tile(tile.data(), n_in, pieces, split.data());
+        SplitColumns columns(x.data(), n_in, n, pieces);
+        std::vector<float> out(n_rows * n), alone(n_rows);
+        multiply_tile_bf16(split.data(), n_in, n_rows, pieces, columns.memory.data(), n, out.data(), n_rows);
+        for (std::size_t c = 0; c < n; ++c) {
+          for (std::size_t i = 0; i < n_rows; ++i) {
+            const double wanted = split_product(&tile[i], kTileRows, &x[c * n_in], n_in, pieces);
+            ASSERT_NEAR(out[c * n_rows + i], wanted, 1e-6 * (double)n_in) << n_in << " " << i << " " << c;
+          }
+          SplitColumns own(x.data() + c * n_in, n_in, 1, pieces);
+          multiply_tile_bf16(split.data(), n_in, n_rows, pieces, own.memory.data(), 1, alone.data(), n_rows);
+          ASSERT_EQ(std::memcmp(alone.data(), out.data() + c * n_rows, n_rows * sizeof(float)), 0) << c;
+        }
+      }
+    }
+  }
+}
+
+TEST(Bf16Tiles, OfTwoPiecesAreNearlyThoseOfF32) {
+  if (!has_bf16()) GTEST_SKIP() << "no AMX here";
+  const std::size_t n_in = 1536, n = 16;
+  const std::vector<float> tile = numbers(n_in * kTileRows, 5), x = numbers(n_in * n, 6);
+  const auto error = [&](Pieces pieces) {
+    Lines split(split_tile_bytes(n_in, pieces));
+    split_tile(tile.data(), n_in, pieces, split.data());
+    SplitColumns columns(x.data(), n_in, n, pieces);
+    std::vector<float> out(kTileRows * n);
+    multiply_tile_bf16(split.data(), n_in, kTileRows, pieces, columns.memory.data(), n, out.data(), kTileRows);
+    double squares = 0, of = 0;
+    for (std::size_t c = 0; c < n; ++c) {
+      for (std::size_t i = 0; i < kTileRows; ++i) {
+        double sum = 0;
+        for (std::size_t k = 0; k < n_in; ++k) sum += (double)tile[k * kTileRows + i] * x[c * n_in + k];
+        squares += std::pow(out[c * kTileRows + i] - sum, 2);
+        of += sum * sum;
+      }
+    }
+    return std::sqrt(squares / of);
+  };
+  EXPECT_LT(error(Pieces::kTwo), 1e-5);
+  EXPECT_LT(error(Pieces::kOne), 4e-3);
+}
+
+TEST(Bf16Tiles, AreTheSameFromBytesAsFromFloats) {
+  if (!has_bf16()) GTEST_SKIP() << "no AMX here";
+  for (const ggml_type type : kAffine) {
+    SCOPED_TRACE(ggml_type_name(type));
+    const std::size_t n_in = 512;
+    const Weights w(type, n_in, 45);
+    TileMemory memory(n_in);
+    unpack_tile(w.matrix, kTileRows, memory.tile);
+    std::vector<float> floats(n_in * kTileRows);
+    expand_tile(memory.tile, n_in, floats.data());
+    for (const Pieces pieces : {Pieces::kOne, Pieces::kTwo}) {
+      const std::size_t bytes = split_tile_bytes(n_in, pieces);
+      Lines from_bytes(bytes), from_floats(bytes);
+      split_tile(memory.tile, n_in, pieces, from_bytes.data());
+      split_tile(floats.data(), n_in, pieces, from_floats.data());
+      EXPECT_EQ(std::memcmp(from_bytes.data(), from_floats.data(), bytes), 0);
+    }
+  }
+}
+
 TEST(Method, IsNamedOrRefusedWithWhatWasExpected) {
   for (const Method method : {Method::kGgml, Method::kF32}) EXPECT_EQ(parse_method(name(method), "--product"), method);
-  EXPECT_EQ(parse_method("auto", "--product") == Method::kInt8, has_int8());
+  const Method best = parse_method("auto", "--product");
+  EXPECT_EQ(best == Method::kBf16, has_bf16());
+  EXPECT_EQ(best == Method::kInt8, has_int8() && !has_bf16());
+  if (!has_bf16()) {
+    try {
+      parse_method("bf16x3", "--product");
+      FAIL() << "accepted";
+    } catch (const Error& error) {
+      EXPECT_STREQ(error.what(),
+                   "--product bf16x3: expected a CPU with AMX and bf16, this one has none; f32 or ggml would do");
+    }
+  }
   try {
     parse_method("int4", "--product");
     FAIL() << "accepted";
   } catch (const Error& error) {
-    EXPECT_STREQ(error.what(), "--product: expected auto, ggml, f32 or int8, found \"int4\"");
+    EXPECT_STREQ(error.what(), "--product: expected auto, ggml, f32, int8, bf16 or bf16x3, found \"int4\"");
   }
 }
 
@@ -239,6 +361,13 @@ TEST(Method, ChoosesAKernelByTypeShapeAndColumns) {
   EXPECT_EQ(kernel_for(Method::kInt8, GGML_TYPE_Q6_K, 256, false, false), Kernel::kF32Tiles);
   EXPECT_EQ(kernel_for(Method::kF32, GGML_TYPE_Q4_1, 64, true, false), Kernel::kF32Tiles);
   EXPECT_EQ(kernel_for(Method::kInt8, GGML_TYPE_F32, 20, false, false), Kernel::kF32Tiles);
+  EXPECT_EQ(kernel_for(Method::kBf16, GGML_TYPE_Q6_K, 256, false, false), Kernel::kBf16Tiles);
+  EXPECT_EQ(kernel_for(Method::kBf16, GGML_TYPE_F32, 64, false, false), Kernel::kF32Tiles);
+  EXPECT_EQ(pieces(Method::kBf16, GGML_TYPE_Q6_K), Pieces::kOne);
+  EXPECT_EQ(pieces(Method::kBf16, GGML_TYPE_F16), Pieces::kTwo);
+  EXPECT_EQ(pieces(Method::kBf16x3, GGML_TYPE_Q6_K), Pieces::kTwo);
+  EXPECT_EQ(kernel_for(Method::kBf16x3, GGML_TYPE_F32, 20, false, false), Kernel::kBf16Tiles);
+  EXPECT_EQ(kernel_for(Method::kBf16x3, GGML_TYPE_Q4_1, 64, true, true), Kernel::kInt8Packed);
 }
 
 }  // namespace
