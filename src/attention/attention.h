@@ -11,6 +11,7 @@
 #include <cstdint>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "ggml.h"
@@ -67,6 +68,9 @@ enum class Arithmetic { kF32, kInt16 };
 // Whether the target in use can multiply 16-bit integers, and whether that is faster than f32.
 bool has_int16();
 bool has_fast_int16();
+
+// Whether these are multiplied on a matrix unit: the same bits, sooner.
+bool uses_matrix_unit();
 
 // --- prefill: many queries -------------------------------------------------------------------------------------------
 
@@ -142,12 +146,14 @@ void prefill(const PrefillCall&);
 void decode(const DecodeCall&);
 }  // namespace reference
 
-// The dispatch target in use, e.g. "AVX3": shown by benchmarks.
+// The dispatch target in use, e.g. "AVX3": shown by benchmarks. "AMX" is AVX3 (or what is above it) with a matrix unit.
 const char* target_name();
 // Those of this machine, best first.
 std::vector<std::string> target_names();
-// From now on kernels run as compiled for the target that the environment variable LACAKE_TARGET names, if it is set:
-// for tests. Throws Error(kUsage) if this machine has no such target.
+// From now on kernels run as compiled for this one of target_names(): for tests.
+void use_target(std::string_view name);
+// The same for the one that the environment variable LACAKE_TARGET names, if it is set. Throws Error(kUsage) if this
+// machine has no such target.
 void use_target_of_environment();
 
 }  // namespace lacake::attention

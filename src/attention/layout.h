@@ -81,10 +81,18 @@ class Tiles {
 //   key_scale    [kTileKeys]
 //   value_scale  [kTileKeys]
 //   shrink, grow [kBlockRows]  of a block's `out` and of what the tile adds to it
+// On a matrix unit pairs turn into planes (planes_inl.h), of 64 numbers a step and 16 rows or columns each:
+//   query_planes   [2 KiB, steps of d_k, 2 halves of a block, n_blocks]
+//   key_planes     [2 KiB, steps of d_k, kTileKeys / 16]
+//   value_planes   [2 KiB, steps of kTileKeys, ceil(d_v / 16)]
+//   weight_planes  [2 KiB, steps of kTileKeys, 2 halves of a block]
+//   plane_sums     [6 KiB, 2]
 struct PrefillLayout {
+  static constexpr std::size_t kStep = 64, kPlanes = 512;  // numbers; floats of two planes
   std::size_t n_blocks, key_stride, value_stride, out_dims;
   std::size_t queries, out, largest, sum, visible, hidden, keys, values, block;
-  std::size_t query_scale, key_scale, value_scale, shrink, grow, end;
+  std::size_t query_scale, key_scale, value_scale, shrink, grow;
+  std::size_t key_steps, query_planes, key_planes, value_planes, weight_planes, plane_sums, end;
 
   PrefillLayout(const Shape& shape, std::size_t n_q) {
     n_blocks = (n_q * (std::size_t)shape.group + kBlockRows - 1) / kBlockRows;
@@ -107,6 +115,13 @@ struct PrefillLayout {
     value_scale = place(kTileKeys);
     shrink = place(kBlockRows);
     grow = place(kBlockRows);
+    constexpr std::size_t kTileSteps = kTileKeys / kStep;
+    key_steps = round_up((std::size_t)shape.d_k, kStep) / kStep;
+    query_planes = place(n_blocks * 2 * key_steps * kPlanes);
+    key_planes = place(kTileKeys / 16 * key_steps * kPlanes);
+    value_planes = place(value_stride / 16 * kTileSteps * kPlanes);
+    weight_planes = place(2 * kTileSteps * kPlanes);
+    plane_sums = place(2 * 3 * kPlanes);
     end = at;
   }
 };

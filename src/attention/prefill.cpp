@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <cassert>
 #include <cstddef>
+#include <optional>
 
 #include "attention/attention.h"
 #include "attention/layout.h"
@@ -78,6 +79,10 @@ void finish_out(const PrefillCall& call, const PrefillPass& pass, std::size_t bl
 
 void prefill(const PrefillCall& call, float* scratch) {
   const PrefillPass pass(call, scratch);
+#if LACAKE_ATTENTION_PLANES
+  std::optional<cpu::MatrixRegisters> registers;
+  if (pass.in_planes()) registers.emplace();
+#endif
   for (Tiles tiles(call); tiles.next();) {
     const Tile& tile = tiles.tile();
     if (!pass.any_seen(tile)) continue;

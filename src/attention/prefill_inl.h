@@ -7,6 +7,7 @@
 #include "attention/attention.h"
 #include "attention/layout.h"
 #include "attention/pairs_inl.h"
+#include "attention/planes_inl.h"
 #include "attention/product_inl.h"
 #include "attention/rows_inl.h"
 #include "attention/tile_inl.h"
@@ -33,7 +34,11 @@ namespace HWY_NAMESPACE {
 class PrefillPass {
  public:
   PrefillPass(const PrefillCall& call, float* scratch)
-      : call_(call), shape_(call.shape), at_(shape_, call.n_q), scratch_(scratch) {
+      : call_(call),
+        shape_(call.shape),
+        at_(shape_, call.n_q),
+        scratch_(scratch),
+        in_planes_(LACAKE_ATTENTION_PLANES && in_pairs() && uses_matrix_unit()) {
     std::fill_n(out(0), at_.n_blocks * at_.out_dims * kBlockRows, 0.0f);
     for (std::size_t row = 0; row < at_.n_blocks * kBlockRows; row += 4) {
       const float* rows[4];
@@ -58,9 +63,15 @@ class PrefillPass {
     for (std::size_t row = 0; row < at_.n_blocks * kBlockRows; row += lanes()) {
       float* columns = queries(row / kBlockRows) + row % kBlockRows;
       hn::StoreU(pair_columns(columns, (std::size_t)shape_.d_k, kBlockRows), Lanes32(), query_scale(0) + row);
+#if LACAKE_ATTENTION_PLANES
+      if (!in_planes_) continue;
+      columns_to_planes(reinterpret_cast<const std::int32_t*>(columns), ((std::size_t)shape_.d_k + 1) / 2, kBlockRows,
+                        query_planes(row / lanes()));
+#endif
     }
   }
 
+  bool in_planes() const { return in_planes_; }
   std::size_t n_blocks() const { return at_.n_blocks; }
   std::size_t n_rows() const { return call_.n_q * (std::size_t)shape_.group; }
   std::size_t rows_in(std::size_t block) const { return std::min(kBlockRows, n_rows() - block * kBlockRows); }
@@ -84,7 +95,12 @@ class PrefillPass {
     load_key_tile(shape_, *tile.rows, tile.begin, tile.n, keys, at_.key_stride);
     if (!in_pairs()) return;
     for (std::size_t key = 0; key < round_up(tile.n, 4); ++key) {
-      scratch_[at_.key_scale + key] = pair_row(keys + key * at_.key_stride, at_.key_stride);
+      float* row = keys + key * at_.key_stride;
+      scratch_[at_.key_scale + key] = pair_row(row, at_.key_stride);
+#if LACAKE_ATTENTION_PLANES
+      if (!in_planes_) continue;
+      row_to_planes(reinterpret_cast<const std::uint16_t*>(row), at_.key_stride, key % 16, key_planes(key / 16));
+#endif
     }
   }
   HWY_INLINE void load_values(const Tile& tile) const {
@@ -95,6 +111,12 @@ class PrefillPass {
       float* first = values + key * at_.value_stride;
       pair_two_rows(first, first + at_.value_stride, at_.value_stride, value_scale() + key);
     }
+#if LACAKE_ATTENTION_PLANES
+    for (std::size_t dim = 0; in_planes_ && dim < at_.value_stride; dim += 16) {
+      columns_to_rows_of_planes(reinterpret_cast<const std::int32_t*>(values) + dim, (tile.n + 1) / 2,
+                                2 * at_.value_stride, value_planes(dim / 16));
+    }
+#endif
   }
 
   // Keys of the tile, from its first, that any row of the block may see. Rows are in query order, so the last one sees
@@ -193,7 +215,52 @@ class PrefillPass {
   float* query_scale(std::size_t block) const { return scratch_ + at_.query_scale + block * kBlockRows; }
   float* value_scale() const { return scratch_ + at_.value_scale; }
 
+#if LACAKE_ATTENTION_PLANES
+  std::byte* planes(std::size_t at, std::size_t n_planes) const {
+    return reinterpret_cast<std::byte*>(scratch_ + at + n_planes * PrefillLayout::kPlanes);
+  }
+  // Of 16 rows, 16 keys, 16 dimensions, 16 rows.
+  std::byte* query_planes(std::size_t half) const { return planes(at_.query_planes, half * at_.key_steps); }
+  std::byte* key_planes(std::size_t keys) const { return planes(at_.key_planes, keys * at_.key_steps); }
+  std::byte* value_planes(std::size_t dims) const { return planes(at_.value_planes, dims * kTileSteps); }
+  std::byte* weight_planes(std::size_t half) const { return planes(at_.weight_planes, half * kTileSteps); }
+  std::int32_t* plane_sums() const { return reinterpret_cast<std::int32_t*>(scratch_ + at_.plane_sums); }
+  static constexpr std::size_t kTileSteps = kTileKeys / PrefillLayout::kStep;
+
+  HWY_INLINE void multiply_keys_in_planes(std::size_t block, std::size_t n) const {
+    const Lanes32 d;
+    const Vector scale_x = hn::LoadU(d, query_scale(block)), scale_y = hn::LoadU(d, query_scale(block) + 16);
+    const auto store = [&](std::size_t key, const std::int32_t* sums, std::size_t row) LACAKE_IN_REGISTERS {
+      const Vector of_key = hn::Set(d, scratch_[at_.key_scale + key]);
+      float* to = logits() + key * kBlockRows;
+      hn::StoreU(hn::Mul(hn::ConvertTo(d, sum_of(sums, 0, row)), hn::Mul(scale_x, of_key)), d, to);
+      hn::StoreU(hn::Mul(hn::ConvertTo(d, sum_of(sums, 1, row)), hn::Mul(scale_y, of_key)), d, to + 16);
+    };
+    multiply_all_planes(n, key_planes(0), at_.key_steps, query_planes(2 * block), query_planes(2 * block + 1),
+                        at_.key_steps, plane_sums(), store);
+  }
+
+  HWY_INLINE void add_values_in_planes(std::size_t block, std::size_t n) const {
+    const Lanes32 d;
+    const float *shrink = scratch_ + at_.shrink, *grow = scratch_ + at_.grow;
+    const Vector shrink_x = hn::LoadU(d, shrink), shrink_y = hn::LoadU(d, shrink + 16);
+    const Vector grow_x = hn::LoadU(d, grow), grow_y = hn::LoadU(d, grow + 16);
+    const auto add = [&](std::size_t dim, const std::int32_t* sums, std::size_t row) LACAKE_IN_REGISTERS {
+      float *to_x = out(block) + dim * kBlockRows, *to_y = to_x + 16;
+      const Vector sum_x = hn::Mul(hn::ConvertTo(d, sum_of(sums, 0, row)), grow_x);
+      const Vector sum_y = hn::Mul(hn::ConvertTo(d, sum_of(sums, 1, row)), grow_y);
+      hn::StoreU(hn::MulAdd(hn::LoadU(d, to_x), shrink_x, sum_x), d, to_x);
+      hn::StoreU(hn::MulAdd(hn::LoadU(d, to_y), shrink_y, sum_y), d, to_y);
+    };
+    multiply_all_planes(at_.out_dims, value_planes(0), kTileSteps, weight_planes(0), weight_planes(1),
+                        (n + PrefillLayout::kStep - 1) / PrefillLayout::kStep, plane_sums(), add);
+  }
+#endif
+
   HWY_INLINE void multiply_keys_in_pairs(std::size_t block, std::size_t n) const {
+#if LACAKE_ATTENTION_PLANES
+    if (in_planes_) return multiply_keys_in_planes(block, n);
+#endif
     const Lanes32 d;
     const RowsOfPairs b{reinterpret_cast<const std::int32_t*>(queries(block)), kBlockRows};
     const Scalars<std::int32_t> a{reinterpret_cast<const std::int32_t*>(scratch_ + at_.keys), at_.key_stride, 1};
@@ -284,6 +351,11 @@ class PrefillPass {
       hn::StoreU(pairs_x, LanesOfPairs(), pairs + key / 2 * kBlockRows);
       hn::StoreU(pairs_y, LanesOfPairs(), pairs + key / 2 * kBlockRows + lanes());
     }
+#if LACAKE_ATTENTION_PLANES
+    for (std::size_t half = 0; in_planes_ && half < 2; ++half) {
+      columns_to_planes(pairs + half * 16, (n + 1) / 2, kBlockRows, weight_planes(half));
+    }
+#endif
   }
 
   // One vector of rows: largest and sum take the tile in, shrink and grow are set. Returns what makes integers of
@@ -302,6 +374,9 @@ class PrefillPass {
   }
 
   HWY_INLINE void add_values_in_pairs(std::size_t block, std::size_t n) const {
+#if LACAKE_ATTENTION_PLANES
+    if (in_planes_) return add_values_in_planes(block, n);
+#endif
     const Lanes32 d;
     const RowsOfPairs b{reinterpret_cast<const std::int32_t*>(logits()), kBlockRows};
     const Scalars<std::int32_t> a{reinterpret_cast<const std::int32_t*>(scratch_ + at_.values), 1,
@@ -341,6 +416,7 @@ class PrefillPass {
   const Shape& shape_;
   const PrefillLayout at_;
   float* const scratch_;
+  const bool in_planes_;
 };
 
 }  // namespace HWY_NAMESPACE

@@ -2,12 +2,14 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cstdint>
 #include <cstdlib>
 #include <string>
 #include <vector>
 
 #include "attention/attention.h"
+#include "cpu/matrix_unit.h"
 #include "lacake/error.h"
 
 #undef HWY_TARGET_INCLUDE
@@ -47,36 +49,56 @@ bool has_vnni() {
 
 }  // namespace
 
-const char* target_name() { return HWY_DYNAMIC_DISPATCH(target_name)(); }
-
-bool has_int16() { return !HWY_DYNAMIC_DISPATCH(uses_vnni)() || has_vnni(); }
-bool has_fast_int16() { return HWY_DYNAMIC_DISPATCH(uses_vnni)() && has_vnni(); }
-
 namespace {
+
+constexpr const char* kMatrixUnit = "AMX";
+std::atomic<bool> matrix_unit_allowed = true;
+
 // As this machine has them, whatever is disabled later.
 const std::vector<std::int64_t>& targets() {
   static const std::vector<std::int64_t> all = hwy::SupportedAndGeneratedTargets();
   return all;
 }
+
+// The target that a matrix unit adds to, or 0.
+std::int64_t beside_matrix_unit() {
+  return cpu::has_matrix_unit() && has_vnni() && targets().front() <= HWY_AVX3 ? targets().front() : 0;
+}
+
 }  // namespace
+
+const char* target_name() { return uses_matrix_unit() ? kMatrixUnit : HWY_DYNAMIC_DISPATCH(target_name)(); }
+
+bool has_int16() { return !HWY_DYNAMIC_DISPATCH(uses_vnni)() || has_vnni(); }
+bool has_fast_int16() { return HWY_DYNAMIC_DISPATCH(uses_vnni)() && has_vnni(); }
+bool uses_matrix_unit() { return matrix_unit_allowed && has_fast_int16() && cpu::has_matrix_unit(); }
 
 std::vector<std::string> target_names() {
   std::vector<std::string> names;
+  if (beside_matrix_unit()) names.emplace_back(kMatrixUnit);
   for (const std::int64_t target : targets()) names.emplace_back(hwy::TargetName(target));
   return names;
+}
+
+void use_target(std::string_view name) {
+  matrix_unit_allowed = name == kMatrixUnit;
+  std::int64_t wanted = beside_matrix_unit();
+  for (const std::int64_t target : targets()) {
+    if (name == hwy::TargetName(target)) wanted = target;
+  }
+  hwy::DisableTargets(~wanted);
+  hwy::GetChosenTarget().Update(hwy::SupportedTargets());
 }
 
 void use_target_of_environment() {
   const char* wanted = std::getenv("LACAKE_TARGET");
   if (!wanted || !*wanted) return;
   const std::vector<std::string> names = target_names();
-  const auto found = std::find(names.begin(), names.end(), wanted);
-  if (found == names.end()) {
+  if (std::find(names.begin(), names.end(), wanted) == names.end()) {
     throw Error(Error::Kind::kUsage,
                 fmt::format("LACAKE_TARGET: expected one of {}, found \"{}\"", fmt::join(names, ", "), wanted));
   }
-  hwy::DisableTargets(~targets()[(std::size_t)(found - names.begin())]);
-  hwy::GetChosenTarget().Update(hwy::SupportedTargets());
+  use_target(wanted);
 }
 
 }  // namespace lacake::attention

@@ -5,7 +5,6 @@
 
 #include "attention/attention.h"
 #include "engine/test_session.h"
-#include "hwy/targets.h"
 
 namespace lacake {
 namespace {
@@ -32,7 +31,7 @@ TEST(Target, IsTheOneThatTheEnvironmentNames) {
     const Engine engine(loaded.model, {.threads = 1});
     EXPECT_EQ(attention::target_name(), name);
   }
-  hwy::DisableTargets(0);
+  attention::use_target(attention::target_names().front());
 }
 
 TEST(Target, AnUnknownNameIsRefusedWithThoseOfTheMachine) {

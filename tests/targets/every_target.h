@@ -2,23 +2,20 @@
 
 #include <gtest/gtest.h>
 
-#include <cstdint>
-
-#include "hwy/targets.h"
+#include "attention/attention.h"
 
 namespace lacake {
 
 // Calls use() once for every dispatch target of this machine, with the kernels as compiled for it.
 template <class Use>
 void on_every_target(const Use& use) {
-  for (const std::int64_t target : hwy::SupportedAndGeneratedTargets()) {
-    SCOPED_TRACE(hwy::TargetName(target));
-    hwy::SetSupportedTargetsForTest(target);
-    hwy::GetChosenTarget().Update(hwy::SupportedTargets());
+  const std::vector<std::string> names = attention::target_names();
+  for (const std::string& name : names) {
+    SCOPED_TRACE(name);
+    attention::use_target(name);
     use();
   }
-  hwy::SetSupportedTargetsForTest(0);
-  hwy::GetChosenTarget().DeInit();
+  attention::use_target(names.front());
 }
 
 }  // namespace lacake
