@@ -22,8 +22,8 @@ class Direct final : public Compaction {
 
 // One session's part of a step.
 struct Column {
-  SessionImpl* session;
-  Token token;
+  SessionImpl* session = nullptr;
+  Token token = 0;
   std::int64_t n_past = 0;
   std::vector<Measures> asked;        // by layer
   std::vector<std::size_t> recorded;  // by layer: where its rows begin in session->rows()
@@ -35,15 +35,33 @@ struct Column {
   float* rows(int layer) const { return session->rows().data() + recorded[(std::size_t)layer]; }
 };
 
+}  // namespace
+
+struct StepScratch {
+  std::vector<Column> columns;  // as many as the largest step had
+  std::vector<std::int32_t> numbers;
+};
+
+namespace {
+
 class StepRun {
  public:
-  StepRun(Engine::Parts& engine, std::span<SessionImpl* const> sessions, std::span<const Token> tokens)
-      : engine_(engine), h_(engine.model.hyperparameters) {
-    for (std::size_t i = 0; i < sessions.size(); ++i) columns_.push_back({.session = sessions[i], .token = tokens[i]});
+  StepRun(Engine::Parts& engine, std::span<const Engine::Next> batch)
+      : engine_(engine), h_(engine.model.hyperparameters), scratch_(scratch_of(engine)) {
+    std::vector<Column>& columns = scratch_.columns;
+    if (columns.size() < batch.size()) columns.resize(batch.size());
+    columns_ = std::span(columns).first(batch.size());
     // Sessions that store rotated keys come first, so that their columns lie together.
-    const auto plain = std::stable_partition(columns_.begin(), columns_.end(),
-                                             [](const Column& c) { return !c.session->cache_index(); });
-    n_rotated_ = (std::size_t)(plain - columns_.begin());
+    std::size_t n = 0;
+    for (const bool cache_index : {false, true}) {
+      for (const Engine::Next& next : batch) {
+        auto* session = static_cast<SessionImpl*>(next.session);
+        if (session->cache_index() != cache_index) continue;
+        columns_[n].session = session;
+        columns_[n++].token = next.token;
+      }
+      if (!cache_index) n_rotated_ = n;
+    }
     for (Column& c : columns_) append(c);
     graph_ = &StepGraph::of(engine, columns_.size(), n_rotated_);
     describe_attention();
@@ -52,10 +70,10 @@ class StepRun {
 
   void compute() {
     const std::size_t n_vocab = (std::size_t)h_.n_vocab;
-    std::vector<std::int32_t> ids;
-    for (const Column& c : columns_) ids.push_back(c.token);
-    graph_->set_tokens(ids);
-    for (int l = 0; l < h_.n_layer; ++l) graph_->set_positions(l, positions(l));
+    graph_->set_tokens(of_each([](const Column& c) { return (std::int32_t)c.token; }));
+    for (int l = 0; l < h_.n_layer; ++l) {
+      graph_->set_positions(l, of_each([&](const Column& c) { return position(c, l); }));
+    }
     engine_.compute.run(graph_->graph());
     for (std::size_t i = 0; i < columns_.size(); ++i) {
       std::vector<float>& logits = columns_[i].session->logits_buffer();
@@ -100,10 +118,13 @@ class StepRun {
     // A layer that slides makes its room first: afterwards it holds what the new token saw.
     for (int l = 0; l < h_.n_layer; ++l) {
       const std::size_t n = s.cache().length(l), most = s.plan().sliding_entries;
-      if (engine_.layers.slides(l) && n == most) s.cache().compact(l, newest(n, most - 1));
+      constexpr std::uint32_t kOldest = 0;
+      if (engine_.layers.slides(l) && n == most) s.cache().drop(l, {&kOldest, 1});
     }
     s.cache().append(c.n_past);
     std::size_t floats = 0;
+    c.asked.clear();
+    c.recorded.clear();
     for (int l = 0; l < h_.n_layer; ++l) {
       const std::size_t n_entries = s.cache().length(l);
       c.asked.push_back(engine_.layers.slides(l)
@@ -164,30 +185,39 @@ class StepRun {
     }
   }
 
-  std::vector<std::int32_t> positions(int l) const {
-    std::vector<std::int32_t> at;
-    for (const Column& c : columns_) {
-      const SessionImpl& s = *c.session;
-      const std::size_t n_kept = s.cache().length(l) - 1;
-      at.push_back((std::int32_t)(!s.cache_index() ? c.n_past
-                                  : engine_.layers.slides(l)
-                                      ? (std::int64_t)n_kept
-                                      : s.policy().query_position(engine_.layers.policy_layer(l), n_kept)));
-    }
-    return at;
+  // number(column) of all columns; until the next call.
+  template <class Number>
+  std::span<const std::int32_t> of_each(const Number& number) {
+    scratch_.numbers.resize(columns_.size());
+    std::transform(columns_.begin(), columns_.end(), scratch_.numbers.begin(), number);
+    return scratch_.numbers;
+  }
+
+  std::int32_t position(const Column& c, int l) const {
+    const SessionImpl& s = *c.session;
+    if (!s.cache_index()) return (std::int32_t)c.n_past;
+    const std::size_t n_kept = s.cache().length(l) - 1;
+    if (engine_.layers.slides(l)) return (std::int32_t)n_kept;
+    return (std::int32_t)s.policy().query_position(engine_.layers.policy_layer(l), n_kept);
+  }
+
+  static StepScratch& scratch_of(Engine::Parts& engine) {
+    if (!engine.step_scratch) engine.step_scratch = std::make_shared<StepScratch>();
+    return *engine.step_scratch;
   }
 
   Engine::Parts& engine_;
   const Hyperparameters& h_;
-  std::vector<Column> columns_;
+  StepScratch& scratch_;
+  std::span<Column> columns_;
   std::size_t n_rotated_ = 0;
   StepGraph* graph_ = nullptr;
 };
 
 }  // namespace
 
-void run_step(Engine::Parts& engine, std::span<SessionImpl* const> sessions, std::span<const Token> tokens) {
-  StepRun run(engine, sessions, tokens);
+void run_step(Engine::Parts& engine, std::span<const Engine::Next> batch) {
+  StepRun run(engine, batch);
   run.compute();
   run.compact();
 }

@@ -6,9 +6,9 @@
 
 namespace lacake {
 
-// Feeds one token to each session, in one graph. Each session's logits are bit for bit those that it gets alone: its
-// attention is its own, and products run column by column.
-void run_step(Engine::Parts& engine, std::span<SessionImpl* const> sessions, std::span<const Token> tokens);
+// Feeds one token to each session, in one graph; all of them have room. Each session's logits are bit for bit those
+// that it gets alone: its attention is its own, and products run column by column.
+void run_step(Engine::Parts& engine, std::span<const Engine::Next> batch);
 
 // Bytes of a step's intermediate tensors, for one session with so many entries in each layer. The engine keeps them
 // from step to step.

@@ -56,21 +56,19 @@ std::unique_ptr<Session> Engine::open(const SessionOptions& options) {
 }
 
 void Engine::step(std::span<const Next> batch) {
-  std::vector<SessionImpl*> sessions;
-  std::vector<Token> tokens;
-  for (const Next& next : batch) {
-    auto* s = static_cast<SessionImpl*>(next.session);
-    // Everything is checked before anything changes.
-    assert(std::find(sessions.begin(), sessions.end(), s) == sessions.end());
-    if (!s->has_room()) {
+  if (batch.empty()) return;
+  // Everything is checked before anything changes.
+  for (std::size_t i = 0; i < batch.size(); ++i) {
+    const auto& s = static_cast<const SessionImpl&>(*batch[i].session);
+    assert(std::none_of(batch.begin(), batch.begin() + (std::ptrdiff_t)i,
+                        [&](const Next& before) { return before.session == &s; }));
+    if (!s.has_room()) {
       throw Error(Error::Kind::kCapacity, fmt::format("KV cache: full after {} tokens, and policy {} drops nothing",
-                                                      s->n_past(), s->options().policy.type->name));
+                                                      s.n_past(), s.options().policy.type->name));
     }
-    if (!s->cache_index()) check_positions(*parts_, s->options(), s->policy(), s->n_past() + 1);
-    sessions.push_back(s);
-    tokens.push_back(next.token);
+    if (!s.cache_index()) check_positions(*parts_, s.options(), s.policy(), s.n_past() + 1);
   }
-  if (!sessions.empty()) run_step(*parts_, sessions, tokens);
+  run_step(*parts_, batch);
 }
 
 // One pass serves the sessions that store rows in the same types: hidden states depend on how rows are rounded.

@@ -13,6 +13,7 @@
 namespace lacake {
 
 class StepGraph;
+struct StepScratch;
 
 // What an Engine is made of: what its sessions share while one of them (or one batch) runs.
 struct Engine::Parts {
@@ -32,9 +33,10 @@ struct Engine::Parts {
   RopeTable rope_table;
   attention::Scratch scratch;
   Workspace workspace;
-  Block hidden;                           // [n_embd, segment] f32
-  std::vector<float> partials;            // of decode attention
-  std::shared_ptr<StepGraph> step_graph;  // of the last step
+  Block hidden;                               // [n_embd, segment] f32
+  std::vector<float> partials;                // of decode attention
+  std::shared_ptr<StepGraph> step_graph;      // of the last step
+  std::shared_ptr<StepScratch> step_scratch;  // kept, so that a token allocates nothing
 };
 
 }  // namespace lacake

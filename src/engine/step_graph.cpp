@@ -56,11 +56,11 @@ void StepGraph::make_ready(Engine::Parts& engine) {
   engine.compute.allocate_apart(graph_);
 }
 
-void StepGraph::set_tokens(const std::vector<std::int32_t>& ids) {
+void StepGraph::set_tokens(std::span<const std::int32_t> ids) {
   ggml_backend_tensor_set(ids_, ids.data(), 0, ids.size() * sizeof(std::int32_t));
 }
 
-void StepGraph::set_positions(int layer, const std::vector<std::int32_t>& at) {
+void StepGraph::set_positions(int layer, std::span<const std::int32_t> at) {
   ggml_backend_tensor_set(positions_[(std::size_t)layer], at.data(), 0, at.size() * sizeof(std::int32_t));
 }
 

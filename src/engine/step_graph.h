@@ -1,6 +1,7 @@
 #pragma once
 
 #include <deque>
+#include <span>
 #include <vector>
 
 #include "attention/attention_op.h"
@@ -26,8 +27,8 @@ class StepGraph {
   // By layer; a graph's nodes know their addresses.
   std::deque<attention::DecodeLayer>& attention() { return attention_; }
   // One for each column.
-  void set_tokens(const std::vector<std::int32_t>& ids);
-  void set_positions(int layer, const std::vector<std::int32_t>& at);
+  void set_tokens(std::span<const std::int32_t> ids);
+  void set_positions(int layer, std::span<const std::int32_t> at);
   //   logits  [n_vocab, n]
   const ggml_tensor* logits() const { return logits_; }
 

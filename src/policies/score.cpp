@@ -16,33 +16,39 @@ std::uint32_t falling_key(float score) {
   return ~((bits & 0x80000000u) != 0 ? ~bits : bits | 0x80000000u);
 }
 
-// Indices in the order of their keys, equal keys by index: a radix sort by three digits that are as short as the keys'
-// range allows. Decoding ranks every head of every layer at every token, so no comparisons that a processor cannot
-// predict.
-std::vector<std::uint32_t> sorted_by_key(std::span<const std::uint32_t> keys) {
+// What ranking works in. Kept by each thread, because decoding ranks every head of every layer at every token.
+struct Ranking {
+  std::vector<std::uint32_t> keys;
+  std::vector<std::uint64_t> from, to;  // key, and its index below it
+  std::vector<std::uint32_t> begin;     // of each value of each digit
+};
+
+// Sorts `keys` into `from`, equal keys by index: a radix sort by three digits that are as short as the keys' range
+// allows, so no comparisons that a processor cannot predict.
+void sort_by_key(Ranking& r) {
   constexpr unsigned kDigits = 3;
   std::uint32_t base = UINT32_MAX, most = 0;
-  for (const std::uint32_t key : keys) base = std::min(base, key), most = std::max(most, key);
+  for (const std::uint32_t key : r.keys) base = std::min(base, key), most = std::max(most, key);
   const unsigned bits = (static_cast<unsigned>(std::bit_width(most - base)) + kDigits - 1) / kDigits;
-  const std::size_t n = keys.size(), n_values = std::size_t{1} << bits;
+  const std::size_t n = r.keys.size(), n_values = std::size_t{1} << bits;
   const std::uint64_t mask = n_values - 1;
-  std::vector<std::uint64_t> from(n), to(n);  // key, and its index below it
-  std::vector<std::uint32_t> begin(kDigits * n_values);
+  r.from.resize(n);
+  r.to.resize(n);
+  r.begin.assign(kDigits * n_values, 0);
+  std::uint64_t* from = r.from.data();
+  std::uint32_t* begin = r.begin.data();
   for (std::size_t i = 0; i < n; ++i) {
-    const std::uint32_t key = keys[i] - base;
+    const std::uint32_t key = r.keys[i] - base;
     from[i] = std::uint64_t{key} << 32 | i;
     for (unsigned digit = 0; digit < kDigits; ++digit) ++begin[digit * n_values + (key >> digit * bits & mask)];
   }
   for (unsigned digit = 0; digit < kDigits; ++digit) {
-    std::uint32_t* next = begin.data() + digit * n_values;
+    std::uint32_t* next = r.begin.data() + digit * n_values;
     std::exclusive_scan(next, next + n_values, next, 0u);
-    for (const std::uint64_t key : from) to[next[key >> (32 + digit * bits) & mask]++] = key;
-    from.swap(to);
+    std::uint64_t* to = r.to.data();
+    for (const std::uint64_t key : r.from) to[next[key >> (32 + digit * bits) & mask]++] = key;
+    r.from.swap(r.to);
   }
-  std::vector<std::uint32_t> order(n);
-  std::transform(from.begin(), from.end(), order.begin(),
-                 [](std::uint64_t key) { return static_cast<std::uint32_t>(key); });
-  return order;
 }
 
 // sums[i] += the mean of values[i-2 .. i+2], what lies outside counting as 0. The inner ones, nearly all, without a
@@ -89,16 +95,18 @@ std::vector<float> evict_score(std::span<const float> mean, std::span<const floa
 
 std::vector<std::uint32_t> rank(std::span<const float> scores, std::size_t count) {
   assert(count <= scores.size());
+  std::vector<std::uint32_t> order(count);
   // A layer that shrinks again in a later stage of the cascade is in order already.
   if (std::is_sorted(scores.begin(), scores.end(), std::greater<>())) {
-    std::vector<std::uint32_t> order(count);
     std::iota(order.begin(), order.end(), 0u);
     return order;
   }
-  std::vector<std::uint32_t> keys(scores.size());
-  std::transform(scores.begin(), scores.end(), keys.begin(), falling_key);
-  std::vector<std::uint32_t> order = sorted_by_key(keys);
-  order.resize(count);
+  thread_local Ranking ranking;
+  ranking.keys.resize(scores.size());
+  std::transform(scores.begin(), scores.end(), ranking.keys.begin(), falling_key);
+  sort_by_key(ranking);
+  std::transform(ranking.from.begin(), ranking.from.begin() + static_cast<std::ptrdiff_t>(count), order.begin(),
+                 [](std::uint64_t key) { return static_cast<std::uint32_t>(key); });
   return order;
 }
 
@@ -124,7 +132,8 @@ std::vector<std::uint32_t> top(std::span<const float> scores, std::size_t count)
   std::vector<std::uint32_t> chosen;
   chosen.reserve(count);
   if (count == 0) return chosen;
-  std::vector<float> sorted(scores.begin(), scores.end());
+  thread_local std::vector<float> sorted;
+  sorted.assign(scores.begin(), scores.end());
   const auto nth = sorted.begin() + static_cast<std::ptrdiff_t>(count - 1);
   std::nth_element(sorted.begin(), nth, sorted.end(), std::greater<>());
   const float least = *nth;

@@ -22,12 +22,14 @@ std::vector<std::uint32_t> with_window(std::vector<std::uint32_t> chosen, std::s
   return chosen;
 }
 
-// Scores of the entries kept, in their order; 0 for those that have none yet. `n_entries`: of those `kept` counts.
-std::vector<float> gathered(std::vector<float>& scores, const std::vector<std::uint32_t>& kept, std::size_t n_entries) {
-  scores.resize(n_entries, 0.0f);
-  std::vector<float> result(kept.size());
-  for (std::size_t i = 0; i < kept.size(); ++i) result[i] = scores[kept[i]];
-  return result;
+// Leaves the scores of the entries kept, in their order; 0 for those that have none yet. `n_entries`: of those `kept`
+// counts.
+void gather(std::vector<float>& scores, const std::vector<std::uint32_t>& kept, std::size_t n_entries) {
+  thread_local std::vector<float> all;
+  all.assign(scores.begin(), scores.end());
+  all.resize(n_entries, 0.0f);
+  scores.resize(kept.size());
+  for (std::size_t i = 0; i < kept.size(); ++i) scores[i] = all[kept[i]];
 }
 
 // Columns of one KV head's query heads.
@@ -158,7 +160,7 @@ void Cake::shrink(std::size_t index, Compaction& compaction) {
   for (std::vector<float>& scores : layer.scores) {
     scores.resize(candidates);
     selection.heads.push_back(with_window(best(scores, n_chosen), settings_.window, layer.length));
-    scores = gathered(scores, selection.heads.back(), layer.length);
+    gather(scores, selection.heads.back(), layer.length);
     scores.resize(n_chosen);
   }
   layer.length = n_chosen + settings_.window;
@@ -181,8 +183,7 @@ void Cake::cut_decode(const Observation& seen, Compaction& compaction) {
     const std::vector<float> scores = evict_score(head_rows(seen.window_mean, head, n_head_kv), {}, seen.n_entries,
                                                   seen.n_entries - settings_.window, 0);
     selection.heads.push_back(with_window(best(scores, n_stay), settings_.window, seen.n_entries));
-    if (!layer.scores.empty())
-      layer.scores[head] = gathered(layer.scores[head], selection.heads.back(), seen.n_entries);
+    if (!layer.scores.empty()) gather(layer.scores[head], selection.heads.back(), seen.n_entries);
   }
   layer.length = n_stay + settings_.window;
   compaction.keep(seen.layer, std::move(selection));
