@@ -10,7 +10,7 @@
 namespace lacake::cli {
 namespace {
 
-constexpr const char* kRow = "{:<15}{:>8}{:>8}{:>10}{:>10}{:>9}{:>10}{:>6}{:>4}";
+constexpr const char* kRow = "{:<14}{:>8}{:>8}{:>10}{:>10}{:>9}{:>10}{:>6}{:>5}";
 
 nlohmann::json spread_json(const Spread& spread) {
   if (spread.empty()) return {};
@@ -81,7 +81,7 @@ std::string bench_heading(const BenchSetting& setting, const Terminal& terminal)
 std::string bench_row(const BenchResult& result, const BenchSetting& setting, const Terminal&) {
   const std::string policy = result.what.session.policy.text();
   std::string text, name = policy;
-  if (policy.size() > 14) {
+  if (policy.size() > 13) {
     text = policy + "\n";
     name.clear();
   }
