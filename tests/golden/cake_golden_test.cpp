@@ -14,7 +14,7 @@
 #include "attention/measure.h"
 #include "golden/golden_files.h"
 #include "policies/cake/cake.h"
-#include "policies/cake/division.h"
+#include "policies/division.h"
 #include "policies/score.h"
 #include "property/simulated_cache.h"
 
@@ -154,7 +154,7 @@ void expect_relative(double expected, double found, double tolerance, const char
 // Budgets of stage m, for layers 0 .. m.
 std::vector<std::int64_t> divided(const Case& c, std::size_t stage) {
   const std::vector<std::size_t> caps(stage + 1, c.n_scored);
-  return cake::divide_budget(c.data.f32("pref").first(stage + 1), c.total(), caps);
+  return divide_budget(c.data.f32("pref").first(stage + 1), c.total(), caps);
 }
 
 void expect_budgets(const Case& c) {
@@ -165,7 +165,7 @@ void expect_budgets(const Case& c) {
     }
   }
   const std::vector<std::size_t> caps(c.n_layer, c.n_scored);
-  const std::vector<std::size_t> final = cake::clip(divided(c, c.n_layer - 1), caps);
+  const std::vector<std::size_t> final = clip(divided(c, c.n_layer - 1), caps);
   for (std::size_t layer = 0; layer < c.n_layer; ++layer) {
     EXPECT_EQ(final[layer], static_cast<std::size_t>(c.data.i32("layer_budget")[layer])) << "layer " << layer;
   }
@@ -197,7 +197,7 @@ TEST(CakeGolden, BudgetsOfAdjustBudgetsAreExact) {
       if (!data.contains("pref") || !data.contains("out")) continue;
       const auto preferences = data.at("pref").get<std::vector<float>>();
       const std::vector<std::size_t> caps(preferences.size(), data.at("seq_len").get<std::size_t>());
-      EXPECT_EQ(cake::divide_budget(preferences, data.at("total").get<std::size_t>(), caps),
+      EXPECT_EQ(divide_budget(preferences, data.at("total").get<std::size_t>(), caps),
                 data.at("out").get<std::vector<std::int64_t>>())
           << path.filename() << " case " << n_cases;
       ++n_cases;
@@ -214,8 +214,8 @@ TEST(CakeGolden, GivenScoresLeaveTheOfficialEntries) {
     SCOPED_TRACE(c.name);
     for (std::size_t layer = 0; layer < c.n_layer; ++layer) {
       expect_relative(c.data.f32("pref")[layer],
-                      cake::preference(c.data.f32("disp")[layer], c.data.f32("var")[layer], c.data.number("cake.tau1"),
-                                       c.data.number("cake.tau2")),
+                      preference(c.data.f32("disp")[layer], c.data.f32("var")[layer], c.data.number("cake.tau1"),
+                                 c.data.number("cake.tau2")),
                       kRelative, "pref");
     }
     if (!c.evicted()) continue;
@@ -245,8 +245,8 @@ void expect_statistics(const Case& c, std::size_t layer) {
   for (std::size_t head = 0; head < c.n_head_kv; ++head) {
     const std::size_t begin = head * group * c.n;
     const auto scores =
-        evict_score(std::span(mean).subspan(begin, group * c.n), std::span(variance).subspan(begin, group * c.n),
-                          c.n, c.n_scored, static_cast<float>(c.data.number("cake.gamma")));
+        evict_score(std::span(mean).subspan(begin, group * c.n), std::span(variance).subspan(begin, group * c.n), c.n,
+                    c.n_scored, static_cast<float>(c.data.number("cake.gamma")));
     const auto expected = c.scores(layer, head);
     for (std::size_t i = 0; i < scores.size(); ++i) ASSERT_NEAR(scores[i], expected[i], kRelative * expected[i]);
   }

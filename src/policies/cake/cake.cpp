@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <cassert>
 #include <numeric>
+#include <optional>
 
-#include "policies/cake/division.h"
 #include "policies/ranked.h"
 #include "policies/score.h"
 #include "policies/settings.h"
@@ -41,7 +41,10 @@ std::span<const float> head_rows(std::span<const float> all, std::size_t head_kv
 }  // namespace
 
 Cake::Cake(const Settings& settings, const AttentionShape& shape)
-    : settings_(settings), shape_(shape), layers_(static_cast<std::size_t>(shape.n_layer)) {
+    : settings_(settings),
+      shape_(shape),
+      layers_(static_cast<std::size_t>(shape.n_layer)),
+      preferences_(layers_.size()) {
   traits_.per_head = true;
   traits_.uneven_layers = true;
   traits_.positions = settings.positions;
@@ -87,24 +90,16 @@ void Cake::update(const Observation& seen, Compaction& compaction) {
 void Cake::score(const Observation& seen) {
   Layer& layer = layers_[static_cast<std::size_t>(seen.layer)];
   const auto n_head_kv = static_cast<std::size_t>(shape_.n_head_kv);
-  const auto n_head = static_cast<std::size_t>(shape_.n_head);
   assert(seen.window > 0 && seen.n_entries > settings_.window);
   layer.candidates = seen.n_entries - settings_.window;
   layer.ranked = false;
 
-  if (seen.layer == 0) seen_before_ = seen_now_ = 0;
-  seen_before_ += layer.preference;
   // One row has no variance: such a segment (a turn of one token) leaves preferences as they are.
+  std::optional<float> preference;
   if (seen.window > 1 && !settings_.uniform) {
-    const double dispersion = std::accumulate(seen.window_entropy.begin(), seen.window_entropy.end(), 0.0);
-    double shift = 0;
-    for (std::size_t head = 0; head < n_head; ++head) {
-      const auto row = seen.window_variance.subspan(head * seen.n_entries, layer.candidates);
-      shift += std::accumulate(row.begin(), row.end(), 0.0);
-    }
-    layer.preference = cake::preference(dispersion, shift, settings_.tau1, settings_.tau2);
+    preference = lacake::preference(seen, layer.candidates, settings_.tau1, settings_.tau2);
   }
-  seen_now_ += layer.preference;
+  preferences_.see(static_cast<std::size_t>(seen.layer), preference);
 
   layer.scores.resize(n_head_kv);
   for (std::size_t head = 0; head < n_head_kv; ++head) {
@@ -120,17 +115,15 @@ void Cake::score(const Observation& seen) {
 }
 
 // Slices the whole total over all layers that hold anything: those up to `last_seen` in a first segment (the paper's
-// cascade), all of them later. A layer that this segment has not reached yet counts with its last preference, brought
-// to the scale of the new ones (both are sums that grow with rows and entries), and with what it holds.
+// cascade), all of them later. A layer that this segment has not reached yet counts with what it holds.
 void Cake::divide(std::size_t last_seen, Compaction& compaction) {
   const bool first_segment = n_fed_ == 0;
-  const double scale = seen_before_ > 0 && seen_now_ > 0 ? seen_now_ / seen_before_ : 1.0;
   std::vector<float> preferences;
   std::vector<std::size_t> caps;
   for (std::size_t i = 0; i < layers_.size() && (i <= last_seen || !first_segment); ++i) {
     Layer& layer = layers_[i];
     if (i > last_seen) layer.candidates = layer.length - std::min(layer.length, settings_.window);
-    preferences.push_back(i > last_seen ? static_cast<float>(layer.preference * scale) : layer.preference);
+    preferences.push_back(preferences_.now(i));
     caps.push_back(layer.candidates);
   }
   const std::size_t total = (settings_.cache_size - settings_.window) * layers_.size();
@@ -198,7 +191,7 @@ std::size_t Cake::reserve(int layer, int) const {
 }
 
 std::size_t Cake::metadata_bytes() const {
-  std::size_t bytes = layers_.capacity() * sizeof(Layer);
+  std::size_t bytes = layers_.capacity() * sizeof(Layer) + preferences_.bytes();
   for (const Layer& layer : layers_) {
     for (const std::vector<float>& scores : layer.scores) bytes += scores.capacity() * sizeof(float);
   }

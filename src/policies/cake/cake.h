@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "lacake/policy.h"
+#include "policies/division.h"
 
 namespace lacake {
 
@@ -45,14 +46,13 @@ class Cake final : public Policy {
   // Entries that a layer may hold beside its window.
   std::size_t budget(int layer) const { return layers_[static_cast<std::size_t>(layer)].budget; }
   // Of the last segment that cut the cache; 1 before any did.
-  float preference(int layer) const { return layers_[static_cast<std::size_t>(layer)].preference; }
+  float preference(int layer) const { return preferences_.of(static_cast<std::size_t>(layer)); }
 
  private:
   struct Layer {
     std::size_t length = 0;      // entries held now
     std::size_t candidates = 0;  // entries beside the window when the budget was last divided: its cap
     std::size_t budget = 0;
-    float preference = 1;
     bool ranked = true;                      // false: scored in this segment, not yet put in order
     std::vector<std::vector<float>> scores;  // [n_head_kv][<= length], 0 beyond; empty: never scored
   };
@@ -69,10 +69,8 @@ class Cake final : public Policy {
   AttentionShape shape_;
   PolicyTraits traits_;
   std::vector<Layer> layers_;
+  Preferences preferences_;
   std::size_t n_fed_ = 0;  // tokens of all finished segments, kept or not
-  // Preferences of the layers seen in this segment, summed: before it and in it.
-  double seen_before_ = 0;
-  double seen_now_ = 0;
 };
 
 }  // namespace cake

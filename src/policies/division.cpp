@@ -1,11 +1,11 @@
-#include "policies/cake/division.h"
+#include "policies/division.h"
 
 #include <algorithm>
 #include <cassert>
 #include <cmath>
 #include <numeric>
 
-namespace lacake::cake {
+namespace lacake {
 namespace {
 
 // Adds `amount` (of either sign) to the budgets for which `takes` holds, evenly, remainder to the first of them.
@@ -29,6 +29,32 @@ void spread(std::vector<std::int64_t>& budgets, std::int64_t amount, Takes takes
 
 float preference(double dispersion, double shift, double tau1, double tau2) {
   return static_cast<float>(std::pow(dispersion, 1 / tau1) * std::pow(shift, 1 / tau2));
+}
+
+float preference(const Observation& seen, std::size_t n_scored, double tau1, double tau2) {
+  assert(seen.window > 1 && n_scored <= seen.n_entries);
+  const double dispersion = std::accumulate(seen.window_entropy.begin(), seen.window_entropy.end(), 0.0);
+  double shift = 0;
+  for (std::size_t begin = 0; begin < seen.window_variance.size(); begin += seen.n_entries) {
+    const auto head = seen.window_variance.subspan(begin, n_scored);
+    shift += std::accumulate(head.begin(), head.end(), 0.0);
+  }
+  return preference(dispersion, shift, tau1, tau2);
+}
+
+void Preferences::see(std::size_t layer, std::optional<float> preference) {
+  if (layer == 0) before_ = sum_ = 0;
+  before_ += all_[layer];
+  all_[layer] = preference.value_or(all_[layer]);
+  sum_ += all_[layer];
+  n_seen_ = layer + 1;
+  n_known_ = std::max(n_known_, n_seen_);
+}
+
+float Preferences::now(std::size_t layer) const {
+  if (layer < n_seen_) return all_[layer];
+  const double scale = before_ > 0 && sum_ > 0 ? sum_ / before_ : 1.0;
+  return static_cast<float>(all_[layer] * scale);
 }
 
 std::vector<std::int64_t> divide_budget(std::span<const float> preferences, std::size_t total,
@@ -65,6 +91,13 @@ std::vector<std::size_t> clip(std::span<const std::int64_t> budgets, std::span<c
   return clipped;
 }
 
+std::vector<std::size_t> divide_whole(std::span<const float> preferences, std::size_t total,
+                                      std::span<const std::size_t> caps) {
+  std::vector<std::size_t> budgets = clip(divide_budget(preferences, total, caps), caps);
+  spread_lost(budgets, total, caps);
+  return budgets;
+}
+
 void spread_lost(std::span<std::size_t> budgets, std::size_t total, std::span<const std::size_t> caps) {
   std::size_t lost = total - std::min(total, std::accumulate(budgets.begin(), budgets.end(), std::size_t{0}));
   while (lost > 0) {
@@ -80,4 +113,4 @@ void spread_lost(std::span<std::size_t> budgets, std::size_t total, std::span<co
   }
 }
 
-}  // namespace lacake::cake
+}  // namespace lacake

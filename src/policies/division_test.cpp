@@ -1,11 +1,11 @@
-#include "policies/cake/division.h"
+#include "policies/division.h"
 
 #include <gtest/gtest.h>
 
 #include <cmath>
 #include <numeric>
 
-namespace lacake::cake {
+namespace lacake {
 namespace {
 
 using Budgets = std::vector<std::int64_t>;
@@ -19,6 +19,30 @@ TEST(Preference, TemperaturesFlattenOrSharpen) {
   EXPECT_FLOAT_EQ(preference(100, 0.25, 1, 1), 25.0f);
   EXPECT_FLOAT_EQ(preference(100, 0.25, 2, 1), 2.5f);
   EXPECT_FLOAT_EQ(preference(100, 0.25, 1, 0.5), 6.25f);
+}
+
+TEST(Preference, IsOfTheScoredEntriesOfAllHeads) {
+  // Two heads of four entries, of which the first three are scored.
+  const std::vector<float> variance = {0.25f, 0, 0.25f, 9, 0.25f, 0.25f, 0, 9};
+  const std::vector<double> entropy = {2, 3};
+  const Observation seen{
+      .layer = 0, .n_entries = 4, .n_new = 4, .window = 2, .window_variance = variance, .window_entropy = entropy};
+  EXPECT_FLOAT_EQ(preference(seen, 3, 1, 1), 5.0f);
+}
+
+TEST(Preferences, ThoseNotSeenYetAreBroughtToTheScaleOfTheSegment) {
+  Preferences preferences(3);
+  EXPECT_EQ(preferences.n_known(), 0u);
+  for (const std::size_t layer : {0, 1, 2}) preferences.see(layer, static_cast<float>(layer) + 1);
+  EXPECT_EQ(preferences.n_known(), 3u);
+  EXPECT_EQ(preferences.now(2), 3);
+  preferences.see(0, 2.0f);  // twice what it was
+  EXPECT_EQ(preferences.now(0), 2);
+  EXPECT_EQ(preferences.now(1), 4);
+  EXPECT_EQ(preferences.now(2), 6);
+  preferences.see(1, std::nullopt);
+  EXPECT_EQ(preferences.now(1), 2);
+  EXPECT_EQ(preferences.now(2), 4);  // 4 now where 3 was before
 }
 
 TEST(Division, FollowsThePreferences) { EXPECT_EQ(divide({1, 2, 5}, 80, {100, 100, 100}), (Budgets{10, 20, 50})); }
@@ -47,6 +71,11 @@ TEST(Division, WithoutPreferencesSharesAreEqual) {
 
 TEST(Division, ALayerMayGetNothing) { EXPECT_EQ(divide({1, 1000}, 100, {200, 200}), (Budgets{1, 99})); }
 
+TEST(Division, OfTheWholeLosesNothingWhileALayerHasRoom) {
+  EXPECT_EQ(divide_whole(std::vector<float>{1, 3, 8}, 96, Sizes{45, 40, 10}), (Sizes{45, 40, 10}));
+  EXPECT_EQ(divide_whole(std::vector<float>{1, 2, 5}, 80, Sizes{100, 100, 100}), (Sizes{10, 20, 50}));
+}
+
 TEST(SpreadLost, FillsLayersUpToTheirCaps) {
   Sizes budgets{35, 40, 10};
   spread_lost(budgets, 96, Sizes{40, 60, 10});
@@ -66,4 +95,4 @@ TEST(SpreadLost, NeverExceedsTheTotal) {
 }
 
 }  // namespace
-}  // namespace lacake::cake
+}  // namespace lacake
