@@ -31,6 +31,7 @@ struct Measures {
   int window = 0;               // mean, variance and entropy over the last `window` queries; 1 = the last query's row
   bool accumulated = false;     // probabilities summed over all queries of the segment
   bool key_similarity = false;  // cosine of each key with the mean key of its head
+  bool last_row = false;        // beside a window the last query's row
   bool group_mean = false;      // window and accumulated: one column a KV head, the mean over its query heads
 
   bool any() const { return window > 0 || accumulated || key_similarity; }
@@ -54,6 +55,7 @@ struct Observation {
   int window = 0;                          // rows that were there: min(asked, n_new)
   std::span<const float> window_mean;      // [n_entries, n_head]  mean over the window's rows of a = softmax(q.k)
   std::span<const float> window_variance;  // [n_entries, n_head]  unbiased variance over the rows
+  std::span<const float> last_row;         // [n_entries, n_head]  the last of the window's rows
   std::span<const double> window_entropy;  // [n_head]  - sum of a ln(a + 1e-10) over rows, columns < n_entries - window
   std::span<const float> accumulated;      // [n_entries, n_head]
   std::span<const float> key_similarity;   // [n_entries, n_head_kv]

@@ -50,6 +50,14 @@ const Observation& Observer::observe(const Measures& asked, const Cache& cache, 
       observation_.window_variance = {variance_.data(), n * n_head};
       observation_.window_entropy = entropy_;
     }
+    if (asked.last_row) {
+      last_row_.resize(n * n_head);
+      for (std::size_t h = 0; h < n_head; ++h) {
+        const float* row = rows_of(h) + (rows - 1) * recording.stride;
+        stored_order(cache, layer, (int)(h / group), n, row, last_row_.data() + h * n);
+      }
+      observation_.last_row = last_row_;
+    }
   }
   if (asked.accumulated && recording.sums) {
     sums_.resize(n * n_columns);

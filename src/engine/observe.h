@@ -34,7 +34,7 @@ class Observer {
   void stored_order(const Cache& cache, int layer, int head, std::size_t n_entries, const float* by_slot, float* out);
 
   Observation observation_;
-  std::vector<float> mean_, variance_, sums_, similarity_;
+  std::vector<float> mean_, variance_, last_row_, sums_, similarity_;
   std::vector<double> entropy_;
   std::vector<float> row_;
 };

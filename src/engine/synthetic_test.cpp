@@ -160,7 +160,7 @@ TEST(SyntheticFill, RefusesWhatDoesNotFit) {
 struct Watcher final : Policy {
   const PolicyTraits& traits() const override { return traits_; }
   Measures measures(Phase, int, std::size_t, std::size_t) const override {
-    return {.window = 8, .accumulated = true, .key_similarity = true};
+    return {.window = 8, .accumulated = true, .key_similarity = true, .last_row = true};
   }
   void update(const Observation& seen, Compaction&) override { look(seen); }
   std::size_t reserve(int, int) const override { return 1000; }
@@ -192,6 +192,9 @@ TEST(SyntheticFill, ShowsPoliciesAttentionThatIsPeakedAndAddsUp) {
       const auto sums = seen.accumulated.subspan(h * seen.n_entries, seen.n_entries);
       EXPECT_NEAR(std::accumulate(mean.begin(), mean.end(), 0.0), 1, 1e-4);
       EXPECT_NEAR(mean[0], 1.0 / 3, 0.01);  // a sink
+      const auto last = seen.last_row.subspan(h * seen.n_entries, seen.n_entries);
+      EXPECT_NEAR(std::accumulate(last.begin(), last.end(), 0.0), 1, 1e-4);
+      EXPECT_GT(last.back(), 4 * mean.back());  // of the window's rows only the last sees the last entry
       // The rest is far from flat: the largest tenth has most of it, and only what no row sees is 0.
       std::vector<float> sorted(mean.begin() + 1, mean.end());
       std::sort(sorted.rbegin(), sorted.rend());

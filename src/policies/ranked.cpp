@@ -26,6 +26,13 @@ RankedPolicy::RankedPolicy(const Options& options, const AttentionShape& shape) 
 }
 
 std::size_t RankedPolicy::layer_size(int, std::size_t) const { return options_.cache_size; }
+std::vector<std::size_t> RankedPolicy::divide(int) { return {}; }
+
+std::size_t RankedPolicy::held(std::size_t layer) const {
+  std::size_t n = 0;
+  for (const List& list : layers_[layer]) n += list.scores.size();
+  return n / layers_[layer].size();
+}
 
 void RankedPolicy::kept(int, std::size_t, std::span<const std::uint32_t>) {}
 void RankedPolicy::dropped(int, std::size_t, std::uint32_t) {}
@@ -53,7 +60,7 @@ void RankedPolicy::update(const Observation& seen, Compaction& compaction) {
   if (seen.phase == Phase::kDecode) {
     cut_step(lists, seen.layer, compaction);
   } else if (n_fed_ + seen.n_new > options_.cache_size) {
-    cut_segment(lists, seen.layer, n_fed_ + seen.n_new, compaction);
+    cut_segment(seen.layer, n_fed_ + seen.n_new, compaction);
   }
   if (seen.layer + 1 == shape_.n_layer) n_fed_ += seen.n_new;
 }
@@ -131,10 +138,19 @@ std::size_t RankedPolicy::held_elsewhere(int layer) const {
 
 // Where layers are uneven, one that is to grow takes no more than the others have given up already: those above shrink
 // later in the segment, and the whole must never hold more than C a layer.
-void RankedPolicy::cut_segment(Layer& lists, int layer, std::size_t n_tokens, Compaction& compaction) {
+void RankedPolicy::cut_segment(int layer, std::size_t n_tokens, Compaction& compaction) {
+  const std::vector<std::size_t> sizes = divide(layer);
+  for (std::size_t i = 0; i < sizes.size(); ++i) cut_layer(static_cast<int>(i), sizes[i], sizes[i], compaction);
+  if (!sizes.empty()) return;
   const std::size_t wanted = layer_size(layer, n_tokens);
-  const std::size_t total = options_.cache_size * layers_.size() * lists.size();
-  const std::size_t size = std::min(wanted, (total - held_elsewhere(layer)) / lists.size());
+  const std::size_t n_lists = layers_.front().size();
+  const std::size_t total = options_.cache_size * layers_.size() * n_lists;
+  cut_layer(layer, std::min(wanted, (total - held_elsewhere(layer)) / n_lists), wanted, compaction);
+}
+
+// To `size` entries a list now, `wanted` while decoding.
+void RankedPolicy::cut_layer(int layer, std::size_t size, std::size_t wanted, Compaction& compaction) {
+  Layer& lists = layers_[static_cast<std::size_t>(layer)];
   Selection selection{options_.adaptive_heads ? choose_adaptive(lists, size) : choose_even(lists, size)};
 
   bool drops = false;

@@ -50,6 +50,13 @@ class RankedPolicy : public Policy {
   // the layers, and is sinks + window at least.
   virtual std::size_t layer_size(int layer, std::size_t n_tokens) const;
 
+  // For policies that divide the whole anew after each layer of a prompt (CAKE's cascade): what `layer_size` says, for
+  // layers 0 .. n - 1, when `layer` was scored; layers from n on stay as they are. Empty: not divided anew.
+  // REQUIRES: Options::uneven_layers.
+  virtual std::vector<std::size_t> divide(int layer);
+  // Entries that a layer's lists hold, on average.
+  std::size_t held(std::size_t layer) const;
+
   // Will this segment push something out of the layer?
   bool cuts(Phase, int layer, std::size_t n_new) const;
   // Will decoding, `n_steps` tokens from here?
@@ -69,7 +76,8 @@ class RankedPolicy : public Policy {
   };
   using Layer = std::vector<List>;
 
-  void cut_segment(Layer&, int layer, std::size_t n_tokens, Compaction&);
+  void cut_segment(int layer, std::size_t n_tokens, Compaction&);
+  void cut_layer(int layer, std::size_t size, std::size_t wanted, Compaction&);
   void cut_step(Layer&, int layer, Compaction&);
   std::vector<std::uint32_t> with_protected(std::size_t length, const std::vector<std::uint32_t>& chosen) const;
   std::vector<std::vector<std::uint32_t>> choose_even(const Layer&, std::size_t size) const;

@@ -141,7 +141,7 @@ class SimulatedCache final : public Compaction {
     const Measures asked = policy.measures(phase, layer, n_entries, n_new);
 
     Observation seen{.phase = phase, .layer = layer, .n_entries = n_entries, .n_new = n_new, .n_past = n_past_};
-    std::vector<float> mean, variance, sums, similarity;
+    std::vector<float> mean, variance, last_row, sums, similarity;
     std::vector<double> entropy;
     const std::size_t group = n_head / at(shape_.n_head_kv);
     const std::size_t n_columns = asked.group_mean ? at(shape_.n_head_kv) : n_head;
@@ -161,6 +161,13 @@ class SimulatedCache final : public Compaction {
       if (n_rows > 1 && !asked.group_mean) {
         seen.window_variance = variance;
         seen.window_entropy = entropy;
+      }
+      if (asked.last_row) {
+        for (std::size_t h = 0; h < n_head; ++h) {
+          const auto end = rows.begin() + static_cast<std::ptrdiff_t>((h + 1) * n_rows * n_entries);
+          last_row.insert(last_row.end(), end - static_cast<std::ptrdiff_t>(n_entries), end);
+        }
+        seen.last_row = last_row;
       }
     }
     if (asked.accumulated) {

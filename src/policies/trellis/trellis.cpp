@@ -3,8 +3,10 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <optional>
 #include <utility>
 
+#include "policies/division.h"
 #include "policies/ranked.h"
 #include "policies/score.h"
 #include "policies/settings.h"
@@ -23,6 +25,7 @@ constexpr std::size_t kEntriesPerLook = 128;
 
 struct Settings {
   std::size_t rows = 1;
+  std::size_t preference = 0;
   float gamma = 0;
   float spread = 0;
   double memory = 0;
@@ -38,18 +41,21 @@ class Trellis final : public RankedPolicy {
         settings_(settings),
         memory_(static_cast<std::size_t>(shape.n_layer),
                 std::vector<Memory>(static_cast<std::size_t>(shape.n_head_kv))),
+        preferences_(memory_.size()),
         row_share_(fade_share(settings.every)) {}
 
   // In an answer also while all fits: what is remembered is of all queries.
   Measures measures(Phase phase, int layer, std::size_t, std::size_t n_new) const override {
     if (phase == Phase::kPrefill) {
-      return cuts(phase, layer, n_new) ? Measures{.window = static_cast<int>(settings_.rows)} : Measures{};
+      if (!cuts(phase, layer, n_new)) return {};
+      const std::size_t window = settings_.rows > 1 ? settings_.rows : std::max<std::size_t>(settings_.preference, 1);
+      return {.window = static_cast<int>(window), .last_row = settings_.rows == 1 && window > 1};
     }
     return n_fed() % settings_.every == 0 ? Measures{.window = 1, .group_mean = true} : Measures{};
   }
 
   std::size_t metadata_bytes() const override {
-    std::size_t bytes = RankedPolicy::metadata_bytes();
+    std::size_t bytes = RankedPolicy::metadata_bytes() + preferences_.bytes();
     for (const std::vector<Memory>& layer : memory_) {
       for (const Memory& list : layer) bytes += sizeof(Memory) + list.bytes();
     }
@@ -60,12 +66,40 @@ class Trellis final : public RankedPolicy {
   void score(const Observation& seen, std::size_t list, std::span<float> scores) override {
     Memory& memory = memory_[static_cast<std::size_t>(seen.layer)][list];
     memory.grow(seen.n_new, seen.n_past);
-    if (seen.window > 0 && seen.phase == Phase::kPrefill) see_prompt(seen, list, memory);
+    if (seen.phase == Phase::kPrefill) n_prompt_ = static_cast<std::size_t>(seen.n_past) + seen.n_new;
+    if (seen.window > 0 && seen.phase == Phase::kPrefill) {
+      if (list == 0) prefer(seen);
+      see_prompt(seen, list, memory);
+    }
     if (seen.window > 0 && seen.phase == Phase::kDecode) {
       memory.see_row(list_columns(seen.window_mean, list), row_share_);
     }
     memory.indicators(settings_.spread, scores);
-    hold(seen, memory, scores);
+    if (seen.phase == Phase::kDecode) hold(seen, memory, scores);
+  }
+
+  std::vector<std::size_t> divide(int layer) override {
+    if (settings_.preference == 0) return {};
+    const std::size_t n_layer = memory_.size(), n_protected = options().sinks + options().window;
+    std::size_t total = (options().cache_size - n_protected) * n_layer;
+    std::vector<float> preferences;
+    std::vector<std::size_t> caps;
+    for (std::size_t i = 0; i < n_layer; ++i) {
+      const std::size_t beside = held(i) - std::min(held(i), n_protected);
+      if (i < preferences_.n_known()) {
+        preferences.push_back(preferences_.now(i));
+        caps.push_back(beside);
+      } else {
+        total -= beside;  // never scored: what it has waits for its turn, in this segment
+      }
+    }
+    std::vector<std::size_t> sizes = divide_whole(preferences, total, caps);
+    // What there is not enough for after the last layer, decoding may fill.
+    if (static_cast<std::size_t>(layer) + 1 == n_layer) {
+      spread_lost(sizes, total, std::vector<std::size_t>(n_layer, total));
+    }
+    for (std::size_t& size : sizes) size += n_protected;
+    return sizes;
   }
 
   void kept(int layer, std::size_t list, std::span<const std::uint32_t> entries) override {
@@ -80,11 +114,19 @@ class Trellis final : public RankedPolicy {
     return static_cast<float>(1 - std::exp(-static_cast<double>(n_tokens) / settings_.memory));
   }
 
+  // One row has no variance: such a segment (a turn of one token) leaves preferences as they are.
+  void prefer(const Observation& seen) {
+    std::optional<float> own;
+    if (seen.window > 1) own = preference(seen, seen.n_entries - static_cast<std::size_t>(seen.window), 1, 1);
+    preferences_.see(static_cast<std::size_t>(seen.layer), own);
+  }
+
   // Of the heads that share a list the one that wants an entry most has its way: retrieval is the work of a few heads.
   void see_prompt(const Observation& seen, std::size_t list, Memory& memory) {
-    const std::span<const float> mean = list_columns(seen.window_mean, list);
+    const bool one_row = settings_.rows == 1 || seen.window == 1;
+    const std::span<const float> mean = list_columns(seen.last_row.empty() ? seen.window_mean : seen.last_row, list);
     const std::span<const float> variance =
-        seen.window_variance.empty() ? std::span<const float>{} : list_columns(seen.window_variance, list);
+        one_row ? std::span<const float>{} : list_columns(seen.window_variance, list);
     const std::size_t n = memory.size() - std::min(memory.size(), options().window);
     std::vector<float> most(n, 0.0f), one(n), pooled(n);
     for (std::size_t row = 0; row < mean.size(); row += seen.n_entries) {
@@ -97,24 +139,26 @@ class Trellis final : public RankedPolicy {
     memory.see_prompt(most, 1 - fade_share(seen.n_new));
   }
 
-  // The rungs of this layer's ladder, and in an answer the recent share, stay whatever their indicators.
+  // In an answer the rungs of this layer's ladder and the newest stay whatever their indicators: shares of what the
+  // layer holds. Of a prompt's entries none is among the newest.
   void hold(const Observation& seen, const Memory& memory, std::span<float> scores) const {
     const auto part = [&](double share) {
-      return static_cast<std::size_t>(share * static_cast<double>(options().cache_size));
+      return static_cast<std::size_t>(share * static_cast<double>(scores.size() - seen.n_new));
     };
     const double shift = static_cast<double>(seen.layer) / static_cast<double>(shape().n_layer);
-    for (const std::uint32_t rung : rungs(memory.tokens(), scores, static_cast<std::size_t>(seen.n_past) + seen.n_new,
-                                          part(settings_.ladder), shift)) {
+    const std::size_t n_tokens = static_cast<std::size_t>(seen.n_past) + seen.n_new;
+    for (const std::uint32_t rung : rungs(memory.tokens(), scores, n_tokens, part(settings_.ladder), shift)) {
       scores[rung] = kHeld;
     }
-    if (seen.phase == Phase::kPrefill) return;
-    const std::size_t recent = std::min(part(settings_.recent), scores.size());
+    const std::size_t recent = std::min(part(settings_.recent), n_tokens - n_prompt_);
     std::fill(scores.end() - static_cast<std::ptrdiff_t>(recent), scores.end(), kHeld);
   }
 
   Settings settings_;
   std::vector<std::vector<Memory>> memory_;  // [n_layer][n_head_kv]
-  float row_share_;                          // of one observed query in a mean
+  Preferences preferences_;
+  std::size_t n_prompt_ = 0;  // tokens of the conversation up to the answer
+  float row_share_;           // of one observed query in a mean
 };
 
 }  // namespace
@@ -132,10 +176,12 @@ std::unique_ptr<Policy> make(const PolicySettings& given, const AttentionShape& 
   require_least(type, given, shape, cache_size);
   RankedPolicy::Options options{.cache_size = cache_size,
                                 .sinks = size_setting(type, given, "sinks"),
-                                .window = size_setting(type, given, "window")};
+                                .window = size_setting(type, given, "window"),
+                                .uneven_layers = size_setting(type, given, "preference") > 0};
   read_shared(type, given, options);
   trellis::Settings settings;
   settings.rows = size_setting(type, given, "rows");
+  settings.preference = size_setting(type, given, "preference");
   settings.gamma = static_cast<float>(setting(type, given, "gamma"));
   settings.spread = static_cast<float>(setting(type, given, "spread"));
   settings.memory = setting(type, given, "memory");
@@ -154,6 +200,12 @@ std::vector<PolicyParameter> parameters() {
         .max = 4096,
         .integer = true,
         .help = "last queries of a prompt that are looked at"},
+       {.name = "preference",
+        .default_value = 16,
+        .min = 0,
+        .max = 4096,
+        .integer = true,
+        .help = "last queries of a prompt whose dispersion and shift divide the entries among layers; 0: layers alike"},
        {.name = "gamma",
         .default_value = 200,
         .min = 0,
