@@ -166,6 +166,19 @@ TEST(TrellisLayers, ThoseThatShiftMoreGetMore) {
   EXPECT_EQ(lengths(4), (std::vector<std::size_t>{1 + 4, 1 + 12, 1 + 29}));
 }
 
+TEST(TrellisLayers, ThoseSoFarShareTheWhole) {
+  const auto p = trellis_policy().make(bare_with("preference", 4), kLayers, 16);
+  SimulatedCache cache(kLayers, p->traits());
+  cache.feed(*p, Phase::kPrefill, 40, later_layers_swing_more(9), [&](int layer) {
+    if (layer == 0) {
+      EXPECT_EQ(cache.length(0), 40u);
+    } else if (layer == 1) {
+      EXPECT_EQ(cache.length(0), 1u + 9);
+      EXPECT_EQ(cache.length(1), 1u + 36);
+    }
+  });
+}
+
 TEST(TrellisLayers, ShareByManyQueriesWhatTheLastOneRanks) {
   const auto p = trellis_policy().make(bare_with("preference", 4), kShape, 4);
   SimulatedCache cache(kShape, p->traits());
