@@ -222,7 +222,7 @@ std::vector<PolicyParameter> parameters() {
         .max = 1e6,
         .help = "weight of the remembered standard deviation beside the mean"},
        {.name = "recent",
-        .default_value = 0.5,
+        .default_value = 0.25,
         .min = 0,
         .max = 1,
         .help = "share of the cache for the last entries of an answer"},
