@@ -26,21 +26,27 @@ inline constexpr std::size_t kTileBytes = kTileRows * kTileRowBytes;
 
 #if LACAKE_MATRIX_UNIT
 
-// This thread's registers, all eight whole, while it lives. REQUIRES: has_matrix_unit().
+// This thread's registers, all eight whole, while it lives; then in the shape that they had, for others (ggml) set
+// theirs once a thread. REQUIRES: has_matrix_unit().
 class MatrixRegisters {
  public:
   MatrixRegisters() {
-    struct {
-      std::uint8_t palette = 1, start_row = 0, reserved[14] = {};
-      std::uint16_t row_bytes[16] = {};
-      std::uint8_t rows[16] = {};
-    } shape;
-    for (int i = 0; i < 8; ++i) shape.row_bytes[i] = kTileRowBytes, shape.rows[i] = kTileRows;
-    asm volatile("ldtilecfg %0" ::"m"(shape));
+    asm volatile("sttilecfg %0" : "=m"(before_));
+    Shape whole{.palette = 1};
+    for (int i = 0; i < 8; ++i) whole.row_bytes[i] = kTileRowBytes, whole.rows[i] = kTileRows;
+    asm volatile("ldtilecfg %0" ::"m"(whole));
   }
-  ~MatrixRegisters() { asm volatile("tilerelease"); }
+  ~MatrixRegisters() { asm volatile("ldtilecfg %0" ::"m"(before_)); }
   MatrixRegisters(const MatrixRegisters&) = delete;
   MatrixRegisters& operator=(const MatrixRegisters&) = delete;
+
+ private:
+  struct Shape {
+    std::uint8_t palette = 0, start_row = 0, reserved[14] = {};  // palette 0: released
+    std::uint16_t row_bytes[16] = {};
+    std::uint8_t rows[16] = {};
+  };
+  Shape before_;
 };
 
 // Register t's rows, `stride` bytes from one to the next.
