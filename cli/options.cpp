@@ -136,7 +136,7 @@ const std::vector<Row>& rows() {
       {"--continuation", "continuation", "FILE", "Answer", "score this text as what follows the prompt (perplexity)",
        kRun, Text{&O::continuation}},
 
-      {"--policy", "policy", "NAME[:key=value,...]", "KV cache", "what stays cached, see `lacake policies` [full]",
+      {"--policy", "policy", "NAME[:key=value,...]", "KV cache", "what stays cached, see `lacake policies` [trellis; without --kv-budget full]",
        kModelled, Text{&O::policy}},
       {"--kv-budget", "kv_budget", "SIZE", "KV cache", "entries a layer (1024), share (3.2%) or bytes (256MiB)",
        kModelled, Text{&O::kv_budget}},

@@ -32,7 +32,7 @@ struct Options {
   std::optional<std::string> continuation;
   bool ignore_eos = false;
 
-  std::string policy = "full";
+  std::optional<std::string> policy;
   std::optional<std::string> kv_budget;
   std::optional<std::string> kv_type;
   std::string prefill = "exact";

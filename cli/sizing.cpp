@@ -32,7 +32,8 @@ bool answer_length_given(const Options& options) { return options.predict && *op
 
 SessionOptions session_options(const Options& options, std::size_t prompt_tokens, std::size_t new_tokens) {
   SessionOptions session;
-  session.policy = PolicySpec::parse(options.policy);
+  // With a budget, that of our own which docs/results.md shows to lose least; without one nothing has to go.
+  session.policy = PolicySpec::parse(options.policy.value_or(options.kv_budget ? "trellis" : "full"));
   if (options.kv_budget) session.budget = Budget::parse(*options.kv_budget);
   if (options.kv_type) session.types = CacheTypes::parse(*options.kv_type);
   session.prefill = options.prefill == "exact" ? PrefillMode::kExact : PrefillMode::kStreaming;

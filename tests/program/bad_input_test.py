@@ -117,7 +117,7 @@ class BadInput(ProgramTest):
                 self.assertRegex(line, r"at least|least")
 
     def test_everything_under_a_budget_below_prompt_and_answer(self):
-        done = run("run", *ON_MODEL, "-p", FABLE, "-n", 40, "--kv-budget", 100)
+        done = run("run", *ON_MODEL, "-p", FABLE, "-n", 40, "--policy", "full", "--kv-budget", 100)
         line = done.stderr.decode()
         self.assertIn(done.returncode, (1, 2), line)
         self.assertEqual((done.stdout, line.count("\n")), (b"", 1), line)

@@ -15,6 +15,10 @@ IM_START, IM_END = "<|im_start|>", "<|im_end|>"
 
 
 class Json(unittest.TestCase):
+    def test_keeps_all_without_a_budget_and_lets_trellis_choose_under_one(self):
+        self.assertEqual(answer("-p", FABLE, "-n", 2)["policy"].split(":")[0], "full")
+        self.assertEqual(answer("-p", FABLE, "-n", 2, "--kv-budget", 64)["policy"].split(":")[0], "trellis")
+
     def test_has_every_promised_field(self):
         result = answer("-p", FABLE, "-n", 6, "--policy", "streaming-llm", "--kv-budget", 64)
         self.assertEqual(result["schema"], 1)
