@@ -83,9 +83,17 @@ Drawing heat_map_drawing(const std::vector<HeatMap>& maps) {
     tallest = std::max(tallest, kTop + kRow * (double)map.depths.size() + 24);
   }
   const auto columns = (std::size_t)std::max(1.0, std::floor(1060 / (widest + kGap)));
-  for (std::size_t m = 0; m < maps.size(); ++m) {
+  // A policy of several budgets begins a row of its own.
+  const auto policy = [&](std::size_t m) { return maps[m].title.substr(0, maps[m].title.rfind(" @ ")); };
+  const auto begins = [&](std::size_t m) {
+    return m + 1 < maps.size() && policy(m) == policy(m + 1) && (m == 0 || policy(m) != policy(m - 1));
+  };
+  std::size_t row = 0, column = 0, most = 0;
+  for (std::size_t m = 0; m < maps.size(); ++m, ++column) {
+    if (column == columns || (column > 0 && begins(m))) ++row, column = 0;
+    most = std::max(most, column + 1);
     const HeatMap& map = maps[m];
-    const double x = 10 + (double)(m % columns) * (widest + kGap), y = 10 + (double)(m / columns) * (tallest + kGap);
+    const double x = 10 + (double)column * (widest + kGap), y = 10 + (double)row * (tallest + kGap);
     d.texts.push_back({x, y + 14, 12, map.title, kInk, Drawing::Align::kLeft, true});
     d.texts.push_back({x + kLeft - 6, y + kTop - 8, 10, "depth", kFaint, Drawing::Align::kRight});
     for (std::size_t c = 0; c < map.lengths.size(); ++c) {
@@ -108,9 +116,8 @@ Drawing heat_map_drawing(const std::vector<HeatMap>& maps) {
       }
     }
   }
-  const std::size_t rows = (maps.size() + columns - 1) / columns;
-  d.width = 20 + (double)std::min(columns, maps.size()) * (widest + kGap);
-  d.height = 10 + (double)rows * (tallest + kGap);
+  d.width = 20 + (double)most * (widest + kGap);
+  d.height = 10 + (double)(row + 1) * (tallest + kGap);
   return d;
 }
 

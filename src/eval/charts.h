@@ -19,7 +19,7 @@ struct HeatMap {
 // Of every cell of metrics whose groups have a length and a depth; empty if they have not.
 std::vector<HeatMap> heat_maps(const nlohmann::json& metrics);
 
-// All maps, beside and below each other, with one legend.
+// All maps, beside and below each other: those of one policy in a row.
 Drawing heat_map_drawing(const std::vector<HeatMap>& maps);
 
 // A row of characters for each depth; a darker one is a better score. `utf8`: blocks instead of digits.

@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <map>
+
 #include "eval/charts.h"
 #include "lacake/error.h"
 
@@ -48,6 +50,20 @@ TEST(HeatMaps, HaveTheGroupsOfEachCellByDepthAndLength) {
   EXPECT_EQ(maps[0].scores, (std::vector<std::vector<double>>{{0.25}, {1.0}}));
   EXPECT_EQ(heat_map_text(maps[0], false), "cake\n     0 %   25 \n    50 %  100 \n  length 2K   \n");
   EXPECT_EQ(heat_map_drawing(maps).boxes.size(), 2u);
+}
+
+TEST(HeatMaps, OfAPolicyOfSeveralBudgetsBeginARow) {
+  std::vector<HeatMap> maps;
+  for (const char* title : {"full", "cake @ 50%", "cake @ 25%", "tova @ 50%", "tova @ 25%"}) {
+    maps.push_back({title, {2048}, {0}, {{1.0}}});
+  }
+  std::map<std::string, double> top, left;
+  for (const auto& text : heat_map_drawing(maps).texts) top[text.text] = text.y, left[text.text] = text.x;
+  EXPECT_LT(top["full"], top["cake @ 50%"]);
+  EXPECT_EQ(top["cake @ 50%"], top["cake @ 25%"]);
+  EXPECT_LT(left["cake @ 50%"], left["cake @ 25%"]);
+  EXPECT_LT(top["cake @ 25%"], top["tova @ 50%"]);
+  EXPECT_EQ(left["full"], left["tova @ 50%"]);
 }
 
 TEST(Comparison, ShowsCellsOfBothAndRefusesTwoTasks) {
