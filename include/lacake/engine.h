@@ -122,8 +122,8 @@ class Engine {
  public:
   struct Options {
     int threads = 0;  // 0: all cores
-    // How queries meet keys and values: "f32"; "int16", a prompt's in 16-bit integers, closer to f32 than f16 entries are;
-    // "auto", int16 where this machine is fast at it and entries are rounded anyway; "ggml", composed of ggml's
+    // How queries meet keys and values: "f32"; "int16", a prompt's in 16-bit integers, closer to f32 than f16 entries
+    // are; "auto", int16 where this machine is fast at it and entries are rounded anyway; "ggml", composed of ggml's
     // operations, slow: what the others are compared with.
     std::string attention = "auto";
   };

@@ -47,10 +47,6 @@ bool has_vnni() {
 #endif
 }
 
-}  // namespace
-
-namespace {
-
 constexpr const char* kMatrixUnit = "AMX";
 std::atomic<bool> matrix_unit_allowed = true;
 

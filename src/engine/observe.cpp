@@ -26,15 +26,18 @@ const Observation& Observer::observe(const Measures& asked, const Cache& cache, 
     const auto rows_of = [&](std::size_t h) {
       return recording.probabilities + (h * recording.n_rows + skip) * recording.stride;
     };
+    const auto show_row = [&](std::size_t row, std::vector<float>& to) {
+      for (std::size_t h = 0; h < n_head; ++h) {
+        stored_order(cache, layer, (int)(h / group), n, rows_of(h) + row * recording.stride, to.data() + h * n);
+      }
+    };
     if (asked.group_mean) {
       for (std::size_t kv = 0; kv < n_columns; ++kv) {
         average(rows_of(kv * group), group, recording.n_rows * recording.stride, rows, recording.stride);
         stored_order(cache, layer, (int)kv, n, row_.data(), mean_.data() + kv * n);
       }
     } else if (rows == 1) {
-      for (std::size_t h = 0; h < n_head; ++h) {
-        stored_order(cache, layer, (int)(h / group), n, rows_of(h), mean_.data() + h * n);
-      }
+      show_row(0, mean_);
     } else {
       variance_.resize(n * n_head);
       entropy_.resize(n_head);
@@ -52,10 +55,7 @@ const Observation& Observer::observe(const Measures& asked, const Cache& cache, 
     }
     if (asked.last_row) {
       last_row_.resize(n * n_head);
-      for (std::size_t h = 0; h < n_head; ++h) {
-        const float* row = rows_of(h) + (rows - 1) * recording.stride;
-        stored_order(cache, layer, (int)(h / group), n, row, last_row_.data() + h * n);
-      }
+      show_row(rows - 1, last_row_);
       observation_.last_row = last_row_;
     }
   }

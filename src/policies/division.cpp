@@ -31,8 +31,9 @@ float preference(double dispersion, double shift, double tau1, double tau2) {
   return static_cast<float>(std::pow(dispersion, 1 / tau1) * std::pow(shift, 1 / tau2));
 }
 
-float preference(const Observation& seen, std::size_t n_scored, double tau1, double tau2) {
-  assert(seen.window > 1 && n_scored <= seen.n_entries);
+std::optional<float> preference(const Observation& seen, std::size_t n_scored, double tau1, double tau2) {
+  if (seen.window <= 1) return {};
+  assert(n_scored <= seen.n_entries);
   const double dispersion = std::accumulate(seen.window_entropy.begin(), seen.window_entropy.end(), 0.0);
   double shift = 0;
   for (std::size_t begin = 0; begin < seen.window_variance.size(); begin += seen.n_entries) {
@@ -111,6 +112,10 @@ void spread_lost(std::span<std::size_t> budgets, std::size_t total, std::span<co
       lost -= taken;
     }
   }
+}
+
+void spread_lost(std::span<std::size_t> budgets, std::size_t total) {
+  spread_lost(budgets, total, std::vector<std::size_t>(budgets.size(), total));
 }
 
 }  // namespace lacake

@@ -17,8 +17,9 @@ namespace lacake {
 //   dispersion  entropy of the attention, summed over heads, window rows and evictable columns (H)
 //   shift       variance over the window rows, summed over heads and evictable columns (V)
 float preference(double dispersion, double shift, double tau1, double tau2);
-// The same of what was observed: the first `n_scored` entries are the evictable ones. REQUIRES: window > 1
-float preference(const Observation&, std::size_t n_scored, double tau1, double tau2);
+// The same of what was observed: the first `n_scored` entries are the evictable ones. Nothing of a window of one row,
+// which has no variance: such a segment (a turn of one token) leaves preferences as they are.
+std::optional<float> preference(const Observation&, std::size_t n_scored, double tau1, double tau2);
 
 // Every layer's preference, over the segments of a conversation.
 class Preferences {
@@ -65,5 +66,7 @@ std::vector<std::size_t> divide_whole(std::span<const float> preferences, std::s
 // Hands what clipping lost to layers below their caps, evenly, until nothing is left or all are full. Not in the
 // official code, where all caps of a prompt are equal.
 void spread_lost(std::span<std::size_t> budgets, std::size_t total, std::span<const std::size_t> caps);
+// Without caps: what there are not enough entries for after the last layer, decoding fills.
+void spread_lost(std::span<std::size_t> budgets, std::size_t total);
 
 }  // namespace lacake

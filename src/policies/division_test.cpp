@@ -25,9 +25,11 @@ TEST(Preference, IsOfTheScoredEntriesOfAllHeads) {
   // Two heads of four entries, of which the first three are scored.
   const std::vector<float> variance = {0.25f, 0, 0.25f, 9, 0.25f, 0.25f, 0, 9};
   const std::vector<double> entropy = {2, 3};
-  const Observation seen{
+  Observation seen{
       .layer = 0, .n_entries = 4, .n_new = 4, .window = 2, .window_variance = variance, .window_entropy = entropy};
-  EXPECT_FLOAT_EQ(preference(seen, 3, 1, 1), 5.0f);
+  EXPECT_FLOAT_EQ(preference(seen, 3, 1, 1).value(), 5.0f);
+  seen.window = 1;
+  EXPECT_FALSE(preference(seen, 3, 1, 1).has_value());
 }
 
 TEST(Preferences, ThoseNotSeenYetAreBroughtToTheScaleOfTheSegment) {

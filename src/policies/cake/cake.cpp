@@ -94,11 +94,8 @@ void Cake::score(const Observation& seen) {
   layer.candidates = seen.n_entries - settings_.window;
   layer.ranked = false;
 
-  // One row has no variance: such a segment (a turn of one token) leaves preferences as they are.
   std::optional<float> preference;
-  if (seen.window > 1 && !settings_.uniform) {
-    preference = lacake::preference(seen, layer.candidates, settings_.tau1, settings_.tau2);
-  }
+  if (!settings_.uniform) preference = lacake::preference(seen, layer.candidates, settings_.tau1, settings_.tau2);
   preferences_.see(static_cast<std::size_t>(seen.layer), preference);
 
   layer.scores.resize(n_head_kv);
@@ -127,13 +124,10 @@ void Cake::divide(std::size_t last_seen, Compaction& compaction) {
     caps.push_back(layer.candidates);
   }
   const std::size_t total = (settings_.cache_size - settings_.window) * layers_.size();
-  std::vector<std::size_t> budgets = clip(divide_budget(preferences, total, caps), caps);
-  if (!first_segment) {
-    spread_lost(budgets, total, caps);
-    // Layers that were cut before this segment reached them may be too short for the whole total: decoding fills it.
-    const std::vector<std::size_t> no_caps(caps.size(), total);
-    if (last_seen + 1 == layers_.size()) spread_lost(budgets, total, no_caps);
-  }
+  std::vector<std::size_t> budgets =
+      first_segment ? clip(divide_budget(preferences, total, caps), caps) : divide_whole(preferences, total, caps);
+  // Layers that were cut before this segment reached them may be too short for the whole total.
+  if (!first_segment && last_seen + 1 == layers_.size()) spread_lost(budgets, total);
   for (std::size_t i = 0; i < budgets.size(); ++i) {
     layers_[i].budget = budgets[i];
     shrink(i, compaction);

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
-#include <optional>
 #include <utility>
 
 #include "policies/division.h"
@@ -68,7 +67,10 @@ class Trellis final : public RankedPolicy {
     memory.grow(seen.n_new, seen.n_past);
     if (seen.phase == Phase::kPrefill) n_prompt_ = static_cast<std::size_t>(seen.n_past) + seen.n_new;
     if (seen.window > 0 && seen.phase == Phase::kPrefill) {
-      if (list == 0) prefer(seen);
+      if (list == 0) {
+        const std::size_t n_scored = seen.n_entries - static_cast<std::size_t>(seen.window);
+        preferences_.see(static_cast<std::size_t>(seen.layer), preference(seen, n_scored, 1, 1));
+      }
       see_prompt(seen, list, memory);
     }
     if (seen.window > 0 && seen.phase == Phase::kDecode) {
@@ -94,10 +96,7 @@ class Trellis final : public RankedPolicy {
       }
     }
     std::vector<std::size_t> sizes = divide_whole(preferences, total, caps);
-    // What there is not enough for after the last layer, decoding may fill.
-    if (static_cast<std::size_t>(layer) + 1 == n_layer) {
-      spread_lost(sizes, total, std::vector<std::size_t>(n_layer, total));
-    }
+    if (static_cast<std::size_t>(layer) + 1 == n_layer) spread_lost(sizes, total);
     for (std::size_t& size : sizes) size += n_protected;
     return sizes;
   }
@@ -112,13 +111,6 @@ class Trellis final : public RankedPolicy {
  private:
   float fade_share(std::size_t n_tokens) const {
     return static_cast<float>(1 - std::exp(-static_cast<double>(n_tokens) / settings_.memory));
-  }
-
-  // One row has no variance: such a segment (a turn of one token) leaves preferences as they are.
-  void prefer(const Observation& seen) {
-    std::optional<float> own;
-    if (seen.window > 1) own = preference(seen, seen.n_entries - static_cast<std::size_t>(seen.window), 1, 1);
-    preferences_.see(static_cast<std::size_t>(seen.layer), own);
   }
 
   // Of the heads that share a list the one that wants an entry most has its way: retrieval is the work of a few heads.
@@ -225,12 +217,12 @@ std::vector<PolicyParameter> parameters() {
         .default_value = 0.25,
         .min = 0,
         .max = 1,
-        .help = "share of the cache for the last entries of an answer"},
+        .help = "share of a layer for the newest entries of an answer; the prompt's are none"},
        {.name = "ladder",
         .default_value = 0.2,
         .min = 0,
         .max = 1,
-        .help = "share of the cache for the best entry of each region of the context, shifted from layer to layer"},
+        .help = "in an answer, share of a layer for the best entry of each region, shifted from layer to layer"},
        {.name = "every",
         .min = 0,
         .max = 1024,
@@ -254,7 +246,8 @@ const PolicyType& trellis_policy() {
   static const PolicyType type = {
       .name = "trellis",
       .summary =
-          "what the last query of a prompt or the remembered queries of an answer attended to, a ladder, the newest",
+          "what the last query of a prompt or the remembered queries of an answer attended to; layers share by "
+          "preference",
       .paper = "",
       .parameters = parameters(),
       .largest = ranked_largest,
