@@ -46,6 +46,11 @@ bool RankedPolicy::cuts_within(int layer, std::size_t n_steps) const {
   return std::any_of(lists.begin(), lists.end(), [&](const List& l) { return l.scores.size() + n_steps > l.size; });
 }
 
+bool RankedPolicy::overflows(int layer, std::size_t list) const {
+  const List& l = layers_[static_cast<std::size_t>(layer)][list];
+  return l.scores.size() > l.size;
+}
+
 std::span<const float> RankedPolicy::list_columns(std::span<const float> all, std::size_t list) const {
   const std::size_t size = all.size() / layers_.front().size();
   return all.subspan(list * size, size);

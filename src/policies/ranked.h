@@ -61,6 +61,8 @@ class RankedPolicy : public Policy {
   bool cuts(Phase, int layer, std::size_t n_new) const;
   // Will decoding, `n_steps` tokens from here?
   bool cuts_within(int layer, std::size_t n_steps) const;
+  // Does a list hold more than it may, so that entries go by its scores when this token's update ends?
+  bool overflows(int layer, std::size_t list) const;
 
   std::size_t n_fed() const { return n_fed_; }  // tokens of all finished segments, kept or not
   const Options& options() const { return options_; }

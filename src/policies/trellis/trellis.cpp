@@ -76,6 +76,8 @@ class Trellis final : public RankedPolicy {
     if (seen.window > 0 && seen.phase == Phase::kDecode) {
       memory.see_row(list_columns(seen.window_mean, list), row_share_);
     }
+    // Nearly every token of an answer: what is remembered is enough until something has to go.
+    if (seen.phase == Phase::kDecode && !overflows(seen.layer, list)) return;
     memory.indicators(settings_.spread, scores);
     if (seen.phase == Phase::kDecode) hold(seen, memory, scores);
   }
