@@ -50,7 +50,7 @@ Result run_prefill(const TestLane& lane, const std::vector<std::size_t>& starts,
     if (reference) {
       reference::prefill(call);
     } else {
-      Scratch scratch(prefill_scratch(lane.shape(), call.n_q));
+      ExactScratch scratch(prefill_scratch(lane.shape(), call.n_q));
       prefill(call, scratch);
     }
   }
@@ -189,7 +189,7 @@ std::vector<float> run_piece(const TestLane& lane, std::size_t begin, std::size_
   if (reference) {
     reference::decode(call);
   } else {
-    Scratch scratch(decode_scratch(lane.shape()));
+    ExactScratch scratch(decode_scratch(lane.shape()));
     decode(call, scratch);
   }
   return partial;
@@ -237,12 +237,12 @@ TEST_P(Decode, SeesWhatPrefillSees) {
   std::vector<float> out(n * lane.out_stride());
   on_every_target([&] {
     PrefillCall call = lane.call(n - 1, 1, out.data());
-    Scratch prefilling(prefill_scratch(lane.shape(), 1));
+    ExactScratch prefilling(prefill_scratch(lane.shape(), 1));
     prefill(call, prefilling);
 
     std::vector<float> partial((std::size_t)lane.shape().group * partial_floats(lane.shape()));
     std::vector<float> decoded((std::size_t)(lane.shape().group * lane.shape().d_v));
-    Scratch decoding(decode_scratch(lane.shape()));
+    ExactScratch decoding(decode_scratch(lane.shape()));
     decode({.shape = lane.shape(),
             .rows = lane.fresh(),
             .begin = call.window > 0 && call.window < n ? n - call.window : 0,
@@ -337,7 +337,7 @@ TEST(Softmax, SurvivesLogitsFarApart) {
   const Rows none, rows = {.k = k.data(), .v = v.data(), .k_stride = 4, .v_stride = 4, .n = 4};
   const Shape shape = {.d_k = 1, .d_v = 1, .group = 1, .type_k = GGML_TYPE_F32, .type_v = GGML_TYPE_F32, .scale = 1};
   std::vector<float> out(1), record(4);
-  Scratch scratch(prefill_scratch(shape, 1));
+  ExactScratch scratch(prefill_scratch(shape, 1));
   prefill({.shape = shape,
            .past = none,
            .fresh = rows,

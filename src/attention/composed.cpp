@@ -24,22 +24,54 @@ struct Attended {
 
 class Composer {
  public:
-  Composer(ggml_context* ctx, ggml_cgraph* graph, const Shape& shape, const Rotate& rotate)
-      : ctx_(ctx), graph_(graph), shape_(shape), rotate_(rotate) {}
+  Composer(ggml_context* ctx, ggml_cgraph* graph, const Shape& shape, const Rotate& rotate, DeviceSide* device)
+      : ctx_(ctx), graph_(graph), shape_(shape), rotate_(rotate), device_(device) {}
 
-  void write(ggml_tensor* from, ggml_tensor* to) { ggml_build_forward_expand(graph_, ggml_cpy(ctx_, from, to)); }
+  // Rows of K or V [d, n], where the graph runs.
+  ggml_tensor* stored(ggml_type type, const void* data, std::size_t d, std::size_t n, std::size_t stride) {
+    ggml_tensor* t = over(ctx_, type, data, d, n, stride);
+    // Not ggml_backend_tensor_alloc: backends clear what follows a quantised tensor, and here that is the next row.
+    if (device_) t->buffer = device_->rows();
+    return t;
+  }
+  void store(ggml_tensor* from, ggml_tensor* to) { ggml_build_forward_expand(graph_, ggml_cpy(ctx_, from, to)); }
+
+  // A table of this process [ne0, ne1], contiguous, that nodes read.
+  ggml_tensor* table(ggml_type type, const void* data, std::size_t ne0, std::size_t ne1 = 1) {
+    if (!device_) return over(ctx_, type, data, ne0, ne1, ne0 * ggml_type_size(type));
+    ggml_tensor* t = ggml_new_tensor_2d(ctx_, type, (std::int64_t)ne0, (std::int64_t)ne1);
+    ggml_set_input(t);
+    device_->sends(t, data);
+    return t;
+  }
+
+  // What nodes computed [n, n_rows, n_planes], to memory of this process whose rows and planes lie so many floats
+  // apart.
+  void report(ggml_tensor* from, float* to, std::size_t row_stride, std::size_t plane_stride, bool adds = false) {
+    if (!device_) {
+      const auto place = [&] {
+        return over(ctx_, GGML_TYPE_F32, to, (std::size_t)from->ne[0], (std::size_t)from->ne[1],
+                    row_stride * sizeof(float), (std::size_t)from->ne[2], plane_stride * sizeof(float));
+      };
+      return store(adds ? ggml_add(ctx_, from, place()) : from, place());
+    }
+    ggml_tensor* whole = ggml_cont(ctx_, from);
+    ggml_set_output(whole);
+    ggml_build_forward_expand(graph_, whole);
+    device_->receives(whole, to, row_stride, plane_stride, adds);
+  }
 
   // [d, n] f32; null where there are no rows.
   ggml_tensor* keys(const Rows& rows, ggml_type type) {
     const std::size_t d = (std::size_t)shape_.d_k;
     ggml_tensor* k = values(rows.k, rows.k_stride, rows.n, d, type);
     if (!k || !rows.rope_index) return k;
-    ggml_tensor* at = over(ctx_, GGML_TYPE_I32, rows.rope_index, rows.n, 1, rows.n * sizeof(std::int32_t));
+    ggml_tensor* at = table(GGML_TYPE_I32, rows.rope_index, rows.n);
     k = rotate_(ggml_reshape_3d(ctx_, k, shape_.d_k, 1, (std::int64_t)rows.n), at);
     return ggml_reshape_2d(ctx_, k, shape_.d_k, (std::int64_t)rows.n);
   }
   ggml_tensor* values(const void* data, std::size_t stride, std::size_t n, std::size_t d, ggml_type type) {
-    return n == 0 ? nullptr : ggml_cast(ctx_, over(ctx_, type, data, d, n, stride), GGML_TYPE_F32);
+    return n == 0 ? nullptr : ggml_cast(ctx_, stored(type, data, d, n, stride), GGML_TYPE_F32);
   }
   ggml_tensor* joined(ggml_tensor* a, ggml_tensor* b, int dimension) {
     return a ? ggml_concat(ctx_, a, b, dimension) : b;
@@ -55,8 +87,7 @@ class Composer {
     }
     x = ggml_soft_max_ext(ctx_, x, mask, scale, 0);
     if (shape_.sinks) {
-      const std::size_t group = (std::size_t)shape_.group;
-      ggml_soft_max_add_sinks(x, over(ctx_, GGML_TYPE_F32, shape_.sinks, group, 1, group * sizeof(float)));
+      ggml_soft_max_add_sinks(x, table(GGML_TYPE_F32, shape_.sinks, (std::size_t)shape_.group));
     }
     ggml_tensor* out = ggml_mul_mat(ctx_, ggml_cont(ctx_, ggml_transpose(ctx_, v)), x);
     return {x, ggml_cont(ctx_, ggml_permute(ctx_, out, 0, 2, 1, 3))};
@@ -67,6 +98,7 @@ class Composer {
   ggml_cgraph* graph_;
   Shape shape_;
   const Rotate& rotate_;
+  DeviceSide* device_;
 };
 
 // 0 where query `first` + row of the segment sees the entry, else minus infinity: [n, n_q].
@@ -98,33 +130,46 @@ void record(Composer& composer, ggml_context* ctx, PrefillLayer& layer, std::siz
   ggml_tensor* rows =
       ggml_view_3d(ctx, probabilities, (std::int64_t)n, (std::int64_t)n_rows, (std::int64_t)group, probabilities->nb[1],
                    probabilities->nb[2], (begin - layer.first) * probabilities->nb[1]);
-  composer.write(rows, over(ctx, GGML_TYPE_F32, to, n, n_rows, stride * sizeof(float), group,
-                            layer.record_rows * stride * sizeof(float)));
+  composer.report(rows, to, stride, layer.record_rows * stride);
 }
 
 void add_sums(Composer& composer, ggml_context* ctx, PrefillLayer& layer, std::size_t head,
               ggml_tensor* probabilities) {
   const std::int64_t n = probabilities->ne[0], group = probabilities->ne[2];
   float* to = layer.sums + head * (std::size_t)group * layer.n_entries;
-  const auto sums = [&] {
-    return over(ctx, GGML_TYPE_F32, to, (std::size_t)n, (std::size_t)group, layer.n_entries * sizeof(float));
-  };
   ggml_tensor* by_entry = ggml_cont(ctx, ggml_permute(ctx, probabilities, 1, 0, 2, 3));
   ggml_tensor* added = ggml_reshape_2d(ctx, ggml_sum_rows(ctx, by_entry), n, group);
-  composer.write(ggml_add(ctx, added, sums()), sums());
+  composer.report(added, to, layer.n_entries, (std::size_t)group * layer.n_entries, /*adds*/ true);
 }
 
 }  // namespace
 
+void DeviceSide::send() const {
+  for (const Sent& s : sent_) ggml_backend_tensor_set(s.to, s.from, 0, ggml_nbytes(s.to));
+}
+
+void DeviceSide::receive() {
+  for (const Received& r : received_) {
+    const auto n = (std::size_t)r.from->ne[0], n_rows = (std::size_t)r.from->ne[1];
+    values_.resize((std::size_t)ggml_nelements(r.from));
+    ggml_backend_tensor_get(r.from, values_.data(), 0, ggml_nbytes(r.from));
+    for (std::size_t row = 0; row < values_.size() / n; ++row) {
+      float* to = r.to + row / n_rows * r.plane_stride + row % n_rows * r.row_stride;
+      const float* from = values_.data() + row * n;
+      for (std::size_t i = 0; i < n; ++i) to[i] = r.adds ? to[i] + from[i] : from[i];
+    }
+  }
+}
+
 ggml_tensor* composed_prefill(ggml_context* ctx, ggml_cgraph* graph, ggml_tensor* q, ggml_tensor* k, ggml_tensor* v,
-                              PrefillLayer* layer, const Rotate& rotate) {
+                              PrefillLayer* layer, const Rotate& rotate, DeviceSide* device) {
   const Shape& shape = layer->shape;
   const std::size_t n_q = (std::size_t)q->ne[2], n_fresh = layer->first + n_q, group = (std::size_t)shape.group;
   const std::size_t d_k = (std::size_t)shape.d_k, d_v = (std::size_t)shape.d_v;
   const std::size_t k_row = ggml_row_size(shape.type_k, shape.d_k), v_row = ggml_row_size(shape.type_v, shape.d_v);
   ggml_tensor* out = nullptr;
   for (std::size_t head = 0; head < layer->past.size(); ++head) {
-    Composer composer(ctx, graph, shape_of_head(shape, head), rotate);
+    Composer composer(ctx, graph, shape_of_head(shape, head), rotate, device);
     const Rows& past = layer->past[head];
     Rows fresh = {.k = layer->k + head * layer->capacity * k_row,
                   .v = layer->v + head * layer->capacity * v_row,
@@ -135,10 +180,10 @@ ggml_tensor* composed_prefill(ggml_context* ctx, ggml_cgraph* graph, ggml_tensor
     const auto chunk = [&](ggml_tensor* t, std::size_t d) {
       return ggml_view_2d(ctx, t, (std::int64_t)d, (std::int64_t)n_q, t->nb[2], head * t->nb[1]);
     };
-    composer.write(chunk(k, d_k),
-                   over(ctx, shape.type_k, (const std::byte*)fresh.k + layer->first * k_row, d_k, n_q, k_row));
-    composer.write(chunk(v, d_v),
-                   over(ctx, shape.type_v, (const std::byte*)fresh.v + layer->first * v_row, d_v, n_q, v_row));
+    composer.store(chunk(k, d_k),
+                   composer.stored(shape.type_k, (const std::byte*)fresh.k + layer->first * k_row, d_k, n_q, k_row));
+    composer.store(chunk(v, d_v),
+                   composer.stored(shape.type_v, (const std::byte*)fresh.v + layer->first * v_row, d_v, n_q, v_row));
 
     const std::size_t n = past.n + n_fresh;
     if (layer->masks.empty() || layer->masks.back().size() != n * n_q) {
@@ -151,7 +196,7 @@ ggml_tensor* composed_prefill(ggml_context* ctx, ggml_cgraph* graph, ggml_tensor
                         composer.joined(composer.keys(past, shape.type_k), composer.keys(fresh, shape.type_k), 1),
                         composer.joined(composer.values(past.v, past.v_stride, past.n, d_v, shape.type_v),
                                         composer.values(fresh.v, v_row, n_fresh, d_v, shape.type_v), 1),
-                        over(ctx, GGML_TYPE_F32, layer->masks.back().data(), n, n_q, n * sizeof(float)));
+                        composer.table(GGML_TYPE_F32, layer->masks.back().data(), n, n_q));
     if (layer->record) record(composer, ctx, *layer, head, attended.probabilities);
     if (layer->sums) add_sums(composer, ctx, *layer, head, attended.probabilities);
     out = composer.joined(out, attended.out, 1);
@@ -160,7 +205,8 @@ ggml_tensor* composed_prefill(ggml_context* ctx, ggml_cgraph* graph, ggml_tensor
 }
 
 ggml_tensor* composed_decode(ggml_context* ctx, ggml_cgraph* graph, ggml_tensor* q, ggml_tensor* k_rotated,
-                             ggml_tensor* k_plain, ggml_tensor* v, DecodeLayer* layer, const Rotate& rotate) {
+                             ggml_tensor* k_plain, ggml_tensor* v, DecodeLayer* layer, const Rotate& rotate,
+                             DeviceSide* device) {
   const Shape& shape = layer->shape;
   const std::size_t n_head_kv = (std::size_t)layer->n_head_kv, group = (std::size_t)shape.group;
   const std::size_t d_k = (std::size_t)shape.d_k, d_v = (std::size_t)shape.d_v;
@@ -168,14 +214,14 @@ ggml_tensor* composed_decode(ggml_context* ctx, ggml_cgraph* graph, ggml_tensor*
   for (std::size_t i = 0; i < layer->lanes.size(); ++i) {
     const DecodeLayer::Lane& lane = layer->lanes[i];
     const std::size_t session = i / n_head_kv, head = i % n_head_kv;
-    Composer composer(ctx, graph, shape_of_head(shape, head), rotate);
+    Composer composer(ctx, graph, shape_of_head(shape, head), rotate, device);
     const auto row = [&](ggml_tensor* t, std::size_t d, std::size_t token) {
       return ggml_view_2d(ctx, t, (std::int64_t)d, 1, t->nb[1], token * t->nb[2] + head * t->nb[1]);
     };
     ggml_tensor* k =
         session < layer->n_rotated ? row(k_rotated, d_k, session) : row(k_plain, d_k, session - layer->n_rotated);
-    composer.write(k, over(ctx, lane.type_k, lane.new_k, d_k, 1, lane.rows.k_stride));
-    composer.write(row(v, d_v, session), over(ctx, lane.type_v, lane.new_v, d_v, 1, lane.rows.v_stride));
+    composer.store(k, composer.stored(lane.type_k, lane.new_k, d_k, 1, lane.rows.k_stride));
+    composer.store(row(v, d_v, session), composer.stored(lane.type_v, lane.new_v, d_v, 1, lane.rows.v_stride));
 
     ggml_tensor* queries = ggml_view_3d(ctx, q, (std::int64_t)d_k, 1, (std::int64_t)group, q->nb[1], q->nb[1],
                                         session * q->nb[2] + head * group * q->nb[1]);
@@ -183,9 +229,7 @@ ggml_tensor* composed_decode(ggml_context* ctx, ggml_cgraph* graph, ggml_tensor*
         composer.attend(queries, composer.keys(lane.rows, lane.type_k),
                         composer.values(lane.rows.v, lane.rows.v_stride, lane.rows.n, d_v, lane.type_v), nullptr);
     if (lane.probabilities) {
-      const std::size_t stride = lane.probabilities_stride * sizeof(float);
-      composer.write(attended.probabilities,
-                     over(ctx, GGML_TYPE_F32, lane.probabilities, lane.rows.n, 1, stride, group, stride));
+      composer.report(attended.probabilities, lane.probabilities, lane.probabilities_stride, lane.probabilities_stride);
     }
     column = composer.joined(head == 0 ? nullptr : column, attended.out, 1);
     if (head + 1 == n_head_kv) out = composer.joined(out, column, 2);

@@ -77,7 +77,7 @@ std::vector<float> accumulate(const TestLane& lane, const std::vector<std::size_
   std::vector<float> sums(lane.n_entries() * (std::size_t)lane.shape().group, 1.0f);  // added to, not overwritten
   for (std::size_t i = 0; i < starts.size(); ++i) {
     const std::size_t n_q = (i + 1 < starts.size() ? starts[i + 1] : lane.fresh().n) - starts[i];
-    Scratch scratch(prefill_scratch(lane.shape(), n_q)), summing(accumulate_scratch(lane.shape()));
+    ExactScratch scratch(prefill_scratch(lane.shape(), n_q)), summing(accumulate_scratch(lane.shape()));
     std::vector<float> out(lane.fresh().n * lane.out_stride()), softmax(2 * n_q * (std::size_t)lane.shape().group);
     PrefillCall call = lane.call(starts[i], n_q, out.data());
     call.softmax = softmax.data();

@@ -161,8 +161,8 @@ class TestLane {
 };
 
 // Exactly as large as asked for.
-struct Scratch {
-  explicit Scratch(std::size_t n_bytes) : bytes(n_bytes) {}
+struct ExactScratch {
+  explicit ExactScratch(std::size_t n_bytes) : bytes(n_bytes) {}
   std::vector<std::byte> bytes;
   operator std::span<std::byte>() { return bytes; }
 };
