@@ -9,7 +9,7 @@ LACAKE = build/release/cli/lacake
 help:  ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1	\2/p' Makefile | expand -t 18
 
-demo: build  ## one long text under four policies: memory, speed, quality
+demo: build  ## one long text under five policies: memory, speed, quality
 	@python3 scripts/demo.py --program $(LACAKE) --model "$$(scripts/get-model --path)"
 
 # The long runs take tens of minutes: ctest --preset release -L 'golden-long|parity-long'

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Runs one long text under four policies and prints one table: memory, speed, quality. `make demo` calls this."""
+"""Runs one long text under five policies and prints one table: memory, speed, quality. `make demo` calls this."""
 
 import argparse
 import json
@@ -11,7 +11,7 @@ import textwrap
 
 # On every Debian and Ubuntu machine (package base-files). Another text: --text FILE.
 DEFAULT_TEXT = pathlib.Path("/usr/share/common-licenses/GPL-3")
-POLICIES = ("full", "streaming-llm", "lacache", "cake")
+POLICIES = ("full", "streaming-llm", "lacache", "cake", "trellis")
 COLUMNS = "{:<14}{:>10}{:>9}{:>17}{:>17}{:>13}"
 HEADER = ("policy", "KV held", "of full", "prefill tokens/s", "decode ms/token", "perplexity")
 ASKED = "What is this text about? Answer in one sentence."
