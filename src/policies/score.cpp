@@ -5,6 +5,7 @@
 #include <bit>
 #include <cassert>
 #include <functional>
+#include <limits>
 #include <numeric>
 
 namespace lacake {
@@ -132,16 +133,20 @@ std::vector<std::uint32_t> top(std::span<const float> scores, std::size_t count)
   std::vector<std::uint32_t> chosen;
   chosen.reserve(count);
   if (count == 0) return chosen;
+  // Comparisons of what is no number have no order, and a model can yield it.
+  const auto number = [](float s) { return s == s ? s : -std::numeric_limits<float>::infinity(); };
   thread_local std::vector<float> sorted;
-  sorted.assign(scores.begin(), scores.end());
+  sorted.resize(scores.size());
+  std::transform(scores.begin(), scores.end(), sorted.begin(), number);
   const auto nth = sorted.begin() + static_cast<std::ptrdiff_t>(count - 1);
   std::nth_element(sorted.begin(), nth, sorted.end(), std::greater<>());
   const float least = *nth;
-  const auto n_equal = static_cast<std::size_t>(std::count(scores.begin(), scores.end(), least));
+  const auto n_equal = static_cast<std::size_t>(std::count(sorted.begin(), sorted.end(), least));
   const auto n_above = static_cast<std::size_t>(std::count_if(sorted.begin(), nth, [&](float s) { return s > least; }));
   std::size_t skipped = n_equal - (count - n_above);  // of the equal ones, from the front
   for (std::size_t i = 0; i < scores.size(); ++i) {
-    if (scores[i] > least || (scores[i] == least && (skipped == 0 || skipped-- == 0))) {
+    const float score = number(scores[i]);
+    if (score > least || (score == least && (skipped == 0 || skipped-- == 0))) {
       chosen.push_back(static_cast<std::uint32_t>(i));
     }
   }
@@ -151,14 +156,14 @@ std::vector<std::uint32_t> top(std::span<const float> scores, std::size_t count)
 std::size_t lowest(std::span<const float> scores) {
   constexpr std::size_t kLanes = 16;
   std::array<float, kLanes> least;
-  least.fill(scores[0]);
+  least.fill(std::numeric_limits<float>::max());
   std::size_t i = 0;
   for (; i + kLanes <= scores.size(); i += kLanes) {
     for (std::size_t j = 0; j < kLanes; ++j) least[j] = scores[i + j] < least[j] ? scores[i + j] : least[j];
   }
-  for (; i < scores.size(); ++i) least[0] = std::min(least[0], scores[i]);
-  const float value = *std::min_element(least.begin(), least.end());
-  return static_cast<std::size_t>(std::find(scores.begin(), scores.end(), value) - scores.begin());
+  for (; i < scores.size(); ++i) least[0] = scores[i] < least[0] ? scores[i] : least[0];
+  const auto found = std::find(scores.begin(), scores.end(), *std::min_element(least.begin(), least.end()));
+  return found == scores.end() ? 0 : static_cast<std::size_t>(found - scores.begin());
 }
 
 }  // namespace lacake

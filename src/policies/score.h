@@ -20,19 +20,20 @@ inline constexpr std::size_t kPool = 5;
 std::vector<float> evict_score(std::span<const float> mean, std::span<const float> variance, std::size_t n_entries,
                                std::size_t n_scored, float gamma);
 
+// For rows that are group means already, entries outside as above: scores[i] = the mean of values[i-2 .. i+2].
+//   values, scores  [n_scored]
+void pool(std::span<const float> values, std::span<float> scores);
+
 // Indices of the `count` highest scores, highest first; of equal scores the lower index first.
 // REQUIRES: count <= scores.size(). O(n) where the scores fall already, else O(n + count log count).
 std::vector<std::uint32_t> rank(std::span<const float> scores, std::size_t count);
 
-// The same for rows that are group means already, entries outside as above: scores[i] = the mean of values[i-2 .. i+2].
-//   values, scores  [n_scored]
-void pool(std::span<const float> values, std::span<float> scores);
-
 // Indices of the `count` highest scores in ascending order; of equal scores the higher index (the newer entry) stays.
-// REQUIRES: count <= scores.size(). O(n).
+// What is no number counts as lowest. REQUIRES: count <= scores.size(). O(n).
 std::vector<std::uint32_t> top(std::span<const float> scores, std::size_t count);
 
-// Index of the lowest score, of equal ones the first (the oldest). REQUIRES: not empty. What one token costs every head
+// Index of the lowest score, of equal ones the first (the oldest); the first where none is a number below infinity.
+// REQUIRES: not empty. What one token costs every head
 // of every layer, so without branches.
 std::size_t lowest(std::span<const float> scores);
 

@@ -78,6 +78,22 @@ TEST(Top, TakesNothingOrAll) {
   EXPECT_EQ(top({}, 0), Order{});
 }
 
+TEST(Top, WhatIsNoNumberGoesFirst) {
+  const float none = std::numeric_limits<float>::quiet_NaN();
+  EXPECT_EQ(top(Scores{none, 1, none, 3, 2}, 3), (Order{1, 3, 4}));
+  EXPECT_EQ(top(Scores{none, 1, none, 3, 2}, 4), (Order{1, 2, 3, 4}));
+  EXPECT_EQ(top(Scores(100, none), 7).size(), 7u);
+}
+
+TEST(Lowest, IsAlwaysAnIndex) {
+  const float none = std::numeric_limits<float>::quiet_NaN();
+  EXPECT_EQ(lowest(Scores{none, 2, 1, none}), 2u);
+  EXPECT_EQ(lowest(Scores(40, none)), 0u);
+  Scores many(40, none);
+  many[33] = 5;
+  EXPECT_EQ(lowest(many), 33u);
+}
+
 TEST(Lowest, IsTheFirstOfTheLowest) {
   for (const std::size_t n : {1, 5, 16, 17, 40}) {
     for (std::size_t at = 0; at < n; ++at) {
