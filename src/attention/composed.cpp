@@ -186,7 +186,8 @@ ggml_tensor* composed_prefill(ggml_context* ctx, ggml_cgraph* graph, ggml_tensor
                    composer.stored(shape.type_v, (const std::byte*)fresh.v + layer->first * v_row, d_v, n_q, v_row));
 
     const std::size_t n = past.n + n_fresh;
-    if (layer->masks.empty() || layer->masks.back().size() != n * n_q) {
+    const bool as_before = head > 0 && layer->past[head - 1].n == past.n && layer->past[head - 1].order == past.order;
+    if (!as_before) {
       layer->masks.push_back(mask_of(*layer, past, n_fresh, n_q));
     }
     ggml_tensor* queries = ggml_view_3d(ctx, q, (std::int64_t)d_k, (std::int64_t)group, (std::int64_t)n_q, q->nb[1],
