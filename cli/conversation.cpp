@@ -74,6 +74,7 @@ std::vector<Token> Conversation::unfed(const std::string& rendered, const std::s
 
 Turn Conversation::ask(const std::string& question, const std::function<void(std::string_view)>& on_text) {
   messages_.push_back({"user", question});
+  const std::uint64_t held = session_->use().held_bytes;
   try {
     const bool raw = !model_.has_chat_template();
     // Without a template the session has the text itself, turn after turn.
@@ -94,6 +95,7 @@ Turn Conversation::ask(const std::string& question, const std::function<void(std
     pending_.clear();
   } catch (const Error&) {
     messages_.pop_back();
+    if (session_->use().held_bytes != held) open();
     throw;
   }
 

@@ -104,7 +104,9 @@ class Session {
   virtual ~Session() = default;
 
   // Feeds a prompt or a new turn. False if a hook stopped it: the session then can only be destroyed.
-  // Throws Error(kCapacity) before anything runs if it cannot fit. REQUIRES: tokens not empty, all in the vocabulary.
+  // Throws Error(kCapacity or kInput) before anything runs if it cannot fit; LaCache with overlapping steps may find a
+  // ladder that reaches past a later turn or chunk (kInput), and if use() is another then, the same holds.
+  // REQUIRES: tokens not empty, all in the vocabulary.
   virtual bool prefill(std::span<const Token> tokens, const PrefillHooks& hooks = {}) = 0;
   // Feeds one token. Throws Error(kCapacity) if the cache is full and the policy drops nothing.
   virtual void step(Token token) = 0;

@@ -89,6 +89,7 @@ struct PolicyTraits {
   bool uneven_layers = false;  // layers may keep different numbers of entries
   bool uneven_heads = false;   // so may the heads of one layer
   bool ordered = true;         // selections are ascending and unique
+  bool cuts_last = false;      // a segment's entries are all held until its last layer was seen
   bool layers_apart = false;   // a token's updates of different layers share nothing: they may run at the same time
   std::size_t sinks = 0;       // first tokens of the conversation that always stay
   std::size_t window = 0;      // last entries that always stay

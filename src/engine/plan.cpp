@@ -90,6 +90,7 @@ class Planner {
     const auto policy = type_.make(options_.policy.settings, shape_, plan_.cache_size);
     choose_chunk(policy->traits());
     check_positions(engine_, options_, *policy, options_.prompt_tokens);
+    check_held_whole(plan_, options_, policy->traits(), 0, options_.prompt_tokens);
     plan_memory(*policy);
     check_memory();
     return plan_;
@@ -270,6 +271,18 @@ WorkspaceShape workspace_shape(const CacheShape& cache, const AttentionShape& sh
 
 SessionPlan plan_session(Engine::Parts& engine, const SessionOptions& options) {
   return Planner(engine, options).plan();
+}
+
+void check_held_whole(const SessionPlan& plan, const SessionOptions& options, const PolicyTraits& traits,
+                      std::size_t n_held, std::size_t n_new) {
+  if (!traits.cuts_last || n_held + n_new <= plan.full_layer_entries) return;
+  const bool streaming = options.prefill == PrefillMode::kStreaming;
+  if (streaming && plan.cache_size + plan.chunk <= plan.full_layer_entries) return;
+  refuse(Error::Kind::kCapacity,
+         fmt::format("policy {} holds what it is given until its last layer was seen: {} tokens{}{} do not fit the {} "
+                     "entries a layer of the budget",
+                     options.policy.text(), n_new, streaming ? fmt::format(" in chunks of {}", plan.chunk) : "",
+                     n_held > 0 ? fmt::format(" beside {} entries a layer", n_held) : "", plan.full_layer_entries));
 }
 
 void check_positions(const Engine::Parts& engine, const SessionOptions& options, const Policy& policy,

@@ -20,6 +20,11 @@ SessionPlan plan_session(Engine::Parts& engine, const SessionOptions& options);
 WorkspaceShape workspace_shape(const CacheShape&, const AttentionShape&, const Policy&, std::size_t n_kept,
                                std::size_t n_new);
 
+// Throws Error(kCapacity) if a policy that cuts only after the last layer (PolicyTraits::cuts_last) would have to hold
+// more than the budget does: `n_new` tokens beside `n_held` entries a layer.
+void check_held_whole(const SessionPlan&, const SessionOptions&, const PolicyTraits&, std::size_t n_held,
+                      std::size_t n_new);
+
 // Throws Error(kInput) if this many tokens would put a position beyond the model's training length, saying which
 // policies or prefill would do.
 void check_positions(const Engine::Parts& engine, const SessionOptions&, const Policy&, std::size_t n_tokens);

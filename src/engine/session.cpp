@@ -47,6 +47,10 @@ void SessionImpl::check_segment(std::size_t n_tokens) const {
     first_position = std::max(first_position, cache_.length(l));
   }
   check_positions(engine_.parts(), options_, *policy_, first_position + n_tokens);
+  const std::vector<int>& layers = engine_.parts().layers.model_layers();
+  std::size_t n_held = layers.size() - 1;  // rounds up
+  for (const int l : layers) n_held += cache_.length(l);
+  check_held_whole(plan_, options_, policy_->traits(), n_held / layers.size(), n_tokens);
   if (!options_.policy.type->bounded && n_past() + n_tokens > plan_.cache_size) {
     throw Error(
         Error::Kind::kCapacity,

@@ -141,17 +141,28 @@ TEST(Session, CacheTypesAnswerAsF32Does) {
   }
 }
 
-// What holds a whole prompt before it cuts has to say so or be refused.
-TEST(Session, APolicyThatCutsOnlyAtTheEndIsRefusedOrFits) {
+TEST(Session, APolicyThatCutsOnlyAtTheEndIsRefusedWhereItsPromptDoesNotFit) {
   Loaded loaded(small());
-  const Tokens prompt = random_tokens(loaded.tiny, 90, 12);
-  const auto s = loaded.engine.open(with("cake:window=4,cascade=off", "40", "f32", PrefillMode::kExact, 90));
-  try {
-    s->prefill(prompt);
-    EXPECT_LE(s->use().peak_bytes, s->plan().budget_bytes);
-  } catch (const Error& e) {
-    EXPECT_EQ(e.kind(), Error::Kind::kCapacity) << e.what();
-  }
+  const std::string policy = "cake:window=4,cascade=off";
+  const auto refused = [](const auto& act) {
+    try {
+      act();
+      ADD_FAILURE() << "not refused";
+    } catch (const Error& e) {
+      EXPECT_EQ(e.kind(), Error::Kind::kCapacity) << e.what();
+      EXPECT_NE(std::string(e.what()).find("cascade=off"), std::string::npos) << e.what();
+    }
+  };
+  refused([&] { loaded.engine.open(with(policy, "40", "f32", PrefillMode::kExact, 90)); });
+  refused([&] { loaded.engine.open(with(policy, "40", "f32", PrefillMode::kStreaming, 90)); });
+
+  // A turn that does not fit changes nothing: one that does goes on from there.
+  const auto s = loaded.engine.open(with(policy, "40", "f32", PrefillMode::kExact, 30));
+  s->prefill(random_tokens(loaded.tiny, 30, 12));
+  refused([&] { s->prefill(random_tokens(loaded.tiny, 11, 13)); });
+  EXPECT_EQ(s->kept(0, 0).size(), 30u);
+  s->prefill(random_tokens(loaded.tiny, 10, 14));
+  EXPECT_LE(s->use().peak_bytes, s->plan().budget_bytes);
 }
 
 TEST(Session, FiguresOfThePlanAreThoseOfTheRun) {

@@ -49,6 +49,7 @@ Cake::Cake(const Settings& settings, const AttentionShape& shape)
   traits_.uneven_layers = true;
   traits_.positions = settings.positions;
   traits_.ordered = !settings.by_score;
+  traits_.cuts_last = !settings.cascade;
   traits_.layers_apart = true;
   traits_.window = settings.window;
   for (Layer& layer : layers_) layer.budget = settings.cache_size - settings.window;
