@@ -24,6 +24,9 @@ struct Budget {
 
   bool given() const { return unit != Unit::kNone; }
 
+  // Entries a layer of kEntries and kShare.
+  std::uint64_t entries(std::size_t prompt_tokens) const;
+
   // The one place where a budget becomes bytes.
   //   entry_bytes    K and V of one token in one layer, all heads
   //   prompt_tokens  what a share refers to

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <cassert>
 #include <charconv>
 #include <cmath>
 
@@ -66,12 +67,16 @@ std::string Budget::text() const {
   return fmt::format("{}B", bytes);
 }
 
+std::uint64_t Budget::entries(std::size_t prompt_tokens) const {
+  assert(unit == Unit::kEntries || unit == Unit::kShare);
+  if (unit == Unit::kEntries) return (std::uint64_t)value;
+  // 0.7% of 1000 are 7, though 0.7 / 100 is a little less than 0.007.
+  return (std::uint64_t)(value * (double)prompt_tokens * (1 + 1e-12));
+}
+
 std::uint64_t Budget::bytes(std::uint64_t entry_bytes, int n_layer, std::size_t prompt_tokens) const {
   if (unit == Unit::kBytes) return (std::uint64_t)value;
-  // 0.7% of 1000 are 7, though 0.7 / 100 is a little less than 0.007.
-  const double share = std::floor(value * (double)prompt_tokens * (1 + 1e-12));
-  const double entries = unit == Unit::kEntries ? value : share;
-  return (std::uint64_t)entries * entry_bytes * (std::uint64_t)n_layer;
+  return entries(prompt_tokens) * entry_bytes * (std::uint64_t)n_layer;
 }
 
 std::string bytes_text(std::uint64_t bytes) {

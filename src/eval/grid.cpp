@@ -55,7 +55,7 @@ SessionOptions cell_session(const Cell& cell, const CellOptions& options, std::s
                          .prompt_tokens = prompt_tokens,
                          .new_tokens = new_tokens};
   if (cell.budget.unit == Budget::Unit::kShare) {
-    session.budget = {Budget::Unit::kEntries, std::max(1.0, std::floor(cell.budget.value * (double)share_of))};
+    session.budget = {Budget::Unit::kEntries, std::max(1.0, (double)cell.budget.entries(share_of))};
   }
   return session;
 }
