@@ -23,30 +23,12 @@ namespace {
 
 constexpr std::size_t kReadAnyway = 512;  // up to this depth --fill auto reads: it takes no longer than making up
 
-// Policies that keep everything need no budget, the others are measured with each.
 std::vector<SessionOptions> sessions(const Options& options) {
   std::vector<SessionOptions> result;
-  const SessionOptions base = session_options(options);
-  std::vector<Budget> budgets;
-  for (const std::string& text : list_items(options.kv_budgets, false)) budgets.push_back(Budget::parse(text));
-  for (const std::string& text :
-       options.policies.empty() ? std::vector<std::string>{"full"} : list_items(options.policies, true)) {
-    SessionOptions session = base;
-    session.policy = PolicySpec::parse(text);
-    const bool sized = !session.policy.type->bounded || session.policy.cache_size > 0;
-    if (sized || budgets.empty()) {
-      if (!sized) {
-        throw Error(Error::Kind::kUsage, fmt::format("policy {}: expected a budget (--kv-budget 1024, 3.2% or 256MiB), "
-                                                     "found none",
-                                                     session.policy.type->name));
-      }
-      result.push_back(session);
-      continue;
-    }
-    for (const Budget& budget : budgets) {
-      session.budget = budget;
-      result.push_back(session);
-    }
+  for (const eval::Cell& cell : grid_of(options)) {
+    result.push_back(session_options(options));
+    result.back().policy = cell.policy;
+    result.back().budget = cell.budget;
   }
   return result;
 }

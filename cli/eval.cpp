@@ -10,11 +10,13 @@
 #include <filesystem>
 
 #include "commands.h"
+#include "eval/files.h"
 #include "eval/report.h"
 #include "interrupt.h"
 #include "lacake/error.h"
 #include "output.h"
 #include "report.h"
+#include "sizing.h"
 #include "text/nearest.h"
 #include "text/utf8.h"
 
@@ -29,12 +31,6 @@ constexpr EvalTask kTasks[] = {
 const Options& checked(const Options& options) {
   if (options.model.empty()) throw Error(Error::Kind::kUsage, "no model: expected -m FILE (see lacake eval --help)");
   return options;
-}
-
-std::vector<eval::Cell> grid_of(const Options& options) {
-  const std::vector<std::string> full = {"full"};
-  return eval::make_grid(options.policies.empty() ? full : list_items(options.policies, true),
-                         list_items(options.kv_budgets, false));
 }
 
 eval::CellOptions cell_options(const Options& options) {
@@ -100,7 +96,15 @@ eval::Results Evaluation::open_results(nlohmann::json meaning, nlohmann::json gr
                       {"name", facts.name},
                       {"architecture", facts.architecture},
                       {"weight_types", facts.weight_types},
-                      {"n_parameters", facts.n_parameters}};
+                      {"n_parameters", facts.n_parameters},
+                      {"options", options_json(options_, kEval, {"Model", "RoPE"})}};
+  // Said above, by content, or of no account for what comes out.
+  for (const char* key : {"model", "threads", "lora", "lora_scaled"}) meaning["model"]["options"].erase(key);
+  for (const Model::LoraFile& lora : model_options(options_).loras) {
+    nlohmann::json file = file_json(lora.path, eval::read_if_there(lora.path));
+    file["scale"] = lora.scale;
+    meaning["model"]["loras"].push_back(std::move(file));
+  }
   meaning["kv_type"] = cells_.types.text();
   meaning["prefill"] = options_.prefill;
   for (const eval::Cell& cell : grid_) grid["cells"].push_back(cell.name());

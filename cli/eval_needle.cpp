@@ -38,9 +38,11 @@ int eval_needle(const Options& options) {
                                           ? eval::passkey_samples(evaluation.model(), needle)
                                           : eval::haystack_samples(evaluation.model(), haystack, needle);
   if (options.limit) samples.resize(std::min(samples.size(), static_cast<std::size_t>(*options.limit)));
-  eval::Results results = evaluation.open_results(
-      meaning,
-      {{"lengths", needle.lengths}, {"depths", needle.depths}, {"seeds", needle.seeds}, {"samples", samples.size()}});
+  eval::Results results = evaluation.open_results(meaning, {{"lengths", needle.lengths},
+                                                            {"depths", needle.depths},
+                                                            {"seeds", needle.seeds},
+                                                            {"seed", needle.first_seed},
+                                                            {"samples", samples.size()}});
   const bool finished = evaluation.answer(samples, results);
   const nlohmann::json metrics = eval::answer_metrics("needle", results.records(), evaluation.grid());
   std::string text = answer_table(metrics, Terminal(STDOUT_FILENO, options.color));

@@ -5,6 +5,8 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include <algorithm>
+
 #include "eval.h"
 #include "lacake/error.h"
 #include "prompt.h"
@@ -40,7 +42,14 @@ int eval_perplexity(const Options& options) {
   nlohmann::json files = nlohmann::json::array();
   for (const std::string& path : options.files) {
     contents.push_back(read_text(path));
-    files.push_back(file_json(path, contents.back()));
+    const nlohmann::json file = file_json(path, contents.back());
+    // Records are known by it.
+    const auto same_name = [&](const nlohmann::json& other) { return other.at("name") == file.at("name"); };
+    if (std::any_of(files.begin(), files.end(), same_name)) {
+      throw Error(Error::Kind::kUsage, fmt::format("-f {}: expected texts with names of their own, found a second {}",
+                                                   path, file.at("name").get<std::string>()));
+    }
+    files.push_back(file);
     // As llama-perplexity reads a file.
     if (options.score_chunk && contents.back().ends_with('\n')) contents.back().pop_back();
   }

@@ -141,8 +141,9 @@ const std::vector<Row>& rows() {
        "what stays cached, see `lacake policies` [trellis; without --kv-budget full]", kModelled, Text{&O::policy}},
       {"--kv-budget", "kv_budget", "SIZE", "KV cache", "entries a layer (1024), share (3.2%) or bytes (256MiB)",
        kModelled, Text{&O::kv_budget}},
-      {"--policy", "policy", "NAME[:key=value,...]", "KV cache", "what stays cached; commas between several [full]",
-       kBench | kEval, Texts{&O::policies}},
+      {"--policy", "policy", "NAME[:key=value,...]", "KV cache",
+       "what stays cached; commas between several; all: each [full; with --kv-budget trellis too]", kBench | kEval,
+       Texts{&O::policies}},
       {"--kv-budget", "kv_budget", "SIZE", "KV cache",
        "of policies that drop: entries a layer (1024), share (3.2%) or bytes", kBench | kEval, Texts{&O::kv_budgets}},
       {"--kv-type", "kv_type", "TYPE", "KV cache",
@@ -196,7 +197,7 @@ const std::vector<Row>& rows() {
       {"--length,--lengths", "lengths", "N,...", "Needle, RULER", "tokens of the texts [1024,2048,4096]", kEval,
        Wholes{&O::lengths, 128, kMost}},
       {"--depths", "n_depths", "N", "Needle", "depths from beginning to end, of a haystack [11]", kEval,
-       Whole{&O::n_depths, 1, 1001}},
+       Whole{&O::n_depths, 1, 101}},
       {"--seeds", "n_seeds", "N", "Needle", "texts for each length and depth [5]", kEval, Whole{&O::n_seeds, 1, kMost}},
       {"--needles", "needles", "N", "Needle", "facts in one haystack [1]", kEval, Whole{&O::needles, 1, 16}},
       {"--seed", "seed", "N", "Needle, RULER", "the first text's seed [0]", kEval, Whole{&O::seed, 0, kMost}},
@@ -356,6 +357,16 @@ nlohmann::json options_json(const Options& options, Command command) {
           }
         },
         row.kind);
+  }
+  return result;
+}
+
+nlohmann::json options_json(const Options& options, Command command, std::initializer_list<std::string_view> groups) {
+  const nlohmann::json all = options_json(options, command);
+  nlohmann::json result = nlohmann::json::object();
+  for (const Row& row : rows()) {
+    const bool asked = std::find(groups.begin(), groups.end(), row.group) != groups.end();
+    if ((row.commands & command) && asked && !all.at(row.json).is_null()) result[row.json] = all.at(row.json);
   }
   return result;
 }

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <initializer_list>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
@@ -120,6 +121,9 @@ std::vector<std::string> option_names(Command command);
 
 // All options of a command by their JSON names, for a result to say how it came about; null: not given.
 nlohmann::json options_json(const Options& options, Command command);
+
+// Those of the given groups that were given or have a default.
+nlohmann::json options_json(const Options& options, Command command, std::initializer_list<std::string_view> groups);
 
 // Throws Error(kInput) for a grammar file that cannot be read.
 SamplerOptions sampler_options(const Options& options);

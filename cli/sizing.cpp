@@ -26,14 +26,17 @@ SessionOptions fitted(const Engine& engine, SessionOptions session, std::size_t 
   return session;
 }
 
+// Where a budget is given and no policy: the one of our own, which docs/results.md shows to lose least. Without a
+// budget nothing has to go.
+constexpr const char* kPolicyOfABudget = "trellis";
+
 bool answer_length_given(const Options& options) { return options.predict && *options.predict >= 0; }
 
 }  // namespace
 
 SessionOptions session_options(const Options& options, std::size_t prompt_tokens, std::size_t new_tokens) {
   SessionOptions session;
-  // With a budget, that of our own which docs/results.md shows to lose least; without one nothing has to go.
-  session.policy = PolicySpec::parse(options.policy.value_or(options.kv_budget ? "trellis" : "full"));
+  session.policy = PolicySpec::parse(options.policy.value_or(options.kv_budget ? kPolicyOfABudget : "full"));
   if (options.kv_budget) session.budget = Budget::parse(*options.kv_budget);
   if (options.kv_type) session.types = CacheTypes::parse(*options.kv_type);
   session.prefill = options.prefill == "exact" ? PrefillMode::kExact : PrefillMode::kStreaming;
@@ -41,6 +44,14 @@ SessionOptions session_options(const Options& options, std::size_t prompt_tokens
   session.prompt_tokens = prompt_tokens;
   session.new_tokens = new_tokens;
   return session;
+}
+
+std::vector<eval::Cell> grid_of(const Options& options) {
+  std::vector<std::string> policies = list_items(options.policies, true);
+  const std::vector<std::string> budgets = list_items(options.kv_budgets, false);
+  if (policies.empty()) policies = {"full"};
+  if (options.policies.empty() && !budgets.empty()) policies.emplace_back(kPolicyOfABudget);
+  return eval::make_grid(policies, budgets);
 }
 
 SessionOptions sized_session(const Engine& engine, const Model& model, const Options& options,

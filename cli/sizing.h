@@ -1,7 +1,9 @@
 #pragma once
 
 #include <cstddef>
+#include <vector>
 
+#include "eval/grid.h"
 #include "lacake/engine.h"
 #include "options.h"
 
@@ -10,6 +12,10 @@ namespace lacake::cli {
 // The session that the options describe. Throws Error(kUsage) for a policy, budget or type that cannot be understood,
 // whether or not there is a model yet.
 SessionOptions session_options(const Options& options, std::size_t prompt_tokens = 0, std::size_t new_tokens = 0);
+
+// Every policy at every budget, where several may be given (bench, eval).
+// Throws Error(kUsage).
+std::vector<eval::Cell> grid_of(const Options& options);
 
 // The same for a prompt of this length, with room for its answer: --predict tokens, or what --ctx-size (the model's
 // length) leaves. A policy that keeps everything reserves that room, so where the whole of it does not fit and nobody

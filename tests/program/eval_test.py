@@ -37,6 +37,12 @@ class Eval(ProgramTest):
         self.assertEqual((folder / "predictions.jsonl").read_bytes(), records)
         self.refused(2, "another configuration", "chunk: was 64, now 32",
                      arguments=["perplexity", *ON_MODEL, "-f", text, "--chunk", 32, "--results", folder])
+        self.refused(2, "another configuration", 'product: was "auto", now "f32"',
+                     arguments=["perplexity", *ON_MODEL, *grid, "--product", "f32", "--results", folder])
+
+    def test_texts_of_one_name_are_refused(self):
+        text = self.file("fable.txt", FABLE)
+        self.refused(2, "fable.txt", "names of their own", arguments=["perplexity", *ON_MODEL, "-f", text, "-f", text])
 
     def test_needle_answers_under_both_protocols(self):
         grid = ["--lengths", 512, "--seeds", 1, "--limit", 2, "--policy", "full,cake", "--kv-budget", "50%"]
