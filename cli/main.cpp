@@ -53,10 +53,10 @@ std::vector<std::string> command_names() {
 }
 
 // One line on standard error, whatever the message holds.
-void print_error(std::string message) {
+void print_error(std::string message, const std::string& color) {
   std::replace_if(
       message.begin(), message.end(), [](char c) { return c == '\n' || c == '\r'; }, ' ');
-  const Terminal terminal(STDERR_FILENO, "auto");
+  const Terminal terminal(STDERR_FILENO, color);
   std::fputs(fmt::format("{} {} {}\n", "lacake:", terminal.paint(Style::kRed, "error:"), message).c_str(), stderr);
 }
 
@@ -98,13 +98,12 @@ int print_help(const CLI::App& app, const std::string& topic) {
   return 0;
 }
 
-int run_command_line(int argc, char** argv) {
+int run_command_line(int argc, char** argv, Options& options) {
   CLI::App app("lacake: long texts in a language model, in as much KV cache memory as you give it", "lacake");
   app.set_version_flag("--version", "lacake " LACAKE_VERSION);
   app.set_help_flag("-h,--help", "this help");
   app.get_formatter()->column_width(34);
   app.footer(wrapped(fmt::format("Model families: {}.", fmt::join(supported_architectures(), ", ")), 0, 80));
-  Options options;
   for (const CommandRow& row : kCommands) {
     CLI::App* command = app.add_subcommand(row.name, row.summary);
     command->footer(row.footer);
@@ -145,17 +144,18 @@ void notice(const Options& options, const std::string& line) {
 int guarded(int argc, char** argv) {
   // A reader of standard output that leaves shows as an error of write().
   signal(SIGPIPE, SIG_IGN);
+  Options options;
   try {
-    return run_command_line(argc, argv);
+    return run_command_line(argc, argv, options);
   } catch (const OutputClosed&) {
     return 0;
   } catch (const Error& error) {
-    print_error(error.what());
+    print_error(error.what(), options.color);
     return error.kind() == Error::Kind::kUsage ? kWrongUsage : kFailed;
   } catch (const std::bad_alloc&) {
-    print_error("out of memory");
+    print_error("out of memory", options.color);
   } catch (const std::exception& error) {
-    print_error(error.what());
+    print_error(error.what(), options.color);
   }
   return kFailed;
 }

@@ -53,7 +53,7 @@ nlohmann::json result_json(const Result& result, const ModelFacts& facts, const 
       {"kv", kv},
       {"time",
        {{"load_ms", result.load_ms},
-        {"prefill_ms", result.prefill_ms},
+        {"prefill_ms", reached(result.prefill_ms)},
         {"first_token_ms", reached(result.prefill_ms + answer.first_token_ms)},
         {"decode_ms_per_token", answer.decode_ms ? nlohmann::json(*answer.decode_ms) : nlohmann::json()}}},
       {"memory",
@@ -70,8 +70,9 @@ nlohmann::json result_json(const Result& result, const ModelFacts& facts, const 
 }
 
 std::string closing_line(const Result& result) {
-  std::string line = fmt::format("{} prompt tokens at {:.1f} tokens/s", result.prompt_tokens,
-                                 1e3 * static_cast<double>(result.prompt_tokens) / result.prefill_ms);
+  std::string line = result.answer ? fmt::format("{} prompt tokens at {:.1f} tokens/s", result.prompt_tokens,
+                                                 1e3 * static_cast<double>(result.prompt_tokens) / result.prefill_ms)
+                                   : fmt::format("stopped while reading a prompt of {} tokens", result.prompt_tokens);
   if (result.answer && result.answer->decode_ms) {
     line += fmt::format(", {} new at {:.1f} tokens/s", result.answer->ids.size(), 1e3 / *result.answer->decode_ms);
   }
