@@ -52,23 +52,27 @@ void sort_by_key(Ranking& r) {
   }
 }
 
-// sums[i] += the mean of values[i-2 .. i+2], what lies outside counting as 0. The inner ones, nearly all, without a
-// branch.
-void add_pooled(std::span<const float> values, std::span<float> sums) {
+// use(i, values[i-2] + .. + values[i+2]) for each i, what lies outside counting as 0. The inner ones, nearly all,
+// without a branch.
+template <class Use>
+void pooled_sums(std::span<const float> values, const Use& use) {
   constexpr std::size_t kHalf = kPool / 2;
-  constexpr float kCount = static_cast<float>(kPool);
   static_assert(kPool == 5);
   const std::size_t n = values.size(), inner_end = n > kHalf ? n - kHalf : 0;
   const auto edge = [&](std::size_t i) {
     float sum = 0;
     for (std::size_t j = i - std::min(i, kHalf); j < std::min(i + kHalf + 1, n); ++j) sum += values[j];
-    sums[i] += sum / kCount;
+    use(i, sum);
   };
   for (std::size_t i = 0; i < std::min(kHalf, n); ++i) edge(i);
   const float* v = values.data();
-  float* to = sums.data();
-  for (std::size_t i = kHalf; i < inner_end; ++i) to[i] += (v[i - 2] + v[i - 1] + v[i] + v[i + 1] + v[i + 2]) / kCount;
+  for (std::size_t i = kHalf; i < inner_end; ++i) use(i, v[i - 2] + v[i - 1] + v[i] + v[i + 1] + v[i + 2]);
   for (std::size_t i = std::max(kHalf, inner_end); i < n; ++i) edge(i);
+}
+
+void add_pooled(std::span<const float> values, std::span<float> sums) {
+  float* to = sums.data();
+  pooled_sums(values, [to](std::size_t i, float sum) { to[i] += sum / static_cast<float>(kPool); });
 }
 
 }  // namespace
@@ -113,19 +117,8 @@ std::vector<std::uint32_t> rank(std::span<const float> scores, std::size_t count
 
 void pool(std::span<const float> values, std::span<float> scores) {
   assert(values.size() == scores.size());
-  constexpr std::size_t kHalf = kPool / 2;
-  constexpr float kShare = 1.0f / static_cast<float>(kPool);
-  const std::size_t n = values.size();
-  const auto edge = [&](std::size_t i) {
-    float sum = 0;
-    for (std::size_t j = i - std::min(i, kHalf); j < std::min(i + kHalf + 1, n); ++j) sum += values[j];
-    scores[i] = sum * kShare;
-  };
-  for (std::size_t i = 0; i < std::min(kHalf, n); ++i) edge(i);
-  const float* v = values.data();
-  for (std::size_t i = kHalf; i + kHalf < n; ++i)
-    scores[i] = (v[i - 2] + v[i - 1] + v[i] + v[i + 1] + v[i + 2]) * kShare;
-  for (std::size_t i = std::max(kHalf, n - std::min(kHalf, n)); i < n; ++i) edge(i);
+  float* to = scores.data();
+  pooled_sums(values, [to](std::size_t i, float sum) { to[i] = sum * (1.0f / static_cast<float>(kPool)); });
 }
 
 std::vector<std::uint32_t> top(std::span<const float> scores, std::size_t count) {
