@@ -20,7 +20,7 @@ constexpr float kHeld = std::numeric_limits<float>::max() / 2;
 
 // An answer's queries between two that are looked at, where the user leaves it open: so that looking, whose cost grows
 // with C, stays the same share of a token.
-constexpr std::size_t kEntriesPerLook = 128;
+constexpr std::size_t kEntriesPerLook = 512;
 
 struct Settings {
   std::size_t rows = 1;
@@ -230,7 +230,7 @@ std::vector<PolicyParameter> parameters() {
         .max = 1024,
         .integer = true,
         .help = "in decoding one query in so many is looked at",
-        .default_text = "C / 128, at least 1"},
+        .default_text = "C / 512, at least 1"},
        sinks_parameter(),
        {.name = "window",
         .default_value = 4,

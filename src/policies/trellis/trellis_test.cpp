@@ -125,9 +125,9 @@ TEST(Trellis, LooksAtOneQueryOfAnAnswerInSoManyEntries) {
     }
     return n;
   };
-  EXPECT_EQ(looks(64), 16);
-  EXPECT_EQ(looks(256), 8);
-  EXPECT_EQ(looks(512), 4);
+  EXPECT_EQ(looks(512), 16);
+  EXPECT_EQ(looks(1024), 8);
+  EXPECT_EQ(looks(2048), 4);
 }
 
 TEST(Trellis, AsksForAPromptsLastQueriesOnlyWhereItCuts) {
