@@ -182,7 +182,7 @@ std::unique_ptr<Policy> make(const PolicySettings& given, const AttentionShape& 
   settings.recent = setting(type, given, "recent");
   settings.ladder = setting(type, given, "ladder");
   settings.every = size_setting(type, given, "every");
-  if (settings.every == 0) settings.every = std::max<std::size_t>(1, cache_size / trellis::kEntriesPerLook);
+  if (settings.every == 0) settings.every = (cache_size + trellis::kEntriesPerLook - 1) / trellis::kEntriesPerLook;
   return std::make_unique<trellis::Trellis>(options, shape, settings);
 }
 
@@ -230,7 +230,7 @@ std::vector<PolicyParameter> parameters() {
         .max = 1024,
         .integer = true,
         .help = "in decoding one query in so many is looked at",
-        .default_text = "C / 512, at least 1"},
+        .default_text = "C / 512, rounded up"},
        sinks_parameter(),
        {.name = "window",
         .default_value = 4,

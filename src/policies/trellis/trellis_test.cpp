@@ -126,6 +126,7 @@ TEST(Trellis, LooksAtOneQueryOfAnAnswerInSoManyEntries) {
     return n;
   };
   EXPECT_EQ(looks(512), 16);
+  EXPECT_EQ(looks(1023), 8);  // what a budget of 1,024 leaves
   EXPECT_EQ(looks(1024), 8);
   EXPECT_EQ(looks(2048), 4);
 }
