@@ -18,6 +18,7 @@ RankedPolicy::RankedPolicy(const Options& options, const AttentionShape& shape) 
   traits_.uneven_heads = options.adaptive_heads;
   // Heads of their own lengths fill up at their own times, and each then drops a share: layers differ by it meanwhile.
   traits_.uneven_layers = options.uneven_layers || (options.adaptive_heads && options.at_once > 1);
+  traits_.layers_apart = options.layers_apart;
   traits_.sinks = options.sinks;
   traits_.window = options.window;
   const std::size_t n_lists = options.per_head ? static_cast<std::size_t>(shape.n_head_kv) : 1;
@@ -200,17 +201,18 @@ void RankedPolicy::cut_step(Layer& lists, int layer, Compaction& compaction) {
     compaction.keep(layer, std::move(selection));
     return;
   }
-  dropped_.assign(lists.size(), Compaction::kNoEntry);
+  thread_local std::vector<std::uint32_t> dropped;
+  dropped.assign(lists.size(), Compaction::kNoEntry);
   for (std::size_t i = 0; i < lists.size(); ++i) {
     if (!above(lists[i])) continue;
     std::vector<float>& scores = lists[i].scores;
     const std::size_t n = scores.size() - n_protected;
     const std::size_t entry = options_.sinks + lowest(std::span(scores).subspan(options_.sinks, n));
     scores.erase(scores.begin() + static_cast<std::ptrdiff_t>(entry));
-    dropped_[i] = static_cast<std::uint32_t>(entry);
-    dropped(layer, i, dropped_[i]);
+    dropped[i] = static_cast<std::uint32_t>(entry);
+    this->dropped(layer, i, dropped[i]);
   }
-  compaction.drop(layer, dropped_);
+  compaction.drop(layer, dropped);
 }
 
 std::size_t RankedPolicy::reserve(int layer, int head) const {

@@ -26,7 +26,8 @@ class RankedPolicy : public Policy {
     bool adaptive_heads = false;  // a layer's entries are shared among its heads by where the best scores fall
     double head_floor = 0;        // share of an even head's entries that none goes below
     bool uneven_layers = false;
-    std::size_t at_once = 1;  // entries that a list above its size drops in decoding, as far as it has them
+    bool layers_apart = false;  // what `score` and the calls after it touch is the layer's own
+    std::size_t at_once = 1;    // entries that a list above its size drops in decoding, as far as it has them
   };
 
   RankedPolicy(const Options&, const AttentionShape&);
@@ -91,7 +92,6 @@ class RankedPolicy : public Policy {
   PolicyTraits traits_;
   std::vector<Layer> layers_;
   std::size_t n_fed_ = 0;
-  std::vector<std::uint32_t> dropped_;
 };
 
 // PolicyType::largest of all of them: C entries, and the new token's until the step's decision.

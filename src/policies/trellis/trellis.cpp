@@ -20,7 +20,7 @@ constexpr float kHeld = std::numeric_limits<float>::max() / 2;
 
 // An answer's queries between two that are looked at, where the user leaves it open: so that looking, whose cost grows
 // with C, stays the same share of a token.
-constexpr std::size_t kEntriesPerLook = 512;
+constexpr std::size_t kEntriesPerLook = 1024;
 
 struct Settings {
   std::size_t rows = 1;
@@ -171,7 +171,8 @@ std::unique_ptr<Policy> make(const PolicySettings& given, const AttentionShape& 
   RankedPolicy::Options options{.cache_size = cache_size,
                                 .sinks = size_setting(type, given, "sinks"),
                                 .window = size_setting(type, given, "window"),
-                                .uneven_layers = size_setting(type, given, "preference") > 0};
+                                .uneven_layers = size_setting(type, given, "preference") > 0,
+                                .layers_apart = true};
   read_shared(type, given, options);
   trellis::Settings settings;
   settings.rows = size_setting(type, given, "rows");
@@ -230,7 +231,7 @@ std::vector<PolicyParameter> parameters() {
         .max = 1024,
         .integer = true,
         .help = "in decoding one query in so many is looked at",
-        .default_text = "C / 512, rounded up"},
+        .default_text = "C / 1024, rounded up"},
        sinks_parameter(),
        {.name = "window",
         .default_value = 4,

@@ -125,10 +125,9 @@ TEST(Trellis, LooksAtOneQueryOfAnAnswerInSoManyEntries) {
     }
     return n;
   };
-  EXPECT_EQ(looks(512), 16);
-  EXPECT_EQ(looks(1023), 8);  // what a budget of 1,024 leaves
-  EXPECT_EQ(looks(1024), 8);
-  EXPECT_EQ(looks(2048), 4);
+  EXPECT_EQ(looks(1023), 16);  // what a budget of 1,024 leaves
+  EXPECT_EQ(looks(1025), 8);
+  EXPECT_EQ(looks(4096), 4);
 }
 
 TEST(Trellis, AsksForAPromptsLastQueriesOnlyWhereItCuts) {
