@@ -90,20 +90,29 @@ TEST(Engine, SessionsTogetherGiveWhatEachGivesAloneOnTwoThreads) {
 }
 
 TEST(Engine, ThreadsDoNotChangeABit) {
-  for (const ggml_type type : {GGML_TYPE_F32, GGML_TYPE_Q4_0}) {
+  // Policies whose updates of a token's layers are divided among the threads: by selections, and entry by entry.
+  const std::pair<ggml_type, const char*> cases[] = {{GGML_TYPE_F32, "cake:window=8"},
+                                                     {GGML_TYPE_Q4_0, "cake:window=8"},
+                                                     {GGML_TYPE_F32, "trellis:at_once=0.1"},
+                                                     {GGML_TYPE_Q4_0, "trellis:at_once=0"}};
+  for (const auto& [type, policy] : cases) {
+    SCOPED_TRACE(std::string(ggml_type_name(type)) + " " + policy);
     TinyModel tiny = wide();
     tiny.n_layer = 2;
     tiny.weights = type;
     const Tokens prompt = random_tokens(tiny, 90, 5);
     std::vector<Logits> results;
+    std::vector<decltype(all_kept(std::declval<Session&>(), tiny))> kept;
     for (const int threads : {1, 2}) {
       Loaded loaded(tiny, threads);
-      const auto s = loaded.engine.open(with("cake:window=8", "40"));
+      const auto s = loaded.engine.open(with(policy, "40"));
       s->prefill(prompt);
-      for (int i = 0; i < 2; ++i) s->step(prompt[(std::size_t)i]);
+      for (int i = 0; i < 3; ++i) s->step(prompt[(std::size_t)i]);
       results.push_back(logits_of(*s));
+      kept.push_back(all_kept(*s, tiny));
     }
-    EXPECT_TRUE(same_bits(results[0], results[1])) << ggml_type_name(type);
+    EXPECT_TRUE(same_bits(results[0], results[1]));
+    EXPECT_EQ(kept[0], kept[1]);
   }
 }
 
