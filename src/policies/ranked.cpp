@@ -6,6 +6,7 @@
 #include <numeric>
 #include <utility>
 
+#include "policies/give_back.h"
 #include "policies/score.h"
 #include "policies/settings.h"
 
@@ -170,6 +171,7 @@ void RankedPolicy::cut_layer(int layer, std::size_t size, std::size_t wanted, Co
     }
     for (std::size_t j = 0; j < kept.size(); ++j) scores[j] = scores[kept[j]];
     scores.resize(kept.size());
+    give_back(scores);
     n_kept += kept.size();
   }
   // What is not there yet, decoding may fill: an even list up to its size, adaptive ones by equal parts.
@@ -223,7 +225,9 @@ std::size_t RankedPolicy::reserve(int layer, int head) const {
 std::size_t RankedPolicy::metadata_bytes() const {
   std::size_t bytes = 0;
   for (const Layer& lists : layers_) {
-    for (const List& list : lists) bytes += sizeof(List) + list.scores.capacity() * sizeof(float);
+    for (const List& list : lists) {
+      bytes += sizeof(List) + std::max(list.scores.capacity(), list.size + 1) * sizeof(float);
+    }
   }
   return bytes;
 }

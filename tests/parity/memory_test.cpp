@@ -78,7 +78,8 @@ TEST_P(Memory, KeepsToBudgetAndPlan) {
 INSTANTIATE_TEST_SUITE_P(Policies, Memory,
                          testing::Values(Case{"lacache", "exact"}, Case{"lacache", "streaming"},
                                          Case{"streaming-llm", "exact"}, Case{"streaming-llm", "streaming"},
-                                         Case{"cake", "exact"}, Case{"cake", "streaming"}),
+                                         Case{"cake", "exact"}, Case{"cake", "streaming"}, Case{"trellis", "exact"},
+                                         Case{"trellis", "streaming"}),
                          [](const testing::TestParamInfo<Case>& which) {
                            std::string name = std::string(which.param.policy) + "_" + which.param.prefill;
                            std::replace(name.begin(), name.end(), '-', '_');

@@ -4,6 +4,8 @@
 #include <cassert>
 #include <cmath>
 
+#include "policies/give_back.h"
+
 namespace lacake::trellis {
 
 void Memory::grow(std::size_t n, std::int64_t first_token) {
@@ -43,10 +45,11 @@ void Memory::keep(std::span<const std::uint32_t> entries) {
     weight_[to] = weight_[from];
     token_[to] = token_[from];
   }
-  mean_.resize(entries.size());
-  variance_.resize(entries.size());
-  weight_.resize(entries.size());
-  token_.resize(entries.size());
+  const auto cut = [&](auto& values) {
+    values.resize(entries.size());
+    give_back(values);
+  };
+  cut(mean_), cut(variance_), cut(weight_), cut(token_);
 }
 
 void Memory::drop(std::uint32_t entry) {

@@ -34,6 +34,7 @@ class Memory {
   std::size_t size() const { return mean_.size(); }
   std::span<const std::int64_t> tokens() const { return token_; }
   std::size_t bytes() const;
+  static constexpr std::size_t kEntryBytes = 3 * sizeof(float) + sizeof(std::int64_t);
 
  private:
   std::vector<float> mean_;

@@ -56,7 +56,9 @@ class Trellis final : public RankedPolicy {
   std::size_t metadata_bytes() const override {
     std::size_t bytes = RankedPolicy::metadata_bytes() + preferences_.bytes();
     for (const std::vector<Memory>& layer : memory_) {
-      for (const Memory& list : layer) bytes += sizeof(Memory) + list.bytes();
+      for (const Memory& list : layer) {
+        bytes += sizeof(Memory) + std::max(list.bytes(), (options().cache_size + 1) * Memory::kEntryBytes);
+      }
     }
     return bytes;
   }
