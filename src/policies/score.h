@@ -33,8 +33,7 @@ std::vector<std::uint32_t> rank(std::span<const float> scores, std::size_t count
 std::vector<std::uint32_t> top(std::span<const float> scores, std::size_t count);
 
 // Index of the lowest score, of equal ones the first (the oldest); the first where none is a number below infinity.
-// REQUIRES: not empty. What one token costs every head
-// of every layer, so without branches.
+// REQUIRES: not empty. What one token costs every head of every layer, so without branches.
 std::size_t lowest(std::span<const float> scores);
 
 }  // namespace lacake

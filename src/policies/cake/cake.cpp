@@ -5,6 +5,7 @@
 #include <numeric>
 #include <optional>
 
+#include "policies/give_back.h"
 #include "policies/ranked.h"
 #include "policies/score.h"
 #include "policies/settings.h"
@@ -150,6 +151,7 @@ void Cake::shrink(std::size_t index, Compaction& compaction) {
     selection.heads.push_back(with_window(best(scores, n_chosen), settings_.window, layer.length));
     gather(scores, selection.heads.back(), layer.length);
     scores.resize(n_chosen);
+    give_back(scores);
   }
   layer.length = n_chosen + settings_.window;
   layer.ranked = true;

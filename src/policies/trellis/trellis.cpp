@@ -67,21 +67,21 @@ class Trellis final : public RankedPolicy {
   void score(const Observation& seen, std::size_t list, std::span<float> scores) override {
     Memory& memory = memory_[static_cast<std::size_t>(seen.layer)][list];
     memory.grow(seen.n_new, seen.n_past);
-    if (seen.phase == Phase::kPrefill) n_prompt_ = static_cast<std::size_t>(seen.n_past) + seen.n_new;
-    if (seen.window > 0 && seen.phase == Phase::kPrefill) {
-      if (list == 0) {
+    if (seen.phase == Phase::kPrefill) {
+      n_prompt_ = static_cast<std::size_t>(seen.n_past) + seen.n_new;
+      if (seen.window > 0 && list == 0) {
         const std::size_t n_scored = seen.n_entries - static_cast<std::size_t>(seen.window);
         preferences_.see(static_cast<std::size_t>(seen.layer), preference(seen, n_scored, 1, 1));
       }
-      see_prompt(seen, list, memory);
+      if (seen.window > 0) see_prompt(seen, list, memory);
+      memory.indicators(settings_.spread, scores);
+      return;
     }
-    if (seen.window > 0 && seen.phase == Phase::kDecode) {
-      memory.see_row(list_columns(seen.window_mean, list), row_share_);
-    }
-    // Nearly every token of an answer: what is remembered is enough until something has to go.
-    if (seen.phase == Phase::kDecode && !overflows(seen.layer, list)) return;
+    if (seen.window > 0) memory.see_row(list_columns(seen.window_mean, list), row_share_);
+    // At nearly every token of an answer what is remembered is enough: nothing has to go.
+    if (!overflows(seen.layer, list)) return;
     memory.indicators(settings_.spread, scores);
-    if (seen.phase == Phase::kDecode) hold(seen, memory, scores);
+    hold(seen, memory, scores);
   }
 
   std::vector<std::size_t> divide(int layer) override {
