@@ -6,6 +6,7 @@
 #include <chrono>
 #include <fstream>
 
+#include "engine/bench.h"
 #include "interrupt.h"
 #include "lacake/memory.h"
 
@@ -57,6 +58,17 @@ class Parts {
   }
 
   std::vector<Mark> marks_;
+};
+
+// Milliseconds that policies take from here on.
+class PolicyMs {
+ public:
+  explicit PolicyMs(Engine& engine) : engine_(engine), begin_(policy_seconds(engine)) {}
+  double now() const { return (policy_seconds(engine_) - begin_) * 1e3; }
+
+ private:
+  Engine& engine_;
+  double begin_;
 };
 
 }  // namespace
@@ -136,6 +148,7 @@ bool Bench::fill(Session& session, const BenchCase& what, BenchResult& result) {
 
 bool Bench::prefill(Session& session, const BenchCase& what, BenchResult& result) {
   Parts parts;
+  const PolicyMs policy(engine_);
   const auto begin = Clock::now();
   const auto mark = [&](std::size_t done) { parts.add(done, ms_since(begin)); };
   if (!feed(session, what.n_prompt, fmt::format("{} at {}: prompt", what.session.policy.type->name, what.depth),
@@ -143,6 +156,7 @@ bool Bench::prefill(Session& session, const BenchCase& what, BenchResult& result
     return false;
   }
   result.prefill_ms.values.push_back(ms_since(begin) / static_cast<double>(what.n_prompt));
+  result.prefill_policy_ms.values.push_back(policy.now() / static_cast<double>(what.n_prompt));
   if (what.session.prefill == PrefillMode::kStreaming) result.parts = parts.cut(what.n_prompt);
   return true;
 }
@@ -151,6 +165,7 @@ bool Bench::decode(Session& session, const BenchCase& what, BenchResult& result)
   ProgressBar bar(terminal_, fmt::format("{} at {}: tokens", what.session.policy.type->name, what.depth), quiet_);
   const std::vector<Token> next = tokens(what.depth, what.n_gen + 1);
   session.step(next[0]);  // not timed: the first step of a session makes tables and buffers
+  const PolicyMs policy(engine_);
   const auto begin = Clock::now();
   auto token_begin = begin;
   for (std::size_t i = 0; i < what.n_gen; ++i) {
@@ -163,6 +178,7 @@ bool Bench::decode(Session& session, const BenchCase& what, BenchResult& result)
     bar.show(i + 1, what.n_gen);
   }
   result.decode_ms.values.push_back(ms_since(begin) / static_cast<double>(what.n_gen));
+  result.decode_policy_ms.values.push_back(policy.now() / static_cast<double>(what.n_gen));
   return true;
 }
 

@@ -46,6 +46,8 @@ struct BenchResult {
   CacheUse use;                    // when the last token was timed
   Spread prefill_ms;               // a token
   Spread decode_ms;                // a token
+  Spread prefill_policy_ms;        // of it, the policy: a token
+  Spread decode_policy_ms;         // likewise
   double slowest_token_ms = 0;     // of those one by one
   std::vector<PrefillPart> parts;  // of the last repetition, 8,192 tokens each; streaming prefill only
   Spread fill_ms;                  // the whole depth

@@ -139,6 +139,8 @@ nlohmann::json bench_json(const BenchResult& result, const BenchSetting& setting
       {"prefill_ms_per_token", spread_json(result.prefill_ms)},
       {"decode_tokens_per_s", rate_json(result.decode_ms)},
       {"decode_ms_per_token", spread_json(result.decode_ms)},
+      {"prefill_policy_ms_per_token", spread_json(result.prefill_policy_ms)},
+      {"decode_policy_ms_per_token", spread_json(result.decode_policy_ms)},
       {"budget_bytes", result.plan.budget_bytes},
       {"held_bytes", result.use.held_bytes},
       {"full_bytes", result.use.full_bytes},

@@ -20,6 +20,8 @@ std::uint64_t weight_bytes_per_step(Engine& engine) {
   return bytes;
 }
 
+double policy_seconds(Engine& engine) { return engine.parts().policy_time.seconds(); }
+
 AttentionInUse attention_in_use(Engine& engine, const CacheTypes& types) {
   const attention::Method method = engine.parts().attention;
   if (method == attention::Method::kGgml) return {"ggml", "ggml"};

@@ -16,6 +16,9 @@ void allow_any_length(Engine& engine);
 // output matrix too one row.
 std::uint64_t weight_bytes_per_step(Engine& engine);
 
+// Seconds since the engine was made in which policies were at work (engine/policy_time.h).
+double policy_seconds(Engine& engine);
+
 // What attends: the kernels' instruction set, e.g. "AVX3", and what a prompt is multiplied in; "ggml" for both where it
 // does.
 struct AttentionInUse {

@@ -84,6 +84,7 @@ class StepRun {
 
   // Shows each policy what it asked for, and makes the room that it decides on.
   void compact() {
+    const PolicyTime::Running timed(engine_.policy_time);
     const AttentionShape shape{h_.n_layer, h_.n_head, h_.n_head_kv};
     for (const Column& c : columns_) {
       SessionImpl& s = *c.session;

@@ -3,6 +3,7 @@
 #include "attention/attention_op.h"
 #include "attention/method.h"
 #include "engine/layer_map.h"
+#include "engine/policy_time.h"
 #include "engine/rope_table.h"
 #include "engine/workspace.h"
 #include "graph/compute.h"
@@ -35,6 +36,7 @@ struct Engine::Parts {
   Workspace workspace;
   Block hidden;                               // [n_embd, segment] f32
   std::vector<float> partials;                // of decode attention
+  PolicyTime policy_time;                     // for benchmarks
   std::shared_ptr<StepGraph> step_graph;      // of the last step
   std::shared_ptr<StepScratch> step_scratch;  // kept, so that a token allocates nothing
 };

@@ -242,6 +242,7 @@ class SegmentRun {
   // Sessions know nothing of each other: first what each kind of them asked for is measured, then each decides about
   // its own cache, all of it on the engine's threads.
   void decide(int l, std::size_t n_entries, const Recording& recording, const SegmentRows& attended) {
+    const PolicyTime::Running timed(engine_.policy_time);
     const bool slides = engine_.layers.slides(l);
     SegmentRows plain = attended;
     if (keeps_plain_) plain.k = engine_.workspace.k_plain.data();

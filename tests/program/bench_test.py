@@ -59,6 +59,13 @@ class Bench(ProgramTest):
         (row,) = self.measured("-p", 0)
         self.assertIsNone(row["prefill_ms_per_token"])
 
+    def test_says_what_the_policy_takes_of_a_token_and_of_a_prompt(self):
+        (row,) = self.measured("-d", 700, "--policy", "h2o", "--kv-budget", "96")
+        for of in ("decode", "prefill"):
+            policy, whole = (row[f"{of}_{what}ms_per_token"]["median"] for what in ("policy_", ""))
+            self.assertGreater(policy, 0)
+            self.assertLess(policy, whole)
+
     def test_a_share_refers_to_the_depth(self):
         (row,) = self.measured("-d", 1000, "--policy", "streaming-llm", "--kv-budget", "10%")
         self.assertEqual(row["budget_bytes"], 100 * N_LAYER * ENTRY_BYTES)
