@@ -1,6 +1,7 @@
 #include "engine/decode.h"
 
 #include <algorithm>
+#include <functional>
 
 #include "engine/step_graph.h"
 
@@ -101,9 +102,8 @@ class StepRun {
                           direct);
       };
       const std::size_t n_layers = engine_.layers.model_layers().size();
-      const bool measured = std::any_of(c.asked.begin(), c.asked.end(), [](const Measures& m) { return m.any(); });
-      if (s.policy().traits().layers_apart && measured) {
-        engine_.compute.each(n_layers, update);
+      if (s.policy().traits().layers_apart) {
+        engine_.compute.each(n_layers, std::cref(update));  // by reference: a copy would allocate
       } else {
         for (std::size_t l = 0; l < n_layers; ++l) update(l, 0);
       }

@@ -18,8 +18,8 @@ RankedPolicy::RankedPolicy(const Options& options, const AttentionShape& shape) 
   traits_.per_head = options.per_head;
   traits_.uneven_heads = options.adaptive_heads;
   // Heads of their own lengths fill up at their own times, and each then drops a share: layers differ by it meanwhile.
-  traits_.uneven_layers = options.uneven_layers || (options.adaptive_heads && options.at_once > 1);
-  traits_.layers_apart = options.layers_apart;
+  traits_.uneven_layers = options.uneven_layers || (options.adaptive_heads && options.at_once > 0);
+  traits_.layers_apart = true;
   traits_.sinks = options.sinks;
   traits_.window = options.window;
   const std::size_t n_lists = options.per_head ? static_cast<std::size_t>(shape.n_head_kv) : 1;
@@ -187,13 +187,15 @@ void RankedPolicy::cut_step(Layer& lists, int layer, Compaction& compaction) {
   const auto above = [](const List& l) { return l.scores.size() > l.size; };
   if (std::none_of(lists.begin(), lists.end(), above)) return;
   const std::size_t n_protected = options_.sinks + options_.window;
-  if (options_.at_once > 1) {
+  const auto goes = [&](const List& l) {
+    return above(l) ? std::min(entries_at_once(options_.at_once, l.size), l.scores.size() - n_protected) : 0;
+  };
+  if (std::any_of(lists.begin(), lists.end(), [&](const List& l) { return goes(l) > 1; })) {
     Selection selection;
     for (std::size_t i = 0; i < lists.size(); ++i) {
       List& list = lists[i];
       const std::size_t length = list.scores.size();
-      const std::size_t at_once = std::min(options_.at_once, length - n_protected);
-      const std::size_t n_stay = above(list) ? length - at_once : length;
+      const std::size_t n_stay = length - goes(list);
       const auto candidates = std::span(list.scores).subspan(options_.sinks, length - n_protected);
       selection.heads.push_back(with_protected(length, top(candidates, n_stay - n_protected)));
       if (n_stay < length) kept(layer, i, selection.heads.back());
@@ -270,11 +272,16 @@ std::vector<PolicyParameter> with_head_parameters(std::vector<PolicyParameter> o
 }
 
 PolicyParameter at_once_parameter(double default_value) {
-  return {.name = "at_once",
-          .default_value = default_value,
-          .min = 0,
-          .max = 1,
-          .help = "share of the cache that a full one drops at once in decoding, so that looking costs little (ours)"};
+  return {
+      .name = "at_once",
+      .default_value = default_value,
+      .min = 0,
+      .max = 1,
+      .help = "share of its entries that a full layer drops at once in decoding, so that looking costs little (ours)"};
+}
+
+std::size_t entries_at_once(double share, std::size_t size) {
+  return std::max<std::size_t>(static_cast<std::size_t>(share * static_cast<double>(size)), 1);
 }
 
 void read_shared(const PolicyType& type, const PolicySettings& given, RankedPolicy::Options& options) {
@@ -282,12 +289,7 @@ void read_shared(const PolicyType& type, const PolicySettings& given, RankedPoli
     return std::any_of(type.parameters.begin(), type.parameters.end(),
                        [&](const PolicyParameter& p) { return p.name == name; });
   };
-  if (declares("at_once")) {
-    const auto wanted =
-        static_cast<std::size_t>(setting(type, given, "at_once") * static_cast<double>(options.cache_size));
-    const std::size_t most = options.cache_size - options.sinks - options.window;
-    options.at_once = std::clamp<std::size_t>(wanted, 1, std::max<std::size_t>(most, 1));
-  }
+  if (declares("at_once")) options.at_once = setting(type, given, "at_once");
   if (declares("positions") && setting(type, given, "positions") != 0) options.positions = Positions::kCacheIndex;
   if (!declares("heads")) return;
   options.adaptive_heads = setting(type, given, "heads") != 0;

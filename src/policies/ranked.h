@@ -26,8 +26,7 @@ class RankedPolicy : public Policy {
     bool adaptive_heads = false;  // a layer's entries are shared among its heads by where the best scores fall
     double head_floor = 0;        // share of an even head's entries that none goes below
     bool uneven_layers = false;
-    bool layers_apart = false;  // what `score` and the calls after it touch is the layer's own
-    std::size_t at_once = 1;    // entries that a list above its size drops in decoding, as far as it has them
+    double at_once = 0;  // share of its size that a list above it drops in decoding, see entries_at_once
   };
 
   RankedPolicy(const Options&, const AttentionShape&);
@@ -39,7 +38,8 @@ class RankedPolicy : public Policy {
 
  protected:
   // Brings a list's scores up to date, in stored order: they are what the last call left, and 0 for the segment's own
-  // entries. Those of protected entries are never looked at.
+  // entries. Those of protected entries are never looked at. In decoding several layers are scored at the same time:
+  // what is written then is the layer's own.
   virtual void score(const Observation&, std::size_t list, std::span<float> scores) = 0;
 
   // The entries of a list that stay, or the one that goes, as counted by the last `score`: for policies that know more
@@ -106,8 +106,11 @@ PolicyParameter sinks_parameter();
 // And `heads=even|adaptive` and `floor=`, last: for policies that score heads apart.
 std::vector<PolicyParameter> with_head_parameters(std::vector<PolicyParameter> own);
 
-// `at_once=`: the share of C that goes at once in decoding.
+// `at_once=`: the share of what a full list may hold that goes at once in decoding.
 PolicyParameter at_once_parameter(double default_value = 1.0 / 64);
+// The entries that this is of a list of `size`: one at least. Of its own size, not of C: a list that got few entries
+// would lose them all.
+std::size_t entries_at_once(double share, std::size_t size);
 
 // Reads those of them that the type declares; sizes and protected entries are in `options` already. Throws
 // Error(kUsage) where they contradict each other.

@@ -72,7 +72,7 @@ struct Case {
   }
 
   std::unique_ptr<Policy> make() const {
-    PolicySpec spec = PolicySpec::parse(cascading() ? "cake:cascade=on" : "cake:cascade=off");
+    PolicySpec spec = PolicySpec::parse(cascading() ? "cake:at_once=0,cascade=on" : "cake:at_once=0,cascade=off");
     for (const char* key : {"window", "gamma", "tau1", "tau2"}) {
       spec.settings[key] = data.number("cake." + std::string(key));
     }

@@ -167,7 +167,8 @@ void Cake::cut_decode(const Observation& seen, Compaction& compaction) {
   Layer& layer = layers_[static_cast<std::size_t>(seen.layer)];
   const auto n_head_kv = static_cast<std::size_t>(shape_.n_head_kv);
   assert(seen.window == 1);
-  const std::size_t n_stay = layer.budget + 1 - std::min(settings_.at_once, layer.budget + 1);
+  const std::size_t at_once = entries_at_once(settings_.at_once, layer.budget + settings_.window);
+  const std::size_t n_stay = layer.budget + 1 - std::min(at_once, layer.budget + 1);
   Selection selection;
   for (std::size_t head = 0; head < n_head_kv; ++head) {
     const std::vector<float> scores = evict_score(head_rows(seen.window_mean, head, n_head_kv), {}, seen.n_entries,
@@ -222,10 +223,7 @@ std::unique_ptr<Policy> make(const PolicySettings& given, const AttentionShape& 
   settings.positions = setting(type, given, "positions") == 0 ? Positions::kTrue : Positions::kCacheIndex;
   // Indices of an order by score would mean nothing to RoPE.
   settings.by_score = setting(type, given, "order") == 0 && settings.positions == Positions::kTrue;
-  if (!settings.by_score) {
-    const double at_once = setting(type, given, "at_once") * static_cast<double>(cache_size);
-    settings.at_once = std::max<std::size_t>(static_cast<std::size_t>(at_once), 1);
-  }
+  settings.at_once = setting(type, given, "at_once");
   return std::make_unique<cake::Cake>(settings, shape);
 }
 

@@ -22,7 +22,7 @@ struct Settings {
   double decay = 0.9;                      // of an entry's old score, at every further segment
   bool cascade = true;                     // false: all layers are cut after the last one only
   bool uniform = false;                    // all layers alike, whatever their attention looks like
-  std::size_t at_once = 1;                 // entries that a full layer drops in decoding; 1 with by_score
+  double at_once = 0;                      // share of its entries that a full layer drops at once in decoding
   bool by_score = true;                    // stored order by falling score; false: the conversation's
   Positions positions = Positions::kTrue;  // REQUIRES: kTrue unless by_score is false
 };

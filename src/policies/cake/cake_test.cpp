@@ -146,6 +146,19 @@ TEST(CakeDecode, DropsByTheCurrentRowAlone) {
   EXPECT_EQ(cache.held(0).back(), 20);
 }
 
+TEST(CakeDecode, AFullLayerDropsAShareAtOnceAndIsThenLeftAlone) {
+  const auto p = policy(1, {{"at_once", 0.25}});
+  SimulatedCache cache(layers(1), p->traits());
+  cache.feed(*p, Phase::kPrefill, 20, attends_to(9));
+  // Stored order 7 8 9 10 11 2 18 | 19 20, and those of the row's pool stay, highest first; of equal ones the first.
+  cache.feed(*p, Phase::kDecode, 1, attends_to(5));
+  EXPECT_EQ(cache.held(0), (PositionList{10, 11, 2, 18, 9, 19, 20}));
+  EXPECT_EQ(p->measures(Phase::kDecode, 0, kCacheSize, 1), Measures{});
+  cache.feed(*p, Phase::kDecode, 1, {});
+  EXPECT_EQ(cache.held(0), (PositionList{10, 11, 2, 18, 9, 19, 20, 21}));
+  EXPECT_EQ(p->measures(Phase::kDecode, 0, kCacheSize + 1, 1), Measures{.window = 1});
+}
+
 TEST(CakeDecode, AShortPromptGrowsToItsCacheSize) {
   const auto p = policy(2);
   SimulatedCache cache(layers(2), p->traits());

@@ -17,8 +17,10 @@ constexpr std::size_t kObserved = 4;
 
 SnapKv::SnapKv(const Options& options, const AttentionShape& shape, double decay, Decode decode)
     : RankedPolicy(options, shape), decay_(static_cast<float>(decay)), decode_(decode) {
-  // kObserved of every `at_once` queries are seen: their weights are such that about `window` tokens are remembered.
-  const double per_row = std::max(1.0, static_cast<double>(options.at_once) / kObserved);
+  // kObserved of the queries between two drops are seen: their weights are such that about `window` tokens are
+  // remembered.
+  const std::size_t at_once = entries_at_once(options.at_once, options.cache_size);
+  const double per_row = std::max(1.0, static_cast<double>(at_once) / kObserved);
   if (decode == Decode::kMean)
     share_ = static_cast<float>(std::min(1.0, per_row / static_cast<double>(options.window)));
 }
@@ -37,15 +39,16 @@ void SnapKv::score(const Observation& seen, std::size_t list, std::span<float> s
   // A prompt's window is not scored. An answer's is: an entry that leaves it competes with what was seen of it before.
   const std::size_t n_outside = seen.phase == Phase::kPrefill ? options().window : 0;
   const std::size_t n = scores.size() - std::min(scores.size(), n_outside);
-  pooled_.resize(std::max(pooled_.size(), n));
-  pool(list_columns(seen.window_mean, list).first(n), std::span(pooled_).first(n));
+  thread_local std::vector<float> pooled;
+  pooled.resize(std::max(pooled.size(), n));
+  pool(list_columns(seen.window_mean, list).first(n), std::span(pooled).first(n));
   if (seen.phase == Phase::kPrefill) {
-    for (std::size_t i = 0; i < n; ++i) scores[i] = std::max(pooled_[i], decay_ * scores[i]);
+    for (std::size_t i = 0; i < n; ++i) scores[i] = std::max(pooled[i], decay_ * scores[i]);
   } else {
     for (std::size_t i = 0; i < n; ++i) {
       // What was never seen begins with what the first query saw of it.
-      const float known = scores[i] == 0 ? pooled_[i] : scores[i];
-      scores[i] = known + share_ * (pooled_[i] - known);
+      const float known = scores[i] == 0 ? pooled[i] : scores[i];
+      scores[i] = known + share_ * (pooled[i] - known);
     }
   }
 }

@@ -29,7 +29,6 @@ class SnapKv : public RankedPolicy {
   float decay_;
   float share_ = 1;  // of the newest row in a running answer
   Decode decode_;
-  std::vector<float> pooled_;
 };
 
 // Shared with policies that differ in their layers' sizes only: window, decay, decode, positions, heads, floor.

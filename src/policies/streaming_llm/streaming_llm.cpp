@@ -13,6 +13,7 @@ class StreamingLlm final : public Policy {
   // REQUIRES: sinks < cache_size.
   StreamingLlm(std::size_t cache_size, std::size_t sinks) : cache_size_(cache_size) {
     traits_.positions = Positions::kCacheIndex;
+    traits_.layers_apart = true;
     traits_.sinks = sinks;
     traits_.window = cache_size - sinks;
   }

@@ -173,8 +173,7 @@ std::unique_ptr<Policy> make(const PolicySettings& given, const AttentionShape& 
   RankedPolicy::Options options{.cache_size = cache_size,
                                 .sinks = size_setting(type, given, "sinks"),
                                 .window = size_setting(type, given, "window"),
-                                .uneven_layers = size_setting(type, given, "preference") > 0,
-                                .layers_apart = true};
+                                .uneven_layers = size_setting(type, given, "preference") > 0};
   read_shared(type, given, options);
   trellis::Settings settings;
   settings.rows = size_setting(type, given, "rows");
