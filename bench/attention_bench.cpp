@@ -99,7 +99,8 @@ struct DecodeSetup {
   std::size_t n_rows;
   ggml_type type;
   bool rotate = false;
-  bool logits = false;
+  bool recorded = false;
+  bool group_mean = false;
 };
 
 // One token through all layers' attention, each layer's cache cold.
@@ -150,8 +151,9 @@ void decode(benchmark::State& state, const DecodeSetup& setup) {
                              .type_v = setup.type,
                              .new_k = lane_k + (n - 1) * row,
                              .new_v = lane_v + (n - 1) * row,
-                             .probabilities = setup.logits ? probabilities.data() + h * kGroup * n : nullptr,
-                             .probabilities_stride = n});
+                             .probabilities = setup.recorded ? probabilities.data() + h * kGroup * n : nullptr,
+                             .probabilities_stride = n,
+                             .group_mean = setup.group_mean});
       timed[l].read.push_back({lane_k, n * row});
       timed[l].read.push_back({lane_v, n * row});
     }
@@ -304,7 +306,8 @@ void add_benchmarks() {
       const std::string name = fmt::format("decode/{}/{}", ggml_type_name(type), n);
       add(name, decode, DecodeSetup{.n_rows = n, .type = type});
       add(name + "/rotate", decode, DecodeSetup{.n_rows = n, .type = type, .rotate = true});
-      add(name + "/logits", decode, DecodeSetup{.n_rows = n, .type = type, .logits = true});
+      add(name + "/recorded", decode, DecodeSetup{.n_rows = n, .type = type, .recorded = true});
+      add(name + "/group_mean", decode, DecodeSetup{.n_rows = n, .type = type, .recorded = true, .group_mean = true});
     }
   }
   for (const std::size_t n : {512, 8192}) {

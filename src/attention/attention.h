@@ -108,9 +108,9 @@ void prefill(const PrefillCall&, std::span<std::byte> scratch);
 
 // One query over rows [begin, end) of a lane. The partial result of head h is at partial + h * partial_floats(shape):
 // the largest logit, the sum of exp(logit - largest), then d_v sums of exp(logit - largest) * v.
-//   q       head h at q + h * d_k
-//   logits  [n_total, group] scaled (and capped) logits at their row's index, or null; `n_total` is the stride between
-//   heads
+//   q        head h at q + h * d_k
+//   weights  [weights_stride, group] exp(logit - largest) at its row's index, or null; `combine` makes probabilities of
+//            them
 // REQUIRES: begin < end <= begin + kDecodePiece
 struct DecodeCall {
   Shape shape;
@@ -119,8 +119,8 @@ struct DecodeCall {
   std::size_t end = 0;
   const float* q = nullptr;
   float* partial = nullptr;
-  float* logits = nullptr;
-  std::size_t logits_stride = 0;
+  float* weights = nullptr;
+  std::size_t weights_stride = 0;
   const void* next = nullptr;  // what the caller's next call reads first: brought near while this one ends; or null
 };
 
@@ -132,10 +132,19 @@ inline std::size_t partial_floats(const Shape& s) { return 2 + (std::size_t)s.d_
 std::size_t decode_scratch(const Shape&);
 void decode(const DecodeCall&, std::span<std::byte> scratch);
 
+// What the pieces of a lane recorded (DecodeCall::weights).
+struct Recorded {
+  float* at = nullptr;  // [stride, group], null: nothing
+  std::size_t stride = 0;
+  std::size_t n = 0;                // rows of the lane
+  std::size_t each = kDecodePiece;  // rows of a piece, the last one's aside
+  bool group_mean = false;          // see combine
+};
+
 // Joins the pieces of one lane: partials [partial_floats, group, n_pieces] -> out [d_v, group], and turns recorded
-// logits into probabilities in place (null: none). REQUIRES: n_pieces > 0
-void combine(const Shape&, const float* partials, std::size_t n_pieces, float* out, float* logits,
-             std::size_t logits_stride, std::size_t n_rows);
+// weights into probabilities in place; with `group_mean` head 0's into the mean of all heads' probabilities, and the
+// others' stay as they are. REQUIRES: n_pieces > 0
+void combine(const Shape&, const float* partials, std::size_t n_pieces, float* out, const Recorded& recorded = {});
 
 // Writes one row: f32 -> type. Used for K and for V.
 //   row  [d] f32

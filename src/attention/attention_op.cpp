@@ -167,8 +167,8 @@ void attend_pieces(ggml_tensor* dst, int ith, int, void* userdata) {
     call.end = end;
     call.q = row_of(q, (std::int64_t)(lane % n_head_kv * group), (std::int64_t)(lane / n_head_kv));
     call.partial = layer.partials->data() + (l.first_piece + layer.items[item].piece) * each;
-    call.logits = l.probabilities;
-    call.logits_stride = l.probabilities_stride;
+    call.weights = l.probabilities;
+    call.weights_stride = l.probabilities_stride;
     if (following < n_items) {
       const DecodeLayer::Item& next = layer.items[following];
       const Rows& rows = layer.lanes[next.lane].rows;
@@ -179,8 +179,8 @@ void attend_pieces(ggml_tensor* dst, int ith, int, void* userdata) {
     // Heads of a session lie one after the other, as do the sessions' columns: lane i's output is the i-th block.
     if (layer.left[lane].fetch_sub(1) == 1) {
       combine(shape_of_head(layer.shape, lane % n_head_kv), layer.partials->data() + l.first_piece * each, l.n_pieces,
-              (float*)dst->data + lane * group * (std::size_t)layer.shape.d_v, l.probabilities, l.probabilities_stride,
-              l.rows.n);
+              (float*)dst->data + lane * group * (std::size_t)layer.shape.d_v,
+              {.at = l.probabilities, .stride = l.probabilities_stride, .n = l.rows.n, .group_mean = l.group_mean});
     }
   }
 }

@@ -68,6 +68,7 @@ struct DecodeLayer {
     std::byte* new_v = nullptr;
     float* probabilities = nullptr;  // [probabilities_stride, group] or null: not asked for
     std::size_t probabilities_stride = 0;
+    bool group_mean = false;      // the first column becomes the mean of the group's, the others mean nothing
     std::size_t first_piece = 0;  // of all lanes' pieces of kDecodePiece rows
     std::size_t n_pieces = 0;
   };

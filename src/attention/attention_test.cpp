@@ -174,8 +174,8 @@ TEST_P(Prefill, In16BitIntegersDoesNotDependOnHowQueriesAreDivided) {
 // --- decode --------------------------------------------------------------------------------------------------------
 
 // One query over rows begin .. end - 1 of a lane's past: all heads' partial results.
-//   logits  [past.n, group] or null
-std::vector<float> run_piece(const TestLane& lane, std::size_t begin, std::size_t end, float* logits,
+//   weights  [past.n, group] or null
+std::vector<float> run_piece(const TestLane& lane, std::size_t begin, std::size_t end, float* weights,
                              bool reference = false) {
   std::vector<float> partial((std::size_t)lane.shape().group * partial_floats(lane.shape()));
   const DecodeCall call = {.shape = lane.shape(),
@@ -184,8 +184,8 @@ std::vector<float> run_piece(const TestLane& lane, std::size_t begin, std::size_
                            .end = end,
                            .q = lane.query(0),
                            .partial = partial.data(),
-                           .logits = logits,
-                           .logits_stride = lane.past().n};
+                           .weights = weights,
+                           .weights_stride = lane.past().n};
   if (reference) {
     reference::decode(call);
   } else {
@@ -196,7 +196,7 @@ std::vector<float> run_piece(const TestLane& lane, std::size_t begin, std::size_
 }
 
 // All rows of a lane's past, in pieces of n_piece.
-Result run_decode(const TestLane& lane, std::size_t n_piece, bool reference = false) {
+Result run_decode(const TestLane& lane, std::size_t n_piece, bool reference = false, bool group_mean = false) {
   const std::size_t n = lane.past().n, group = (std::size_t)lane.shape().group;
   Result result = {std::vector<float>(group * (std::size_t)lane.shape().d_v), std::vector<float>(group * n)};
   std::vector<float> partials;
@@ -205,7 +205,8 @@ Result run_decode(const TestLane& lane, std::size_t n_piece, bool reference = fa
     const auto partial = run_piece(lane, begin, std::min(begin + n_piece, n), result.probabilities.data(), reference);
     partials.insert(partials.end(), partial.begin(), partial.end());
   }
-  combine(lane.shape(), partials.data(), n_pieces, result.out.data(), result.probabilities.data(), n, n);
+  combine(lane.shape(), partials.data(), n_pieces, result.out.data(),
+          {.at = result.probabilities.data(), .stride = n, .n = n, .each = n_piece, .group_mean = group_mean});
   return result;
 }
 
@@ -231,6 +232,19 @@ TEST_P(Decode, PiecesCombineToTheReference) {
   });
 }
 
+TEST_P(Decode, RecordsTheGroupsMeanInTheFirstColumn) {
+  for_each_length([](const TestLane& lane) {
+    const std::size_t n = lane.past().n, group = (std::size_t)lane.shape().group;
+    const Result apart = run_decode(lane, kDecodePiece), mean = run_decode(lane, kDecodePiece, false, true);
+    EXPECT_EQ(mean.out, apart.out);
+    for (std::size_t i = 0; i < n; ++i) {
+      double sum = 0;
+      for (std::size_t h = 0; h < group; ++h) sum += apart.probabilities[h * n + i];
+      ASSERT_NEAR(mean.probabilities[i], sum / (double)group, 1e-6) << "entry " << i;
+    }
+  });
+}
+
 TEST_P(Decode, SeesWhatPrefillSees) {
   constexpr std::size_t n = kDecodePiece - 6;
   const TestLane lane(GetParam().with_lengths(0, n));
@@ -250,29 +264,40 @@ TEST_P(Decode, SeesWhatPrefillSees) {
             .q = lane.query(n - 1),
             .partial = partial.data()},
            decoding);
-    combine(lane.shape(), partial.data(), 1, decoded.data(), nullptr, 0, 0);
+    combine(lane.shape(), partial.data(), 1, decoded.data());
     EXPECT_LT(largest_difference(decoded, {call.out, call.out + decoded.size()}), kTolerance);
   });
 }
 
 TEST_P(Decode, LogitsOfARowDoNotDependOnItsNeighbours) {
   for_each_length([](const TestLane& lane) {
-    const std::size_t n = std::min(lane.past().n, kDecodePiece), cut = n / 2 + 1;
+    const std::size_t n = std::min(lane.past().n, kDecodePiece), group = (std::size_t)lane.shape().group;
+    const std::size_t each = partial_floats(lane.shape());
     on_every_target([&] {
-      std::vector<float> whole((std::size_t)lane.shape().group * lane.past().n), apart = whole;
-      run_piece(lane, 0, n, whole.data());
-      run_piece(lane, 0, cut, apart.data());
-      if (cut < n) run_piece(lane, cut, n, apart.data());
-      EXPECT_EQ(whole, apart);
+      std::vector<float> weights(group * lane.past().n), logits(group * n), largest(group, -INFINITY);
+      const std::vector<float> whole = run_piece(lane, 0, n, weights.data());
+      for (std::size_t i = 0; i < n; ++i) {
+        const std::vector<float> alone = run_piece(lane, i, i + 1, nullptr);  // its largest logit is the only one
+        for (std::size_t h = 0; h < group; ++h) {
+          logits[h * n + i] = alone[h * each];
+          largest[h] = std::max(largest[h], alone[h * each]);
+        }
+      }
+      for (std::size_t h = 0; h < group; ++h) {
+        EXPECT_EQ(whole[h * each], largest[h]);
+        for (std::size_t i = 0; i < n; ++i) {
+          ASSERT_NEAR(weights[h * lane.past().n + i], std::exp(logits[h * n + i] - largest[h]), 1e-6) << "row " << i;
+        }
+      }
     });
   });
 }
 
-TEST_P(Decode, AskingForLogitsChangesNothing) {
+TEST_P(Decode, AskingForWeightsChangesNothing) {
   for_each_length([](const TestLane& lane) {
     const std::size_t n = std::min(lane.past().n, kDecodePiece);
-    std::vector<float> logits((std::size_t)lane.shape().group * lane.past().n);
-    on_every_target([&] { EXPECT_EQ(run_piece(lane, 0, n, nullptr), run_piece(lane, 0, n, logits.data())); });
+    std::vector<float> weights((std::size_t)lane.shape().group * lane.past().n);
+    on_every_target([&] { EXPECT_EQ(run_piece(lane, 0, n, nullptr), run_piece(lane, 0, n, weights.data())); });
   });
 }
 

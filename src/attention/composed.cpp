@@ -230,7 +230,12 @@ ggml_tensor* composed_decode(ggml_context* ctx, ggml_cgraph* graph, ggml_tensor*
         composer.attend(queries, composer.keys(lane.rows, lane.type_k),
                         composer.values(lane.rows.v, lane.rows.v_stride, lane.rows.n, d_v, lane.type_v), nullptr);
     if (lane.probabilities) {
-      composer.report(attended.probabilities, lane.probabilities, lane.probabilities_stride, lane.probabilities_stride);
+      ggml_tensor* seen = attended.probabilities;
+      if (lane.group_mean) {
+        ggml_tensor* by_entry = ggml_cont(ctx, ggml_permute(ctx, seen, 1, 2, 0, 3));
+        seen = ggml_reshape_3d(ctx, ggml_mean(ctx, by_entry), seen->ne[0], 1, 1);
+      }
+      composer.report(seen, lane.probabilities, lane.probabilities_stride, lane.probabilities_stride);
     }
     column = composer.joined(head == 0 ? nullptr : column, attended.out, 1);
     if (head + 1 == n_head_kv) out = composer.joined(out, column, 2);

@@ -295,6 +295,7 @@ TEST_P(Composed, DecodeEqualsTheReferenceOnEveryDevice) {
       to.new_v = (std::byte*)older.v + last * past.v_stride;
       to.probabilities = probabilities.data() + head * group * n_most;
       to.probabilities_stride = n_most;
+      to.group_mean = head == 1;  // one of each
       layer.lanes.push_back(to);
     }
     ggml_tensor* keys = g.input(std::move(k), d_k, 2, 1);
@@ -315,13 +316,14 @@ TEST_P(Composed, DecodeEqualsTheReferenceOnEveryDevice) {
                          .end = n,
                          .q = lane.query(0),
                          .partial = partial.data(),
-                         .logits = seen.data(),
-                         .logits_stride = n});
-      combine(lane.shape(), partial.data(), 1, truth.data(), seen.data(), n, n);
+                         .weights = seen.data(),
+                         .weights_stride = n});
+      combine(lane.shape(), partial.data(), 1, truth.data(),
+              {.at = seen.data(), .stride = n, .n = n, .each = n, .group_mean = head == 1});
       for (std::size_t i = 0; i < truth.size(); ++i) {
         off = std::max(off, std::abs(out[head * group * d_v + i] - truth[i]));
       }
-      for (std::size_t h = 0; h < group; ++h) {
+      for (std::size_t h = 0; h < (head == 1 ? 1 : group); ++h) {
         for (std::size_t i = 0; i < n; ++i) {
           const float recorded = probabilities[(head * group + h) * n_most + i];
           off = std::max(off, std::abs(recorded - seen[h * n + i]));

@@ -152,12 +152,11 @@ class Piece {
     }
   }
 
-  // Logits -> exp(logit - largest); largest and sum go to the partial result, the logits where they are asked for.
+  // Logits -> exp(logit - largest); largest and sum go to the partial result, the weights also where they are asked
+  // for.
   HWY_INLINE void exponentiate(std::size_t h) const {
     const Lanes32 d;
     float* w = weights(h);
-    if (call_.logits) std::copy_n(w, n_, call_.logits + h * call_.logits_stride + call_.begin);
-
     const std::size_t padded = round_up(n_, lanes());
     std::fill(w + n_, w + padded, -std::numeric_limits<float>::infinity());
     Vector top = hn::Set(d, -std::numeric_limits<float>::infinity());
@@ -173,6 +172,7 @@ class Piece {
     float* partial = call_.partial + h * partial_floats(shape_);
     partial[0] = hn::GetLane(top);
     partial[1] = hn::GetLane(hn::SumOfLanes(d, sum));
+    if (call_.weights) std::copy_n(w, n_, call_.weights + h * call_.weights_stride + call_.begin);
   }
 
   HWY_INLINE void add_values() const {
@@ -237,10 +237,6 @@ class Piece {
 
 void decode(const DecodeCall& call, float* scratch) { Piece(call, scratch).run(); }
 
-void logits_to_probabilities(float* values, std::size_t n, float largest, float sum) {
-  normalise<exp_negative>(values, n, largest, sum);
-}
-
 }  // namespace HWY_NAMESPACE
 }  // namespace lacake::attention
 HWY_AFTER_NAMESPACE();
@@ -249,7 +245,6 @@ HWY_AFTER_NAMESPACE();
 namespace lacake::attention {
 
 HWY_EXPORT(decode);
-HWY_EXPORT(logits_to_probabilities);
 
 std::size_t decode_scratch(const Shape& shape) { return DecodeLayout(shape).end * sizeof(float); }
 
@@ -259,8 +254,7 @@ void decode(const DecodeCall& call, std::span<std::byte> scratch) {
   HWY_DYNAMIC_DISPATCH(decode)(call, reinterpret_cast<float*>(scratch.data()));
 }
 
-void combine(const Shape& shape, const float* partials, std::size_t n_pieces, float* out, float* logits,
-             std::size_t logits_stride, std::size_t n_rows) {
+void combine(const Shape& shape, const float* partials, std::size_t n_pieces, float* out, const Recorded& recorded) {
   const auto group = (std::size_t)shape.group;
   const auto d_v = (std::size_t)shape.d_v;
   for (std::size_t h = 0; h < group; ++h) {
@@ -278,7 +272,20 @@ void combine(const Shape& shape, const float* partials, std::size_t n_pieces, fl
     }
     const float inverse = 1.0f / sum;
     for (std::size_t d = 0; d < d_v; ++d) to[d] *= inverse;
-    if (logits) HWY_DYNAMIC_DISPATCH(logits_to_probabilities)(logits + h * logits_stride, n_rows, largest, sum);
+
+    // Heads are added to the first one's column while all of them are near: whoever averaged them later would read them
+    // from memory.
+    float *own = recorded.at + h * recorded.stride, *mean = recorded.at;
+    const float share = recorded.group_mean ? inverse / (float)group : inverse;
+    for (std::size_t begin = 0, piece = 0; recorded.at && begin < recorded.n; begin += recorded.each, ++piece) {
+      const std::size_t end = std::min(begin + recorded.each, recorded.n);
+      const float factor = std::exp(partial(piece)[0] - largest) * share;
+      if (h == 0 || !recorded.group_mean) {
+        for (std::size_t i = begin; i < end; ++i) own[i] *= factor;
+      } else {
+        for (std::size_t i = begin; i < end; ++i) mean[i] += own[i] * factor;
+      }
+    }
   }
 }
 

@@ -102,9 +102,10 @@ void decode(const DecodeCall& call) {
     partial[0] = (float)s.largest;
     partial[1] = (float)s.sum;
     for (int d = 0; d < shape.d_v; ++d) partial[2 + d] = (float)s.values[d];
-    if (!call.logits) continue;
+    if (!call.weights) continue;
     for (std::size_t i = 0; i < n; ++i) {
-      call.logits[(std::size_t)h * call.logits_stride + call.begin + i] = (float)s.logits[i];
+      const double weight = std::exp(s.logits[i] - s.largest);
+      call.weights[(std::size_t)h * call.weights_stride + call.begin + i] = (float)weight;
     }
   }
 }

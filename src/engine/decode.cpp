@@ -96,7 +96,8 @@ class StepRun {
         const Recording recording{.probabilities = asked.window > 0 ? c.rows(l) : nullptr,
                                   .n_rows = 1,
                                   .sums = asked.accumulated ? c.rows(l) : nullptr,
-                                  .stride = s.cache().length(l)};
+                                  .stride = s.cache().length(l),
+                                  .group_mean = asked.group_mean};
         s.policy().update(s.observer(thread).observe(asked, s.cache(), shape, l, (int)policy_layer, Phase::kDecode, 1,
                                                      c.n_past, recording, {}),
                           direct);
@@ -177,6 +178,7 @@ class StepRun {
       if (c.records(l)) {
         lane.probabilities = c.rows(l) + (std::size_t)head * group * n_entries;
         lane.probabilities_stride = n_entries;
+        lane.group_mean = c.asked[(std::size_t)l].group_mean;
         // Heads that hold less than the longest end in zeros.
         for (std::size_t g = 0; g < group && lane.rows.n < n_entries; ++g) {
           std::fill_n(lane.probabilities + g * n_entries + lane.rows.n, n_entries - lane.rows.n, 0.0f);

@@ -33,8 +33,12 @@ const Observation& Observer::observe(const Measures& asked, const Cache& cache, 
     };
     if (asked.group_mean) {
       for (std::size_t kv = 0; kv < n_columns; ++kv) {
-        average(rows_of(kv * group), group, recording.n_rows * recording.stride, rows, recording.stride);
-        stored_order(cache, layer, (int)kv, n, row_.data(), mean_.data() + kv * n);
+        const float* mean = rows_of(kv * group);
+        if (!recording.group_mean) {
+          average(mean, group, recording.n_rows * recording.stride, rows, recording.stride);
+          mean = row_.data();
+        }
+        stored_order(cache, layer, (int)kv, n, mean, mean_.data() + kv * n);
       }
     } else if (rows == 1) {
       show_row(0, mean_);
@@ -62,8 +66,8 @@ const Observation& Observer::observe(const Measures& asked, const Cache& cache, 
   if (asked.accumulated && recording.sums) {
     sums_.resize(n * n_columns);
     for (std::size_t column = 0; column < n_columns; ++column) {
-      const float* sums = recording.sums + column * recording.stride;
-      if (asked.group_mean) {
+      const float* sums = recording.sums + column * (recording.group_mean ? group : 1) * recording.stride;
+      if (asked.group_mean && !recording.group_mean) {
         average(recording.sums + column * group * recording.stride, group, recording.stride, 1, recording.stride);
         sums = row_.data();
       }

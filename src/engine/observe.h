@@ -15,6 +15,7 @@ struct Recording {
   std::size_t n_rows = 0;
   const float* sums = nullptr;  // [stride, n_head], null: nothing accumulated
   std::size_t stride = 0;
+  bool group_mean = false;  // of each KV head only the first column counts: the mean of its query heads, of one row
 };
 
 // Turns a recording into what a policy sees: statistics of what it asked for, entries in stored order. Owns the
