@@ -17,7 +17,8 @@ namespace {
 struct Reordering {
   std::vector<std::uint32_t> slot;
   std::vector<std::int32_t> token;
-  std::vector<std::uint8_t> taken;  // by slot
+  std::vector<std::uint8_t> taken;    // by slot
+  std::vector<std::uint32_t> moving;  // entries whose rows need another slot
 };
 
 }  // namespace
@@ -142,11 +143,11 @@ void Cache::compact_map(Map& m, int layer, int first_head, int n_heads, std::spa
                         const SegmentRows& fresh) {
   const CacheShape& shape = arena_.shape();
   const std::size_t n_old = m.slot.size(), n_keep = keep.size();
-  constexpr std::uint32_t kNone = UINT32_MAX;
   thread_local Reordering made;
-  made.slot.assign(n_keep, kNone);
+  made.slot.resize(n_keep);
   made.token.resize(n_keep);
   made.taken.assign(n_keep, 0);
+  made.moving.clear();
   // Plain pointers: a store of bytes could change the vectors' own for all the compiler knows, and this loop is half of
   // what reordering a lane costs.
   const std::uint32_t* old_slot = m.slot.data();
@@ -158,11 +159,12 @@ void Cache::compact_map(Map& m, int layer, int first_head, int n_heads, std::spa
     assert(keep[i] < n_old + fresh.n);
     const bool old = keep[i] < n_old;
     new_token[i] = old ? old_token[keep[i]] : (std::int32_t)(fresh.first_token + (std::int64_t)(keep[i] - n_old));
-    if (!old) continue;
-    const std::uint32_t slot = old_slot[keep[i]];
+    const std::uint32_t slot = old ? old_slot[keep[i]] : UINT32_MAX;
     if (slot < n_keep && !taken[slot]) {
       taken[slot] = 1;
       new_slot[i] = slot;
+    } else {
+      made.moving.push_back((std::uint32_t)i);
     }
   }
   for (int h = first_head; h < first_head + n_heads; ++h) {
@@ -171,8 +173,7 @@ void Cache::compact_map(Map& m, int layer, int first_head, int n_heads, std::spa
     arena_.set_live(lane, n_keep);
   }
   std::size_t free = 0;
-  for (std::size_t i = 0; i < n_keep; ++i) {
-    if (new_slot[i] != kNone) continue;
+  for (const std::uint32_t i : made.moving) {
     while (taken[free]) ++free;
     const std::size_t to = free++;
     new_slot[i] = (std::uint32_t)to;

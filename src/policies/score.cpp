@@ -17,38 +17,53 @@ std::uint32_t falling_key(float score) {
   return ~((bits & 0x80000000u) != 0 ? ~bits : bits | 0x80000000u);
 }
 
-// What ranking works in. Kept by each thread, because decoding ranks every head of every layer at every token.
+// What ranking works in. Kept by each thread, because decoding may rank every head of every layer at every token.
 struct Ranking {
   std::vector<std::uint32_t> keys;
-  std::vector<std::uint64_t> from, to;  // key, and its index below it
-  std::vector<std::uint32_t> begin;     // of each value of each digit
+  std::vector<std::uint32_t> order, by_low;  // indices of keys: sorted, and by the lower digit alone
+  std::vector<std::uint32_t> begin;          // of each value of each digit
 };
 
-// Sorts `keys` into `from`, equal keys by index: a radix sort by three digits that are as short as the keys' range
-// allows, so no comparisons that a processor cannot predict.
+// Puts the run of `order` around `at` in order whose keys agree from bit `shift` on. Returns its end.
+std::size_t sort_run(Ranking& r, unsigned shift, std::size_t at) {
+  const auto high = [&](std::size_t i) { return r.keys[r.order[i]] >> shift; };
+  std::size_t first = at, last = at + 1;
+  while (first > 0 && high(first - 1) == high(at)) --first;
+  while (last < r.order.size() && high(last) == high(at)) ++last;
+  const auto from = r.order.begin() + static_cast<std::ptrdiff_t>(first);
+  std::stable_sort(from, r.order.begin() + static_cast<std::ptrdiff_t>(last),
+                   [&](std::uint32_t a, std::uint32_t b) { return r.keys[a] < r.keys[b]; });
+  return last;
+}
+
+// Sorts indices by `keys` into `order`, equal keys by index. A radix sort, so no comparisons that a processor cannot
+// predict; of two digits only, because few keys agree in the 22 bits below the highest in which any two differ. Those
+// that do are compared.
 void sort_by_key(Ranking& r) {
-  constexpr unsigned kDigits = 3;
+  constexpr unsigned kDigitBits = 11;
+  constexpr std::size_t kValues = std::size_t{1} << kDigitBits;
   std::uint32_t base = UINT32_MAX, most = 0;
   for (const std::uint32_t key : r.keys) base = std::min(base, key), most = std::max(most, key);
-  const unsigned bits = (static_cast<unsigned>(std::bit_width(most - base)) + kDigits - 1) / kDigits;
-  const std::size_t n = r.keys.size(), n_values = std::size_t{1} << bits;
-  const std::uint64_t mask = n_values - 1;
-  r.from.resize(n);
-  r.to.resize(n);
-  r.begin.assign(kDigits * n_values, 0);
-  std::uint64_t* from = r.from.data();
-  std::uint32_t* begin = r.begin.data();
-  for (std::size_t i = 0; i < n; ++i) {
-    const std::uint32_t key = r.keys[i] - base;
-    from[i] = std::uint64_t{key} << 32 | i;
-    for (unsigned digit = 0; digit < kDigits; ++digit) ++begin[digit * n_values + (key >> digit * bits & mask)];
-  }
-  for (unsigned digit = 0; digit < kDigits; ++digit) {
-    std::uint32_t* next = r.begin.data() + digit * n_values;
-    std::exclusive_scan(next, next + n_values, next, 0u);
-    std::uint64_t* to = r.to.data();
-    for (const std::uint64_t key : r.from) to[next[key >> (32 + digit * bits) & mask]++] = key;
-    r.from.swap(r.to);
+  for (std::uint32_t& key : r.keys) key -= base;
+  const auto bits = static_cast<unsigned>(std::bit_width(most - base));
+  const unsigned shift = bits - std::min(bits, 2 * kDigitBits);
+  const auto low = [&](std::uint32_t key) { return key >> shift & (kValues - 1); };
+  const auto high = [&](std::uint32_t key) { return kValues + (key >> shift >> kDigitBits); };
+  const std::size_t n = r.keys.size();
+  r.order.resize(n);
+  r.by_low.resize(n);
+  r.begin.assign(2 * kValues, 0);
+  // Plain pointers: for all the compiler knows, a store of a number could change the vectors' own.
+  const std::uint32_t* keys = r.keys.data();
+  std::uint32_t *begin = r.begin.data(), *by_low = r.by_low.data(), *order = r.order.data();
+  for (std::size_t i = 0; i < n; ++i) ++begin[low(keys[i])], ++begin[high(keys[i])];
+  std::exclusive_scan(begin, begin + kValues, begin, 0u);
+  std::exclusive_scan(begin + kValues, begin + 2 * kValues, begin + kValues, 0u);
+  for (std::size_t i = 0; i < n; ++i) by_low[begin[low(keys[i])]++] = static_cast<std::uint32_t>(i);
+  for (std::size_t i = 0; i < n; ++i) order[begin[high(keys[by_low[i]])]++] = by_low[i];
+  if (shift == 0) return;
+  for (std::size_t i = 1; i < n; ++i) {
+    if (keys[order[i]] < keys[order[i - 1]]) i = sort_run(r, shift, i);
   }
 }
 
@@ -110,8 +125,7 @@ std::vector<std::uint32_t> rank(std::span<const float> scores, std::size_t count
   ranking.keys.resize(scores.size());
   std::transform(scores.begin(), scores.end(), ranking.keys.begin(), falling_key);
   sort_by_key(ranking);
-  std::transform(ranking.from.begin(), ranking.from.begin() + static_cast<std::ptrdiff_t>(count), order.begin(),
-                 [](std::uint64_t key) { return static_cast<std::uint32_t>(key); });
+  std::copy_n(ranking.order.begin(), count, order.begin());
   return order;
 }
 

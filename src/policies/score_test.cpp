@@ -53,6 +53,15 @@ TEST(Rank, IsAStableSortWhateverTheRangeOfScores) {
   }
 }
 
+TEST(Rank, TellsApartWhatDiffersInItsLastBits) {
+  Scores scores{0, 1e30f};
+  for (int i = 0; i < 2000; ++i) scores.push_back(1 + static_cast<float>(i * 37 % 50) * 0x1p-23f);
+  Order expected(scores.size());
+  std::iota(expected.begin(), expected.end(), 0u);
+  std::stable_sort(expected.begin(), expected.end(), [&](auto a, auto b) { return scores[a] > scores[b]; });
+  EXPECT_EQ(rank(scores, scores.size()), expected);
+}
+
 TEST(Rank, OfNothingIsNothing) { EXPECT_EQ(rank(Scores{1, 2}, 0), Order{}); }
 
 TEST(Pool, IsTheScoreOfAGroupOfOne) {
