@@ -4,6 +4,7 @@
 import argparse
 import json
 import pathlib
+import signal
 import subprocess
 import sys
 import tempfile
@@ -109,4 +110,9 @@ def main():
         f"{scored['continuation']['tokens']} tokens that follow in the text itself.", 80))
 
 
-main()
+if __name__ == "__main__":
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # a reader that wants no more, `| head`, ends it without a traceback
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit(130)
