@@ -188,7 +188,9 @@ void RankedPolicy::cut_step(Layer& lists, int layer, Compaction& compaction) {
   if (std::none_of(lists.begin(), lists.end(), above)) return;
   const std::size_t n_protected = options_.sinks + options_.window;
   const auto goes = [&](const List& l) {
-    return above(l) ? std::min(entries_at_once(options_.at_once, l.size), l.scores.size() - n_protected) : 0;
+    return above(l)
+               ? std::min(entries_at_once(options_.at_once, l.size, options_.cache_size), l.scores.size() - n_protected)
+               : 0;
   };
   if (std::any_of(lists.begin(), lists.end(), [&](const List& l) { return goes(l) > 1; })) {
     Selection selection;
@@ -277,11 +279,11 @@ PolicyParameter at_once_parameter(double default_value) {
       .default_value = default_value,
       .min = 0,
       .max = 1,
-      .help = "share of its entries that a full layer drops at once in decoding, so that looking costs little (ours)"};
+      .help = "share of the cache that a full layer drops at once in decoding, so that looking costs little (ours)"};
 }
 
-std::size_t entries_at_once(double share, std::size_t size) {
-  return std::max<std::size_t>(static_cast<std::size_t>(share * static_cast<double>(size)), 1);
+std::size_t entries_at_once(double share, std::size_t size, std::size_t cache_size) {
+  return std::max<std::size_t>(static_cast<std::size_t>(share * static_cast<double>(std::min(size, cache_size))), 1);
 }
 
 void read_shared(const PolicyType& type, const PolicySettings& given, RankedPolicy::Options& options) {

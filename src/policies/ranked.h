@@ -26,7 +26,7 @@ class RankedPolicy : public Policy {
     bool adaptive_heads = false;  // a layer's entries are shared among its heads by where the best scores fall
     double head_floor = 0;        // share of an even head's entries that none goes below
     bool uneven_layers = false;
-    double at_once = 0;  // share of its size that a list above it drops in decoding, see entries_at_once
+    double at_once = 0;  // what a list above its size drops in decoding, see entries_at_once
   };
 
   RankedPolicy(const Options&, const AttentionShape&);
@@ -106,11 +106,11 @@ PolicyParameter sinks_parameter();
 // And `heads=even|adaptive` and `floor=`, last: for policies that score heads apart.
 std::vector<PolicyParameter> with_head_parameters(std::vector<PolicyParameter> own);
 
-// `at_once=`: the share of what a full list may hold that goes at once in decoding.
+// `at_once=`: the share of C that a full list drops at once in decoding.
 PolicyParameter at_once_parameter(double default_value = 1.0 / 64);
-// The entries that this is of a list of `size`: one at least. Of its own size, not of C: a list that got few entries
+// The entries that this is of a list of `size`, one at least: of C, or where it got fewer than C of its own size, as it
 // would lose them all.
-std::size_t entries_at_once(double share, std::size_t size);
+std::size_t entries_at_once(double share, std::size_t size, std::size_t cache_size);
 
 // Reads those of them that the type declares; sizes and protected entries are in `options` already. Throws
 // Error(kUsage) where they contradict each other.

@@ -167,7 +167,7 @@ void Cake::cut_decode(const Observation& seen, Compaction& compaction) {
   Layer& layer = layers_[static_cast<std::size_t>(seen.layer)];
   const auto n_head_kv = static_cast<std::size_t>(shape_.n_head_kv);
   assert(seen.window == 1);
-  const std::size_t at_once = entries_at_once(settings_.at_once, layer.budget + settings_.window);
+  const std::size_t at_once = entries_at_once(settings_.at_once, layer.budget + settings_.window, settings_.cache_size);
   const std::size_t n_stay = layer.budget + 1 - std::min(at_once, layer.budget + 1);
   Selection selection;
   for (std::size_t head = 0; head < n_head_kv; ++head) {

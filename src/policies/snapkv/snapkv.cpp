@@ -19,7 +19,7 @@ SnapKv::SnapKv(const Options& options, const AttentionShape& shape, double decay
     : RankedPolicy(options, shape), decay_(static_cast<float>(decay)), decode_(decode) {
   // kObserved of the queries between two drops are seen: their weights are such that about `window` tokens are
   // remembered.
-  const std::size_t at_once = entries_at_once(options.at_once, options.cache_size);
+  const std::size_t at_once = entries_at_once(options.at_once, options.cache_size, options.cache_size);
   const double per_row = std::max(1.0, static_cast<double>(at_once) / kObserved);
   if (decode == Decode::kMean)
     share_ = static_cast<float>(std::min(1.0, per_row / static_cast<double>(options.window)));
