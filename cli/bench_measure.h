@@ -71,6 +71,7 @@ class Bench {
  private:
   bool fill(Session& session, const BenchCase& what, BenchResult& result);
   bool prefill(Session& session, const BenchCase& what, BenchResult& result);
+  void warm_up();
   bool decode(Session& session, const BenchCase& what, BenchResult& result);
   bool feed(Session& session, std::size_t n, const std::string& label,
             const std::function<void(std::size_t)>& on_progress = {});
