@@ -95,7 +95,7 @@ TEST(Ladder, AnOrdinaryStepDropsTheOneEntryThatItDoesNotKeep) {
   std::size_t n_ordinary = 0;
   for (const Settings& settings : {Settings{.n_layer = 30, .span = 16, .sinks = 4}, Settings{.n_layer = 3, .span = 1},
                                    Settings{.n_layer = 4, .span = 2, .overlap = 1, .sinks = 1}}) {
-    for (std::size_t cursor = settings.sinks; cursor < 60; ++cursor) {
+    for (std::size_t cursor = settings.sinks; cursor + settings.n_layer <= 80; ++cursor) {
       const Plan plan = plan_compaction(settings, 80, cursor, 81);
       for (std::size_t layer = 0; layer < settings.n_layer; ++layer) {
         const std::optional<std::uint32_t> entry = dropped(plan, layer);
