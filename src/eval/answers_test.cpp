@@ -1,11 +1,9 @@
 #include "eval/answers.h"
 
 #include <gtest/gtest.h>
-#include <unistd.h>
-
-#include <filesystem>
 
 #include "engine/test_session.h"
+#include "tools/temporary_folder.h"
 
 namespace lacake::eval {
 namespace {
@@ -13,8 +11,6 @@ namespace {
 class AnswersOfTinyModel : public testing::Test {
  protected:
   void SetUp() override {
-    char name[] = "/tmp/lacake-answers-XXXXXX";
-    folder_ = mkdtemp(name);
     for (int i = 0; i < 3; ++i) {
       Sample s{.id = "s" + std::to_string(i), .most_new = 6, .tags = {{"length", 70 + i}}, .references = {"x"}};
       for (int k = 0; k < 70; ++k) s.context += (char)('a' + (k * 7 + k / 9 + i) % 26);
@@ -23,15 +19,12 @@ class AnswersOfTinyModel : public testing::Test {
       samples_.push_back(s);
     }
   }
-  void TearDown() override { std::filesystem::remove_all(folder_); }
 
   std::vector<Cell> grid() const {
     return make_grid(std::vector<std::string>{"full", "streaming-llm", "lacache:span=2,sinks=2", "cake:window=8"},
                      std::vector<std::string>{"24", "32"});
   }
-  Results folder(const std::string& name) const {
-    return Results(folder_ + "/" + name, {{"meaning", {}}, {"grid", {}}});
-  }
+  Results folder(const std::string& name) const { return Results(folder_.path(name), {{"meaning", {}}, {"grid", {}}}); }
   bool run(Results& results, const std::vector<Cell>& cells, Question question, std::uint64_t most_bytes = 1 << 30,
            PrefillMode prefill = PrefillMode::kExact, const Watch& watch = {}) {
     return run_answers(loaded_.model, loaded_.engine, cells, samples_,
@@ -55,7 +48,7 @@ class AnswersOfTinyModel : public testing::Test {
 
   Loaded loaded_{small()};
   std::vector<Sample> samples_;
-  std::string folder_;
+  TemporaryFolder folder_;
 };
 
 TEST_F(AnswersOfTinyModel, OfAGridFromOnePassAreThoseOfEachCellAlone) {

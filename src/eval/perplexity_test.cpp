@@ -1,28 +1,19 @@
 #include "eval/perplexity.h"
 
 #include <gtest/gtest.h>
-#include <unistd.h>
 
 #include <cmath>
-#include <filesystem>
 
 #include "engine/test_session.h"
 #include "eval/distribution.h"
+#include "tools/temporary_folder.h"
 
 namespace lacake::eval {
 namespace {
 
 class PerplexityOfTinyModel : public testing::Test {
  protected:
-  void SetUp() override {
-    char name[] = "/tmp/lacake-perplexity-XXXXXX";
-    folder_ = mkdtemp(name);
-  }
-  void TearDown() override { std::filesystem::remove_all(folder_); }
-
-  Results folder(const std::string& name) const {
-    return Results(folder_ + "/" + name, {{"meaning", {}}, {"grid", {}}});
-  }
+  Results folder(const std::string& name) const { return Results(folder_.path(name), {{"meaning", {}}, {"grid", {}}}); }
   bool run(Results& results, const std::vector<std::string>& policies, const PerplexityOptions& options,
            const Watch& watch = {}) {
     return run_perplexity(loaded_.model, loaded_.engine, make_grid(policies, std::vector<std::string>{"24", "16"}),
@@ -48,7 +39,7 @@ class PerplexityOfTinyModel : public testing::Test {
   PerplexityOptions by_token_{.tokens = 90, .most_cache_bytes = 1 << 30, .cells = {.types = CacheTypes::parse("f32")}};
   PerplexityOptions by_chunk_{.chunk = 40, .most_cache_bytes = 1 << 30, .cells = {.types = CacheTypes::parse("f32")}};
   const std::vector<std::string> three_ = {"full", "streaming-llm", "lacache:span=2,sinks=2"};
-  std::string folder_;
+  TemporaryFolder folder_;
 };
 
 TEST_F(PerplexityOfTinyModel, ByTokenScoresOneMoreThanNAndIsWhatASessionSays) {

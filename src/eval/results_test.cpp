@@ -2,7 +2,6 @@
 
 #include <gtest/gtest.h>
 #include <sys/resource.h>
-#include <unistd.h>
 
 #include <csignal>
 #include <filesystem>
@@ -11,6 +10,7 @@
 #include "eval/files.h"
 #include "eval/json_lines.h"
 #include "lacake/error.h"
+#include "tools/temporary_folder.h"
 
 namespace lacake::eval {
 namespace {
@@ -19,30 +19,25 @@ using nlohmann::json;
 
 class Folder : public testing::Test {
  protected:
-  void SetUp() override {
-    char name[] = "/tmp/lacake-results-XXXXXX";
-    folder_ = mkdtemp(name);
-  }
-  void TearDown() override { std::filesystem::remove_all(folder_); }
-  std::string path(const std::string& name) const { return folder_ + "/" + name; }
+  std::string path(const std::string& name) const { return folder_.path(name); }
   static json config(int seed, int limit = 3) { return {{"meaning", {{"seed", seed}}}, {"grid", {{"limit", limit}}}}; }
   std::string refused(const json& config) const {
     try {
-      Results(folder_, config);
+      Results(folder_.path(), config);
     } catch (const Error& error) {
       return error.what();
     }
     return "";
   }
-  std::string folder_;
+  TemporaryFolder folder_;
 };
 
 using ResultsFolder = Folder;
 using JsonLinesText = Folder;
 
 TEST_F(ResultsFolder, GoesOnWithTheRecordsThatAreThere) {
-  Results(folder_, config(1)).add({{"sample", "a"}});
-  Results again(folder_, config(1, 9));
+  Results(folder_.path(), config(1)).add({{"sample", "a"}});
+  Results again(folder_.path(), config(1, 9));
   again.add({{"sample", "b"}});
   ASSERT_EQ(again.records().size(), 2u);
   EXPECT_EQ(again.records()[0]["sample"], "a");
@@ -50,28 +45,28 @@ TEST_F(ResultsFolder, GoesOnWithTheRecordsThatAreThere) {
 }
 
 TEST_F(ResultsFolder, RefusesAnotherConfigurationAndSaysWhatDiffers) {
-  Results(folder_, config(1));
+  Results(folder_.path(), config(1));
   const std::string line = refused(config(2));
-  EXPECT_NE(line.find(folder_), std::string::npos) << line;
+  EXPECT_NE(line.find(folder_.path()), std::string::npos) << line;
   EXPECT_NE(line.find("seed: was 1, now 2"), std::string::npos) << line;
 }
 
 TEST_F(ResultsFolder, DropsHalfALastLineAndKeepsTheRest) {
-  Results(folder_, config(1)).add({{"sample", "a"}});
+  Results(folder_.path(), config(1)).add({{"sample", "a"}});
   std::ofstream(path("predictions.jsonl"), std::ios::app) << R"({"sample": "b)";
-  Results again(folder_, config(1));
+  Results again(folder_.path(), config(1));
   again.add({{"sample", "c"}});
   EXPECT_EQ(read_records(path("predictions.jsonl")), (std::vector<json>{{{"sample", "a"}}, {{"sample", "c"}}}));
 }
 
 TEST_F(ResultsFolder, NamesABrokenLineByFileAndNumber) {
-  Results(folder_, config(1)).add({{"sample", "a"}});
+  Results(folder_.path(), config(1)).add({{"sample", "a"}});
   std::ofstream(path("predictions.jsonl"), std::ios::app) << "{oops}\n";
   EXPECT_NE(refused(config(1)).find("predictions.jsonl:2: not JSON"), std::string::npos) << refused(config(1));
 }
 
 TEST_F(ResultsFolder, LosesNothingWrittenWhenTheDiskIsFull) {
-  Results results(folder_, config(1));
+  Results results(folder_.path(), config(1));
   results.add({{"sample", "a"}});
   const json before = results.records();
   // A limit on the file's size is a disk that is full after some bytes of the next record.
@@ -85,7 +80,7 @@ TEST_F(ResultsFolder, LosesNothingWrittenWhenTheDiskIsFull) {
   setrlimit(RLIMIT_FSIZE, &old);
   std::signal(SIGXFSZ, ignored);
   EXPECT_EQ(read_if_there(path("predictions.jsonl")), "{\"sample\":\"a\"}\n");
-  EXPECT_EQ(json(Results(folder_, config(1)).records()), before);
+  EXPECT_EQ(json(Results(folder_.path(), config(1)).records()), before);
 }
 
 TEST(JsonLines, NamesEveryBadLineAndSkipsOrStops) {

@@ -10,6 +10,7 @@
 
 #include "lacake/error.h"
 #include "text/utf8.h"
+#include "tools/temporary_folder.h"
 
 namespace lacake {
 namespace {
@@ -42,15 +43,11 @@ std::vector<std::int32_t> golden_ids(const fs::path& path, const char* name) {
 
 class TemporaryFile {
  public:
-  explicit TemporaryFile(std::string_view content)
-      : path_(fs::path(testing::TempDir()) /
-              (testing::UnitTest::GetInstance()->current_test_info()->name() + std::string(".gguf"))) {
-    std::ofstream(path_, std::ios::binary) << content;
-  }
-  ~TemporaryFile() { fs::remove(path_); }
+  explicit TemporaryFile(std::string_view content) : path_(folder_.file("model.gguf", content)) {}
   const fs::path& path() const { return path_; }
 
  private:
+  TemporaryFolder folder_;
   fs::path path_;
 };
 

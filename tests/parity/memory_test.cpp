@@ -5,11 +5,11 @@
 
 #include <algorithm>
 #include <cstdio>
-#include <filesystem>
-#include <fstream>
+#include <memory>
 #include <nlohmann/json.hpp>
 
 #include "parity/texts.h"
+#include "tools/temporary_folder.h"
 
 namespace lacake {
 namespace {
@@ -29,17 +29,15 @@ class Memory : public testing::TestWithParam<Case> {
     auto tokens = wikitext_and_news();
     ASSERT_GE(tokens.size(), kPrompt);
     tokens.resize(kPrompt);
-    ids_ = std::filesystem::path(testing::TempDir()) / "lacake_memory_test.ids";
-    std::ofstream(ids_, std::ios::binary)
-        .write((const char*)tokens.data(), (std::streamsize)(tokens.size() * sizeof(Token)));
+    folder_ = std::make_unique<TemporaryFolder>();
+    ids_ = folder_->file("prompt.ids", {(const char*)tokens.data(), tokens.size() * sizeof(Token)});
   }
-  static void TearDownTestSuite() { std::filesystem::remove(ids_); }
+  static void TearDownTestSuite() { folder_.reset(); }
 
   // Runs the probe and reads what it printed.
   static nlohmann::json probed(const Case& c) {
     const std::string command = std::string("'") + LACAKE_MEMORY_PROBE + "' '" + quantised_model() + "' " + c.policy +
-                                " " + kBudget + " " + c.prefill + " f16 '" + ids_.string() + "' " +
-                                std::to_string(kDecode);
+                                " " + kBudget + " " + c.prefill + " f16 '" + ids_ + "' " + std::to_string(kDecode);
     std::FILE* pipe = ::popen(command.c_str(), "r");
     std::string printed;
     for (char buffer[4096]; std::fgets(buffer, sizeof buffer, pipe) != nullptr;) printed += buffer;
@@ -47,7 +45,8 @@ class Memory : public testing::TestWithParam<Case> {
     return nlohmann::json::parse(printed);
   }
 
-  static inline std::filesystem::path ids_;
+  static inline std::unique_ptr<TemporaryFolder> folder_;
+  static inline std::string ids_;
 };
 
 std::uint64_t number(const nlohmann::json& value) { return value.get<std::uint64_t>(); }

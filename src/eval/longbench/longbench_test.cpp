@@ -2,21 +2,17 @@
 
 #include <gtest/gtest.h>
 
-#include <fstream>
 #include <set>
 
 #include "engine/test_session.h"
+#include "tools/temporary_folder.h"
 
 namespace lacake::eval {
 namespace {
 
 class LongBench : public testing::Test {
  protected:
-  std::string file(const std::string& lines) {
-    const std::string path = testing::TempDir() + "longbench_test.jsonl";
-    std::ofstream(path) << lines;
-    return path;
-  }
+  std::string file(const std::string& lines) const { return folder_.file("samples.jsonl", lines); }
   static std::string line(const std::string& dataset, const std::string& answer, const std::string& id,
                           const std::string& context = "Some text.") {
     return nlohmann::json{{"input", "Which?"},
@@ -31,6 +27,7 @@ class LongBench : public testing::Test {
            "\n";
   }
   Loaded loaded_{small()};
+  TemporaryFolder folder_;
 };
 
 TEST_F(LongBench, HasItsTasksEachWithOneContextBeforeTheInput) {

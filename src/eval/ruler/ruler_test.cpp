@@ -12,6 +12,7 @@
 #include "eval/python_random.h"
 #include "eval/ruler/tasks.h"
 #include "eval/ruler/words.h"
+#include "tools/temporary_folder.h"
 
 namespace lacake::eval {
 namespace {
@@ -157,9 +158,9 @@ TEST_F(RulerSamples, NeedTheirMaterialWhenAskedForAndRoom) {
 }
 
 TEST_F(RulerSamples, OfItsOwnFilesKeepQuestionPrefixAndMetric) {
-  const std::string folder = testing::TempDir() + "qa_1";
-  (void)std::filesystem::create_directory(folder);
-  const std::string path = folder + "/validation.jsonl";
+  const TemporaryFolder folder;
+  std::filesystem::create_directory(folder.path("qa_1"));
+  const std::string path = folder.path("qa_1/validation.jsonl");
   const std::string question = "\n\nAnswer the question based on the given documents. Only. \n\nQuestion: who?";
   std::ofstream(path) << nlohmann::json{{"input", "Docs." + question},
                                         {"outputs", {"Ann", "Bob"}},
@@ -174,10 +175,9 @@ TEST_F(RulerSamples, OfItsOwnFilesKeepQuestionPrefixAndMetric) {
   EXPECT_EQ(file.samples[0].score("it is BOB"), 1);
   EXPECT_TRUE(
       contains(refusal(Error::Kind::kInput, [&] { ruler_file(path, "", {}, BadLine::kStop); }), ":2: input: expected"));
-  std::ofstream(testing::TempDir() + "x.jsonl") << "{}\n";
-  EXPECT_TRUE(contains(
-      refusal(Error::Kind::kInput, [&] { ruler_file(testing::TempDir() + "x.jsonl", "", {}, BadLine::kStop); }),
-      "of which task?"));
+  const std::string nameless = folder.file("x.jsonl", "{}\n");
+  EXPECT_TRUE(
+      contains(refusal(Error::Kind::kInput, [&] { ruler_file(nameless, "", {}, BadLine::kStop); }), "of which task?"));
 }
 
 // RULER's string_match_all and _part, by hand.
