@@ -14,6 +14,7 @@
 
 #include "attention/attention_op.h"
 #include "attention/measure.h"
+#include "attention/method.h"
 #include "graph/compute.h"
 
 namespace lacake {
@@ -149,6 +150,7 @@ void decode(benchmark::State& state, const DecodeSetup& setup) {
                                       .rope_index = setup.rotate ? index.data() : nullptr},
                              .type_k = setup.type,
                              .type_v = setup.type,
+                             .arithmetic = attention::arithmetic_of(attention::Method::kAuto, setup.type, setup.type),
                              .new_k = lane_k + (n - 1) * row,
                              .new_v = lane_v + (n - 1) * row,
                              .probabilities = setup.recorded ? probabilities.data() + h * kGroup * n : nullptr,

@@ -79,7 +79,7 @@ const std::vector<Row>& rows() {
        "a prompt's matrix products: auto, bf16x3, bf16, int8, f32 or ggml [auto]", kLoading,
        Choice{&O::product, {"auto", "bf16x3", "bf16", "int8", "f32", "ggml"}}},
       {"--attention", "attention", "auto|int16|f32|ggml", "Model",
-       "how a prompt attends (ggml: decode too; slow) [auto]", kLoading,
+       "attention's arithmetic; ggml is slow [auto]", kLoading,
        Choice{&O::attention, {"auto", "int16", "f32", "ggml"}}},
       {"--no-repack", "no_repack", "", "Model", "keep no faster second copies of weights", kLoading,
        Switch{&O::no_repack}},

@@ -62,8 +62,10 @@ inline Shape shape_of_head(Shape shape, std::size_t head_kv) {
   return shape;
 }
 
-// What prefill multiplies in. kInt16: 16-bit integers with a scale for each query, key, and value, summed exactly;
-// closer to f32 than f16 entries are, and twice as fast where `has_fast_int16`. Softmax is f32 in both.
+// What is multiplied in. kInt16: 16-bit integers, summed exactly; softmax is f32 in both. Prefill has a scale for each
+// query, key, and value; closer to f32 than f16 entries are, and twice as fast where `has_fast_int16`. Decode
+// multiplies rows of q8_0 and q4_0 so, where keys are not to be rotated and there is AVX-512 VBMI too, and all others
+// in f32.
 enum class Arithmetic { kF32, kInt16 };
 // Whether the target in use can multiply 16-bit integers, and whether that is faster than f32.
 bool has_int16();
@@ -122,6 +124,7 @@ struct DecodeCall {
   float* weights = nullptr;
   std::size_t weights_stride = 0;
   const void* next = nullptr;  // what the caller's next call reads first: brought near while this one ends; or null
+  Arithmetic arithmetic = Arithmetic::kF32;  // kInt16: REQUIRES has_int16()
 };
 
 // The cache is cut here, always, so that results do not depend on the number of threads.

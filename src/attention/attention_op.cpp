@@ -162,6 +162,7 @@ void attend_pieces(ggml_tensor* dst, int ith, int, void* userdata) {
     call.shape = layer.shape;
     call.shape.type_k = l.type_k;
     call.shape.type_v = l.type_v;
+    call.arithmetic = l.arithmetic;
     call.rows = l.rows;
     call.begin = begin;
     call.end = end;

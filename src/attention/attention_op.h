@@ -64,6 +64,7 @@ struct DecodeLayer {
     Rows rows;  // the new token's included
     ggml_type type_k = GGML_TYPE_F16;
     ggml_type type_v = GGML_TYPE_F16;
+    Arithmetic arithmetic = Arithmetic::kF32;
     std::byte* new_k = nullptr;  // where its rows are written
     std::byte* new_v = nullptr;
     float* probabilities = nullptr;  // [probabilities_stride, group] or null: not asked for

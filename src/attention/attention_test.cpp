@@ -126,6 +126,9 @@ TEST_P(Prefill, DoesNotDependOnHowQueriesAreDivided) {
 // probability. Measured on these cases: 7e-4 at most.
 constexpr float kInt16Tolerance = 1e-3f;
 
+// Decode's scales are those of 32 numbers: 1.6e-4 at most.
+constexpr float kInt16DecodeTolerance = 3e-4f;
+
 // `test` on every target that can.
 template <class Test>
 void on_every_target_with_int16(const Test& test) {
@@ -176,7 +179,7 @@ TEST_P(Prefill, In16BitIntegersDoesNotDependOnHowQueriesAreDivided) {
 // One query over rows begin .. end - 1 of a lane's past: all heads' partial results.
 //   weights  [past.n, group] or null
 std::vector<float> run_piece(const TestLane& lane, std::size_t begin, std::size_t end, float* weights,
-                             bool reference = false) {
+                             bool reference = false, Arithmetic arithmetic = Arithmetic::kF32) {
   std::vector<float> partial((std::size_t)lane.shape().group * partial_floats(lane.shape()));
   const DecodeCall call = {.shape = lane.shape(),
                            .rows = lane.past(),
@@ -185,7 +188,8 @@ std::vector<float> run_piece(const TestLane& lane, std::size_t begin, std::size_
                            .q = lane.query(0),
                            .partial = partial.data(),
                            .weights = weights,
-                           .weights_stride = lane.past().n};
+                           .weights_stride = lane.past().n,
+                           .arithmetic = arithmetic};
   if (reference) {
     reference::decode(call);
   } else {
@@ -196,13 +200,15 @@ std::vector<float> run_piece(const TestLane& lane, std::size_t begin, std::size_
 }
 
 // All rows of a lane's past, in pieces of n_piece.
-Result run_decode(const TestLane& lane, std::size_t n_piece, bool reference = false, bool group_mean = false) {
+Result run_decode(const TestLane& lane, std::size_t n_piece, bool reference = false, bool group_mean = false,
+                  Arithmetic arithmetic = Arithmetic::kF32) {
   const std::size_t n = lane.past().n, group = (std::size_t)lane.shape().group;
   Result result = {std::vector<float>(group * (std::size_t)lane.shape().d_v), std::vector<float>(group * n)};
   std::vector<float> partials;
   std::size_t n_pieces = 0;
   for (std::size_t begin = 0; begin < n; begin += n_piece, ++n_pieces) {
-    const auto partial = run_piece(lane, begin, std::min(begin + n_piece, n), result.probabilities.data(), reference);
+    const auto partial =
+        run_piece(lane, begin, std::min(begin + n_piece, n), result.probabilities.data(), reference, arithmetic);
     partials.insert(partials.end(), partial.begin(), partial.end());
   }
   combine(lane.shape(), partials.data(), n_pieces, result.out.data(),
@@ -228,6 +234,24 @@ TEST_P(Decode, PiecesCombineToTheReference) {
       const Result fast = run_decode(lane, kDecodePiece);
       EXPECT_LT(largest_difference(fast.out, truth.out), kTolerance);
       EXPECT_LT(largest_difference(fast.probabilities, truth.probabilities), kTolerance);
+    });
+  });
+}
+
+// `test` in f32 on every target, and in 16-bit integers on those that can.
+template <class Test>
+void in_every_arithmetic(const Test& test) {
+  on_every_target([&] { test(Arithmetic::kF32); });
+  on_every_target_with_int16([&] { test(Arithmetic::kInt16); });
+}
+
+TEST_P(Decode, In16BitIntegersIsNearTheReference) {
+  for_each_length([](const TestLane& lane) {
+    const Result truth = run_decode(lane, lane.past().n, true);
+    on_every_target_with_int16([&] {
+      const Result fast = run_decode(lane, kDecodePiece, false, false, Arithmetic::kInt16);
+      EXPECT_LT(largest_difference(fast.out, truth.out), kInt16DecodeTolerance);
+      EXPECT_LT(largest_difference(fast.probabilities, truth.probabilities), kInt16DecodeTolerance);
     });
   });
 }
@@ -273,11 +297,12 @@ TEST_P(Decode, LogitsOfARowDoNotDependOnItsNeighbours) {
   for_each_length([](const TestLane& lane) {
     const std::size_t n = std::min(lane.past().n, kDecodePiece), group = (std::size_t)lane.shape().group;
     const std::size_t each = partial_floats(lane.shape());
-    on_every_target([&] {
+    in_every_arithmetic([&](Arithmetic arithmetic) {
       std::vector<float> weights(group * lane.past().n), logits(group * n), largest(group, -INFINITY);
-      const std::vector<float> whole = run_piece(lane, 0, n, weights.data());
+      const std::vector<float> whole = run_piece(lane, 0, n, weights.data(), false, arithmetic);
       for (std::size_t i = 0; i < n; ++i) {
-        const std::vector<float> alone = run_piece(lane, i, i + 1, nullptr);  // its largest logit is the only one
+        const std::vector<float> alone =
+            run_piece(lane, i, i + 1, nullptr, false, arithmetic);  // its largest logit is the only one
         for (std::size_t h = 0; h < group; ++h) {
           logits[h * n + i] = alone[h * each];
           largest[h] = std::max(largest[h], alone[h * each]);
@@ -297,7 +322,10 @@ TEST_P(Decode, AskingForWeightsChangesNothing) {
   for_each_length([](const TestLane& lane) {
     const std::size_t n = std::min(lane.past().n, kDecodePiece);
     std::vector<float> weights((std::size_t)lane.shape().group * lane.past().n);
-    on_every_target([&] { EXPECT_EQ(run_piece(lane, 0, n, nullptr), run_piece(lane, 0, n, weights.data())); });
+    in_every_arithmetic([&](Arithmetic arithmetic) {
+      EXPECT_EQ(run_piece(lane, 0, n, nullptr, false, arithmetic),
+                run_piece(lane, 0, n, weights.data(), false, arithmetic));
+    });
   });
 }
 
@@ -313,6 +341,9 @@ const LaneCase kShapes[] = {
     {.d_k = 96, .d_v = 96, .group = 8, .type = GGML_TYPE_F16},
     {.d_k = 128, .d_v = 128, .group = 4, .type = GGML_TYPE_F16, .turn = Turn::kNeox, .n_rot = 128},
     {.d_k = 128, .d_v = 64, .group = 5, .type = GGML_TYPE_Q8_0},
+    {.d_k = 64, .d_v = 64, .group = 3, .type = GGML_TYPE_Q8_0},
+    {.d_k = 256, .d_v = 32, .group = 2, .type = GGML_TYPE_Q4_0, .softcap = 5},
+    {.d_k = 32, .d_v = 256, .group = 1, .type = GGML_TYPE_Q8_0, .sinks = true},
     {.d_k = 64, .d_v = 128, .group = 3, .type = GGML_TYPE_Q4_0, .turn = Turn::kNormal, .n_rot = 64},
     {.d_k = 96, .d_v = 96, .group = 6, .type = GGML_TYPE_Q4_0},
     {.d_k = 80, .d_v = 80, .group = 2, .type = GGML_TYPE_BF16, .turn = Turn::kNormal, .n_rot = 64},

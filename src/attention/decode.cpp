@@ -2,6 +2,7 @@
 #include <cassert>
 #include <cmath>
 #include <cstddef>
+#include <cstring>
 #include <limits>
 #include <type_traits>
 
@@ -12,6 +13,7 @@
 #define HWY_TARGET_INCLUDE "attention/decode.cpp"
 #include "hwy/foreach_target.h"  // must come before highway.h
 
+#include "attention/bytes_inl.h"
 #include "attention/logits_inl.h"
 #include "attention/rows_inl.h"
 #include "attention/tile_inl.h"
@@ -85,6 +87,10 @@ class Piece {
   // otherwise from a run in L1.
   HWY_INLINE void multiply_keys() const {
     const Rows& rows = call_.rows;
+#if LACAKE_ATTENTION_VNNI
+    const auto as_bytes = [&](auto bytes) HWY_ATTR { multiply_bytes_of_keys<decltype(bytes)>(); };
+    if (stay_bytes() && !rows.rope_index && with_bytes(shape_.type_k, as_bytes)) return;
+#endif
     const auto use = [&](const auto& stored) HWY_ATTR {
 #if HWY_TARGET != HWY_SCALAR
       if (turns_) {
@@ -144,6 +150,68 @@ class Piece {
     }
   }
 
+#if LACAKE_ATTENTION_VNNI
+  bool stay_bytes() const { return call_.arithmetic == Arithmetic::kInt16 && has_byte_products(); }
+
+  template <class Bytes>
+  HWY_INLINE void multiply_bytes_of_keys() const {
+    const std::size_t n_blocks = (std::size_t)shape_.d_k / 32, stride = call_.rows.k_stride;
+    auto* queries = reinterpret_cast<QueryBlock*>(scratch_ + at_.query_blocks);
+    for (std::size_t h = 0; h < group(); ++h) {
+      split_query<Bytes>(scratch_ + at_.queries + h * at_.query_stride, n_blocks, queries + h * n_blocks);
+    }
+    auto* scales = reinterpret_cast<std::uint16_t*>(scratch_ + at_.block_scales);
+    copy_scales<Bytes>(stored_k(), stride, n_, n_blocks, scales);
+    const auto multiply = [&](const std::byte* keys, std::size_t keys_stride, std::size_t to) HWY_ATTR {
+      for (std::size_t h = 0; h < group(); h += kHeadsAtOnce) {
+        for_heads(group() - h, [&](auto heads) HWY_ATTR {
+          multiply_sixteen<Bytes, heads()>(keys, keys_stride, n_blocks, scales + to, queries + h * n_blocks,
+                                           weights(h) + to);
+        });
+      }
+    };
+    std::size_t i = 0;
+    for (; i + 16 <= n_; i += 16) {
+      bring_far(stored_v() + i * call_.rows.v_stride, 16 * call_.rows.v_stride);
+      multiply(stored_k() + i * stride, stride, i);
+    }
+    if (i == n_) return;
+    auto* rest = reinterpret_cast<std::byte*>(scratch_ + at_.run);  // the last keys, and whatever stands behind them
+    for (std::size_t x = 0; i + x < n_; ++x) {
+      std::memcpy(rest + x * n_blocks * Bytes::kBlock, stored_k() + (i + x) * stride, n_blocks * Bytes::kBlock);
+    }
+    multiply(rest, n_blocks * Bytes::kBlock, i);
+  }
+
+  template <class Bytes>
+  HWY_INLINE void add_bytes_of_values() const {
+    const std::size_t n_blocks = (std::size_t)shape_.d_v / 32, stride = call_.rows.v_stride;
+    auto* split = reinterpret_cast<BlockWeights*>(scratch_ + at_.block_weights);
+    auto* scales = reinterpret_cast<std::uint16_t*>(scratch_ + at_.block_scales);
+    copy_scales<Bytes>(stored_v(), stride, n_, n_blocks, scales);
+    const auto* next = static_cast<const std::byte*>(call_.next);
+    for (std::size_t b = 0; b < n_blocks; ++b) {
+      const std::byte* block = stored_v() + b * Bytes::kBlock;
+      const std::byte* ahead = next ? next + b * n_ * Bytes::kBlock : nullptr;
+      for (std::size_t h = 0; h < group(); h += kHeadsAtOnce, ahead = nullptr) {
+        for_heads(group() - h, [&](auto heads) HWY_ATTR {
+          add_weighted_block<Bytes, heads()>(block, stride, n_, scales + b * kDecodePiece, weights(h), split,
+                                             out(h) + 32 * b, at_.out_stride, ahead);
+        });
+      }
+    }
+  }
+
+  // Calls use(number of heads), a constant: n of them, but at most kHeadsAtOnce.
+  template <class Use>
+  HWY_INLINE static void for_heads(std::size_t n, const Use& use) {
+    if (n >= 4) return use(std::integral_constant<int, 4>());
+    if (n == 3) return use(std::integral_constant<int, 3>());
+    if (n == 2) return use(std::integral_constant<int, 2>());
+    use(std::integral_constant<int, 1>());
+  }
+#endif
+
   HWY_INLINE void cap(std::size_t h) const {
     const Lanes32 d;
     float* w = weights(h);
@@ -178,6 +246,10 @@ class Piece {
   HWY_INLINE void add_values() const {
     const Rows& rows = call_.rows;
     const auto d_v = (std::size_t)shape_.d_v;
+#if LACAKE_ATTENTION_VNNI
+    const auto as_bytes = [&](auto bytes) HWY_ATTR { add_bytes_of_values<decltype(bytes)>(); };
+    if (stay_bytes() && with_bytes(shape_.type_v, as_bytes)) return;
+#endif
     // Columns that take several passes find the rows of a run in L1.
     const std::size_t each = std::clamp<std::size_t>(8192 / rows.v_stride / 4 * 4, 4, kDecodePiece);
     const auto use = [&](const auto& stored) HWY_ATTR {

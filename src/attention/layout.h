@@ -163,14 +163,22 @@ struct AccumulateLayout {
 // Decode converts what it can't use as stored in runs of kRunRows rows.
 inline constexpr std::size_t kRunRows = 32;
 
+// What rows are multiplied by where they stay bytes (bytes_inl.h).
+inline constexpr std::size_t kQueryBlockFloats = 34;              // of a query, for each 32 numbers
+inline constexpr std::size_t kBlockWeightsFloats = kDecodePiece;  // of a head's weights
+inline constexpr std::size_t kHeadsAtOnce = 4;
+
 // Scratch of a decode, in floats from its start.
 //   queries  [query_stride, group]     scaled, padded with zeros
 //   weights  [kDecodePiece, group]     logits, then exp(logit - largest)
 //   out      [out_stride, group]
 //   run      [max(query_stride, out_stride), kRunRows]
+//   query_blocks   [kQueryBlockFloats, ceil(d_k / 32), group]
+//   block_weights  [kBlockWeightsFloats, kHeadsAtOnce]
+//   block_scales   [kDecodePiece, ceil(max(d_k, d_v) / 32)] f16
 struct DecodeLayout {
   std::size_t query_stride, out_stride;
-  std::size_t queries, weights, out, run, end;
+  std::size_t queries, weights, out, run, query_blocks, block_weights, block_scales, end;
 
   explicit DecodeLayout(const Shape& shape) {
     const auto group = (std::size_t)shape.group;
@@ -180,7 +188,10 @@ struct DecodeLayout {
     weights = queries + group * query_stride;
     out = weights + group * kDecodePiece;
     run = out + group * out_stride;
-    end = run + kRunRows * std::max(query_stride, out_stride);
+    query_blocks = run + kRunRows * std::max(query_stride, out_stride);
+    block_weights = query_blocks + group * (round_up((std::size_t)shape.d_k, 32) / 32) * kQueryBlockFloats;
+    block_scales = block_weights + kHeadsAtOnce * kBlockWeightsFloats;
+    end = block_scales + round_up((std::size_t)std::max(shape.d_k, shape.d_v), 32) / 32 * (kDecodePiece / 2);
   }
 };
 

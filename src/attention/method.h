@@ -6,8 +6,8 @@
 
 namespace lacake::attention {
 
-// How a graph attends: by the kernels here, whose prefill multiplies in f32 or in 16-bit integers, or by a composition
-// of ggml's operations.
+// How a graph attends: by the kernels here, which multiply in f32 or in 16-bit integers, or by a composition of ggml's
+// operations.
 //   kAuto  16-bit integers where that is faster than f32 on this machine and entries are rounded anyway, else f32
 enum class Method { kAuto, kF32, kInt16, kGgml };
 
@@ -15,7 +15,7 @@ enum class Method { kAuto, kF32, kInt16, kGgml };
 // cannot do.
 Method parse_method(std::string_view text, std::string_view flag);
 
-// What prefill's kernels multiply in, for entries of these types. REQUIRES: not kGgml
+// What kernels multiply in, for entries of these types (see Arithmetic). REQUIRES: not kGgml
 Arithmetic arithmetic_of(Method, ggml_type type_k, ggml_type type_v);
 
 const char* name(Arithmetic);

@@ -168,10 +168,16 @@ class StepRun {
   void add_lanes(const Column& c, int l, attention::DecodeLayer& layer) const {
     const Cache& cache = c.session->cache();
     const std::size_t n_entries = cache.length(l), group = (std::size_t)h_.group();
+    const CacheShape& stored = cache.arena().shape();
+    const attention::Arithmetic arithmetic =
+        engine_.attention == attention::Method::kGgml
+            ? attention::Arithmetic::kF32
+            : attention::arithmetic_of(engine_.attention, stored.type_k, stored.type_v);
     for (int head = 0; head < h_.n_head_kv; ++head) {
       attention::DecodeLayer::Lane lane{.rows = cache.rows(l, head),
-                                        .type_k = cache.arena().shape().type_k,
-                                        .type_v = cache.arena().shape().type_v,
+                                        .type_k = stored.type_k,
+                                        .type_v = stored.type_v,
+                                        .arithmetic = arithmetic,
                                         .new_k = cache.new_k(l, head),
                                         .new_v = cache.new_v(l, head)};
       if (h_.layers[(std::size_t)l].rope == kNoRope) lane.rows.rope_index = nullptr;
