@@ -60,8 +60,16 @@ void print_error(std::string message, const std::string& color) {
   std::fputs(fmt::format("{} {} {}\n", "lacake:", terminal.paint(Style::kRed, "error:"), message).c_str(), stderr);
 }
 
+// llama.cpp's names of what is another option here.
+std::string of_llama_cpp(std::string_view name) {
+  for (const char* type : {"-ctk", "-ctv", "--cache-type-k", "--cache-type-v"}) {
+    if (name == type) return "--kv-type K,V";
+  }
+  return "";
+}
+
 std::string did_you_mean(std::string_view name, const std::vector<std::string>& known) {
-  const std::string near = nearest(name, known);
+  const std::string other = of_llama_cpp(name), near = other.empty() ? nearest(name, known) : other;
   return near.empty() ? "" : fmt::format(", did you mean {}?", near);
 }
 

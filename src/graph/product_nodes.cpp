@@ -56,6 +56,14 @@ struct Node {
       product::unpack_tile(stored, tile * kTileRows, to);
     }
   }
+  // What is not affine. `row` is scratch of n_in floats.
+  void unpack_f32(std::size_t tile, float* row, float* to) const {
+    if (packed) {
+      packed->unpack_f32(tile, to);
+    } else {
+      product::unpack_tile_f32(stored, tile * kTileRows, row, to);
+    }
+  }
 };
 
 Matrix matrix_of(const ggml_tensor* weight) {
@@ -118,7 +126,7 @@ void multiply_f32_tiles(ggml_tensor* dst, int ith, int nth, void* userdata) {
       node.unpack(i, product::tile_at(bytes, n_in));
       product::expand_tile(product::tile_at(bytes, n_in), n_in, tile);
     } else {
-      product::unpack_tile_f32(node.stored, i * kTileRows, (float*)bytes, tile);
+      node.unpack_f32(i, (float*)bytes, tile);
     }
     product::multiply_tile_f32(tile, n_in, node.rows_of(i), (const float*)x->data, x->nb[1] / sizeof(float),
                                (std::size_t)dst->ne[1], (float*)dst->data + i * kTileRows, node.n_out());
@@ -190,7 +198,7 @@ void multiply_bf16_tiles(ggml_tensor* dst, int ith, int nth, void* userdata) {
         product::split_tile(product::tile_at(rest, n_in), n_in, node.pieces, tile);
       } else {
         auto* floats = (float*)rest;
-        product::unpack_tile_f32(node.stored, i * kTileRows, floats + n_in * kTileRows, floats);
+        node.unpack_f32(i, floats + n_in * kTileRows, floats);
         product::split_tile(floats, n_in, node.pieces, tile);
       }
     }

@@ -2,6 +2,7 @@
 
 // Blocks of quantised weights as GGUF files store them (facts of the format; little endian, no padding).
 
+#include <cstddef>
 #include <cstdint>
 
 #include "ggml.h"
@@ -61,9 +62,20 @@ struct BlockQ5_K {
   std::uint8_t q[128];
 };
 
+// 16 blocks of 16 under one scale: w = scale * s * (q - 32). A half of 128 weights has its low 4 bits in 64 bytes q and
+// its high 2 bits in 32 bytes: of quarter j of the half, weight i, the low ones in byte 32 * (j % 2) + i, below for the
+// first two quarters and above for the others, the high ones in bits 2j and 2j + 1 of byte i.
+struct BlockQ6_K {
+  static constexpr int kWeights = 256;
+  std::uint8_t q[128];
+  std::uint8_t high_bits[64];
+  std::int8_t scales[16];
+  ggml_fp16_t scale;
+};
+
 static_assert(sizeof(BlockQ4_0) == 18 && sizeof(BlockQ4_1) == 20 && sizeof(BlockQ5_0) == 22);
 static_assert(sizeof(BlockQ5_1) == 24 && sizeof(BlockQ8_0) == 34 && sizeof(BlockQ4_K) == 144);
-static_assert(sizeof(BlockQ5_K) == 176);
+static_assert(sizeof(BlockQ5_K) == 176 && sizeof(BlockQ6_K) == 210);
 
 // The 6-bit scale and minimum of block i of a Q4_K or Q5_K: those of blocks 0-3 are the low bits of bytes 0-3 and 4-7;
 // those of blocks 4-7 have their low halves in bytes 8-11, their highest two bits on top of bytes 0-3 and 4-7.
@@ -74,6 +86,26 @@ struct SixBits {
 inline SixBits six_bits(const std::uint8_t* scales, std::size_t i) {
   if (i < 4) return {scales[i] & 63, scales[i + 4] & 63};
   return {(scales[i + 4] & 15) | (scales[i - 4] >> 6 << 4), (scales[i + 4] >> 4) | (scales[i] >> 6 << 4)};
+}
+
+// Numbers 32 * part .. 32 * part + 31 of a block of 256 -> q [32], as they are stored: unsigned.
+inline void numbers_of(const BlockQ4_K& b, std::size_t part, std::uint8_t* q) {
+  const std::uint8_t* from = b.q + part / 2 * 32;
+  for (std::size_t i = 0; i < 32; ++i) q[i] = part % 2 ? from[i] >> 4 : from[i] & 15;
+}
+inline void numbers_of(const BlockQ5_K& b, std::size_t part, std::uint8_t* q) {
+  const std::uint8_t* from = b.q + part / 2 * 32;
+  for (std::size_t i = 0; i < 32; ++i) {
+    const int low = part % 2 ? from[i] >> 4 : from[i] & 15;
+    q[i] = (std::uint8_t)(low | ((b.fifth_bits[i] >> part & 1) << 4));
+  }
+}
+inline void numbers_of(const BlockQ6_K& b, std::size_t part, std::uint8_t* q) {
+  const std::size_t half = part / 4, quarter = part % 4;
+  const std::uint8_t *from = b.q + half * 64 + quarter % 2 * 32, *high = b.high_bits + half * 32;
+  for (std::size_t i = 0; i < 32; ++i) {
+    q[i] = (std::uint8_t)((from[i] >> (quarter / 2 * 4) & 15) | ((high[i] >> (2 * quarter) & 3) << 4));
+  }
 }
 
 }  // namespace lacake::product

@@ -19,6 +19,8 @@ namespace {
 
 constexpr ggml_type kAffine[] = {GGML_TYPE_Q4_0, GGML_TYPE_Q4_1, GGML_TYPE_Q5_0, GGML_TYPE_Q5_1,
                                  GGML_TYPE_Q8_0, GGML_TYPE_Q4_K, GGML_TYPE_Q5_K};
+constexpr ggml_type kPackable[] = {GGML_TYPE_Q4_0, GGML_TYPE_Q4_1, GGML_TYPE_Q5_0, GGML_TYPE_Q5_1,
+                                   GGML_TYPE_Q8_0, GGML_TYPE_Q4_K, GGML_TYPE_Q5_K, GGML_TYPE_Q6_K};
 
 std::vector<float> numbers(std::size_t n, unsigned seed) {
   std::mt19937 random(seed);
@@ -120,20 +122,30 @@ TEST(UnpackedTile, HoldsWhatGgmlMakesOfTheRows) {
   }
 }
 
-TEST(Packed, HoldsTheSameNumbersInTheSameBytes) {
-  for (const ggml_type type : kAffine) {
-    if (!is_packable(type)) continue;
+TEST(Packed, HoldsTheSameNumbersInAsManyBytes) {
+  for (const ggml_type type : kPackable) {
     SCOPED_TRACE(ggml_type_name(type));
-    const std::size_t n_in = 96;
+    const auto own_block = (std::size_t)ggml_blck_size(type);
+    const std::size_t n_in = 3 * own_block;
     const Weights w(type, n_in, 64), odd(type, n_in, 33);
     const PackedCopy copy(w.matrix), odd_copy(odd.matrix);
     const Packed &packed = copy.packed, &padded = odd_copy.packed;
-    EXPECT_EQ(packed.bytes(), w.bytes.size());
-    EXPECT_EQ(padded.bytes(), w.bytes.size());
-    TileMemory found(n_in), wanted(n_in);
-    packed.unpack(1, found.tile);
-    unpack_tile(w.matrix, kTileRows, wanted.tile);
-    EXPECT_EQ(found.bytes, wanted.bytes);
+    // Six bits become eight: of a row's block 16 numbers.
+    const std::size_t more = type == GGML_TYPE_Q4_K || type == GGML_TYPE_Q5_K ? 64 * 3 * 4 : 0;
+    EXPECT_EQ(packed.bytes(), w.bytes.size() + more);
+    EXPECT_EQ(padded.bytes(), w.bytes.size() + more);
+    if (is_affine(type)) {
+      TileMemory found(n_in), wanted(n_in);
+      packed.unpack(1, found.tile);
+      unpack_tile(w.matrix, kTileRows, wanted.tile);
+      EXPECT_EQ(found.bytes, wanted.bytes);
+    }
+    std::vector<float> tile(n_in * kTileRows);
+    packed.unpack_f32(1, tile.data());
+    for (std::size_t i = 0; i < kTileRows; ++i) {
+      const std::vector<float> wanted = w.row(kTileRows + i);
+      for (std::size_t k = 0; k < n_in; ++k) ASSERT_NEAR(tile[k * kTileRows + i], wanted[k], 1e-6f) << i << " " << k;
+    }
     std::vector<float> row(n_in);
     padded.read_row(32, row.data());
     const std::vector<float> last = odd.row(32);
@@ -143,10 +155,10 @@ TEST(Packed, HoldsTheSameNumbersInTheSameBytes) {
 
 TEST(Int8, FewColumnsAgreeWithTheReference) {
   if (!has_int8()) GTEST_SKIP() << "no AVX-512 VNNI here";
-  for (const ggml_type type : kAffine) {
-    if (!is_packable(type)) continue;
+  for (const ggml_type type : kPackable) {
     SCOPED_TRACE(ggml_type_name(type));
-    for (const std::size_t n_in : {32, 96, 576, 2048}) {
+    for (const std::size_t n_in : {32, 96, 256, 576, 768, 2048}) {
+      if (n_in % (std::size_t)ggml_blck_size(type) != 0) continue;
       const Weights w(type, n_in, 45);
       const PackedCopy copy(w.matrix);
       const Packed& packed = copy.packed;
@@ -184,22 +196,26 @@ TEST(Int8, ManyColumnsAgreeWithTheReference) {
 
 TEST(Int8, AColumnIsTheSameBitsWhateverStandsBesideIt) {
   if (!has_int8()) GTEST_SKIP() << "no AVX-512 VNNI here";
-  const std::size_t n_in = 576, n = 11;
-  const Weights w(GGML_TYPE_Q4_1, n_in, 32);
-  const PackedCopy copy(w.matrix);
-  const Packed& packed = copy.packed;
-  const Columns columns(n_in, n);
-  TileMemory memory(n_in);
-  packed.unpack(0, memory.tile);
-  std::vector<float> few(32 * n), many(32 * n), alone(32);
-  multiply_packed(packed, 0, columns.bytes.data(), n, few.data(), 32);
-  multiply_tile(memory.tile, n_in, 32, columns.bytes.data(), n, many.data(), 32);
-  for (std::size_t c = 0; c < n; ++c) {
-    const std::byte* column = columns.bytes.data() + c * column_bytes(n_in);
-    multiply_packed(packed, 0, column, 1, alone.data(), 32);
-    EXPECT_EQ(std::memcmp(alone.data(), few.data() + c * 32, 32 * sizeof(float)), 0) << c;
-    multiply_tile(memory.tile, n_in, 32, column, 1, alone.data(), 32);
-    EXPECT_EQ(std::memcmp(alone.data(), many.data() + c * 32, 32 * sizeof(float)), 0) << c;
+  const std::size_t n_in = 768, n = 11;
+  for (const ggml_type type : kPackable) {
+    SCOPED_TRACE(ggml_type_name(type));
+    const Weights w(type, n_in, 32);
+    const PackedCopy copy(w.matrix);
+    const Packed& packed = copy.packed;
+    const Columns columns(n_in, n);
+    TileMemory memory(n_in);
+    if (is_affine(type)) packed.unpack(0, memory.tile);
+    std::vector<float> few(32 * n), many(32 * n), alone(32);
+    multiply_packed(packed, 0, columns.bytes.data(), n, few.data(), 32);
+    if (is_affine(type)) multiply_tile(memory.tile, n_in, 32, columns.bytes.data(), n, many.data(), 32);
+    for (std::size_t c = 0; c < n; ++c) {
+      const std::byte* column = columns.bytes.data() + c * column_bytes(n_in);
+      multiply_packed(packed, 0, column, 1, alone.data(), 32);
+      EXPECT_EQ(std::memcmp(alone.data(), few.data() + c * 32, 32 * sizeof(float)), 0) << c;
+      if (!is_affine(type)) continue;
+      multiply_tile(memory.tile, n_in, 32, column, 1, alone.data(), 32);
+      EXPECT_EQ(std::memcmp(alone.data(), many.data() + c * 32, 32 * sizeof(float)), 0) << c;
+    }
   }
 }
 

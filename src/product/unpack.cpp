@@ -63,30 +63,19 @@ void unpack(const BlockQ8_0& b, Block* to) {
   to->offset = -128 * to->scale;
 }
 
-void unpack(const BlockQ4_K& b, Block* to) {
+// Q4_K and Q5_K.
+template <class Super>
+void unpack_super(const Super& b, Block* to) {
   const float scale = f32(b.scale), least = f32(b.least);
   for (std::size_t i = 0; i < 8; ++i) {
-    const std::uint8_t* packed = b.q + i / 2 * kBlock;
-    for (std::size_t j = 0; j < kBlock; ++j) to[i].q[j] = i % 2 ? packed[j] >> 4 : packed[j] & 0x0f;
+    numbers_of(b, i, to[i].q);
     const SixBits six = six_bits(b.scales, i);
     to[i].scale = scale * (float)six.scale;
     to[i].offset = -least * (float)six.least;
   }
 }
-
-void unpack(const BlockQ5_K& b, Block* to) {
-  const float scale = f32(b.scale), least = f32(b.least);
-  for (std::size_t i = 0; i < 8; ++i) {
-    const std::uint8_t* packed = b.q + i / 2 * kBlock;
-    for (std::size_t j = 0; j < kBlock; ++j) {
-      const int low = i % 2 ? packed[j] >> 4 : packed[j] & 0x0f;
-      to[i].q[j] = (std::uint8_t)(low | ((b.fifth_bits[j] >> i & 1) << 4));
-    }
-    const SixBits six = six_bits(b.scales, i);
-    to[i].scale = scale * (float)six.scale;
-    to[i].offset = -least * (float)six.least;
-  }
-}
+void unpack(const BlockQ4_K& b, Block* to) { unpack_super(b, to); }
+void unpack(const BlockQ5_K& b, Block* to) { unpack_super(b, to); }
 
 // Row i's block b goes to its place among the other rows'.
 void place(const Block& from, std::size_t b, std::size_t i, const Tile& tile) {

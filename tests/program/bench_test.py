@@ -139,6 +139,7 @@ class Refusals(ProgramTest):
         self.refused(["-p", 9000], 2, "--n-prompt 9000", "8192", "--beyond-training")
         self.refused(["-f", self.file("short.txt", "Hi.")], 1, "short.txt", "8 tokens")
         self.refused(["--depht", 3], 2, "--depht", "did you mean --depth")
+        self.refused(["-ctk", "q8_0"], 2, "-ctk", "did you mean --kv-type K,V?")
         self.refused(["-d", 100_000_000, "--beyond-training"], 1, "do not fit")
 
 
