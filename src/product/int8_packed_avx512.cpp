@@ -3,6 +3,7 @@
 
 #include <cstring>
 
+#include "product/block_types.h"
 #include "product/int8_avx512_inl.h"
 #include "product/packed_layout.h"
 
@@ -35,6 +36,9 @@ HWY_INLINE __m512i weights_at(const std::byte* part, std::size_t half, std::size
     const __m512i moved = at < 4 ? _mm512_slli_epi16(upper, 4 - at) : _mm512_srli_epi16(upper, at - 4);
     w = _mm512_or_si512(w, _mm512_and_si512(moved, _mm512_set1_epi8(0x30)));
   }
+  if constexpr (f.has_values) {
+    w = _mm512_shuffle_epi8(_mm512_broadcast_i32x4(_mm_loadu_si128((const __m128i*)kIq4Values)), w);
+  }
   return w;
 }
 
@@ -45,8 +49,8 @@ __m512 signed_fine_at(const std::byte* at) {
   return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i*)at)));
 }
 
-// n columns. Groups of columns are summed in two halves: of Q6_K those of a scale each, else even and odd ones, so that
-// chains of dot products stay short; integers, so that it shows in no result.
+// n columns. Groups of columns are summed in two halves: where scales are of half a part, those of one each, else even
+// and odd ones, so that chains of dot products stay short; integers, so that it shows in no result.
 template <PackedFormat f, std::size_t n>
 void multiply(const std::byte* tile, std::size_t n_in, const Column* x, float* out, std::size_t out_stride,
               std::uint32_t rows) {
@@ -68,13 +72,13 @@ void multiply(const std::byte* tile, std::size_t n_in, const Column* x, float* o
 #pragma GCC unroll 8
       for (std::size_t g = 0; g < kBlock / 4; ++g) {
         const __m512i first = weights_at<f>(part, 0, g), second = weights_at<f>(part, 1, g);
-        const std::size_t sums = f.bits == 6 ? g / 4 : g % 2;
+        const std::size_t sums = f.has_halves() ? g / 4 : g % 2;
 #pragma GCC unroll 8
         for (std::size_t c = 0; c < n; ++c) {
           const __m512i bytes = four_bytes(x[c].values + b * kBlock + 4 * g);
           dots[c][0][sums] = _mm512_dpbusd_epi32(dots[c][0][sums], first, bytes);
           dots[c][1][sums] = _mm512_dpbusd_epi32(dots[c][1][sums], second, bytes);
-          if constexpr (f.bits == 6) {
+          if constexpr (f.has_halves()) {
             zeros[c][sums] = _mm512_dpbusd_epi32(zeros[c][sums], _mm512_set1_epi8((char)f.zero), bytes);
           }
         }
@@ -82,7 +86,7 @@ void multiply(const std::byte* tile, std::size_t n_in, const Column* x, float* o
 #pragma GCC unroll 2
       for (std::size_t half = 0; half < 2; ++half) {
         const __m512 scale = halves_at(tile + half * 32);
-        if constexpr (f.bits == 6) {
+        if constexpr (f.has_halves()) {
           const __m512 first = _mm512_mul_ps(scale, signed_fine_at(part + half * 16));
           const __m512 second = _mm512_mul_ps(scale, signed_fine_at(part + f.second_fine() + half * 16));
 #pragma GCC unroll 8

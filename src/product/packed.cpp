@@ -39,6 +39,10 @@ void place_fine(const BlockQ6_K& b, std::size_t part, std::size_t row, std::byte
   std::memcpy(to + row, b.scales + 2 * part, 1);
   std::memcpy(to + kTileRows + row, b.scales + 2 * part + 1, 1);
 }
+void place_fine(const BlockIQ4_XS& b, std::size_t part, std::size_t row, std::byte* to) {
+  const int six = (b.low_scales[part / 2] >> (part % 2 * 4) & 15) | (b.high_scales >> (2 * part) & 3) << 4;
+  to[row] = to[kTileRows + row] = (std::byte)(std::int8_t)(six - 32);
+}
 template <class Block>
 void place_fine(const Block& b, std::size_t part, std::size_t row, std::byte* to) {
   const SixBits six = six_bits(b.scales, part);
@@ -94,7 +98,6 @@ template <>
 struct Stored<kPackedQ8_0> {
   using Block = BlockQ8_0;
 };
-
 template <>
 struct Stored<kPackedQ4_K> {
   using Block = BlockQ4_K;
@@ -106,6 +109,14 @@ struct Stored<kPackedQ5_K> {
 template <>
 struct Stored<kPackedQ6_K> {
   using Block = BlockQ6_K;
+};
+template <>
+struct Stored<kPackedIQ4_NL> {
+  using Block = BlockIQ4_NL;
+};
+template <>
+struct Stored<kPackedIQ4_XS> {
+  using Block = BlockIQ4_XS;
 };
 
 template <PackedFormat f>
@@ -146,6 +157,12 @@ std::uint32_t four_weights(const std::byte* part, std::size_t g, std::size_t row
     std::memcpy(&upper, part + f.upper() + (g % 2 * kTileRows + row) * 4, 4);
     bytes |= (upper >> (g / 2 * 2) & 0x03030303) << 4;
   }
+  if constexpr (f.has_values) {
+    std::uint8_t each[4];
+    std::memcpy(each, &bytes, 4);
+    for (std::uint8_t& q : each) q = kIq4Values[q];
+    std::memcpy(&bytes, each, 4);
+  }
   return bytes;
 }
 
@@ -157,7 +174,7 @@ template <PackedFormat f>
 Line line_of(const std::byte* block, std::size_t p, std::size_t half, std::size_t row) {
   const float scale = f16_at(block, row);
   const std::byte* fine = block + f.part(p) + row;
-  if constexpr (f.bits == 6) {
+  if constexpr (f.has_halves()) {
     const float finer = scale * (float)(std::int8_t)fine[half * f.second_fine()];
     return {finer, -(float)f.zero * finer};
   }

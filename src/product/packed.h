@@ -11,20 +11,19 @@ namespace lacake::product {
 // Whether matrices of this type can be packed.
 bool is_packable(ggml_type type);
 
-// A packed matrix stands in tiles of kTileRows rows, a tile in blocks of kBlock columns, of K quantisations of 8 *
-// kBlock. A block:
+// A packed matrix stands in tiles of kTileRows rows, a tile in blocks of kBlock columns, of K quantisations
+// (and IQ4_XS) of 8 * kBlock. A block:
 //   scales   [kTileRows] f16
 //   least    [kTileRows] f16                 only of types that have a minimum
 // and then, once or for each of its kBlock columns:
-//   fine     [kTileRows, 2] uint8            only of K: Q4_K, Q5_K what scales and minimum are multiplied by; Q6_K
-//   (int8)
-//                                            what scales are, in the first 16 columns and in the others
+//   fine     [kTileRows, 2] uint8            only of K: what scales and minimum are multiplied by; of Q6_K and IQ4_XS
+//                                            (int8) what scales are, in the first 16 columns and in the others
 //   upper    [2, 8] uint64                   of 5 bits the highest: of 16 rows, 4 columns; bit 4 * row + column
 //            [4 bytes, kTileRows, 2]         of 6 bits the two highest: of columns 4 (u + 2j) .. in bits 2j, 2j + 1
 //   values   [4 bytes, kTileRows, 4 or 8]    bytes: four neighbouring columns of a row, 4 bits each (columns 4g ..
 //                                            below, 16 + 4g .. above) or 8 bits each, as unsigned numbers
-// It takes as many bytes as the file does, Q4_K and Q5_K 2 to 3 % more (6-bit numbers take 8), but for a last tile that
-// is not full (its missing rows are 0).
+// It takes as many bytes as the file does, Q4_K and Q5_K 2 to 3 % and IQ4_XS 7 % more (for finer scales of 6 bits), but
+// for a last tile that is not full (its missing rows are 0).
 class Packed {
  public:
   // Packs into `memory`, which must outlive this: bytes_for(m) bytes, 64-byte aligned.

@@ -16,8 +16,11 @@ struct PackedFormat {
   bool has_least;  // w = scale * q + least, else scale * (q - zero)
   int zero;
   std::size_t n_parts = 1;
+  bool has_values = false;  // q stands for one of kIq4Values
 
   constexpr bool is_k() const { return n_parts > 1; }
+  // Whether the finer scales are of half a part each, with sign; else they are of scales and of minima.
+  constexpr bool has_halves() const { return is_k() && !has_least; }
   constexpr std::size_t columns() const { return n_parts * kBlock; }
   // Bytes from a block's start.
   constexpr std::size_t least() const { return kTileRows * sizeof(ggml_fp16_t); }
@@ -42,6 +45,8 @@ inline constexpr PackedFormat kPackedQ8_0 = {8, false, 128};
 inline constexpr PackedFormat kPackedQ4_K = {4, true, 0, 8};
 inline constexpr PackedFormat kPackedQ5_K = {5, true, 0, 8};
 inline constexpr PackedFormat kPackedQ6_K = {6, false, 32, 8};
+inline constexpr PackedFormat kPackedIQ4_NL = {4, false, 128, 1, true};
+inline constexpr PackedFormat kPackedIQ4_XS = {4, false, 128, 8, true};
 
 // Calls use.operator()<format>() for a type that is packed; false for another.
 template <class Use>
@@ -63,6 +68,10 @@ bool with_packed_format(ggml_type type, const Use& use) {
       return use.template operator()<kPackedQ5_K>(), true;
     case GGML_TYPE_Q6_K:
       return use.template operator()<kPackedQ6_K>(), true;
+    case GGML_TYPE_IQ4_NL:
+      return use.template operator()<kPackedIQ4_NL>(), true;
+    case GGML_TYPE_IQ4_XS:
+      return use.template operator()<kPackedIQ4_XS>(), true;
     default:
       return false;
   }

@@ -19,8 +19,8 @@ namespace {
 
 constexpr ggml_type kAffine[] = {GGML_TYPE_Q4_0, GGML_TYPE_Q4_1, GGML_TYPE_Q5_0, GGML_TYPE_Q5_1,
                                  GGML_TYPE_Q8_0, GGML_TYPE_Q4_K, GGML_TYPE_Q5_K};
-constexpr ggml_type kPackable[] = {GGML_TYPE_Q4_0, GGML_TYPE_Q4_1, GGML_TYPE_Q5_0, GGML_TYPE_Q5_1,
-                                   GGML_TYPE_Q8_0, GGML_TYPE_Q4_K, GGML_TYPE_Q5_K, GGML_TYPE_Q6_K};
+constexpr ggml_type kPackable[] = {GGML_TYPE_Q4_0, GGML_TYPE_Q4_1, GGML_TYPE_Q5_0, GGML_TYPE_Q5_1,   GGML_TYPE_Q8_0,
+                                   GGML_TYPE_Q4_K, GGML_TYPE_Q5_K, GGML_TYPE_Q6_K, GGML_TYPE_IQ4_NL, GGML_TYPE_IQ4_XS};
 
 std::vector<float> numbers(std::size_t n, unsigned seed) {
   std::mt19937 random(seed);
@@ -130,8 +130,11 @@ TEST(Packed, HoldsTheSameNumbersInAsManyBytes) {
     const Weights w(type, n_in, 64), odd(type, n_in, 33);
     const PackedCopy copy(w.matrix), odd_copy(odd.matrix);
     const Packed &packed = copy.packed, &padded = odd_copy.packed;
-    // Six bits become eight: of a row's block 16 numbers.
-    const std::size_t more = type == GGML_TYPE_Q4_K || type == GGML_TYPE_Q5_K ? 64 * 3 * 4 : 0;
+    // Six bits become eight, of IQ4_XS sixteen.
+    const std::size_t more_a_block = type == GGML_TYPE_IQ4_XS                           ? 10
+                                     : type == GGML_TYPE_Q4_K || type == GGML_TYPE_Q5_K ? 4
+                                                                                        : 0;
+    const std::size_t more = more_a_block * 64 * 3;
     EXPECT_EQ(packed.bytes(), w.bytes.size() + more);
     EXPECT_EQ(padded.bytes(), w.bytes.size() + more);
     if (is_affine(type)) {
