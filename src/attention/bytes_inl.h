@@ -91,8 +91,8 @@ HWY_INLINE Words bytes_of_four(const std::byte* from, std::size_t stride) {
 }
 
 // Blocks of an f16 scale and 32 bytes with sign.
-//   for_words      calls use(i, words) for the words 0 .. 7 of a block of sixteen rows, word i being numbers 4i .. 4i +
-//   3 for_halves     use(half, words) for the 16 dimensions of each half of a block of four rows
+//   for_words   calls use(i, words) for the words 0 .. 7 of a block of sixteen rows: word i has numbers 4i and on
+//   for_halves  calls use(half, words) for the 16 dimensions of each half of a block of four rows
 struct BytesQ80 {
   static constexpr std::size_t kBlock = 34;
   static constexpr std::int32_t kOffset = 128;
@@ -161,8 +161,8 @@ struct FourNumbers {
 };
 static_assert(sizeof(FourNumbers) == 16);
 
-// f32 [n], n a multiple of 16 -> to [n / 4]. Returns their scale, in `total` their sum times `offset`, negative: what
-// every sum of products with bytes that begin at 0 is too large by.
+// f32 [n], n a multiple of 16 -> to [n / 4]. Returns their scale; `bias` is what a sum of their products
+// with bytes that begin at 0 lacks: their own sum, `offset` times, negative.
 template <class Numbers>
 HWY_INLINE float split_numbers(std::size_t n, std::int32_t offset, FourNumbers* to, std::int32_t& bias,
                                const Numbers& numbers) {
@@ -202,8 +202,6 @@ HWY_INLINE void split_query(const float* q, std::size_t n_blocks, QueryBlock* to
 template <class Bytes>
 HWY_INLINE void copy_scales(const std::byte* rows, std::size_t stride, std::size_t n, std::size_t n_blocks,
                             std::uint16_t* to) {
-  for (std::size_t b = 0; b < n_blocks; ++b)
-    std::fill_n(to + b * kDecodePiece + n, round_up(n, 16) - n, std::uint16_t{0});
   for (std::size_t b = 0; b < n_blocks; ++b, to += kDecodePiece) {
     const std::byte* from = rows + b * Bytes::kBlock;
     std::size_t i = 0;

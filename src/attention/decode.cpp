@@ -74,6 +74,17 @@ class Piece {
     return static_cast<const std::byte*>(call_.rows.v) + call_.begin * call_.rows.v_stride;
   }
 
+  // Calls use(number of heads), a constant: n of them, but at most kMost.
+  template <std::size_t kMost, class Use>
+  HWY_INLINE static void for_heads(std::size_t n, const Use& use) {
+    if constexpr (kMost > 2) {
+      if (n >= 4) return use(std::integral_constant<int, 4>());
+      if (n == 3) return use(std::integral_constant<int, 3>());
+    }
+    if (n >= 2) return use(std::integral_constant<int, 2>());
+    use(std::integral_constant<int, 1>());
+  }
+
   // What a piece reads, in bytes from its start: its keys, its values, then what the next piece reads first.
   const std::byte* stream(std::size_t at) const {
     const std::size_t k_bytes = n_ * call_.rows.k_stride, v_bytes = n_ * call_.rows.v_stride;
@@ -132,20 +143,8 @@ class Piece {
       for (std::size_t h = 0; h < group(); h += kHeads) {
         const float* q = scratch_ + at_.queries + h * at_.query_stride;
         float* w = weights(h) + to + i;
-        switch (std::min(kHeads, group() - h)) {
-          case 4:
-            if constexpr (kHeads > 2) multiply_four<4>(keys, at, q, at_.query_stride, d_k, w);
-            break;
-          case 3:
-            if constexpr (kHeads > 2) multiply_four<3>(keys, at, q, at_.query_stride, d_k, w);
-            break;
-          case 2:
-            multiply_four<2>(keys, at, q, at_.query_stride, d_k, w);
-            break;
-          default:
-            multiply_four<1>(keys, at, q, at_.query_stride, d_k, w);
-            break;
-        }
+        for_heads<kHeads>(group() - h,
+                          [&](auto heads) HWY_ATTR { multiply_four<heads()>(keys, at, q, at_.query_stride, d_k, w); });
       }
     }
   }
@@ -164,7 +163,7 @@ class Piece {
     copy_scales<Bytes>(stored_k(), stride, n_, n_blocks, scales);
     const auto multiply = [&](const std::byte* keys, std::size_t keys_stride, std::size_t to) HWY_ATTR {
       for (std::size_t h = 0; h < group(); h += kHeadsAtOnce) {
-        for_heads(group() - h, [&](auto heads) HWY_ATTR {
+        for_heads<kHeadsAtOnce>(group() - h, [&](auto heads) HWY_ATTR {
           multiply_sixteen<Bytes, heads()>(keys, keys_stride, n_blocks, scales + to, queries + h * n_blocks,
                                            weights(h) + to);
         });
@@ -194,21 +193,12 @@ class Piece {
       const std::byte* block = stored_v() + b * Bytes::kBlock;
       const std::byte* ahead = next ? next + b * n_ * Bytes::kBlock : nullptr;
       for (std::size_t h = 0; h < group(); h += kHeadsAtOnce, ahead = nullptr) {
-        for_heads(group() - h, [&](auto heads) HWY_ATTR {
+        for_heads<kHeadsAtOnce>(group() - h, [&](auto heads) HWY_ATTR {
           add_weighted_block<Bytes, heads()>(block, stride, n_, scales + b * kDecodePiece, weights(h), split,
                                              out(h) + 32 * b, at_.out_stride, ahead);
         });
       }
     }
-  }
-
-  // Calls use(number of heads), a constant: n of them, but at most kHeadsAtOnce.
-  template <class Use>
-  HWY_INLINE static void for_heads(std::size_t n, const Use& use) {
-    if (n >= 4) return use(std::integral_constant<int, 4>());
-    if (n == 3) return use(std::integral_constant<int, 3>());
-    if (n == 2) return use(std::integral_constant<int, 2>());
-    use(std::integral_constant<int, 1>());
   }
 #endif
 
@@ -271,22 +261,11 @@ class Piece {
   HWY_INLINE void add(const Values& values, std::size_t first, std::size_t n, std::size_t from, const std::byte* ahead,
                       std::size_t ahead_stride) const {
     const std::size_t d_v = round_up((std::size_t)shape_.d_v, lanes()), stride = at_.out_stride;
-    for (std::size_t h = 0; h < group(); h += 4, ahead = nullptr) {
+    for (std::size_t h = 0; h < group(); h += kHeadsAtOnce, ahead = nullptr) {
       const float* w = weights(h) + from - first;
-      switch (std::min<std::size_t>(4, group() - h)) {
-        case 4:
-          add_weighted_rows<4>(values, first, n, d_v, w, out(h), stride, ahead, ahead_stride);
-          break;
-        case 3:
-          add_weighted_rows<3>(values, first, n, d_v, w, out(h), stride, ahead, ahead_stride);
-          break;
-        case 2:
-          add_weighted_rows<2>(values, first, n, d_v, w, out(h), stride, ahead, ahead_stride);
-          break;
-        default:
-          add_weighted_rows<1>(values, first, n, d_v, w, out(h), stride, ahead, ahead_stride);
-          break;
-      }
+      for_heads<kHeadsAtOnce>(group() - h, [&](auto heads) HWY_ATTR {
+        add_weighted_rows<heads()>(values, first, n, d_v, w, out(h), stride, ahead, ahead_stride);
+      });
     }
   }
 

@@ -2,8 +2,6 @@
 
 #include <fmt/format.h>
 
-#include <cassert>
-
 #include "lacake/error.h"
 
 namespace lacake::attention {
@@ -22,7 +20,6 @@ Method parse_method(std::string_view text, std::string_view flag) {
 }
 
 Arithmetic arithmetic_of(Method method, ggml_type type_k, ggml_type type_v) {
-  assert(method != Method::kGgml);
   if (method == Method::kInt16) return Arithmetic::kInt16;
   const bool exact = type_k == GGML_TYPE_F32 || type_v == GGML_TYPE_F32;
   return method == Method::kAuto && !exact && has_fast_int16() ? Arithmetic::kInt16 : Arithmetic::kF32;

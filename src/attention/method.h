@@ -15,7 +15,7 @@ enum class Method { kAuto, kF32, kInt16, kGgml };
 // cannot do.
 Method parse_method(std::string_view text, std::string_view flag);
 
-// What kernels multiply in, for entries of these types (see Arithmetic). REQUIRES: not kGgml
+// What kernels multiply in, for entries of these types (see Arithmetic). Under kGgml kF32: it is not asked.
 Arithmetic arithmetic_of(Method, ggml_type type_k, ggml_type type_v);
 
 const char* name(Arithmetic);

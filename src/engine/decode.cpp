@@ -169,10 +169,7 @@ class StepRun {
     const Cache& cache = c.session->cache();
     const std::size_t n_entries = cache.length(l), group = (std::size_t)h_.group();
     const CacheShape& stored = cache.arena().shape();
-    const attention::Arithmetic arithmetic =
-        engine_.attention == attention::Method::kGgml
-            ? attention::Arithmetic::kF32
-            : attention::arithmetic_of(engine_.attention, stored.type_k, stored.type_v);
+    const attention::Arithmetic arithmetic = attention::arithmetic_of(engine_.attention, stored.type_k, stored.type_v);
     for (int head = 0; head < h_.n_head_kv; ++head) {
       attention::DecodeLayer::Lane lane{.rows = cache.rows(l, head),
                                         .type_k = stored.type_k,

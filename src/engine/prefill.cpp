@@ -159,9 +159,7 @@ class SegmentRun {
       const std::size_t n = std::min(kComputeChunk, n_new - from);
       attention::PrefillLayer attention;
       attention.shape = kernel_shape(l);
-      if (!LayerGraph::composed(engine_)) {
-        attention.arithmetic = attention::arithmetic_of(engine_.attention, shape_.type_k, shape_.type_v);
-      }
+      attention.arithmetic = attention::arithmetic_of(engine_.attention, shape_.type_k, shape_.type_v);
       attention.window = (std::size_t)kind.window;
       for (int h = 0; h < h_.n_head_kv; ++h) {
         attention.past.push_back(sessions_[0]->cache().rows(l, h));

@@ -73,16 +73,10 @@ struct BlockQ6_K {
   ggml_fp16_t scale;
 };
 
-// What the 16 numbers of 4 bits of IQ4_NL and IQ4_XS stand for, 128 added.
+// What the 16 numbers of 4 bits of IQ4_NL and IQ4_XS stand for, 128 added. A block of IQ4_NL is one of Q4_0 with
+// w = scale * (value of q - 128).
 inline constexpr std::uint8_t kIq4Values[16] = {1,   24,  45,  63,  79,  93,  106, 118,
                                                 129, 141, 153, 166, 181, 197, 217, 241};
-
-// w = scale * (value of q - 128), the numbers where Q4_0 has them.
-struct BlockIQ4_NL {
-  static constexpr int kWeights = 32;
-  ggml_fp16_t scale;
-  std::uint8_t q[16];
-};
 
 // 8 blocks of that under one scale: w = scale * (s - 32) * (value of q - 128), with an s of 6 bits for each block: its
 // low four in half of a byte, its high two in a pair of bits, both from the lowest on.
@@ -97,7 +91,7 @@ struct BlockIQ4_XS {
 static_assert(sizeof(BlockQ4_0) == 18 && sizeof(BlockQ4_1) == 20 && sizeof(BlockQ5_0) == 22);
 static_assert(sizeof(BlockQ5_1) == 24 && sizeof(BlockQ8_0) == 34 && sizeof(BlockQ4_K) == 144);
 static_assert(sizeof(BlockQ5_K) == 176 && sizeof(BlockQ6_K) == 210);
-static_assert(sizeof(BlockIQ4_NL) == 18 && sizeof(BlockIQ4_XS) == 136);
+static_assert(sizeof(BlockIQ4_XS) == 136);
 
 // The 6-bit scale and minimum of block i of a Q4_K or Q5_K: those of blocks 0-3 are the low bits of bytes 0-3 and 4-7;
 // those of blocks 4-7 have their low halves in bytes 8-11, their highest two bits on top of bytes 0-3 and 4-7.
@@ -108,6 +102,14 @@ struct SixBits {
 inline SixBits six_bits(const std::uint8_t* scales, std::size_t i) {
   if (i < 4) return {scales[i] & 63, scales[i + 4] & 63};
   return {(scales[i + 4] & 15) | (scales[i - 4] >> 6 << 4), (scales[i + 4] >> 4) | (scales[i] >> 6 << 4)};
+}
+
+// 16 bytes -> q [32]: the lower halves, then the upper ones.
+inline void unpack_nibbles(const std::uint8_t* packed, std::uint8_t* q) {
+  for (std::size_t i = 0; i < 16; ++i) {
+    q[i] = packed[i] & 0x0f;
+    q[i + 16] = packed[i] >> 4;
+  }
 }
 
 // Numbers 32 * part .. 32 * part + 31 of a block of 256 -> q [32], as they are stored: unsigned.
@@ -122,12 +124,7 @@ inline void numbers_of(const BlockQ5_K& b, std::size_t part, std::uint8_t* q) {
     q[i] = (std::uint8_t)(low | ((b.fifth_bits[i] >> part & 1) << 4));
   }
 }
-inline void numbers_of(const BlockIQ4_XS& b, std::size_t part, std::uint8_t* q) {
-  for (std::size_t i = 0; i < 16; ++i) {
-    q[i] = b.q[part * 16 + i] & 15;
-    q[16 + i] = b.q[part * 16 + i] >> 4;
-  }
-}
+inline void numbers_of(const BlockIQ4_XS& b, std::size_t part, std::uint8_t* q) { unpack_nibbles(b.q + part * 16, q); }
 inline void numbers_of(const BlockQ6_K& b, std::size_t part, std::uint8_t* q) {
   const std::size_t half = part / 4, quarter = part % 4;
   const std::uint8_t *from = b.q + half * 64 + quarter % 2 * 32, *high = b.high_bits + half * 32;

@@ -76,48 +76,33 @@ requires(f.is_k()) void place(const Block& b, std::size_t row, std::byte* to) {
   }
 }
 
+// What a file stores of a format.
+template <class B>
+struct As {
+  using Block = B;
+};
 template <PackedFormat f>
 struct Stored;
 template <>
-struct Stored<kPackedQ4_0> {
-  using Block = BlockQ4_0;
-};
+struct Stored<kPackedQ4_0> : As<BlockQ4_0> {};
 template <>
-struct Stored<kPackedQ4_1> {
-  using Block = BlockQ4_1;
-};
+struct Stored<kPackedQ4_1> : As<BlockQ4_1> {};
 template <>
-struct Stored<kPackedQ5_0> {
-  using Block = BlockQ5_0;
-};
+struct Stored<kPackedQ5_0> : As<BlockQ5_0> {};
 template <>
-struct Stored<kPackedQ5_1> {
-  using Block = BlockQ5_1;
-};
+struct Stored<kPackedQ5_1> : As<BlockQ5_1> {};
 template <>
-struct Stored<kPackedQ8_0> {
-  using Block = BlockQ8_0;
-};
+struct Stored<kPackedQ8_0> : As<BlockQ8_0> {};
 template <>
-struct Stored<kPackedQ4_K> {
-  using Block = BlockQ4_K;
-};
+struct Stored<kPackedQ4_K> : As<BlockQ4_K> {};
 template <>
-struct Stored<kPackedQ5_K> {
-  using Block = BlockQ5_K;
-};
+struct Stored<kPackedQ5_K> : As<BlockQ5_K> {};
 template <>
-struct Stored<kPackedQ6_K> {
-  using Block = BlockQ6_K;
-};
+struct Stored<kPackedQ6_K> : As<BlockQ6_K> {};
 template <>
-struct Stored<kPackedIQ4_NL> {
-  using Block = BlockIQ4_NL;
-};
+struct Stored<kPackedIQ4_NL> : As<BlockQ4_0> {};
 template <>
-struct Stored<kPackedIQ4_XS> {
-  using Block = BlockIQ4_XS;
-};
+struct Stored<kPackedIQ4_XS> : As<BlockIQ4_XS> {};
 
 template <PackedFormat f>
 void pack(const Matrix& m, std::byte* to) {
@@ -208,21 +193,23 @@ void unpack_bytes(const std::byte* packed, std::size_t n_in, const Tile& to) {
   });
 }
 
+// The 32 weights of a row in a part -> to[0], to[stride] ...
+template <PackedFormat f>
+void part_as_floats(const std::byte* block, std::size_t p, std::size_t row, float* to, std::size_t stride) {
+  for (std::size_t half = 0; half < 2; ++half) {
+    const Line line = line_of<f>(block, p, half, row);
+    for (std::size_t g = 4 * half; g < 4 * half + 4; ++g) {
+      const std::uint32_t four = four_weights<f>(block + f.part(p), g, row);
+      for (std::size_t j = 0; j < 4; ++j, to += stride) *to = (float)(four >> (j * 8) & 255) * line.scale + line.offset;
+    }
+  }
+}
+
 template <PackedFormat f>
 void unpack_floats(const std::byte* packed, std::size_t n_in, float* tile) {
   for_parts<f>(packed, n_in, [&](const std::byte* block, std::size_t p, std::size_t i) {
-    for (std::size_t half = 0; half < 2; ++half) {
-      Line lines[kTileRows];
-      for (std::size_t row = 0; row < kTileRows; ++row) lines[row] = line_of<f>(block, p, half, row);
-      for (std::size_t g = 4 * half; g < 4 * half + 4; ++g) {
-        float* to = tile + (i * kBlock + 4 * g) * kTileRows;
-        for (std::size_t row = 0; row < kTileRows; ++row) {
-          const std::uint32_t four = four_weights<f>(block + f.part(p), g, row);
-          for (std::size_t j = 0; j < 4; ++j) {
-            to[j * kTileRows + row] = (float)(four >> (j * 8) & 255) * lines[row].scale + lines[row].offset;
-          }
-        }
-      }
+    for (std::size_t row = 0; row < kTileRows; ++row) {
+      part_as_floats<f>(block, p, row, tile + i * kBlock * kTileRows + row, kTileRows);
     }
   });
 }
@@ -230,11 +217,7 @@ void unpack_floats(const std::byte* packed, std::size_t n_in, float* tile) {
 template <PackedFormat f>
 void read_floats(const std::byte* packed, std::size_t n_in, std::size_t row, float* out) {
   for_parts<f>(packed, n_in, [&](const std::byte* block, std::size_t p, std::size_t i) {
-    for (std::size_t k = 0; k < kBlock; ++k) {
-      const Line line = line_of<f>(block, p, k / 16, row);
-      const std::uint32_t four = four_weights<f>(block + f.part(p), k / 4, row);
-      out[i * kBlock + k] = (float)(four >> (k % 4 * 8) & 255) * line.scale + line.offset;
-    }
+    part_as_floats<f>(block, p, row, out + i * kBlock, 1);
   });
 }
 

@@ -18,13 +18,6 @@ struct Block {
 
 float f32(ggml_fp16_t x) { return ggml_fp16_to_fp32(x); }
 
-void unpack_nibbles(const std::uint8_t* packed, std::uint8_t* q) {
-  for (std::size_t i = 0; i < kBlock / 2; ++i) {
-    q[i] = packed[i] & 0x0f;
-    q[i + kBlock / 2] = packed[i] >> 4;
-  }
-}
-
 void add_fifth_bits(const std::uint8_t* bits, std::uint8_t* q) {
   std::uint32_t all;
   std::memcpy(&all, bits, sizeof all);
