@@ -2,8 +2,6 @@
 
 #include <gtest/gtest.h>
 
-#include <unistd.h>
-
 #include <cstring>
 #include <filesystem>
 #include <fstream>
@@ -14,6 +12,7 @@
 #include "lacake/error.h"
 #include "models/tiny_model.h"
 #include "text/llama_log.h"
+#include "tools/temporary_folder.h"
 
 namespace lacake {
 namespace {
@@ -48,23 +47,6 @@ std::string message_of(const std::function<void()>& call) {
 }
 
 bool contains(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
-
-// A file of these bytes, gone when this is.
-class Bytes {
- public:
-  explicit Bytes(const std::vector<char>& bytes)
-      : path_((std::filesystem::temp_directory_path() / ("lacake-bytes-" + std::to_string(::getpid()) + ".gguf"))
-                  .string()) {
-    std::ofstream(path_, std::ios::binary).write(bytes.data(), (std::streamsize)bytes.size());
-  }
-  ~Bytes() { std::filesystem::remove(path_); }
-  Bytes(const Bytes&) = delete;
-  Bytes& operator=(const Bytes&) = delete;
-  const std::string& path() const { return path_; }
-
- private:
-  std::string path_;
-};
 
 std::vector<char> bytes_of(const std::string& path) {
   std::ifstream file(path, std::ios::binary);
@@ -126,7 +108,7 @@ TEST(GgufFile, SurvivesEveryByteOfItsHeaderBeingWrong) {
     const GgufFile file(model.path());
     data = (std::size_t)(file.data(file.tensor("token_embd.weight")) - file.mapping(0).data());
   }
-  const Bytes damaged(whole);
+  const TemporaryFile damaged({whole.data(), whole.size()});
   std::fstream file(damaged.path(), std::ios::binary | std::ios::in | std::ios::out);
   const auto put = [&](std::size_t at, char byte) {
     file.seekp((std::streamoff)at);
@@ -148,8 +130,8 @@ TEST(GgufFile, SurvivesEveryByteOfItsHeaderBeingWrong) {
 }
 
 TEST(GgufFile, RefusesWhatIsNoGguf) {
-  EXPECT_TRUE(contains(refusal(Bytes({'h', 'e', 'l', 'l', 'o'}).path()), "not a GGUF file"));
-  EXPECT_TRUE(contains(refusal(Bytes({}).path()), "not a GGUF file"));
+  EXPECT_TRUE(contains(refusal(TemporaryFile("hello").path()), "not a GGUF file"));
+  EXPECT_TRUE(contains(refusal(TemporaryFile("").path()), "not a GGUF file"));
   EXPECT_TRUE(contains(refusal("/no/such/model.gguf"), "/no/such/model.gguf: cannot be opened: No such file"));
   const std::string folder = std::filesystem::temp_directory_path().string();
   EXPECT_EQ(refusal(folder), folder + ": not a regular file");

@@ -41,16 +41,6 @@ std::vector<std::int32_t> golden_ids(const fs::path& path, const char* name) {
   return ids;
 }
 
-class TemporaryFile {
- public:
-  explicit TemporaryFile(std::string_view content) : path_(folder_.file("model.gguf", content)) {}
-  const fs::path& path() const { return path_; }
-
- private:
-  TemporaryFolder folder_;
-  fs::path path_;
-};
-
 std::string refusal(const fs::path& path) {
   try {
     const Vocabulary vocabulary(path);

@@ -36,4 +36,15 @@ class TemporaryFolder {
   std::string path_;
 };
 
+// A file with a folder to itself.
+class TemporaryFile {
+ public:
+  explicit TemporaryFile(std::string_view content) : path_(folder_.file("model.gguf", content)) {}
+  const std::string& path() const { return path_; }
+
+ private:
+  TemporaryFolder folder_;
+  std::string path_;
+};
+
 }  // namespace lacake
