@@ -70,12 +70,14 @@ void expect_together_as_alone(Loaded& loaded, std::size_t n_steps, std::size_t n
 TEST(Engine, ThreeSessionsTogetherGiveBitForBitWhatEachGivesAlone) {
   for (const ggml_type type : {GGML_TYPE_F32, GGML_TYPE_F16, GGML_TYPE_Q8_0, GGML_TYPE_Q4_0, GGML_TYPE_Q4_1}) {
     for (const bool tied : {true, false}) {
-      SCOPED_TRACE(std::string(ggml_type_name(type)) + (tied ? " tied" : " untied"));
-      TinyModel tiny = wide();
-      tiny.weights = type;
-      tiny.tied = tied;
-      Loaded loaded(tiny);
-      ASSERT_NO_FATAL_FAILURE(expect_together_as_alone(loaded, 20));
+      for (const char* product : {"auto", "ggml"}) {
+        SCOPED_TRACE(std::string(product) + ", " + ggml_type_name(type) + (tied ? " tied" : " untied"));
+        TinyModel tiny = wide();
+        tiny.weights = type;
+        tiny.tied = tied;
+        Loaded loaded(tiny, 1, product);
+        ASSERT_NO_FATAL_FAILURE(expect_together_as_alone(loaded, 20));
+      }
     }
   }
 }

@@ -34,8 +34,8 @@ inline TinyModel small() {
 }
 
 struct Loaded {
-  explicit Loaded(const TinyModel& t, int threads = 1)
-      : tiny(t), file(tiny), model(file.path()), engine(model, {.threads = threads}) {}
+  explicit Loaded(const TinyModel& t, int threads = 1, const std::string& product = "auto")
+      : tiny(t), file(tiny), model(file.path(), {.product = product}), engine(model, {.threads = threads}) {}
   TinyModel tiny;
   ModelFile file;
   Model model;

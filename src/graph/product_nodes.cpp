@@ -4,6 +4,7 @@
 #include <atomic>
 #include <cassert>
 
+#include "ggml-backend.h"
 #include "product/bf16.h"
 #include "product/columns.h"
 #include "product/f32.h"
@@ -273,9 +274,20 @@ ggml_tensor* ProductNodes::by_ggml(ggml_tensor* weight, ggml_tensor* x) {
   ggml_context* ctx = graph_.context();
   const std::int64_t n = x->ne[1];
   if (!plan_.alone || n == 1) return ggml_mul_mat(ctx, weight, x);
+  // ggml's kernel for AMX takes as many planes of weights as there are of columns, and reads beyond the only one.
+  if (!ggml_backend_buffer_is_host(weight->buffer)) return one_by_one(weight, x, 0, n);
   // As planes of one column each: ggml then takes its one-column kernel for every plane.
   ggml_tensor* y = ggml_mul_mat(ctx, weight, ggml_reshape_3d(ctx, x, x->ne[0], 1, n));
   return ggml_reshape_2d(ctx, y, y->ne[0], n);
+}
+
+ggml_tensor* ProductNodes::one_by_one(ggml_tensor* weight, ggml_tensor* x, std::int64_t first, std::int64_t n) {
+  ggml_context* ctx = graph_.context();
+  if (n == 1) {
+    return ggml_mul_mat(ctx, weight, ggml_view_2d(ctx, x, x->ne[0], 1, x->nb[1], (std::size_t)first * x->nb[1]));
+  }
+  // Halves, so that a column is copied as often as they can be halved.
+  return ggml_concat(ctx, one_by_one(weight, x, first, n / 2), one_by_one(weight, x, first + n / 2, n - n / 2), 1);
 }
 
 ggml_tensor* ProductNodes::product(ggml_tensor* weight, ggml_tensor* x) {

@@ -40,6 +40,8 @@ class ProductNodes {
  private:
   ggml_tensor* product(ggml_tensor* weight, ggml_tensor* x);
   ggml_tensor* by_ggml(ggml_tensor* weight, ggml_tensor* x);
+  // Columns first .. first + n - 1, a product each.
+  ggml_tensor* one_by_one(ggml_tensor* weight, ggml_tensor* x, std::int64_t first, std::int64_t n);
   ggml_tensor* quantised(ggml_tensor* x);
   ggml_tensor* in_bf16(ggml_tensor* x, product::Pieces);
   ggml_tensor* converted(ggml_tensor* x, ggml_custom_op_t how, std::size_t bytes, std::int64_t n);
