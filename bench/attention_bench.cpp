@@ -15,6 +15,7 @@
 #include "attention/attention_op.h"
 #include "attention/measure.h"
 #include "attention/method.h"
+#include "cpu/target.h"
 #include "graph/compute.h"
 
 namespace lacake {
@@ -342,7 +343,8 @@ void add_benchmarks() {
 int main(int argc, char** argv) {
   benchmark::Initialize(&argc, argv);
   if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 1;
-  benchmark::AddCustomContext("attention_target", lacake::attention::target_name());
+  lacake::cpu::use_target_of_environment();
+  benchmark::AddCustomContext("attention_target", lacake::cpu::target_name());
   lacake::add_benchmarks();
   benchmark::RunSpecifiedBenchmarks();
 }

@@ -63,16 +63,14 @@ inline Shape shape_of_head(Shape shape, std::size_t head_kv) {
 }
 
 // What is multiplied in. kInt16: 16-bit integers, summed exactly; softmax is f32 in both. Prefill has a scale for each
-// query, key, and value; closer to f32 than f16 entries are, and twice as fast where `has_fast_int16`. Decode
+// query, key, and value; closer to f32 than f16 entries are. On a
+// matrix unit (cpu/target.h) it is the same bits, sooner. Decode
 // multiplies rows of q8_0 and q4_0 so, where keys are not to be rotated and there is AVX-512 VBMI too, and all others
 // in f32.
 enum class Arithmetic { kF32, kInt16 };
 // Whether the target in use can multiply 16-bit integers, and whether that is faster than f32.
 bool has_int16();
 bool has_fast_int16();
-
-// Whether these are multiplied on a matrix unit: the same bits, sooner.
-bool uses_matrix_unit();
 
 // --- prefill: many queries -------------------------------------------------------------------------------------------
 
@@ -157,15 +155,5 @@ namespace reference {
 void prefill(const PrefillCall&);
 void decode(const DecodeCall&);
 }  // namespace reference
-
-// The dispatch target in use, e.g. "AVX3": shown by benchmarks. "AMX" is AVX3 (or what is above it) with a matrix unit.
-const char* target_name();
-// Those of this machine, best first.
-std::vector<std::string> target_names();
-// From now on kernels run as compiled for this one of target_names(): for tests.
-void use_target(std::string_view name);
-// The same for the one that the environment variable LACAKE_TARGET names, if it is set. Throws Error(kUsage) if this
-// machine has no such target.
-void use_target_of_environment();
 
 }  // namespace lacake::attention

@@ -149,12 +149,12 @@ TEST_P(Prefill, In16BitIntegersIsNearTheReference) {
 }
 
 TEST_P(Prefill, In16BitIntegersIsTheSameBitsOnAMatrixUnit) {
-  if (!uses_matrix_unit()) GTEST_SKIP() << "no AMX here";
+  if (!cpu::uses_matrix_unit()) GTEST_SKIP() << "no AMX here";
   for_each_length([](const TestLane& lane) {
     const Result on_unit = run_prefill(lane, {0}, false, Arithmetic::kInt16);
-    use_target(target_names()[1]);
+    cpu::use_target(cpu::target_names()[1]);
     const Result on_vectors = run_prefill(lane, {0}, false, Arithmetic::kInt16);
-    use_target(target_names()[0]);
+    cpu::use_target(cpu::target_names()[0]);
     EXPECT_EQ(on_unit.out, on_vectors.out);
     EXPECT_EQ(on_unit.probabilities, on_vectors.probabilities);
   });
@@ -409,12 +409,6 @@ TEST(Softmax, SurvivesLogitsFarApart) {
           scratch);
   EXPECT_EQ(record, (std::vector<float>{0, 0.5f, 0, 0.5f}));
   EXPECT_EQ(out[0], 5.0f);
-}
-
-TEST(TargetName, IsThatOfTheTargetInUse) {
-  std::vector<std::string> seen;
-  on_every_target([&] { seen.emplace_back(target_name()); });
-  EXPECT_EQ(seen, target_names());
 }
 
 }  // namespace

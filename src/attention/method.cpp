@@ -2,9 +2,14 @@
 
 #include <fmt/format.h>
 
+#include "cpu/target.h"
 #include "lacake/error.h"
 
 namespace lacake::attention {
+
+// With AVX-512 it is compiled for VNNI (pairs_inl.h).
+bool has_int16() { return !cpu::uses_avx512() || cpu::uses_avx512_vnni(); }
+bool has_fast_int16() { return cpu::uses_avx512_vnni(); }
 
 Method parse_method(std::string_view text, std::string_view flag) {
   if (text == "auto") return Method::kAuto;

@@ -13,6 +13,7 @@
 #include "attention/tile_inl.h"
 #include "attention/transpose_inl.h"
 #include "attention/vector_inl.h"
+#include "cpu/target.h"
 
 #if defined(LACAKE_ATTENTION_PREFILL_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef LACAKE_ATTENTION_PREFILL_INL_H_
@@ -38,7 +39,7 @@ class PrefillPass {
         shape_(call.shape),
         at_(shape_, call.n_q),
         scratch_(scratch),
-        in_planes_(LACAKE_ATTENTION_PLANES && in_pairs() && uses_matrix_unit()) {
+        in_planes_(LACAKE_ATTENTION_PLANES && in_pairs() && cpu::uses_matrix_unit()) {
     std::fill_n(out(0), at_.n_blocks * at_.out_dims * kBlockRows, 0.0f);
     for (std::size_t row = 0; row < at_.n_blocks * kBlockRows; row += 4) {
       const float* rows[4];

@@ -1,6 +1,7 @@
 #include "engine/bench.h"
 
 #include "attention/attention.h"
+#include "cpu/target.h"
 #include "engine/parts.h"
 #include "engine/plan.h"
 
@@ -26,7 +27,7 @@ AttentionInUse attention_in_use(Engine& engine, const CacheTypes& types) {
   const attention::Method method = engine.parts().attention;
   if (method == attention::Method::kGgml) return {"ggml", "ggml"};
   const CacheShape shape = cache_shape(engine.parts().model.hyperparameters, types);
-  return {attention::target_name(), attention::name(attention::arithmetic_of(method, shape.type_k, shape.type_v))};
+  return {cpu::target_name(), attention::name(attention::arithmetic_of(method, shape.type_k, shape.type_v))};
 }
 
 }  // namespace lacake

@@ -33,18 +33,10 @@ CacheTypes CacheTypes::parse(std::string_view text, std::string_view flag) {
 
 std::string CacheTypes::text() const { return k == v ? k : k + "," + v; }
 
-namespace {
-// What the machine can do is asked of the target in use.
-attention::Method method_of(const Engine::Options& options) {
-  attention::use_target_of_environment();
-  return attention::parse_method(options.attention, "--attention");
-}
-}  // namespace
-
 Engine::Engine(const Model& model, const Options& options)
     : parts_(std::make_unique<Parts>(
           model, options.threads > 0 ? options.threads : std::max(1, (int)std::thread::hardware_concurrency()),
-          method_of(options))) {}
+          attention::parse_method(options.attention, "--attention"))) {}
 Engine::~Engine() = default;
 
 int Engine::threads() const { return parts_->compute.threads(); }

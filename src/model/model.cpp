@@ -6,6 +6,7 @@
 #include <string_view>
 #include <unordered_set>
 
+#include "cpu/target.h"
 #include "lacake/memory.h"
 #include "lacake/sampler.h"
 #include "model/device.h"
@@ -41,10 +42,16 @@ Vocabulary open_vocabulary(const GgufFile& file, std::span<const MetadataOverrid
   return vocabulary;
 }
 
+// The first question about what this machine can do: of the target in use.
+product::Method product_method(const Model::Options& options) {
+  cpu::use_target_of_environment();
+  return product::parse_method(options.product, "--product");
+}
+
 }  // namespace
 
 Model::Parts::Parts(const std::string& path, const Options& options)
-    : product(product::parse_method(options.product, "--product")),
+    : product(product_method(options)),
       resident_before(resident_bytes()),
       file(path, options.overrides),
       hyperparameters(read_hyperparameters(file, options.rope, options.context_length)),

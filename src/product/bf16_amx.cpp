@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "cpu/matrix_unit.h"
+#include "cpu/target.h"
 #include "product/bf16.h"
 
 #if LACAKE_MATRIX_UNIT
@@ -34,7 +35,7 @@ std::size_t split_tile_bytes(std::size_t n_in, Pieces pieces) {
 
 #if LACAKE_MATRIX_UNIT
 
-bool has_bf16() { return cpu::has_matrix_unit(); }
+bool has_bf16() { return cpu::uses_matrix_unit(); }
 
 HWY_PUSH_ATTRIBUTES("avx2,fma,avx512f,avx512bw,avx512vl,avx512dq,avx512bf16") static_assert(true, "");
 namespace {

@@ -3,18 +3,12 @@
 #include <cassert>
 #include <vector>
 
+#include "cpu/target.h"
 #include "product/int8_avx512_inl.h"
 
 namespace lacake::product {
 
-bool has_int8() {
-#if LACAKE_PRODUCT_AVX512
-  return __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512bw") &&
-         __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("fma");
-#else
-  return false;
-#endif
-}
+bool has_int8() { return LACAKE_PRODUCT_AVX512 && cpu::uses_avx512_vnni(); }
 
 void multiply_packed(const Packed& m, std::size_t tile, const std::byte* columns, std::size_t n_columns, float* out,
                      std::size_t out_stride) {

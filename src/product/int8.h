@@ -14,7 +14,7 @@
 
 namespace lacake::product {
 
-// Whether this machine has them.
+// Whether the target in use (cpu/target.h) has them.
 bool has_int8();
 
 // Few columns: one tile of a packed matrix, read as a stream.

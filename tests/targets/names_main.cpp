@@ -2,8 +2,8 @@
 
 #include <cstdio>
 
-#include "attention/attention.h"
+#include "cpu/target.h"
 
 int main() {
-  for (const std::string& name : lacake::attention::target_names()) std::puts(name.c_str());
+  for (const std::string& name : lacake::cpu::target_names()) std::puts(name.c_str());
 }
