@@ -2,6 +2,7 @@
 
 #include <cmath>
 
+#include "cpu/target.h"
 #include "engine/test_session.h"
 #include "graph/test_logits.h"
 #include "product/bf16.h"
@@ -49,6 +50,7 @@ TEST_P(Quantisation, IsAsCloseToTheExactModelAsLibllamaIs) {
   const Logits exact = expected(rounded, tokens);
   const double theirs = difference(expected(quantised, tokens), exact);
   std::printf("%s: libllama %.1e", ggml_type_name(GetParam()), theirs);
+  cpu::use_target_of_environment();
   std::vector<const char*> products = {"ggml", "f32"};
   if (product::has_int8()) products.push_back("int8");
   if (product::has_bf16()) products.insert(products.end(), {"bf16", "bf16x3"});

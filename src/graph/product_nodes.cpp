@@ -106,8 +106,8 @@ void multiply_int8_tiles(ggml_tensor* dst, int ith, int nth, void* userdata) {
   const Tile tile = product::tile_at(scratch_of(dst->src[1], ith), node.n_in());
   node.items.take(node.n_tiles(), nth, [&](std::size_t i) {
     node.unpack(i, tile);
-    product::multiply_tile(tile, node.n_in(), node.rows_of(i), columns, (std::size_t)dst->ne[1],
-                           (float*)dst->data + i * kTileRows, node.n_out());
+    product::multiply_tile(tile, product::bits_of(node.stored.type), node.n_in(), node.rows_of(i), columns,
+                           (std::size_t)dst->ne[1], (float*)dst->data + i * kTileRows, node.n_out());
   });
 }
 

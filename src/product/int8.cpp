@@ -4,25 +4,43 @@
 #include <vector>
 
 #include "cpu/target.h"
-#include "product/int8_avx512_inl.h"
+#include "product/int8_targets.h"
 
 namespace lacake::product {
 
-bool has_int8() { return LACAKE_PRODUCT_AVX512 && cpu::uses_avx512_vnni(); }
+namespace {
+
+// The best one that the target in use has.
+#if LACAKE_PRODUCT_INT8
+struct Kernels {
+  decltype(avx2::multiply_packed)* packed;
+  decltype(avx2::multiply_tile)* tile;
+};
+
+Kernels kernels() {
+  if (cpu::uses_avx512_vnni()) return {avx512_vnni::multiply_packed, avx512_vnni::multiply_tile};
+  if (cpu::uses_avx_vnni()) return {avx_vnni::multiply_packed, avx_vnni::multiply_tile};
+  return {avx2::multiply_packed, avx2::multiply_tile};
+}
+#endif
+
+}  // namespace
+
+bool has_int8() { return LACAKE_PRODUCT_INT8 && cpu::uses_avx2(); }
 
 void multiply_packed(const Packed& m, std::size_t tile, const std::byte* columns, std::size_t n_columns, float* out,
                      std::size_t out_stride) {
   assert(has_int8());
-#if LACAKE_PRODUCT_AVX512
-  avx512::multiply_packed(m, tile, columns, n_columns, out, out_stride);
+#if LACAKE_PRODUCT_INT8
+  kernels().packed(m, tile, columns, n_columns, out, out_stride);
 #endif
 }
 
-void multiply_tile(const Tile& tile, std::size_t n_in, std::size_t n_rows, const std::byte* columns,
+void multiply_tile(const Tile& tile, int bits, std::size_t n_in, std::size_t n_rows, const std::byte* columns,
                    std::size_t n_columns, float* out, std::size_t out_stride) {
   assert(has_int8());
-#if LACAKE_PRODUCT_AVX512
-  avx512::multiply_tile(tile, n_in, n_rows, columns, n_columns, out, out_stride);
+#if LACAKE_PRODUCT_INT8
+  kernels().tile(tile, bits, n_in, n_rows, columns, n_columns, out, out_stride);
 #endif
 }
 

@@ -1,7 +1,7 @@
 #pragma once
 
-// Products of quantised weights with quantised columns, in integers: the fast ones of this folder. They need a CPU that
-// adds four products of bytes in one instruction (AVX-512 VNNI today).
+// Products of quantised weights with quantised columns, in integers: the fast ones of this folder. They need AVX2, and
+// use what adds four products of bytes in one instruction where there is that (AVX-VNNI, AVX-512 VNNI).
 //
 // A result is the same bits whatever rows and columns are computed beside it.
 
@@ -25,8 +25,9 @@ void multiply_packed(const Packed& m, std::size_t tile, const std::byte* columns
 
 // Many columns: an unpacked tile, used for all of them.
 //   out[c * out_stride + i] = row i of the tile . column c, for i < n_rows
+//   bits  of the tile's values
 // REQUIRES: has_int8().
-void multiply_tile(const Tile& tile, std::size_t n_in, std::size_t n_rows, const std::byte* columns,
+void multiply_tile(const Tile& tile, int bits, std::size_t n_in, std::size_t n_rows, const std::byte* columns,
                    std::size_t n_columns, float* out, std::size_t out_stride);
 
 namespace reference {

@@ -2,21 +2,17 @@
 
 #include <fmt/format.h>
 
-#include "hwy/targets.h"
 #include "lacake/error.h"
 #include "product/int8.h"
 
 namespace lacake::product {
 namespace {
 
-// Eight floats a vector at least: below that ggml's quantised products are the faster ones.
-bool has_wide_vectors() { return (hwy::SupportedTargets() & (HWY_AVX2 | HWY_AVX3 | HWY_AVX3_DL)) != 0; }
-
 // What the method needs and this machine lacks; null if it can be had.
 const char* missing(Method method) {
   switch (method) {
     case Method::kInt8:
-      return has_int8() ? nullptr : "AVX-512 VNNI";
+      return has_int8() ? nullptr : "AVX2";
     case Method::kBf16:
     case Method::kBf16x3:
       return has_bf16() ? nullptr : "AMX and bf16";
@@ -46,7 +42,7 @@ const char* name(Method method) {
 Method parse_method(std::string_view text, std::string_view flag) {
   if (text == "auto") {
     if (has_bf16()) return Method::kBf16;
-    return has_int8() ? Method::kInt8 : has_wide_vectors() ? Method::kF32 : Method::kGgml;
+    return has_int8() ? Method::kInt8 : Method::kGgml;
   }
   for (const Method method : {Method::kGgml, Method::kF32, Method::kInt8, Method::kBf16, Method::kBf16x3}) {
     if (text != name(method)) continue;

@@ -156,8 +156,16 @@ TEST(Packed, HoldsTheSameNumbersInAsManyBytes) {
   }
 }
 
+// `test` on every target that can.
+template <class Test>
+void on_every_target_with_int8(const Test& test) {
+  if (!has_int8()) GTEST_SKIP() << "no AVX2 here";
+  on_every_target([&] {
+    if (has_int8()) test();
+  });
+}
+
 TEST(Int8, FewColumnsAgreeWithTheReference) {
-  if (!has_int8()) GTEST_SKIP() << "no AVX-512 VNNI here";
   for (const ggml_type type : kPackable) {
     SCOPED_TRACE(ggml_type_name(type));
     for (const std::size_t n_in : {32, 96, 256, 576, 768, 2048}) {
@@ -167,18 +175,20 @@ TEST(Int8, FewColumnsAgreeWithTheReference) {
       const Packed& packed = copy.packed;
       for (const std::size_t n : {1, 2, 3, 4, 5, 9}) {
         const Columns columns(n_in, n);
-        std::vector<float> out(w.matrix.n_out * n);
-        for (std::size_t i = 0; i < packed.n_tiles(); ++i) {
-          multiply_packed(packed, i, columns.bytes.data(), n, out.data(), w.matrix.n_out);
-        }
-        expect_near(out, expected(w, columns, n));
+        const std::vector<float> wanted = expected(w, columns, n);
+        on_every_target_with_int8([&] {
+          std::vector<float> out(w.matrix.n_out * n);
+          for (std::size_t i = 0; i < packed.n_tiles(); ++i) {
+            multiply_packed(packed, i, columns.bytes.data(), n, out.data(), w.matrix.n_out);
+          }
+          expect_near(out, wanted);
+        });
       }
     }
   }
 }
 
 TEST(Int8, ManyColumnsAgreeWithTheReference) {
-  if (!has_int8()) GTEST_SKIP() << "no AVX-512 VNNI here";
   for (const ggml_type type : kAffine) {
     SCOPED_TRACE(ggml_type_name(type));
     const std::size_t n_in = 512;
@@ -186,19 +196,21 @@ TEST(Int8, ManyColumnsAgreeWithTheReference) {
     TileMemory memory(n_in);
     for (const std::size_t n : {1, 2, 3, 4, 5, 6, 7, 23}) {
       const Columns columns(n_in, n);
-      std::vector<float> out(w.matrix.n_out * n);
-      for (std::size_t first = 0; first < w.matrix.n_out; first += kTileRows) {
-        unpack_tile(w.matrix, first, memory.tile);
-        multiply_tile(memory.tile, n_in, std::min(kTileRows, w.matrix.n_out - first), columns.bytes.data(), n,
-                      out.data() + first, w.matrix.n_out);
-      }
-      expect_near(out, expected(w, columns, n));
+      const std::vector<float> wanted = expected(w, columns, n);
+      on_every_target_with_int8([&] {
+        std::vector<float> out(w.matrix.n_out * n);
+        for (std::size_t first = 0; first < w.matrix.n_out; first += kTileRows) {
+          unpack_tile(w.matrix, first, memory.tile);
+          multiply_tile(memory.tile, bits_of(type), n_in, std::min(kTileRows, w.matrix.n_out - first),
+                        columns.bytes.data(), n, out.data() + first, w.matrix.n_out);
+        }
+        expect_near(out, wanted);
+      });
     }
   }
 }
 
 TEST(Int8, AColumnIsTheSameBitsWhateverStandsBesideIt) {
-  if (!has_int8()) GTEST_SKIP() << "no AVX-512 VNNI here";
   const std::size_t n_in = 768, n = 11;
   for (const ggml_type type : kPackable) {
     SCOPED_TRACE(ggml_type_name(type));
@@ -208,17 +220,50 @@ TEST(Int8, AColumnIsTheSameBitsWhateverStandsBesideIt) {
     const Columns columns(n_in, n);
     TileMemory memory(n_in);
     if (is_affine(type)) packed.unpack(0, memory.tile);
-    std::vector<float> few(32 * n), many(32 * n), alone(32);
-    multiply_packed(packed, 0, columns.bytes.data(), n, few.data(), 32);
-    if (is_affine(type)) multiply_tile(memory.tile, n_in, 32, columns.bytes.data(), n, many.data(), 32);
-    for (std::size_t c = 0; c < n; ++c) {
-      const std::byte* column = columns.bytes.data() + c * column_bytes(n_in);
-      multiply_packed(packed, 0, column, 1, alone.data(), 32);
-      EXPECT_EQ(std::memcmp(alone.data(), few.data() + c * 32, 32 * sizeof(float)), 0) << c;
-      if (!is_affine(type)) continue;
-      multiply_tile(memory.tile, n_in, 32, column, 1, alone.data(), 32);
-      EXPECT_EQ(std::memcmp(alone.data(), many.data() + c * 32, 32 * sizeof(float)), 0) << c;
+    on_every_target_with_int8([&] {
+      std::vector<float> few(32 * n), many(32 * n), alone(32);
+      multiply_packed(packed, 0, columns.bytes.data(), n, few.data(), 32);
+      if (is_affine(type))
+        multiply_tile(memory.tile, bits_of(type), n_in, 32, columns.bytes.data(), n, many.data(), 32);
+      for (std::size_t c = 0; c < n; ++c) {
+        const std::byte* column = columns.bytes.data() + c * column_bytes(n_in);
+        multiply_packed(packed, 0, column, 1, alone.data(), 32);
+        EXPECT_EQ(std::memcmp(alone.data(), few.data() + c * 32, 32 * sizeof(float)), 0) << c;
+        if (!is_affine(type)) continue;
+        multiply_tile(memory.tile, bits_of(type), n_in, 32, column, 1, alone.data(), 32);
+        EXPECT_EQ(std::memcmp(alone.data(), many.data() + c * 32, 32 * sizeof(float)), 0) << c;
+      }
+    });
+  }
+}
+
+// The largest sums that bytes can have: where an instruction set sums in 16 bits, they must fit.
+TEST(Int8, SumsOfTheLargestBytesDoNotOverflow) {
+  const std::size_t n_in = 256;
+  for (const ggml_type type : kPackable) {
+    SCOPED_TRACE(ggml_type_name(type));
+    // Rows of one weight each, largest or least, so that all numbers of a block are its largest or its least.
+    Weights w(type, n_in, 2);
+    std::vector<float> x(2 * n_in, 1.0f);
+    for (std::size_t k = 0; k < n_in; ++k) x[k] = k % 32 == 31 ? -1.0f : 1.0f, x[n_in + k] = -x[k];
+    ggml_quantize_chunk(type, x.data(), w.bytes.data(), 0, 2, (std::int64_t)n_in, nullptr);
+    const PackedCopy copy(w.matrix);
+    Columns columns(n_in, 2);
+    for (std::size_t k = 0; k < n_in; ++k) columns.x[k] = 1.0f, columns.x[n_in + k] = -1.0f;
+    for (std::size_t c = 0; c < 2; ++c) {
+      quantise_column(columns.x.data() + c * n_in, n_in, columns.bytes.data() + c * column_bytes(n_in));
     }
+    const std::vector<float> wanted = expected(w, columns, 2);
+    TileMemory memory(n_in);
+    if (is_affine(type)) unpack_tile(w.matrix, 0, memory.tile);
+    on_every_target_with_int8([&] {
+      std::vector<float> out(4);
+      multiply_packed(copy.packed, 0, columns.bytes.data(), 2, out.data(), 2);
+      expect_near(out, wanted);
+      if (!is_affine(type)) return;
+      multiply_tile(memory.tile, bits_of(type), n_in, 2, columns.bytes.data(), 2, out.data(), 2);
+      expect_near(out, wanted);
+    });
   }
 }
 

@@ -12,6 +12,8 @@ namespace lacake::product {
 
 // Whether a type's weights are w = scale * q + offset with 0 <= q < 256 and one scale and offset for each kBlock.
 bool is_affine(ggml_type type);
+// How many bits q has. REQUIRES: is_affine(type).
+int bits_of(ggml_type type);
 
 // Rows [first, first + kTileRows) side by side, so that a vector holds the same columns of neighbouring rows:
 //   values   [4, kTileRows, n_in / 4] uint8   four neighbours of row 0, of row 1, ...
