@@ -9,7 +9,7 @@ namespace lacake::attention {
 
 // With AVX-512 it is compiled for VNNI (pairs_inl.h).
 bool has_int16() { return !cpu::uses_avx512() || cpu::uses_avx512_vnni(); }
-bool has_fast_int16() { return cpu::uses_avx512_vnni(); }
+bool has_fast_int16() { return has_int16() && cpu::uses_avx2(); }
 
 Method parse_method(std::string_view text, std::string_view flag) {
   if (text == "auto") return Method::kAuto;

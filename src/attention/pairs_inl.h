@@ -1,5 +1,5 @@
-// Numbers as pairs of 16-bit integers: twice the multiply-adds of f32 where the machine has them, and more exact than
-// the f16 that rows are stored in.
+// Numbers as pairs of 16-bit integers: up to twice the multiply-adds of f32, and more exact than the f16 that rows are
+// stored in.
 //
 // A pair is two neighbours along the sum, in a lane of 32 bits, the first one below. Sums of products are exact in 32
 // bits as long as they fit, which the scales see to:
@@ -54,6 +54,13 @@ inline constexpr float kWeights = 32700.0f;  // the roundings of a tile's 128 we
 HWY_INLINE Pairs multiply_add(Pairs a, Pairs b, Pairs sum) {
 #if LACAKE_ATTENTION_VNNI
   asm("vpdpwssd %[b], %[a], %[sum]" : [sum] "+v"(sum.raw) : [a] "v"(a.raw), [b] "v"(b.raw));
+  return sum;
+#elif HWY_ARCH_X86 && HWY_COMPILER_GCC && HWY_TARGET == HWY_AVX2
+  // From intrinsics GCC 12 makes a copy of every sum.
+  Pairs products;
+  asm("vpmaddwd %[b], %[a], %[products]\n\tvpaddd %[products], %[sum], %[sum]"
+      : [sum] "+x"(sum.raw), [products] "=&x"(products.raw)
+      : [a] "x"(a.raw), [b] "x"(b.raw));
   return sum;
 #else
   const auto first = [](Pairs p) HWY_ATTR { return hn::ShiftRight<16>(hn::ShiftLeft<16>(p)); };
