@@ -87,7 +87,7 @@ HWY_INLINE void order_as_turned(const Rope& rope, const float* q, int d_k, float
 #if !HWY_HAVE_SCALABLE && HWY_TARGET != HWY_SCALAR
 // The 128-bit parts of a vector, added up.
 template <class D>
-HWY_INLINE hn::Vec<hn::CappedTag<float, 4>> add_parts(D d, hn::Vec<D> v) {
+HWY_INLINE hn::Vec<hn::CappedTag<float, 4>> add_parts([[maybe_unused]] D d, hn::Vec<D> v) {
   if constexpr (hn::MaxLanes(D()) <= 4) {
     return v;
   } else {
