@@ -63,10 +63,9 @@ inline Shape shape_of_head(Shape shape, std::size_t head_kv) {
 }
 
 // What is multiplied in. kInt16: 16-bit integers, summed exactly; softmax is f32 in both. Prefill has a scale for each
-// query, key, and value; closer to f32 than f16 entries are. On a
-// matrix unit (cpu/target.h) it is the same bits, sooner. Decode
-// multiplies rows of q8_0 and q4_0 so, where keys are not to be rotated and there is AVX-512 VBMI too, and all others
-// in f32.
+// query, key, and value; closer to f32 than f16 entries are. A matrix unit (cpu/target.h) gives the same bits, sooner.
+// Decode multiplies rows of q8_0 and q4_0 so, where keys are not to be rotated and there is AVX-512 VBMI too, and all
+// others in f32.
 enum class Arithmetic { kF32, kInt16 };
 // Whether the target in use can multiply 16-bit integers, and whether that is faster than f32.
 bool has_int16();
