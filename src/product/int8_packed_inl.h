@@ -72,8 +72,8 @@ HWY_INLINE Floats half_dots(const PartDots<f, n>& dots, std::size_t c, std::size
 }
 
 template <PackedFormat f, std::size_t n>
-HWY_INLINE void multiply(const std::byte* tile, std::size_t n_in, const Column* x, float* out, std::size_t out_stride,
-                         std::size_t n_rows) {
+void multiply(const std::byte* tile, std::size_t n_in, const Column* x, float* out, std::size_t out_stride,
+              std::size_t n_rows) {
   constexpr std::size_t kVectors = kTileRows / kLanes;
   Floats total[n][kVectors];
 #pragma GCC unroll 8
