@@ -31,12 +31,6 @@ HWY_INLINE Vector weights_at(const std::byte* part, std::size_t v) {
   return w;
 }
 
-HWY_INLINE Vector four_of(const Column& x, std::size_t at) {
-  std::int32_t four;
-  std::memcpy(&four, x.values + at, sizeof four);
-  return every_four(four);
-}
-
 // The integer sums of a part's rows in two vectors, v and v + 1, with n columns. Groups of four weights are summed in
 // two halves: where scales are of half a part, those of one each, else even and odd ones, so that chains of dot
 // products stay short; integers, so that it shows in no result.
@@ -56,7 +50,7 @@ struct PartDots {
     constexpr std::size_t half = f.has_halves() ? g / 4 : g % 2, before = f.has_halves() ? g % 4 : g / 2;
 #pragma GCC unroll 8
     for (std::size_t c = 0; c < n; ++c) {
-      const Vector bytes = four_of(x[c], column + 4 * g);
+      const Vector bytes = every_four(four_of(x[c], column + 4 * g));
       of[c][0][half].add(first, bytes, before);
       of[c][1][half].add(second, bytes, before);
       if constexpr (f.has_halves() && zero_of(f) != 0) zeros[c][half].add(every_byte(f.zero), bytes, before);
@@ -137,7 +131,7 @@ void multiply(const std::byte* tile, std::size_t n_in, const Column* x, float* o
   }
 }
 
-// The last n_columns < kPackedColumns of a batch.
+// n_columns as a constant: at most n.
 template <PackedFormat f, std::size_t n>
 HWY_INLINE void multiply_rest(std::size_t n_columns, const std::byte* tile, std::size_t n_in, const Column* x,
                               float* out, std::size_t out_stride, std::size_t n_rows) {

@@ -31,6 +31,15 @@
   void multiply_tile(const Tile& tile, int bits, std::size_t n_in, std::size_t n_rows, const std::byte* columns,       \
                      std::size_t n_columns, float* out, std::size_t out_stride);                                       \
   }
+namespace lacake::product {
+// Numbers at .. at + 3 of a column, a byte each.
+HWY_INLINE std::int32_t four_of(const Column& x, std::size_t at) {
+  std::int32_t four;
+  std::memcpy(&four, x.values + at, sizeof four);
+  return four;
+}
+}  // namespace lacake::product
+
 LACAKE_DECLARE_INT8(avx2)
 LACAKE_DECLARE_INT8(avx_vnni)
 LACAKE_DECLARE_INT8(avx512_vnni)

@@ -23,7 +23,7 @@ HWY_INLINE void multiply(const Tile& tile, std::size_t row, std::size_t n_blocks
       const Vector first = load(values), second = load(values + 4 * kLanes);
 #pragma GCC unroll 8
       for (std::size_t c = 0; c < n; ++c) {
-        const Vector bytes = four_of(x[c], b * kBlock + 4 * g);
+        const Vector bytes = every_four(four_of(x[c], b * kBlock + 4 * g));
         dots[c][0].add(first, bytes, g);
         dots[c][1].add(second, bytes, g);
       }

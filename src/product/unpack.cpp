@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "product/block_types.h"
+#include "product/packed_layout.h"
 
 namespace lacake::product {
 namespace {
@@ -110,16 +111,9 @@ bool is_affine(ggml_type type) {
 }
 
 int bits_of(ggml_type type) {
-  switch (type) {
-    case GGML_TYPE_Q8_0:
-      return 8;
-    case GGML_TYPE_Q5_0:
-    case GGML_TYPE_Q5_1:
-    case GGML_TYPE_Q5_K:
-      return 5;
-    default:
-      return 4;
-  }
+  int bits = 0;
+  with_packed_format(type, [&]<PackedFormat f> { bits = f.bits; });
+  return bits;
 }
 
 std::size_t tile_bytes(std::size_t n_in) { return n_in * kTileRows + 2 * (n_in / kBlock) * kTileRows * sizeof(float); }
