@@ -12,6 +12,7 @@
 
 #include "lacake/error.h"
 #include "text/vocabulary.h"
+#include "tools/paths.h"
 
 namespace lacake {
 namespace {
@@ -23,7 +24,7 @@ const std::vector<Message> kHello = {{"user", "Hello!"}};
 
 // tests/text/make_chat_fixtures.py: what Python's jinja2 makes of the same templates and conversations.
 const Json& fixtures() {
-  static const Json json = Json::parse(std::ifstream(fs::path(LACAKE_TEST_SOURCE_DIR) / "text" / "chat_fixtures.json"));
+  static const Json json = Json::parse(std::ifstream(fs::path(test_source_dir()) / "text" / "chat_fixtures.json"));
   return json;
 }
 

@@ -10,6 +10,7 @@
 
 #include "lacake/error.h"
 #include "text/utf8.h"
+#include "tools/paths.h"
 #include "tools/temporary_folder.h"
 
 namespace lacake {
@@ -55,7 +56,7 @@ std::string refusal(const fs::path& path) {
 }
 
 TEST(Vocabulary, GivesTheIdsOfTheGoldenPrompt) {
-  const fs::path golden = LACAKE_GOLDEN_DEFAULT_DIR;
+  const fs::path golden = default_golden_dir();
   const std::string prompt = read(golden / "e2e_multinews_prompt.txt");
   const auto ids = golden_ids(golden / "e2e_full_multinews.gguf", "prompt_ids");
   ASSERT_GT(ids.size(), 1000U);

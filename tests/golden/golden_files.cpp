@@ -5,11 +5,13 @@
 #include <fstream>
 #include <stdexcept>
 
+#include "tools/paths.h"
+
 namespace lacake::golden {
 
 std::filesystem::path folder() {
   const char* named = std::getenv("LACAKE_GOLDEN_DIR");
-  return named != nullptr && *named != '\0' ? named : LACAKE_GOLDEN_DEFAULT_DIR;
+  return named != nullptr && *named != '\0' ? std::string(named) : default_golden_dir();
 }
 
 std::vector<std::filesystem::path> files(const std::string& extension) {

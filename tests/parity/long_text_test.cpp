@@ -10,6 +10,7 @@
 #include "lacake/memory.h"
 #include "parity/texts.h"
 #include "tools/divergence.h"
+#include "tools/paths.h"
 
 namespace lacake {
 namespace {
@@ -62,7 +63,7 @@ TEST(LongText, RunsInFlatMemoryAndRoundingDoesNotPileUp) {
   const Model model(quantised_model());
   std::vector<Token> tokens = wikitext_and_news();
   for (const char* file : {"/../LICENSE", "/../CONTRIBUTING.md", "/../README.md"}) {
-    const std::vector<Token> more = text_tokens(model, std::string(LACAKE_TEST_SOURCE_DIR) + file);
+    const std::vector<Token> more = text_tokens(model, test_source_dir() + file);
     tokens.insert(tokens.end(), more.begin(), more.end());
   }
   ASSERT_GE(tokens.size(), kTokens);
