@@ -12,9 +12,9 @@
 #include <stdexcept>
 #include <vector>
 
+#include "attention/attention_method.h"
 #include "attention/attention_op.h"
 #include "attention/measure.h"
-#include "attention/method.h"
 #include "cpu/target.h"
 #include "graph/compute.h"
 

@@ -25,7 +25,7 @@ constexpr std::size_t kReadAnyway = 512;  // up to this depth --fill auto reads:
 
 std::vector<SessionOptions> sessions(const Options& options) {
   std::vector<SessionOptions> result;
-  for (const eval::Cell& cell : grid_of(options)) {
+  for (const eval::Configuration& cell : grid_of(options)) {
     result.push_back(session_options(options));
     result.back().policy = cell.policy;
     result.back().budget = cell.budget;
@@ -62,10 +62,10 @@ void check_length(const BenchCase& c, const Model& model) {
   if (length <= trained) return;
   const PolicyType& type = *c.session.policy.type;
   const AttentionShape shape = model.facts().policy_attention();  // the layers that a policy sees
-  const bool index =
-      type.bounded && c.session.prefill == PrefillMode::kStreaming &&
-      type.make(c.session.policy.settings, shape, type.least(c.session.policy.settings, shape))->traits().positions ==
-          Positions::kCacheIndex;
+  const bool index = type.bounded && c.session.prefill == PrefillMode::kStreaming &&
+                     type.make(c.session.policy.settings, shape, type.min_cache_size(c.session.policy.settings, shape))
+                             ->traits()
+                             .positions == Positions::kCacheIndex;
   if (index) return;
   throw Error(Error::Kind::kUsage,
               fmt::format("{} {}: expected at most the model's training length {} for policy {} and {} prefill; "

@@ -96,7 +96,7 @@ std::vector<Token> Bench::tokens(std::size_t from, std::size_t n) const {
 bool Bench::prepare(std::size_t n_prompt, bool synthetic) {
   const std::size_t n = std::max(synthetic ? kSample : 0, std::min(n_prompt, kSample));
   // Unrotated keys in f32, whatever the cases store: those that are drawn from them are turned and rounded later.
-  SessionOptions options{.policy = PolicySpec::parse("full:positions=index"),
+  SessionOptions options{.policy = PolicySpec::parse("full:positions=compacted"),
                          .types = CacheTypes::parse("f32"),
                          .prompt_tokens = std::max<std::size_t>(n, 1),
                          .new_tokens = 2};

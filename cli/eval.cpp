@@ -33,8 +33,8 @@ const Options& checked(const Options& options) {
   return options;
 }
 
-eval::CellOptions cell_options(const Options& options) {
-  eval::CellOptions cells;
+eval::ConfigurationOptions cell_options(const Options& options) {
+  eval::ConfigurationOptions cells;
   if (options.kv_type) cells.types = CacheTypes::parse(*options.kv_type);
   cells.prefill = options.prefill == "exact" ? PrefillMode::kExact : PrefillMode::kStreaming;
   return cells;
@@ -107,12 +107,12 @@ eval::Results Evaluation::open_results(nlohmann::json meaning, nlohmann::json gr
   }
   meaning["kv_type"] = cells_.types.text();
   meaning["prefill"] = options_.prefill;
-  for (const eval::Cell& cell : grid_) grid["cells"].push_back(cell.name());
+  for (const eval::Configuration& cell : grid_) grid["cells"].push_back(cell.name());
   return eval::Results(options_.results.value_or(fmt::format("results/{}-{}", task_, stem)),
                        {{"schema", 1}, {"meaning", meaning}, {"grid", grid}});
 }
 
-eval::Watch Evaluation::watch() {
+eval::RunControl Evaluation::watch() {
   return {.progress =
               [this](std::size_t done, std::size_t total) {
                 bar_.show(done, total);

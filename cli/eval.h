@@ -33,14 +33,14 @@ class Evaluation {
 
   const Model& model() const { return model_; }
   Engine& engine() { return engine_; }
-  const std::vector<eval::Cell>& grid() const { return grid_; }
-  eval::CellOptions cells() const { return cells_; }
+  const std::vector<eval::Configuration>& grid() const { return grid_; }
+  eval::ConfigurationOptions cells() const { return cells_; }
   std::uint64_t most_cache_bytes() const { return most_cache_bytes_; }
 
   // The results folder. `meaning` and `grid` are the task's own part of the configuration.
   eval::Results open_results(nlohmann::json meaning, nlohmann::json grid) const;
   // Progress on standard error, Ctrl-C, notices.
-  eval::Watch watch();
+  eval::RunControl watch();
 
   // Samples answered under --question. False if it was stopped.
   bool answer(const std::vector<eval::Sample>& samples, eval::Results& results);
@@ -51,8 +51,8 @@ class Evaluation {
  private:
   const Options& options_;
   std::string task_;
-  std::vector<eval::Cell> grid_;
-  eval::CellOptions cells_;
+  std::vector<eval::Configuration> grid_;
+  eval::ConfigurationOptions cells_;
   Terminal terminal_;
   Model model_;
   Engine engine_;

@@ -46,7 +46,7 @@ SessionOptions session_options(const Options& options, std::size_t prompt_tokens
   return session;
 }
 
-std::vector<eval::Cell> grid_of(const Options& options) {
+std::vector<eval::Configuration> grid_of(const Options& options) {
   std::vector<std::string> policies = list_items(options.policies, true);
   const std::vector<std::string> budgets = list_items(options.kv_budgets, false);
   if (policies.empty()) policies = {"full"};

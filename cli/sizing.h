@@ -24,7 +24,7 @@ SessionOptions sized_chat(const Engine& engine, const Model& model, const Option
 
 // Every policy at every budget, where several may be given (bench, eval). Throws Error(kUsage) for one that cannot be
 // understood, or that needs a budget where none is given.
-std::vector<eval::Cell> grid_of(const Options& options);
+std::vector<eval::Configuration> grid_of(const Options& options);
 
 // The most new tokens that a session should make now, after what it was fed: --predict, and what is left of the
 // conversation. Where positions never run out, that starts anew at every question, and --predict -1 means SIZE_MAX.

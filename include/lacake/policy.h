@@ -71,9 +71,9 @@ struct Selection {
 
 // Where a policy puts its decisions; the engine applies them when `update` returns. A layer that is not named keeps all
 // that it has. A layer above the observed one still holds what it kept before the segment.
-class Compaction {
+class CacheEdits {
  public:
-  virtual ~Compaction() = default;
+  virtual ~CacheEdits() = default;
   virtual void keep(int layer, Selection selection) = 0;
   // Drops one entry of all KV heads alike, or one of each: [1] or [n_head_kv], kNoEntry for a head that drops none.
   // What stays keeps its order. What a generated token costs: no list of all that stays.
@@ -85,14 +85,15 @@ class Compaction {
 // What a policy declares, so that nobody has to ask which policy it is.
 struct PolicyTraits {
   Positions positions = Positions::kTrue;
-  bool per_head = false;       // the KV heads of a layer may keep different tokens
-  bool uneven_layers = false;  // layers may keep different numbers of entries
-  bool uneven_heads = false;   // so may the heads of one layer
-  bool ordered = true;         // selections are ascending and unique
-  bool cuts_last = false;      // a segment's entries are all held until its last layer was seen
-  bool layers_apart = false;   // a token's updates of different layers share nothing: they may run at the same time
-  std::size_t sinks = 0;       // first tokens of the conversation that always stay
-  std::size_t window = 0;      // last entries that always stay
+  bool per_head = false;                 // the KV heads of a layer may keep different tokens
+  bool uneven_layers = false;            // layers may keep different numbers of entries
+  bool uneven_heads = false;             // so may the heads of one layer
+  bool ordered = true;                   // selections are ascending and unique
+  bool evicts_after_last_layer = false;  // a segment's entries are all held until its last layer was seen
+  bool layers_independent =
+      false;               // a token's updates of different layers share nothing: they may run at the same time
+  std::size_t sinks = 0;   // first tokens of the conversation that always stay
+  std::size_t window = 0;  // last entries that always stay
 };
 
 class Policy {
@@ -112,13 +113,13 @@ class Policy {
     return (std::int64_t)n_kept;
   }
 
-  // Called for layers 0 .. n_layer-1 in order (in decode under PolicyTraits::layers_apart in any), once a segment, as
-  // soon as the layer's attention is known. Same calls, same answers.
-  virtual void update(const Observation&, Compaction&) = 0;
+  // Called for layers 0 .. n_layer-1 in order (in decode under PolicyTraits::layers_independent in any), once a
+  // segment, as soon as the layer's attention is known. Same calls, same answers.
+  virtual void update(const Observation&, CacheEdits&) = 0;
 
   // The most entries that this head may hold from here on, one token of a running step included; asked between
   // segments, so that the arena's slices can be divided. Their sum over layers is at most n_layer *
-  // PolicyType::largest(C).
+  // PolicyType::max_entries_per_layer(C).
   virtual std::size_t reserve(int layer, int head) const = 0;
 
   // Bytes of the policy's own memory (scores, cursors): not in the budget, but shown in the plan.
@@ -150,12 +151,12 @@ struct PolicyType {
 
   // The most entries a layer (on average over layers) at any moment for cache size C, one token of a running step
   // included. Grows with C.
-  std::size_t (*largest)(const PolicySettings&, const AttentionShape&, std::size_t cache_size) = nullptr;
+  std::size_t (*max_entries_per_layer)(const PolicySettings&, const AttentionShape&, std::size_t cache_size) = nullptr;
 
   // The least cache size that works. Throws Error(kUsage) that says what to change if no size does.
-  std::size_t (*least)(const PolicySettings&, const AttentionShape&) = nullptr;
+  std::size_t (*min_cache_size)(const PolicySettings&, const AttentionShape&) = nullptr;
 
-  // REQUIRES: cache_size >= least(...). Throws Error(kUsage) for settings that cannot run.
+  // REQUIRES: cache_size >= min_cache_size(...). Throws Error(kUsage) for settings that cannot run.
   std::unique_ptr<Policy> (*make)(const PolicySettings&, const AttentionShape&, std::size_t cache_size) = nullptr;
 };
 

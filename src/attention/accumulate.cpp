@@ -14,7 +14,7 @@
 #define HWY_TARGET_INCLUDE "attention/accumulate.cpp"
 #include "hwy/foreach_target.h"  // must come before highway.h
 
-#include "attention/pairs_inl.h"
+#include "attention/int16_dot_inl.h"
 #include "attention/product_inl.h"
 #include "attention/rows_inl.h"
 #include "attention/tile_inl.h"

@@ -13,8 +13,8 @@
 #define HWY_TARGET_INCLUDE "attention/decode.cpp"
 #include "hwy/foreach_target.h"  // must come before highway.h
 
-#include "attention/bytes_inl.h"
 #include "attention/logits_inl.h"
+#include "attention/q8_dot_inl.h"
 #include "attention/rows_inl.h"
 #include "attention/tile_inl.h"
 #include "attention/values_inl.h"

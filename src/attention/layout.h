@@ -75,13 +75,13 @@ class Tiles {
 //   keys      [key_stride, kTileKeys]            the tile's K
 //   values    [value_stride, kTileKeys]          the tile's V
 //   block     [kBlockRows, kTileKeys]            logits, then probabilities, of one block and tile
-// With Arithmetic::kInt16, queries, keys, values and probabilities turn into pairs where they stand (pairs_inl.h), and
-// what makes floats of them again lies beside:
+// With Arithmetic::kInt16, queries, keys, values and probabilities turn into pairs where they stand (int16_dot_inl.h),
+// and what makes floats of them again lies beside:
 //   query_scale  [n_blocks * kBlockRows]
 //   key_scale    [kTileKeys]
 //   value_scale  [kTileKeys]
 //   shrink, grow [kBlockRows]  of a block's `out` and of what the tile adds to it
-// On a matrix unit pairs turn into planes (planes_inl.h), of 64 numbers a step and 16 rows or columns each:
+// On a matrix unit pairs turn into planes (amx_dot_inl.h), of 64 numbers a step and 16 rows or columns each:
 //   query_planes   [2 KiB, steps of d_k, 2 halves of a block, n_blocks]
 //   key_planes     [2 KiB, steps of d_k, kTileKeys / 16]
 //   value_planes   [2 KiB, steps of kTileKeys, ceil(d_v / 16)]
@@ -163,7 +163,7 @@ struct AccumulateLayout {
 // Decode converts what it can't use as stored in runs of kRunRows rows.
 inline constexpr std::size_t kRunRows = 32;
 
-// What rows are multiplied by where they stay bytes (bytes_inl.h).
+// What rows are multiplied by where they stay bytes (q8_dot_inl.h).
 inline constexpr std::size_t kQueryBlockFloats = 34;              // of a query, for each 32 numbers
 inline constexpr std::size_t kBlockWeightsFloats = kDecodePiece;  // of a head's weights
 inline constexpr std::size_t kHeadsAtOnce = 4;

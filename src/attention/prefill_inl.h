@@ -4,10 +4,10 @@
 #include <cstddef>
 #include <limits>
 
+#include "attention/amx_dot_inl.h"
 #include "attention/attention.h"
+#include "attention/int16_dot_inl.h"
 #include "attention/layout.h"
-#include "attention/pairs_inl.h"
-#include "attention/planes_inl.h"
 #include "attention/product_inl.h"
 #include "attention/rows_inl.h"
 #include "attention/tile_inl.h"

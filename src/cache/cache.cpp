@@ -207,7 +207,7 @@ void Cache::drop(int layer, std::span<const std::uint32_t> entries) {
 
 // The row of the last slot takes the freed one.
 void Cache::drop_from_map(Map& m, int layer, int first_head, int n_heads, std::uint32_t entry) {
-  if (entry == Compaction::kNoEntry) return;
+  if (entry == CacheEdits::kNoEntry) return;
   assert(entry < m.slot.size());
   const std::uint32_t freed = m.slot[entry], last = (std::uint32_t)m.slot.size() - 1;
   for (int h = first_head; h < first_head + n_heads; ++h) {

@@ -64,7 +64,7 @@ class Cache {
   // room for each other, as make_room does. Different layers may be compacted at the same time where no head grows.
   // REQUIRES: room for it (make_room) where heads hold the same; indices below length + fresh.n.
   void compact(int layer, const Selection& selection, const SegmentRows& fresh = {});
-  // Drops one entry of all heads alike, or one of each ([1] or [n_head_kv], Compaction::kNoEntry: none of this head).
+  // Drops one entry of all heads alike, or one of each ([1] or [n_head_kv], CacheEdits::kNoEntry: none of this head).
   // One row moves, and the order closes up.
   void drop(int layer, std::span<const std::uint32_t> entries);
   // Keeps everything.

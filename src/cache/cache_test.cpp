@@ -147,13 +147,13 @@ TEST(Cache, ADropIsACompactionOfOneEntryLess) {
       for (std::int32_t token = 12; token < 29; ++token) {
         Indices entries;
         for (std::size_t h = 0; h < (per_head ? 2u : 1u); ++h) {
-          entries.push_back(per_head && token % 7 == (int)h ? Compaction::kNoEntry
+          entries.push_back(per_head && token % 7 == (int)h ? CacheEdits::kNoEntry
                                                             : (std::uint32_t)(random() % expected[h].size()));
         }
         dropped.cache.drop(1, entries);
         for (std::size_t h = 0; h < 2; ++h) {
           const std::uint32_t entry = entries[per_head ? h : 0];
-          if (entry != Compaction::kNoEntry) expected[h].erase(expected[h].begin() + entry);
+          if (entry != CacheEdits::kNoEntry) expected[h].erase(expected[h].begin() + entry);
           dropped.expect(1, (int)h, expected[h]);
         }
         dropped.expect(0, 0, run(0, token));

@@ -9,9 +9,9 @@ namespace lacake {
 namespace {
 
 // Decode decides after the whole step: every decision can be applied at once.
-class Direct final : public Compaction {
+class ImmediateEdits final : public CacheEdits {
  public:
-  Direct(Cache& cache, const LayerMap& layers) : cache_(cache), layers_(layers) {}
+  ImmediateEdits(Cache& cache, const LayerMap& layers) : cache_(cache), layers_(layers) {}
   void keep(int layer, Selection selection) override { cache_.compact(model_layer(layer), selection); }
   void drop(int layer, std::span<const std::uint32_t> entries) override { cache_.drop(model_layer(layer), entries); }
 
@@ -89,7 +89,7 @@ class StepRun {
     const AttentionShape shape{h_.n_layer, h_.n_head, h_.n_head_kv};
     for (const Column& c : columns_) {
       SessionImpl& s = *c.session;
-      Direct direct(s.cache(), engine_.layers);
+      ImmediateEdits direct(s.cache(), engine_.layers);
       const auto update = [&](std::size_t policy_layer, int thread) {
         const int l = engine_.layers.model_layers()[policy_layer];
         const Measures& asked = c.asked[(std::size_t)l];
@@ -103,7 +103,7 @@ class StepRun {
                           direct);
       };
       const std::size_t n_layers = engine_.layers.model_layers().size();
-      if (s.policy().traits().layers_apart) {
+      if (s.policy().traits().layers_independent) {
         engine_.compute.each(n_layers, std::cref(update));  // by reference: a copy would allocate
       } else {
         for (std::size_t l = 0; l < n_layers; ++l) update(l, 0);

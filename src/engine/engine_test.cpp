@@ -95,8 +95,8 @@ TEST(Engine, ThreadsDoNotChangeABit) {
   // Policies whose updates of a token's layers are divided among the threads: by selections, and entry by entry.
   const std::pair<ggml_type, const char*> cases[] = {{GGML_TYPE_F32, "cake:window=8"},
                                                      {GGML_TYPE_Q4_0, "cake:window=8"},
-                                                     {GGML_TYPE_F32, "trellis:at_once=0.1"},
-                                                     {GGML_TYPE_Q4_0, "trellis:at_once=0"}};
+                                                     {GGML_TYPE_F32, "trellis:evict_fraction=0.1"},
+                                                     {GGML_TYPE_Q4_0, "trellis:evict_fraction=0"}};
   for (const auto& [type, policy] : cases) {
     SCOPED_TRACE(std::string(ggml_type_name(type)) + " " + policy);
     TinyModel tiny = wide();
@@ -127,7 +127,7 @@ TEST(Engine, SessionsThatWatchOnePassGiveWhatEachGivesAlone) {
                                      with("cake:window=9", "50"),
                                      with("streaming-llm", "20"),
                                      with("lacache", "40"),
-                                     with("full:positions=index", "", "f32", PrefillMode::kExact, 80)};
+                                     with("full:positions=compacted", "", "f32", PrefillMode::kExact, 80)};
   std::vector<std::unique_ptr<Session>> together, alone;
   std::vector<Session*> list;
   for (const SessionOptions& o : watchers) {
@@ -190,7 +190,7 @@ TEST(Engine, TheFirstSegmentAnswersTheSameInBothFormsOfKeys) {
   Loaded loaded(wide());
   const Tokens prompt = random_tokens(loaded.tiny, 90, 8);
   const auto rotated = loaded.engine.open(with("full", "", "f16", PrefillMode::kExact, 90));
-  const auto plain = loaded.engine.open(with("full:positions=index", "", "f16", PrefillMode::kExact, 90));
+  const auto plain = loaded.engine.open(with("full:positions=compacted", "", "f16", PrefillMode::kExact, 90));
   for (const auto* s : {&rotated, &plain}) (*s)->prefill({prompt.data(), 60});
   EXPECT_TRUE(same_bits(rotated->logits(), plain->logits()));
   for (const auto* s : {&rotated, &plain}) (*s)->prefill({prompt.data() + 60, 30});
@@ -205,7 +205,7 @@ TEST(Engine, TheFirstSegmentAnswersTheSameInBothFormsOfKeys) {
 TEST(Engine, ExactStreamingAndTokenByTokenAgree) {
   Loaded loaded(wide());
   const Tokens prompt = random_tokens(loaded.tiny, 100, 7);
-  for (const char* policy : {"full", "full:positions=index", "streaming-llm", "lacache", "cake"}) {
+  for (const char* policy : {"full", "full:positions=compacted", "streaming-llm", "lacache", "cake"}) {
     SCOPED_TRACE(policy);
     const bool full = std::string(policy).rfind("full", 0) == 0;
     const std::string budget = full ? "" : "200";
@@ -230,9 +230,9 @@ TEST(Engine, NothingEvictedIsTheFullCache) {
     const char *full, *other;
   } pairs[] = {{"full", "cake"},
                {"full", "cake:window=4"},
-               {"full:positions=index", "streaming-llm"},
-               {"full:positions=index", "lacache"},
-               {"full:positions=index", "lacache:span=2"}};
+               {"full:positions=compacted", "streaming-llm"},
+               {"full:positions=compacted", "lacache"},
+               {"full:positions=compacted", "lacache:span=2"}};
   for (const auto& pair : pairs) {
     for (const PrefillMode mode : {PrefillMode::kExact, PrefillMode::kStreaming}) {
       for (const char* types : {"f32", "f16", "bf16", "q8_0", "q4_0", "q8_0,f16"}) {

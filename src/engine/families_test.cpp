@@ -46,7 +46,7 @@ TEST_P(Family, GivesLibllamasLogitsHoweverTokensAreFed) {
   float largest = 0, worst = 0;
   for (const float x : truth) largest = std::max(largest, std::abs(x));
   EXPECT_GT(largest, 3.0f);
-  for (const char* policy : {"full", "full:positions=index"}) {
+  for (const char* policy : {"full", "full:positions=compacted"}) {
     SCOPED_TRACE(policy);
     const float exact = distance(run(engine_, tokens, 256, policy, PrefillMode::kExact), truth);
     const float streaming = distance(run(engine_, tokens, 256, policy, PrefillMode::kStreaming), truth);
@@ -65,7 +65,7 @@ TEST_P(Family, GivesLibllamasLogitsHoweverTokensAreFed) {
 TEST_P(Family, GivesThemWithAttentionComposedOfGgmlsOperations) {
   const Tokens tokens = random_tokens(variant_.model, 160, 1);
   const Logits truth = expected(file_, tokens);
-  for (const char* policy : {"full", "full:positions=index"}) {
+  for (const char* policy : {"full", "full:positions=compacted"}) {
     SCOPED_TRACE(policy);
     EXPECT_LT(distance(run(composed_, tokens, 160, policy, PrefillMode::kExact), truth), 1e-3f);
     EXPECT_LT(distance(run(composed_, tokens, 160, policy, PrefillMode::kStreaming), truth), 1e-3f);
@@ -80,7 +80,8 @@ TEST_P(Family, EveryPolicyKeepsTheSameUnderComposedAttention) {
   for (const PolicyType& type : policy_types()) {
     SCOPED_TRACE(type.name);
     const auto& shape = model_.facts().policy_attention();
-    const std::size_t least = type.bounded ? type.largest({}, shape, type.least({}, shape)) : 110;
+    const std::size_t least =
+        type.bounded ? type.max_entries_per_layer({}, shape, type.min_cache_size({}, shape)) : 110;
     const auto fed = [&](Engine& engine) {
       SessionOptions o = with(type.name, std::to_string(least + 20), "f32", PrefillMode::kStreaming, 90, 20);
       o.chunk = 32;
@@ -109,8 +110,10 @@ TEST_P(Family, RunsUnderEveryPolicyWithinItsBudget) {
   for (const PolicyType& type : policy_types()) {
     for (const PrefillMode mode : {PrefillMode::kExact, PrefillMode::kStreaming}) {
       SCOPED_TRACE(type.name + (mode == PrefillMode::kExact ? " exact" : " streaming"));
-      const std::size_t least =
-          type.bounded ? type.largest({}, facts.policy_attention(), type.least({}, facts.policy_attention())) : 120;
+      const std::size_t least = type.bounded
+                                    ? type.max_entries_per_layer({}, facts.policy_attention(),
+                                                                 type.min_cache_size({}, facts.policy_attention()))
+                                    : 120;
       SessionOptions o = with(type.name, std::to_string(least + 3), "f16", mode, 90, 30);
       o.chunk = 32;
       const auto s = engine_.open(o);
@@ -134,7 +137,7 @@ TEST(ComposedAttention, ReadsAndWritesEveryCacheTypeAsTheKernelsDo) {
   Engine kernels(loaded.model, {.threads = 1, .attention = "f32"});
   const Tokens tokens = random_tokens(loaded.tiny, 110, 4);
   for (const char* types : {"f32", "f16", "bf16", "q8_0", "q4_0", "q8_0,f16"}) {
-    for (const char* policy : {"full", "full:positions=index"}) {
+    for (const char* policy : {"full", "full:positions=compacted"}) {
       SCOPED_TRACE(std::string(types) + " " + policy);
       const auto last = [&](Engine& engine) {
         SessionOptions o = with(policy, "", types, PrefillMode::kStreaming, 90, 20);
@@ -161,8 +164,8 @@ TEST(ComposedAttention, GivesABatchWhatEachSessionGetsAlone) {
     s->prefill({tokens.data(), n});
     return s;
   };
-  const auto a = opened("full", 20), b = opened("full:positions=index", 33);
-  const auto a_alone = opened("full", 20), b_alone = opened("full:positions=index", 33);
+  const auto a = opened("full", 20), b = opened("full:positions=compacted", 33);
+  const auto a_alone = opened("full", 20), b_alone = opened("full:positions=compacted", 33);
   const std::vector<Engine::Next> batch = {{b.get(), tokens[33]}, {a.get(), tokens[20]}};
   composed.step(batch);
   a_alone->step(tokens[20]);

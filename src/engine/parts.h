@@ -1,13 +1,13 @@
 #pragma once
 
+#include "attention/attention_method.h"
 #include "attention/attention_op.h"
-#include "attention/method.h"
 #include "engine/layer_map.h"
 #include "engine/policy_time.h"
+#include "engine/prefill_workspace.h"
 #include "engine/rope_table.h"
-#include "engine/workspace.h"
 #include "graph/compute.h"
-#include "graph/product_nodes.h"
+#include "graph/matmul_nodes.h"
 #include "lacake/engine.h"
 #include "model/parts.h"
 
@@ -21,9 +21,12 @@ struct Engine::Parts {
   Parts(const Model& m, int threads, attention::Method method)
       : model(m.parts()), attention(method), layers(model.hyperparameters), compute(threads), rope_table(model) {}
 
-  // `alone`: as each column would be multiplied by itself.
-  ProductPlan products(bool alone) const {
-    return {.method = model.product, .threads = compute.threads(), .alone = alone, .loras = model.loras};
+  // `batch_invariant`: as each column would be multiplied by itself.
+  MatmulPlan matmuls(bool batch_invariant) const {
+    return {.method = model.product,
+            .threads = compute.threads(),
+            .batch_invariant = batch_invariant,
+            .loras = model.loras};
   }
 
   const Model::Parts& model;
@@ -34,7 +37,7 @@ struct Engine::Parts {
   RopeTable rope_table;
   attention::Scratch scratch;
   Workspace workspace;
-  Block hidden;                               // [n_embd, segment] f32
+  GrowingBuffer hidden;                       // [n_embd, segment] f32
   std::vector<float> partials;                // of decode attention
   PolicyTime policy_time;                     // for benchmarks
   std::shared_ptr<StepGraph> step_graph;      // of the last step

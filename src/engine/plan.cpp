@@ -46,7 +46,7 @@ std::string policies_by_cache_index(const AttentionShape& shape) {
   for (const PolicyType& type : policy_types()) {
     if (!type.bounded) continue;
     try {
-      const std::size_t least = type.least({}, shape);
+      const std::size_t least = type.min_cache_size({}, shape);
       if (type.make({}, shape, least)->traits().positions == Positions::kCacheIndex) names.push_back(type.name);
     } catch (const Error&) {
       continue;  // cannot run on this model: no remedy
@@ -81,11 +81,11 @@ class Planner {
       refuse(Error::Kind::kUsage, fmt::format("policy {}: cache size: expected at most {} entries a layer, found {}",
                                               type_.name, kMostEntries, plan_.cache_size));
     }
-    if (!options_.budget.given()) plan_.budget_bytes = layer_entries_bytes(largest(plan_.cache_size));
+    if (!options_.budget.given()) plan_.budget_bytes = layer_entries_bytes(max_entries_per_layer(plan_.cache_size));
     // The arena holds whole entries.
     plan_.budget_bytes = plan_.budget_bytes / cache_.entry_bytes() * cache_.entry_bytes();
     plan_.n_sliding_layers = engine_.layers.n_sliding();
-    plan_.sliding_entries = engine_.layers.sliding_entries(largest(plan_.cache_size));
+    plan_.sliding_entries = engine_.layers.sliding_entries(max_entries_per_layer(plan_.cache_size));
     plan_.full_layer_entries = budget_entries();
     const auto policy = type_.make(options_.policy.settings, shape_, plan_.cache_size);
     choose_chunk(policy->traits());
@@ -97,7 +97,9 @@ class Planner {
   }
 
  private:
-  std::size_t largest(std::size_t c) const { return type_.largest(options_.policy.settings, shape_, c); }
+  std::size_t max_entries_per_layer(std::size_t c) const {
+    return type_.max_entries_per_layer(options_.policy.settings, shape_, c);
+  }
   std::uint64_t layer_entries_bytes(std::size_t entries) const {
     return (std::uint64_t)engine_.layers.total(entries) * cache_.entry_bytes();
   }
@@ -111,9 +113,9 @@ class Planner {
     plan_.cache_size = options_.policy.cache_size > 0 ? options_.policy.cache_size : conversation;
     if (!options_.budget.given()) return;
     const std::size_t fits = budget_entries();
-    if (largest(plan_.cache_size) <= fits) {
+    if (max_entries_per_layer(plan_.cache_size) <= fits) {
       // Later turns may use all that was given.
-      if (options_.policy.cache_size == 0) plan_.cache_size += fits - largest(plan_.cache_size);
+      if (options_.policy.cache_size == 0) plan_.cache_size += fits - max_entries_per_layer(plan_.cache_size);
       return;
     }
     const std::size_t answer = fits > options_.prompt_tokens ? fits - options_.prompt_tokens : 0;
@@ -121,22 +123,23 @@ class Planner {
         Error::Kind::kCapacity,
         fmt::format("policy {} drops nothing: a prompt of {} and an answer of {} tokens need {} ({}), --kv-budget {} "
                     "holds {} entries a layer; {}a larger budget or a policy that evicts would do",
-                    type_.name, options_.prompt_tokens, options_.new_tokens, largest(plan_.cache_size),
-                    bytes_text(layer_entries_bytes(largest(plan_.cache_size))), options_.budget.text(), fits,
-                    answer > 1 ? fmt::format("an answer of {} tokens (-n {}), ", answer - 1, answer - 1) : ""));
+                    type_.name, options_.prompt_tokens, options_.new_tokens, max_entries_per_layer(plan_.cache_size),
+                    bytes_text(layer_entries_bytes(max_entries_per_layer(plan_.cache_size))), options_.budget.text(),
+                    fits, answer > 1 ? fmt::format("an answer of {} tokens (-n {}), ", answer - 1, answer - 1) : ""));
   }
 
   void choose_given() {
     plan_.cache_size = options_.policy.cache_size;
-    const std::size_t least = type_.least(options_.policy.settings, shape_);
+    const std::size_t least = type_.min_cache_size(options_.policy.settings, shape_);
     if (plan_.cache_size < least) {
       refuse(Error::Kind::kUsage,
              fmt::format("policy {}: cache_size: expected at least {}, found {}", type_.name, least, plan_.cache_size));
     }
-    if (options_.budget.given() && largest(plan_.cache_size) > budget_entries()) {
+    if (options_.budget.given() && max_entries_per_layer(plan_.cache_size) > budget_entries()) {
       refuse(Error::Kind::kUsage,
              fmt::format("policy {}: cache_size={} takes up to {} entries a layer, --kv-budget {} holds {}", type_.name,
-                         plan_.cache_size, largest(plan_.cache_size), options_.budget.text(), budget_entries()));
+                         plan_.cache_size, max_entries_per_layer(plan_.cache_size), options_.budget.text(),
+                         budget_entries()));
     }
   }
 
@@ -145,12 +148,12 @@ class Planner {
       refuse(Error::Kind::kUsage,
              fmt::format("policy {}: expected a budget (--kv-budget 1024, 3.2% or 256MiB), found none", type_.name));
     }
-    const std::size_t fits = budget_entries(), least = type_.least(options_.policy.settings, shape_);
-    if (largest(least) > fits) {
+    const std::size_t fits = budget_entries(), least = type_.min_cache_size(options_.policy.settings, shape_);
+    if (max_entries_per_layer(least) > fits) {
       refuse(Error::Kind::kUsage,
              fmt::format("--kv-budget {}: policy {} needs at least {} entries a layer ({}), this holds {}",
-                         options_.budget.text(), type_.name, largest(least),
-                         bytes_text(layer_entries_bytes(largest(least))), fits));
+                         options_.budget.text(), type_.name, max_entries_per_layer(least),
+                         bytes_text(layer_entries_bytes(max_entries_per_layer(least))), fits));
     }
     // Positions that are cache indices must stay where the model was trained.
     std::size_t low = least, high = fits;
@@ -159,8 +162,8 @@ class Planner {
     if (index) high = std::min(high, (std::size_t)h_.n_ctx_train);
     while (low < high) {
       const std::size_t middle = low + (high - low + 1) / 2;
-      const bool trained = !index || largest(middle) + kLeastChunk <= (std::size_t)h_.n_ctx_train;
-      if (largest(middle) <= fits && trained) {
+      const bool trained = !index || max_entries_per_layer(middle) + kLeastChunk <= (std::size_t)h_.n_ctx_train;
+      if (max_entries_per_layer(middle) <= fits && trained) {
         low = middle;
       } else {
         high = middle - 1;
@@ -174,7 +177,7 @@ class Planner {
         options_.chunk > 0 ? options_.chunk : std::clamp(budget_entries() / 8, kLeastChunk, kComputeChunk);
     // Cache indices of a chunk follow those that are kept, one token of a step less than the largest.
     if (traits.positions == Positions::kCacheIndex) {
-      const std::size_t kept = largest(plan_.cache_size) - 1, trained = (std::size_t)h_.n_ctx_train;
+      const std::size_t kept = max_entries_per_layer(plan_.cache_size) - 1, trained = (std::size_t)h_.n_ctx_train;
       wanted = std::min(wanted, trained > kept ? trained - kept : 1);
     }
     plan_.chunk = options_.prefill == PrefillMode::kExact ? options_.prompt_tokens : wanted;
@@ -203,7 +206,7 @@ class Planner {
     m.hidden_states = (std::uint64_t)n_new * (std::uint64_t)h_.n_embd * sizeof(float);
     // ggml's products of quantised weights quantise their inputs, to 8 bits and a scale for each 32, in a buffer of its
     // own; ours in the graph's.
-    const bool ggml = engine_.model.product == product::Method::kGgml;
+    const bool ggml = engine_.model.product == matmul::Method::kGgml;
     const std::uint64_t quantised = ggml ? std::min(n_new, kComputeChunk) * (std::uint64_t)h_.n_ff * 34 / 32 : 0;
     m.compute = prefill_compute_bytes(engine_, cache_, n_kept, n_new) +
                 decode_compute_bytes(engine_, cache_, per_layer) + quantised +
@@ -275,7 +278,7 @@ SessionPlan plan_session(Engine::Parts& engine, const SessionOptions& options) {
 
 void check_held_whole(const SessionPlan& plan, const SessionOptions& options, const PolicyTraits& traits,
                       std::size_t n_held, std::size_t n_new) {
-  if (!traits.cuts_last || n_held + n_new <= plan.full_layer_entries) return;
+  if (!traits.evicts_after_last_layer || n_held + n_new <= plan.full_layer_entries) return;
   const bool streaming = options.prefill == PrefillMode::kStreaming;
   if (streaming && plan.cache_size + plan.chunk <= plan.full_layer_entries) return;
   refuse(Error::Kind::kCapacity,

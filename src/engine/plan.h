@@ -20,8 +20,8 @@ SessionPlan plan_session(Engine::Parts& engine, const SessionOptions& options);
 WorkspaceShape workspace_shape(const CacheShape&, const AttentionShape&, const Policy&, std::size_t n_kept,
                                std::size_t n_new);
 
-// Throws Error(kCapacity) if a policy that cuts only after the last layer (PolicyTraits::cuts_last) would have to hold
-// more than the budget does: `n_new` tokens beside `n_held` entries a layer.
+// Throws Error(kCapacity) if a policy that cuts only after the last layer (PolicyTraits::evicts_after_last_layer) would
+// have to hold more than the budget does: `n_new` tokens beside `n_held` entries a layer.
 void check_held_whole(const SessionPlan&, const SessionOptions&, const PolicyTraits&, std::size_t n_held,
                       std::size_t n_new);
 

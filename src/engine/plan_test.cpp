@@ -56,11 +56,12 @@ bool contains(const std::string& text, const std::string& part) { return text.fi
 TEST_F(Plan, TakesTheLargestCacheSizeThatFitsAndNotOneMore) {
   for (const char* text : {"streaming-llm", "lacache", "lacache:span=2,overlap=1", "cake", "cake:window=4"}) {
     const PolicySpec spec = PolicySpec::parse(text);
-    const std::size_t least = spec.type->least(spec.settings, shape());
-    for (std::size_t entries = spec.type->largest(spec.settings, shape(), least); entries < 300; entries += 7) {
+    const std::size_t least = spec.type->min_cache_size(spec.settings, shape());
+    for (std::size_t entries = spec.type->max_entries_per_layer(spec.settings, shape(), least); entries < 300;
+         entries += 7) {
       const std::size_t c = plan(options(text, std::to_string(entries))).cache_size;
-      EXPECT_LE(spec.type->largest(spec.settings, shape(), c), entries) << text;
-      EXPECT_GT(spec.type->largest(spec.settings, shape(), c + 1), entries) << text;
+      EXPECT_LE(spec.type->max_entries_per_layer(spec.settings, shape(), c), entries) << text;
+      EXPECT_GT(spec.type->max_entries_per_layer(spec.settings, shape(), c + 1), entries) << text;
     }
   }
 }
@@ -68,11 +69,12 @@ TEST_F(Plan, TakesTheLargestCacheSizeThatFitsAndNotOneMore) {
 TEST_F(Plan, ABudgetBelowTheLeastSaysTheLeast) {
   for (const char* text : {"streaming-llm:sinks=8", "lacache", "cake:window=16"}) {
     const PolicySpec spec = PolicySpec::parse(text);
-    const std::size_t least = spec.type->largest(spec.settings, shape(), spec.type->least(spec.settings, shape()));
+    const std::size_t least =
+        spec.type->max_entries_per_layer(spec.settings, shape(), spec.type->min_cache_size(spec.settings, shape()));
     const std::string message = refusal(options(text, std::to_string(least - 1)), Error::Kind::kUsage);
     EXPECT_TRUE(contains(message, "needs at least " + std::to_string(least) + " entries a layer")) << message;
     EXPECT_TRUE(contains(message, "holds " + std::to_string(least - 1))) << message;
-    EXPECT_EQ(plan(options(text, std::to_string(least))).cache_size, spec.type->least(spec.settings, shape()));
+    EXPECT_EQ(plan(options(text, std::to_string(least))).cache_size, spec.type->min_cache_size(spec.settings, shape()));
   }
 }
 

@@ -5,7 +5,7 @@
 #include <numeric>
 
 #include "attention/composed.h"
-#include "engine/decisions.h"
+#include "engine/deferred_edits.h"
 #include "graph/block.h"
 #include "model/device.h"
 
@@ -65,7 +65,8 @@ struct LayerGraph {
              PlainKeys* plain, const std::function<ggml_tensor*(Graph&)>& columns)
       : graph(nodes_per_block(engine.model.hyperparameters, engine.model.loras.size()) +
               (composed(engine) ? attention::composed_nodes(attention->past.size()) : 0)) {
-    BlockBuilder builder(graph, engine.model.hyperparameters, engine.model.weights, engine.products(/*alone*/ false));
+    BlockBuilder builder(graph, engine.model.hyperparameters, engine.model.weights,
+                         engine.matmuls(/*batch_invariant*/ false));
     ggml_tensor* x = columns(graph);
     positions = graph.input(GGML_TYPE_I32, (std::int64_t)n);
     const auto turned = [&](ggml_tensor* keys, ggml_tensor* at) {
@@ -115,7 +116,7 @@ class SegmentRun {
       const std::size_t n = std::min(kComputeChunk, tokens_.size() - from);
       Graph graph(16 + 8 * engine_.model.loras.size());
       ggml_tensor* ids = graph.input(GGML_TYPE_I32, (std::int64_t)n);
-      BlockBuilder builder(graph, h_, engine_.model.weights, engine_.products(/*alone*/ false));
+      BlockBuilder builder(graph, h_, engine_.model.weights, engine_.matmuls(/*batch_invariant*/ false));
       graph.output(ggml_cpy(graph.context(), builder.embed(ids), hidden_.columns(graph, from, n)));
       engine_.compute.allocate(graph);
       ggml_backend_tensor_set(ids, tokens_.data() + from, 0, n * sizeof(Token));
@@ -210,7 +211,7 @@ class SegmentRun {
     for (std::size_t from = start; from < n_new; from += kLogitsChunk) {
       const std::size_t n = std::min(kLogitsChunk, n_new - from);
       Graph graph(16 + 8 * engine_.model.loras.size());
-      BlockBuilder builder(graph, h_, engine_.model.weights, engine_.products(/*alone*/ false));
+      BlockBuilder builder(graph, h_, engine_.model.weights, engine_.matmuls(/*batch_invariant*/ false));
       ggml_tensor* y = builder.head(hidden_.columns(graph, from, n));
       graph.output(y);
       engine_.compute.allocate(graph);
@@ -265,7 +266,7 @@ class SegmentRun {
     engine_.compute.each(sessions_.size(), [&](std::size_t i, int) {
       SessionImpl& s = *sessions_[i];
       const Shown& of = shown[shown_to[i]];
-      Decisions decisions(s.cache(), engine_.layers, l, tokens_.size());
+      DeferredEdits decisions(s.cache(), engine_.layers, l, tokens_.size());
       if (slides) {
         decisions.keep_newest(l, n_entries, s.plan().sliding_entries);
       } else {

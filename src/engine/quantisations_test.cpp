@@ -5,8 +5,8 @@
 #include "cpu/target.h"
 #include "engine/test_session.h"
 #include "graph/test_logits.h"
-#include "product/bf16.h"
-#include "product/int8.h"
+#include "matmul/bf16.h"
+#include "matmul/int8.h"
 
 namespace lacake {
 namespace {
@@ -52,8 +52,8 @@ TEST_P(Quantisation, IsAsCloseToTheExactModelAsLibllamaIs) {
   std::printf("%s: libllama %.1e", ggml_type_name(GetParam()), theirs);
   cpu::use_target_of_environment();
   std::vector<const char*> products = {"ggml", "f32"};
-  if (product::has_int8()) products.push_back("int8");
-  if (product::has_bf16()) products.insert(products.end(), {"bf16", "bf16x3"});
+  if (matmul::has_int8()) products.push_back("int8");
+  if (matmul::has_bf16()) products.insert(products.end(), {"bf16", "bf16x3"});
   for (const char* product : products) {
     SCOPED_TRACE(product);
     const double ours = difference(run(quantised, product, tokens), exact);

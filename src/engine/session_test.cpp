@@ -79,8 +79,8 @@ TEST(Session, BudgetHoldsAtEveryStep) {
   const Tokens tokens = random_tokens(loaded.tiny, 160, 11);
   const AttentionShape shape = loaded.model.facts().attention;
   for (const PolicySpec& spec : specs()) {
-    const std::size_t least = spec.type->largest(
-        spec.settings, shape, spec.type->bounded ? spec.type->least(spec.settings, shape) : tokens.size());
+    const std::size_t least = spec.type->max_entries_per_layer(
+        spec.settings, shape, spec.type->bounded ? spec.type->min_cache_size(spec.settings, shape) : tokens.size());
     for (const std::size_t more : {0, 3, 29}) {
       for (const PrefillMode mode : {PrefillMode::kExact, PrefillMode::kStreaming}) {
         SCOPED_TRACE(spec.text() + " " + std::to_string(least + more) +
@@ -126,7 +126,7 @@ TEST(Session, CacheTypesAnswerAsF32Does) {
     const char* types;
     float bound;
   } cases[] = {{"f16", 0.015f}, {"bf16", 0.1f}, {"q8_0", 0.3f}, {"q8_0,f16", 0.3f}, {"f32,bf16", 0.1f}};
-  for (const char* policy : {"full", "full:positions=index"}) {
+  for (const char* policy : {"full", "full:positions=compacted"}) {
     const auto plain = loaded.engine.open(with(policy));
     plain->prefill(prompt);
     plain->step(prompt[0]);
@@ -198,7 +198,7 @@ TEST(Session, ATurnAfterDecodeSeesWhatIsKept) {
   Loaded loaded(wide());
   const Tokens tokens = random_tokens(loaded.tiny, 60, 14);
   const std::span<const Token> all(tokens);
-  for (const char* policy : {"full", "full:positions=index", "cake", "lacache"}) {
+  for (const char* policy : {"full", "full:positions=compacted", "cake", "lacache"}) {
     for (const PrefillMode mode : {PrefillMode::kExact, PrefillMode::kStreaming}) {
       SCOPED_TRACE(policy);
       const std::string budget = std::string(policy).rfind("full", 0) == 0 ? "" : "100";

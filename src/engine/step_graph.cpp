@@ -20,7 +20,7 @@ StepGraph::StepGraph(Engine::Parts& engine, std::size_t n, std::size_t n_rotated
 
 void StepGraph::build(Engine::Parts& engine) {
   const Hyperparameters& h = engine.model.hyperparameters;
-  BlockBuilder builder(graph_, h, engine.model.weights, engine.products(/*alone*/ true));
+  BlockBuilder builder(graph_, h, engine.model.weights, engine.matmuls(/*batch_invariant*/ true));
   ids_ = graph_.input(GGML_TYPE_I32, (std::int64_t)n_);
   ggml_tensor* x = builder.embed(ids_);
   for (std::size_t l = 0; l < attention_.size(); ++l) {

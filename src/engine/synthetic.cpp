@@ -7,7 +7,7 @@
 #include <functional>
 #include <thread>
 
-#include "engine/decisions.h"
+#include "engine/deferred_edits.h"
 #include "engine/prefill.h"
 #include "engine/session.h"
 
@@ -99,7 +99,7 @@ class SyntheticSegment {
                             .first_token = (std::int64_t)n_past_};
     const Recording recording{
         .probabilities = rows > 0 ? record : nullptr, .n_rows = rows, .sums = sums, .stride = n_entries};
-    Decisions decisions(cache, engine_.layers, l, n_new_);
+    DeferredEdits decisions(cache, engine_.layers, l, n_new_);
     if (slides) {
       decisions.keep_newest(l, n_entries, session_.plan().sliding_entries);
     } else {

@@ -20,7 +20,7 @@ namespace lacake {
 class EntrySample {
  public:
   // REQUIRES: `session` was fed more than kFirst tokens, keeps all of them (policy full) by cache index
-  // (positions=index: keys unrotated), and stores f32.
+  // (positions=compacted: keys unrotated), and stores f32.
   explicit EntrySample(const Session& session);
 
   static constexpr std::size_t kFirst = 4;

@@ -20,7 +20,7 @@ namespace {
 // A real prompt of which nothing is dropped, in the form that samples are taken from.
 struct Sampled : Loaded {
   explicit Sampled(const TinyModel& t, int threads = 1) : Loaded(t, threads), text(random_tokens(tiny, 64, 5)) {
-    session = engine.open(with("full:positions=index", "", "f32", PrefillMode::kExact, text.size()));
+    session = engine.open(with("full:positions=compacted", "", "f32", PrefillMode::kExact, text.size()));
     session->prefill(text);
     sample.emplace(*session);
   }
@@ -33,7 +33,7 @@ struct Sampled : Loaded {
 std::vector<PolicySpec> all_policies() {
   std::vector<PolicySpec> specs;
   for (const PolicyType& type : policy_types()) specs.push_back(PolicySpec::parse(type.name));
-  specs.push_back(PolicySpec::parse("full:positions=index"));
+  specs.push_back(PolicySpec::parse("full:positions=compacted"));
   return specs;
 }
 
@@ -92,7 +92,7 @@ TEST(EntrySample, NoTwoDrawnEntriesAreAlike) {
 
 // A fill no longer than the sample is the sample: then a step after it is the step after the real prompt.
 TEST(SyntheticFill, OfTheSamplesLengthEqualsTheRealPrompt) {
-  for (const char* policy : {"full", "full:positions=index"}) {
+  for (const char* policy : {"full", "full:positions=compacted"}) {
     Sampled s(small());
     const auto options = with(policy, "", "f32", PrefillMode::kExact, s.text.size());
     const auto real = s.engine.open(options), made = s.engine.open(options);
@@ -162,7 +162,7 @@ struct Watcher final : Policy {
   Measures measures(Phase, int, std::size_t, std::size_t) const override {
     return {.window = 8, .accumulated = true, .key_similarity = true, .last_row = true};
   }
-  void update(const Observation& seen, Compaction&) override { look(seen); }
+  void update(const Observation& seen, CacheEdits&) override { look(seen); }
   std::size_t reserve(int, int) const override { return 1000; }
   static inline std::function<void(const Observation&)> look;
   PolicyTraits traits_;
@@ -172,8 +172,9 @@ TEST(SyntheticFill, ShowsPoliciesAttentionThatIsPeakedAndAddsUp) {
   static const PolicyType type = {
       .name = "watcher",
       .bounded = false,
-      .largest = [](const PolicySettings&, const AttentionShape&, std::size_t) { return std::size_t{1000}; },
-      .least = [](const PolicySettings&, const AttentionShape&) { return std::size_t{1}; },
+      .max_entries_per_layer = [](const PolicySettings&, const AttentionShape&,
+                                  std::size_t) { return std::size_t{1000}; },
+      .min_cache_size = [](const PolicySettings&, const AttentionShape&) { return std::size_t{1}; },
       .make = [](const PolicySettings&, const AttentionShape&, std::size_t) -> std::unique_ptr<Policy> {
         return std::make_unique<Watcher>();
       }};

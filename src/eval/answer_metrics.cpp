@@ -50,15 +50,15 @@ struct Sums {
 }  // namespace
 
 nlohmann::json answer_metrics(std::string_view task, const std::vector<nlohmann::json>& records,
-                              const std::vector<Cell>& grid) {
+                              const std::vector<Configuration>& grid) {
   std::map<std::string, Sums> sums;
   for (const nlohmann::json& record : records) sums[record.at("cell")].add(record);
   double reference = 0;
-  for (const Cell& cell : grid) {
+  for (const Configuration& cell : grid) {
     if (cell.full() && sums.contains(cell.name())) reference = sums[cell.name()].score.mean();
   }
   nlohmann::json cells = nlohmann::json::array();
-  for (const Cell& cell : grid) {
+  for (const Configuration& cell : grid) {
     const auto found = sums.find(cell.name());
     if (found == sums.end()) continue;
     const Sums& s = found->second;

@@ -42,15 +42,15 @@ struct Column {
 };
 
 // The full cache's answer to the sample at hand, token by token.
-struct Truth {
+struct ReferenceAnswer {
   std::vector<std::vector<float>> logits;
   std::vector<Token> tokens;  // the ending one included
 };
 
 class Run {
  public:
-  Run(const Model& model, Engine& engine, const std::vector<Cell>& grid, const AnswerOptions& options,
-      const Watch& watch, Results& results)
+  Run(const Model& model, Engine& engine, const std::vector<Configuration>& grid, const AnswerOptions& options,
+      const RunControl& watch, Results& results)
       : model_(model), engine_(engine), grid_(grid), options_(options), watch_(watch), results_(results) {
     for (const nlohmann::json& record : results.records()) {
       done_.emplace(record.at("sample").get<std::string>(), record.at("cell").get<std::string>());
@@ -245,12 +245,12 @@ class Run {
 
   const Model& model_;
   Engine& engine_;
-  const std::vector<Cell>& grid_;
+  const std::vector<Configuration>& grid_;
   const AnswerOptions& options_;
-  const Watch& watch_;
+  const RunControl& watch_;
   Results& results_;
   std::optional<std::size_t> reference_;
-  Truth truth_;
+  ReferenceAnswer truth_;
   std::set<std::pair<std::string, std::string>> done_, timed_;
   std::set<std::string> noticed_;
   std::size_t finished_ = 0, total_ = 0;
@@ -263,8 +263,9 @@ bool has_line(std::string_view text) {
   return begin != std::string_view::npos && text.find('\n', begin) != std::string_view::npos;
 }
 
-bool run_answers(const Model& model, Engine& engine, const std::vector<Cell>& grid, const std::vector<Sample>& samples,
-                 const AnswerOptions& options, const Watch& watch, Results& results) {
+bool run_answers(const Model& model, Engine& engine, const std::vector<Configuration>& grid,
+                 const std::vector<Sample>& samples, const AnswerOptions& options, const RunControl& watch,
+                 Results& results) {
   return Run(model, engine, grid, options, watch, results).all(samples);
 }
 

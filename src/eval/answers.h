@@ -8,7 +8,7 @@
 
 #include "eval/grid.h"
 #include "eval/results.h"
-#include "eval/watch.h"
+#include "eval/run_control.h"
 #include "lacake/engine.h"
 
 namespace lacake::eval {
@@ -34,7 +34,7 @@ enum class Question { kSeen, kLater };
 struct AnswerOptions {
   Question question = Question::kSeen;
   std::uint64_t most_cache_bytes = 0;
-  CellOptions cells;
+  ConfigurationOptions cells;
 };
 
 // Whether a text has a line that has ended and is not empty: where a one_line answer is done.
@@ -51,13 +51,14 @@ bool has_line(std::string_view text);
 //   pass {cells, prefill_ms, passes}   the pass this was part of: its time is shared by its cells
 //   decode_ms     a token of this cell alone, mean of a few after the answer; of the first sample of each length only
 // False if the watch stopped it. A cell that cannot run a sample is left out with a notice.
-bool run_answers(const Model& model, Engine& engine, const std::vector<Cell>& grid, const std::vector<Sample>& samples,
-                 const AnswerOptions& options, const Watch& watch, Results& results);
+bool run_answers(const Model& model, Engine& engine, const std::vector<Configuration>& grid,
+                 const std::vector<Sample>& samples, const AnswerOptions& options, const RunControl& watch,
+                 Results& results);
 
 // metrics.json of such records: for each cell the mean score with its 95 % interval (normal approximation over
 // samples), the share of the full cache's score, the other figures, and the mean score of every group of equal tags.
 // Where samples are tagged with a task: also `task_mean`, the mean of the tasks' mean scores.
 nlohmann::json answer_metrics(std::string_view task, const std::vector<nlohmann::json>& records,
-                              const std::vector<Cell>& grid);
+                              const std::vector<Configuration>& grid);
 
 }  // namespace lacake::eval

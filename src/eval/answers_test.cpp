@@ -20,13 +20,14 @@ class AnswersOfTinyModel : public testing::Test {
     }
   }
 
-  std::vector<Cell> grid() const {
+  std::vector<Configuration> grid() const {
     return make_grid(std::vector<std::string>{"full", "streaming-llm", "lacache:span=2,sinks=2", "cake:window=8"},
                      std::vector<std::string>{"24", "32"});
   }
   Results folder(const std::string& name) const { return Results(folder_.path(name), {{"meaning", {}}, {"grid", {}}}); }
-  bool run(Results& results, const std::vector<Cell>& cells, Question question, std::uint64_t most_bytes = 1 << 30,
-           PrefillMode prefill = PrefillMode::kExact, const Watch& watch = {}) {
+  bool run(Results& results, const std::vector<Configuration>& cells, Question question,
+           std::uint64_t most_bytes = 1 << 30, PrefillMode prefill = PrefillMode::kExact,
+           const RunControl& watch = {}) {
     return run_answers(loaded_.model, loaded_.engine, cells, samples_,
                        {.question = question,
                         .most_cache_bytes = most_bytes,
@@ -57,7 +58,7 @@ TEST_F(AnswersOfTinyModel, OfAGridFromOnePassAreThoseOfEachCellAlone) {
       const std::string name = std::to_string((int)question) + std::to_string((int)prefill);
       Results together = folder("together" + name), apart = folder("apart" + name);
       ASSERT_TRUE(run(together, grid(), question, 1 << 30, prefill));
-      for (const Cell& cell : grid()) ASSERT_TRUE(run(apart, {cell}, question, 1 << 30, prefill));
+      for (const Configuration& cell : grid()) ASSERT_TRUE(run(apart, {cell}, question, 1 << 30, prefill));
       EXPECT_EQ(together.records().size(), 3 * grid().size());
       EXPECT_EQ(essence(together), essence(apart)) << name;
       for (const auto& record : together.records()) EXPECT_EQ(record.at("pass").at("cells"), grid().size());
@@ -91,7 +92,7 @@ TEST_F(AnswersOfTinyModel, GoOnWhereTheyWereStopped) {
   Results whole = folder("whole");
   ASSERT_TRUE(run(whole, grid(), Question::kSeen));
   std::size_t calls = 0;
-  Watch watch;
+  RunControl watch;
   watch.progress = [&](std::size_t done, std::size_t total) { return done <= total && ++calls < 18; };
   {
     Results stopped = folder("stopped");
@@ -112,7 +113,7 @@ TEST(Answers, HaveALineOnceItEndsBehindSomething) {
 TEST_F(AnswersOfTinyModel, LeaveOutCellsThatCannotRunAndSaySo) {
   Results results = folder("a");
   std::string notice;
-  Watch watch;
+  RunControl watch;
   watch.notice = [&](const std::string& line) { notice = line; };
   const auto cells = make_grid(std::vector<std::string>{"full", "cake:window=8"}, std::vector<std::string>{"2"});
   ASSERT_TRUE(run(results, cells, Question::kSeen, 1 << 30, PrefillMode::kExact, watch));

@@ -10,11 +10,11 @@
 
 namespace lacake::eval {
 
-std::string Cell::name() const {
+std::string Configuration::name() const {
   return budget.given() ? fmt::format("{} @ {}", policy.text(), budget.text()) : policy.text();
 }
 
-std::vector<Cell> make_grid(std::span<const std::string> policies, std::span<const std::string> budgets) {
+std::vector<Configuration> make_grid(std::span<const std::string> policies, std::span<const std::string> budgets) {
   std::vector<Budget> sizes;
   for (const std::string& text : budgets) sizes.push_back(Budget::parse(text));
   std::vector<PolicySpec> specs;
@@ -25,9 +25,9 @@ std::vector<Cell> make_grid(std::span<const std::string> policies, std::span<con
     }
     for (const PolicyType& type : policy_types()) specs.push_back(PolicySpec::parse(type.name));
   }
-  std::vector<Cell> cells;
+  std::vector<Configuration> cells;
   std::set<std::string> names;
-  const auto add = [&](Cell cell) {
+  const auto add = [&](Configuration cell) {
     if (names.insert(cell.name()).second) cells.push_back(std::move(cell));
   };
   for (const PolicySpec& spec : specs) {
@@ -45,7 +45,7 @@ std::vector<Cell> make_grid(std::span<const std::string> policies, std::span<con
   return cells;
 }
 
-SessionOptions cell_session(const Cell& cell, const CellOptions& options, std::size_t prompt_tokens,
+SessionOptions cell_session(const Configuration& cell, const ConfigurationOptions& options, std::size_t prompt_tokens,
                             std::size_t new_tokens, std::size_t share_of) {
   SessionOptions session{.policy = cell.policy,
                          .budget = cell.budget,

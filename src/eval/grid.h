@@ -11,7 +11,7 @@
 namespace lacake::eval {
 
 // A policy with a budget: one column of every table.
-struct Cell {
+struct Configuration {
   PolicySpec policy;
   Budget budget;  // none for policies that keep everything, and where the policy says cache_size=
 
@@ -22,16 +22,16 @@ struct Cell {
 // Policies x budgets, in this order; the unbounded come once, and so does what is given twice. "all" stands for every
 // policy there is. Throws Error(kUsage) for a policy or budget that cannot be understood, or a bounded policy without
 // any budget.
-std::vector<Cell> make_grid(std::span<const std::string> policies, std::span<const std::string> budgets);
+std::vector<Configuration> make_grid(std::span<const std::string> policies, std::span<const std::string> budgets);
 
 // What all cells of an evaluation share.
-struct CellOptions {
+struct ConfigurationOptions {
   CacheTypes types;
   PrefillMode prefill = PrefillMode::kExact;
 };
 
 // The session of a cell for a prompt of `prompt_tokens` and `new_tokens` more. A share refers to `share_of` tokens.
-SessionOptions cell_session(const Cell& cell, const CellOptions& options, std::size_t prompt_tokens,
+SessionOptions cell_session(const Configuration& cell, const ConfigurationOptions& options, std::size_t prompt_tokens,
                             std::size_t new_tokens, std::size_t share_of);
 
 // Cells by index, in groups whose caches together take at most `most_bytes` (a cell that alone takes more is a group of

@@ -9,7 +9,7 @@ namespace {
 
 std::vector<std::string> names(const std::vector<std::string>& policies, const std::vector<std::string>& budgets) {
   std::vector<std::string> result;
-  for (const Cell& cell : make_grid(policies, budgets)) result.push_back(cell.name());
+  for (const Configuration& cell : make_grid(policies, budgets)) result.push_back(cell.name());
   return result;
 }
 
@@ -29,7 +29,7 @@ TEST(Grid, OfAllHasEveryPolicyOfTheRegistry) {
 TEST(Grid, RefusesABoundedPolicyWithoutBudget) { EXPECT_THROW(names({"streaming-llm"}, {}), Error); }
 
 TEST(Grid, SharesReferToTheTokensNamed) {
-  const Cell cell = make_grid(std::vector<std::string>{"streaming-llm"}, std::vector<std::string>{"25%"})[0];
+  const Configuration cell = make_grid(std::vector<std::string>{"streaming-llm"}, std::vector<std::string>{"25%"})[0];
   EXPECT_EQ(cell_session(cell, {}, 0, 10, 400).budget.text(), "100");
 }
 

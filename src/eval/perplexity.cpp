@@ -89,7 +89,7 @@ std::vector<Stretch> stretches(const Model& model, const std::vector<Text>& text
 
 class Run {
  public:
-  Run(Engine& engine, const std::vector<Cell>& grid, const PerplexityOptions& options, const Watch& watch,
+  Run(Engine& engine, const std::vector<Configuration>& grid, const PerplexityOptions& options, const RunControl& watch,
       Results& results)
       : engine_(engine), grid_(grid), options_(options), watch_(watch), results_(results) {
     for (const nlohmann::json& record : results.records()) {
@@ -267,9 +267,9 @@ class Run {
   }
 
   Engine& engine_;
-  const std::vector<Cell>& grid_;
+  const std::vector<Configuration>& grid_;
   const PerplexityOptions& options_;
-  const Watch& watch_;
+  const RunControl& watch_;
   Results& results_;
   std::optional<std::size_t> reference_;
   std::vector<std::size_t> cells_;         // that can run
@@ -281,8 +281,9 @@ class Run {
 
 }  // namespace
 
-bool run_perplexity(const Model& model, Engine& engine, const std::vector<Cell>& grid, const std::vector<Text>& texts,
-                    const PerplexityOptions& options, const Watch& watch, Results& results) {
+bool run_perplexity(const Model& model, Engine& engine, const std::vector<Configuration>& grid,
+                    const std::vector<Text>& texts, const PerplexityOptions& options, const RunControl& watch,
+                    Results& results) {
   return Run(engine, grid, options, watch, results).all(stretches(model, texts, options));
 }
 

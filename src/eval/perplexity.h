@@ -6,7 +6,7 @@
 
 #include "eval/grid.h"
 #include "eval/results.h"
-#include "eval/watch.h"
+#include "eval/run_control.h"
 #include "lacake/engine.h"
 
 namespace lacake::eval {
@@ -28,12 +28,12 @@ struct PerplexityOptions {
   std::size_t tokens = 0;  // by token: N; 0: all that the text and the model's length allow
   std::size_t limit = 0;   // by chunk: at most so many chunks of all texts together; 0: all
   std::uint64_t most_cache_bytes = 0;
-  CellOptions cells;
+  ConfigurationOptions cells;
 };
 
 // Scores every text under every cell that has no record yet, and adds a record for each as soon as it is known:
 //   sample    "FILE" or "FILE#12"; the unit that is done again if the run is stopped within it
-//   cell      Cell::name()
+//   cell      Configuration::name()
 //   first     index in its sample of the first token that was scored
 //   nll       [tokens scored] -ln p, rounded to 1e-4; `sum` has their sum unrounded
 //   kl, same  mean KL from the grid's cell that keeps everything, share of tokens with the same likeliest one; absent
@@ -41,12 +41,13 @@ struct PerplexityOptions {
 //   kv        bytes; step_ms: one token of all cells of the pass together
 // False if the watch stopped it. A cell that cannot run for its budget is left out and noticed.
 // Throws Error(kInput) for a text that is too short, Error if no cell can run.
-bool run_perplexity(const Model& model, Engine& engine, const std::vector<Cell>& grid, const std::vector<Text>& texts,
-                    const PerplexityOptions& options, const Watch& watch, Results& results);
+bool run_perplexity(const Model& model, Engine& engine, const std::vector<Configuration>& grid,
+                    const std::vector<Text>& texts, const PerplexityOptions& options, const RunControl& watch,
+                    Results& results);
 
 // metrics.json of such records: for each cell perplexity with its standard error (as llama-perplexity computes it),
 // perplexity by position in windows of `window` tokens, mean KL, share of equal tokens, bytes.
-nlohmann::json perplexity_metrics(const std::vector<nlohmann::json>& records, const std::vector<Cell>& grid,
+nlohmann::json perplexity_metrics(const std::vector<nlohmann::json>& records, const std::vector<Configuration>& grid,
                                   std::size_t window);
 
 }  // namespace lacake::eval

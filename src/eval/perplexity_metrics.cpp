@@ -58,12 +58,12 @@ struct Sums {
 
 }  // namespace
 
-nlohmann::json perplexity_metrics(const std::vector<nlohmann::json>& records, const std::vector<Cell>& grid,
+nlohmann::json perplexity_metrics(const std::vector<nlohmann::json>& records, const std::vector<Configuration>& grid,
                                   std::size_t window) {
   std::map<std::string, Sums> sums;
   for (const nlohmann::json& record : records) sums[record.at("cell")].add(record, window);
   nlohmann::json cells = nlohmann::json::array();
-  for (const Cell& cell : grid) {
+  for (const Configuration& cell : grid) {
     const auto found = sums.find(cell.name());
     if (found == sums.end()) continue;
     nlohmann::json row = found->second.json();

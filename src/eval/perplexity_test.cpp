@@ -15,7 +15,7 @@ class PerplexityOfTinyModel : public testing::Test {
  protected:
   Results folder(const std::string& name) const { return Results(folder_.path(name), {{"meaning", {}}, {"grid", {}}}); }
   bool run(Results& results, const std::vector<std::string>& policies, const PerplexityOptions& options,
-           const Watch& watch = {}) {
+           const RunControl& watch = {}) {
     return run_perplexity(loaded_.model, loaded_.engine, make_grid(policies, std::vector<std::string>{"24", "16"}),
                           {{"text", tokens_}}, options, watch, results);
   }
@@ -96,7 +96,7 @@ TEST_F(PerplexityOfTinyModel, GoesOnWhereItWasStopped) {
   Results whole = folder("whole");
   ASSERT_TRUE(run(whole, three_, by_chunk_));
   std::size_t calls = 0;
-  Watch watch;
+  RunControl watch;
   watch.progress = [&](std::size_t, std::size_t) { return ++calls < 30; };
   {
     Results stopped = folder("stopped");

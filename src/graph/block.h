@@ -6,7 +6,7 @@
 #include <functional>
 
 #include "graph/compute.h"
-#include "graph/product_nodes.h"
+#include "graph/matmul_nodes.h"
 #include "model/architecture.h"
 #include "model/weights.h"
 
@@ -32,7 +32,7 @@ using AttentionNode = std::function<ggml_tensor*(const Projections&)>;
 // Builds parts of the model into one graph.
 class BlockBuilder {
  public:
-  BlockBuilder(Graph& graph, const Hyperparameters& h, const Weights& weights, const ProductPlan& products)
+  BlockBuilder(Graph& graph, const Hyperparameters& h, const Weights& weights, const MatmulPlan& products)
       : graph_(graph), h_(h), weights_(weights), products_(graph, weights, products) {}
 
   // tokens [n] i32 -> [n_embd, n]
@@ -65,7 +65,7 @@ class BlockBuilder {
   Graph& graph_;
   const Hyperparameters& h_;
   const Weights& weights_;
-  ProductNodes products_;
+  MatmulNodes products_;
 };
 
 // An upper bound of the nodes that a block, or what comes before and after all of them, takes.

@@ -70,7 +70,7 @@ TEST(Block, GivesLibllamasLogitsForEveryHeadSize) {
 }
 
 TEST(Block, GivesLibllamasLogitsForEveryRope) {
-  for (const char* policy : {"full", "full:positions=index"}) {
+  for (const char* policy : {"full", "full:positions=compacted"}) {
     SCOPED_TRACE(policy);
     expect_close({.rope_freq_base = 500000}, policy);
     expect_close({.rope_linear_factor = 4}, policy);
@@ -82,7 +82,7 @@ TEST(Block, GivesLibllamasLogitsForEveryRope) {
 TEST(Block, GivesLibllamasLogitsWithBiasesAndAnOutputOfItsOwn) {
   expect_close({.biases = true});
   expect_close({.tied = false});
-  expect_close({.tied = false, .biases = true, .seed = 2}, "full:positions=index");
+  expect_close({.tied = false, .biases = true, .seed = 2}, "full:positions=compacted");
 }
 
 // Products of f16 weights round their inputs to f16: a last bit that differs before is a thousandth after.

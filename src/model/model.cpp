@@ -43,9 +43,9 @@ Vocabulary open_vocabulary(const GgufFile& file, std::span<const MetadataOverrid
 }
 
 // The first question about what this machine can do: of the target in use.
-product::Method product_method(const Model::Options& options) {
+matmul::Method product_method(const Model::Options& options) {
   cpu::use_target_of_environment();
-  return product::parse_method(options.product, "--product");
+  return matmul::parse_method(options.product, "--product");
 }
 
 }  // namespace
@@ -85,7 +85,7 @@ Model::Parts::Parts(const std::string& path, const Options& options)
   facts.training_length = h.n_ctx_train;
   facts.mapped_bytes = weights.mapped_bytes();
   facts.second_bytes = weights.second_bytes();
-  facts.product = product::name(product);
+  facts.product = matmul::name(product);
 }
 
 Model::Model(const std::string& path) : Model(path, Options{}) {}

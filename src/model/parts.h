@@ -3,11 +3,11 @@
 #include <cstdint>
 
 #include "lacake/model.h"
+#include "matmul/matmul_method.h"
 #include "model/architecture.h"
 #include "model/gguf_file.h"
 #include "model/lora.h"
 #include "model/weights.h"
-#include "product/method.h"
 #include "text/chat_template.h"
 #include "text/vocabulary.h"
 
@@ -17,7 +17,7 @@ namespace lacake {
 struct Model::Parts {
   Parts(const std::string& path, const Options&);
 
-  product::Method product;
+  matmul::Method product;
   std::uint64_t resident_before = 0;   // of the process, when opening began
   std::uint64_t vocabulary_bytes = 0;  // what the metadata and the vocabulary added
   GgufFile file;

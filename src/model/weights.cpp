@@ -26,15 +26,15 @@ std::vector<ggml_backend_buffer_type_t> extra_buffer_types(ggml_backend_dev_t de
 
 }  // namespace
 
-Weights::Weights(const GgufFile& file, const Hyperparameters& h, ggml_backend_dev_t device, product::Method method,
+Weights::Weights(const GgufFile& file, const Hyperparameters& h, ggml_backend_dev_t device, matmul::Method method,
                  bool second_forms)
     : file_(file),
       device_(device),
       second_forms_(second_forms),
-      pack_(second_forms && product::reads_packed(method)),
+      pack_(second_forms && matmul::reads_packed(method)),
       layers_((std::size_t)h.n_layer) {
   // Where our own kernels unpack what is stored, nothing may be in the backend's order.
-  if (second_forms && method == product::Method::kGgml) repacked_types_ = extra_buffer_types(device);
+  if (second_forms && method == matmul::Method::kGgml) repacked_types_ = extra_buffer_types(device);
   context_.reset(ggml_init(
       {.mem_size = ggml_tensor_overhead() * (file.n_tensors() + 1), .mem_buffer = nullptr, .no_alloc = true}));
   for (std::size_t part = 0; part < file.n_parts(); ++part) {
@@ -142,18 +142,18 @@ ggml_tensor* Weights::take(const std::string& name, std::vector<std::int64_t> sh
   return tensor;
 }
 
-const product::Packed* Weights::packed(const ggml_tensor* matrix) const {
+const matmul::Packed* Weights::packed(const ggml_tensor* matrix) const {
   const auto found = packed_.find(matrix);
   return found == packed_.end() ? nullptr : &found->second;
 }
 
-std::optional<product::Matrix> Weights::packable(const ggml_tensor* described) const {
-  const bool whole = ggml_n_dims(described) == 2 && described->ne[0] % (std::int64_t)product::kBlock == 0;
-  if (!pack_ || !whole || !product::is_packable(described->type)) return std::nullopt;
-  return product::Matrix{.data = file_.data(described),
-                         .type = described->type,
-                         .n_in = (std::size_t)described->ne[0],
-                         .n_out = (std::size_t)described->ne[1]};
+std::optional<matmul::Matrix> Weights::packable(const ggml_tensor* described) const {
+  const bool whole = ggml_n_dims(described) == 2 && described->ne[0] % (std::int64_t)matmul::kBlock == 0;
+  if (!pack_ || !whole || !matmul::is_packable(described->type)) return std::nullopt;
+  return matmul::Matrix{.data = file_.data(described),
+                        .type = described->type,
+                        .n_in = (std::size_t)described->ne[0],
+                        .n_out = (std::size_t)described->ne[1]};
 }
 
 bool Weights::place_packed(ggml_tensor* tensor, const ggml_tensor* described) {
@@ -162,12 +162,12 @@ bool Weights::place_packed(ggml_tensor* tensor, const ggml_tensor* described) {
   if (!packed_memory_) {
     std::size_t all = 0;
     for (const std::string& name : file_.tensor_names()) {
-      if (const auto m = packable(file_.tensor(name))) all += product::Packed::bytes_for(*m);
+      if (const auto m = packable(file_.tensor(name))) all += matmul::Packed::bytes_for(*m);
     }
     packed_memory_.emplace(all);
   }
-  const std::size_t bytes = product::Packed::bytes_for(*matrix);
-  packed_.emplace(tensor, product::Packed(*matrix, packed_memory_->take(bytes)));
+  const std::size_t bytes = matmul::Packed::bytes_for(*matrix);
+  packed_.emplace(tensor, matmul::Packed(*matrix, packed_memory_->take(bytes)));
   second_bytes_ += bytes;
   file_.forget(described);
   return true;

@@ -6,11 +6,11 @@
 #include <vector>
 
 #include "ggml-cpp.h"
+#include "matmul/large_pages.h"
+#include "matmul/matmul_method.h"
+#include "matmul/packed.h"
 #include "model/architecture.h"
 #include "model/gguf_file.h"
-#include "product/large_pages.h"
-#include "product/method.h"
-#include "product/packed.h"
 
 namespace lacake {
 
@@ -57,7 +57,7 @@ class Weights {
  public:
   // Borrows `file` for its own life. Throws Error(kInput) naming the tensor that is missing or has another shape.
   //   second_forms  false: every weight stays as the file has it
-  Weights(const GgufFile& file, const Hyperparameters&, ggml_backend_dev_t device, product::Method, bool second_forms);
+  Weights(const GgufFile& file, const Hyperparameters&, ggml_backend_dev_t device, matmul::Method, bool second_forms);
 
   ggml_tensor* token_embedding() const { return token_embedding_; }  // [n_embd, n_vocab]
   ggml_tensor* output_norm() const { return output_norm_; }          // [n_embd]
@@ -68,7 +68,7 @@ class Weights {
   // By the name that it has in the file, or null.
   ggml_tensor* find(const std::string& name) const { return ggml_get_tensor(context_.get(), name.c_str()); }
   // The packed form of a matrix, or null: then it is a tensor with data.
-  const product::Packed* packed(const ggml_tensor* matrix) const;
+  const matmul::Packed* packed(const ggml_tensor* matrix) const;
   const LayerWeights& layer(int i) const { return layers_[(std::size_t)i]; }
 
   std::uint64_t mapped_bytes() const { return mapped_bytes_; }  // read from the mapping while running
@@ -82,7 +82,7 @@ class Weights {
   void take_attention(LayerWeights& l, const std::string& prefix, const Hyperparameters& h);
   void take_feed_forward(LayerWeights& l, const std::string& prefix, const Hyperparameters& h);
   void place_mapped(ggml_tensor* tensor, const ggml_tensor* described);
-  std::optional<product::Matrix> packable(const ggml_tensor* described) const;
+  std::optional<matmul::Matrix> packable(const ggml_tensor* described) const;
   bool place_packed(ggml_tensor* tensor, const ggml_tensor* described);
   bool place_repacked(ggml_tensor* tensor, const ggml_tensor* described);
   bool place_copy(ggml_tensor* tensor, const ggml_tensor* described, ggml_backend_buffer_type_t);
@@ -95,8 +95,8 @@ class Weights {
   ggml_context_ptr context_;
   std::vector<ggml_backend_buffer_ptr> mapped_;  // by part of the file
   std::vector<ggml_backend_buffer_ptr> copies_;
-  std::optional<product::LargePages> packed_memory_;
-  std::unordered_map<const ggml_tensor*, product::Packed> packed_;
+  std::optional<matmul::LargePages> packed_memory_;
+  std::unordered_map<const ggml_tensor*, matmul::Packed> packed_;
 
   ggml_tensor* token_embedding_ = nullptr;
   ggml_tensor* output_norm_ = nullptr;

@@ -6,7 +6,7 @@
 #include <numeric>
 #include <utility>
 
-#include "policies/give_back.h"
+#include "policies/release_excess.h"
 #include "policies/score.h"
 #include "policies/settings.h"
 
@@ -18,8 +18,8 @@ RankedPolicy::RankedPolicy(const Options& options, const AttentionShape& shape) 
   traits_.per_head = options.per_head;
   traits_.uneven_heads = options.adaptive_heads;
   // Heads of their own lengths fill up at their own times, and each then drops a share: layers differ by it meanwhile.
-  traits_.uneven_layers = options.uneven_layers || (options.adaptive_heads && options.at_once > 0);
-  traits_.layers_apart = true;
+  traits_.uneven_layers = options.uneven_layers || (options.adaptive_heads && options.evict_fraction > 0);
+  traits_.layers_independent = true;
   traits_.sinks = options.sinks;
   traits_.window = options.window;
   const std::size_t n_lists = options.per_head ? static_cast<std::size_t>(shape.n_head_kv) : 1;
@@ -58,16 +58,16 @@ std::span<const float> RankedPolicy::list_columns(std::span<const float> all, st
   return all.subspan(list * size, size);
 }
 
-void RankedPolicy::update(const Observation& seen, Compaction& compaction) {
+void RankedPolicy::update(const Observation& seen, CacheEdits& edits) {
   Layer& lists = layers_[static_cast<std::size_t>(seen.layer)];
   for (std::size_t i = 0; i < lists.size(); ++i) {
     lists[i].scores.resize(lists[i].scores.size() + seen.n_new, 0.0f);
     score(seen, i, lists[i].scores);
   }
   if (seen.phase == Phase::kDecode) {
-    cut_step(lists, seen.layer, compaction);
+    cut_step(lists, seen.layer, edits);
   } else if (n_fed_ + seen.n_new > options_.cache_size) {
-    cut_segment(seen.layer, n_fed_ + seen.n_new, compaction);
+    cut_segment(seen.layer, n_fed_ + seen.n_new, edits);
   }
   if (seen.layer + 1 == shape_.n_layer) n_fed_ += seen.n_new;
 }
@@ -145,18 +145,18 @@ std::size_t RankedPolicy::held_elsewhere(int layer) const {
 
 // Where layers are uneven, one that is to grow takes no more than the others have given up already: those above shrink
 // later in the segment, and the whole must never hold more than C a layer.
-void RankedPolicy::cut_segment(int layer, std::size_t n_tokens, Compaction& compaction) {
+void RankedPolicy::cut_segment(int layer, std::size_t n_tokens, CacheEdits& edits) {
   const std::vector<std::size_t> sizes = divide(layer);
-  for (std::size_t i = 0; i < sizes.size(); ++i) cut_layer(static_cast<int>(i), sizes[i], sizes[i], compaction);
+  for (std::size_t i = 0; i < sizes.size(); ++i) cut_layer(static_cast<int>(i), sizes[i], sizes[i], edits);
   if (!sizes.empty()) return;
   const std::size_t wanted = layer_size(layer, n_tokens);
   const std::size_t n_lists = layers_.front().size();
   const std::size_t total = options_.cache_size * layers_.size() * n_lists;
-  cut_layer(layer, std::min(wanted, (total - held_elsewhere(layer)) / n_lists), wanted, compaction);
+  cut_layer(layer, std::min(wanted, (total - held_elsewhere(layer)) / n_lists), wanted, edits);
 }
 
 // To `size` entries a list now, `wanted` while decoding.
-void RankedPolicy::cut_layer(int layer, std::size_t size, std::size_t wanted, Compaction& compaction) {
+void RankedPolicy::cut_layer(int layer, std::size_t size, std::size_t wanted, CacheEdits& edits) {
   Layer& lists = layers_[static_cast<std::size_t>(layer)];
   Selection selection{options_.adaptive_heads ? choose_adaptive(lists, size) : choose_even(lists, size)};
 
@@ -171,7 +171,7 @@ void RankedPolicy::cut_layer(int layer, std::size_t size, std::size_t wanted, Co
     }
     for (std::size_t j = 0; j < kept.size(); ++j) scores[j] = scores[kept[j]];
     scores.resize(kept.size());
-    give_back(scores);
+    release_excess(scores);
     n_kept += kept.size();
   }
   // What is not there yet, decoding may fill: an even list up to its size, adaptive ones by equal parts.
@@ -180,17 +180,17 @@ void RankedPolicy::cut_layer(int layer, std::size_t size, std::size_t wanted, Co
     const std::size_t part = free / lists.size() + (i < free % lists.size() ? 1 : 0);
     lists[i].size = options_.adaptive_heads ? lists[i].scores.size() + part : wanted;
   }
-  if (drops) compaction.keep(layer, std::move(selection));
+  if (drops) edits.keep(layer, std::move(selection));
 }
 
-void RankedPolicy::cut_step(Layer& lists, int layer, Compaction& compaction) {
+void RankedPolicy::cut_step(Layer& lists, int layer, CacheEdits& edits) {
   const auto above = [](const List& l) { return l.scores.size() > l.size; };
   if (std::none_of(lists.begin(), lists.end(), above)) return;
   const std::size_t n_protected = options_.sinks + options_.window;
   const auto goes = [&](const List& l) {
-    return above(l)
-               ? std::min(entries_at_once(options_.at_once, l.size, options_.cache_size), l.scores.size() - n_protected)
-               : 0;
+    return above(l) ? std::min(entries_at_once(options_.evict_fraction, l.size, options_.cache_size),
+                               l.scores.size() - n_protected)
+                    : 0;
   };
   if (std::any_of(lists.begin(), lists.end(), [&](const List& l) { return goes(l) > 1; })) {
     Selection selection;
@@ -204,11 +204,11 @@ void RankedPolicy::cut_step(Layer& lists, int layer, Compaction& compaction) {
       for (std::size_t j = 0; j < n_stay; ++j) list.scores[j] = list.scores[selection.heads.back()[j]];
       list.scores.resize(n_stay);
     }
-    compaction.keep(layer, std::move(selection));
+    edits.keep(layer, std::move(selection));
     return;
   }
   thread_local std::vector<std::uint32_t> dropped;
-  dropped.assign(lists.size(), Compaction::kNoEntry);
+  dropped.assign(lists.size(), CacheEdits::kNoEntry);
   for (std::size_t i = 0; i < lists.size(); ++i) {
     if (!above(lists[i])) continue;
     std::vector<float>& scores = lists[i].scores;
@@ -218,7 +218,7 @@ void RankedPolicy::cut_step(Layer& lists, int layer, Compaction& compaction) {
     dropped[i] = static_cast<std::uint32_t>(entry);
     this->dropped(layer, i, dropped[i]);
   }
-  compaction.drop(layer, dropped);
+  edits.drop(layer, dropped);
 }
 
 std::size_t RankedPolicy::reserve(int layer, int head) const {
@@ -241,11 +241,11 @@ PolicyParameter positions_parameter() {
           .min = 0,
           .max = 1,
           .integer = true,
-          .choices = {"true", "index"},
+          .choices = {"original", "compacted"},
           .help = "where keys stand for RoPE: at their token, or at their index in the cache"};
 }
 
-std::size_t ranked_largest(const PolicySettings&, const AttentionShape&, std::size_t cache_size) {
+std::size_t ranked_max_entries(const PolicySettings&, const AttentionShape&, std::size_t cache_size) {
   return cache_size + 1;
 }
 
@@ -275,7 +275,7 @@ std::vector<PolicyParameter> with_head_parameters(std::vector<PolicyParameter> o
 
 PolicyParameter at_once_parameter(double default_value) {
   return {
-      .name = "at_once",
+      .name = "evict_fraction",
       .default_value = default_value,
       .min = 0,
       .max = 1,
@@ -291,15 +291,16 @@ void read_shared(const PolicyType& type, const PolicySettings& given, RankedPoli
     return std::any_of(type.parameters.begin(), type.parameters.end(),
                        [&](const PolicyParameter& p) { return p.name == name; });
   };
-  if (declares("at_once")) options.at_once = setting(type, given, "at_once");
+  if (declares("evict_fraction")) options.evict_fraction = setting(type, given, "evict_fraction");
   if (declares("positions") && setting(type, given, "positions") != 0) options.positions = Positions::kCacheIndex;
   if (!declares("heads")) return;
   options.adaptive_heads = setting(type, given, "heads") != 0;
   options.head_floor = setting(type, given, "floor");
   // One query has one index, but heads of different lengths would each need their own.
   if (options.adaptive_heads && options.positions == Positions::kCacheIndex) {
-    throw Error(Error::Kind::kUsage,
-                "policy " + type.name + ": heads=adaptive works with positions=true only, found positions=index");
+    throw Error(
+        Error::Kind::kUsage,
+        "policy " + type.name + ": heads=adaptive works with positions=original only, found positions=compacted");
   }
 }
 

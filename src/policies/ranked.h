@@ -26,13 +26,13 @@ class RankedPolicy : public Policy {
     bool adaptive_heads = false;  // a layer's entries are shared among its heads by where the best scores fall
     double head_floor = 0;        // share of an even head's entries that none goes below
     bool uneven_layers = false;
-    double at_once = 0;  // what a list above its size drops in decoding, see entries_at_once
+    double evict_fraction = 0;  // what a list above its size drops in decoding, see entries_at_once
   };
 
   RankedPolicy(const Options&, const AttentionShape&);
 
   const PolicyTraits& traits() const final { return traits_; }
-  void update(const Observation&, Compaction&) final;
+  void update(const Observation&, CacheEdits&) final;
   std::size_t reserve(int layer, int head) const final;
   std::size_t metadata_bytes() const override;
 
@@ -79,9 +79,9 @@ class RankedPolicy : public Policy {
   };
   using Layer = std::vector<List>;
 
-  void cut_segment(int layer, std::size_t n_tokens, Compaction&);
-  void cut_layer(int layer, std::size_t size, std::size_t wanted, Compaction&);
-  void cut_step(Layer&, int layer, Compaction&);
+  void cut_segment(int layer, std::size_t n_tokens, CacheEdits&);
+  void cut_layer(int layer, std::size_t size, std::size_t wanted, CacheEdits&);
+  void cut_step(Layer&, int layer, CacheEdits&);
   std::vector<std::uint32_t> with_protected(std::size_t length, const std::vector<std::uint32_t>& chosen) const;
   std::vector<std::vector<std::uint32_t>> choose_even(const Layer&, std::size_t size) const;
   std::vector<std::vector<std::uint32_t>> choose_adaptive(const Layer&, std::size_t size) const;
@@ -94,19 +94,19 @@ class RankedPolicy : public Policy {
   std::size_t n_fed_ = 0;
 };
 
-// PolicyType::largest of all of them: C entries, and the new token's until the step's decision.
-std::size_t ranked_largest(const PolicySettings&, const AttentionShape&, std::size_t cache_size);
+// PolicyType::max_entries_per_layer of all of them: C entries, and the new token's until the step's decision.
+std::size_t ranked_max_entries(const PolicySettings&, const AttentionShape&, std::size_t cache_size);
 
 // --- parameters that policies share ----------------------------------------------------------------------------------
 
-// `positions=true|index`: for policies whose keys stand at their tokens. `index` closes them up instead.
+// `positions=original|compacted`: for policies whose keys stand at their tokens. `index` closes them up instead.
 PolicyParameter positions_parameter();
 // `sinks=`: first tokens that always stay.
 PolicyParameter sinks_parameter();
 // And `heads=even|adaptive` and `floor=`, last: for policies that score heads apart.
 std::vector<PolicyParameter> with_head_parameters(std::vector<PolicyParameter> own);
 
-// `at_once=`: the share of C that a full list drops at once in decoding.
+// `evict_fraction=`: the share of C that a full list drops at once in decoding.
 PolicyParameter at_once_parameter(double default_value = 1.0 / 64);
 // The entries that this is of a list of `size`, one at least: of C, or where it got fewer than C of its own size, as it
 // would lose them all.

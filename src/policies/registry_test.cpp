@@ -31,7 +31,7 @@ TEST(PolicyRegistry, EveryTypeIsComplete) {
     SCOPED_TRACE(type.name);
     EXPECT_EQ(PolicySpec::parse(type.name).type, &type);
     EXPECT_FALSE(type.summary.empty());
-    EXPECT_TRUE(type.largest && type.least && type.make);
+    EXPECT_TRUE(type.max_entries_per_layer && type.min_cache_size && type.make);
     for (const PolicyParameter& parameter : type.parameters) {
       SCOPED_TRACE(parameter.name);
       EXPECT_FALSE(parameter.help.empty());
@@ -54,7 +54,7 @@ TEST(PolicySpec, WordsAreHeldAsTheirIndex) {
 }
 
 TEST(PolicySpec, TextParsesToTheSame) {
-  for (const char* text : {"full", "full:positions=index", "streaming-llm:sinks=0,cache_size=7",
+  for (const char* text : {"full", "full:positions=compacted", "streaming-llm:sinks=0,cache_size=7",
                            "lacache:span=8,overlap=4,query=script", "cake:gamma=0.1,tau1=1.6,cascade=off"}) {
     EXPECT_EQ(PolicySpec::parse(text).text(), text);
   }

@@ -26,10 +26,10 @@ inline std::size_t size_setting(const PolicyType& type, const PolicySettings& se
   return static_cast<std::size_t>(setting(type, settings, name));
 }
 
-// Holds the caller to PolicyType::least, for those who come without the engine.
+// Holds the caller to PolicyType::min_cache_size, for those who come without the engine.
 inline void require_least(const PolicyType& type, const PolicySettings& settings, const AttentionShape& shape,
                           std::size_t cache_size) {
-  const std::size_t least = type.least(settings, shape);
+  const std::size_t least = type.min_cache_size(settings, shape);
   if (cache_size >= least) return;
   throw Error(Error::Kind::kUsage, "policy " + type.name + ": cache_size=" + std::to_string(cache_size) +
                                        " is too small for these settings, expected at least " + std::to_string(least));

@@ -14,7 +14,7 @@
 #include "attention/measure.h"
 #include "golden/golden_files.h"
 #include "policies/cake/cake.h"
-#include "policies/division.h"
+#include "policies/layer_budgets.h"
 #include "policies/score.h"
 #include "property/simulated_cache.h"
 
@@ -72,7 +72,8 @@ struct Case {
   }
 
   std::unique_ptr<Policy> make() const {
-    PolicySpec spec = PolicySpec::parse(cascading() ? "cake:at_once=0,cascade=on" : "cake:at_once=0,cascade=off");
+    PolicySpec spec =
+        PolicySpec::parse(cascading() ? "cake:evict_fraction=0,cascade=on" : "cake:evict_fraction=0,cascade=off");
     for (const char* key : {"window", "gamma", "tau1", "tau2"}) {
       spec.settings[key] = data.number("cake." + std::string(key));
     }

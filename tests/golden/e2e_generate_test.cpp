@@ -45,7 +45,7 @@ struct Case {
   std::size_t n_generated() const { return file.i32("generated_ids").size(); }
 
   PolicySpec policy() const {
-    PolicySpec spec = PolicySpec::parse(is_cake() ? "cake:at_once=0" : is_lacache() ? "lacache" : "full");
+    PolicySpec spec = PolicySpec::parse(is_cake() ? "cake:evict_fraction=0" : is_lacache() ? "lacache" : "full");
     if (is_cake()) {
       spec.cache_size = file.size("cake.cache_size");
       for (const char* key : {"window", "gamma", "tau1", "tau2"}) {

@@ -87,18 +87,18 @@ struct Trial {
   }
   std::unique_ptr<Policy> make() const { return spec.type->make(spec.settings, shape, cache_size); }
   std::size_t largest_total() const {
-    return spec.type->largest(spec.settings, shape, cache_size) * static_cast<std::size_t>(shape.n_layer);
+    return spec.type->max_entries_per_layer(spec.settings, shape, cache_size) * static_cast<std::size_t>(shape.n_layer);
   }
 };
 
 // Every policy and choice, and a few settings that take other ways.
 std::vector<PolicySpec> specs() {
   std::vector<PolicySpec> result = simulation::every_choice();
-  for (const char* text :
-       {"streaming-llm:sinks=0", "lacache:span=3,sinks=1", "lacache:span=2,overlap=1",
-        "cake:order=position,at_once=0.3,window=4", "snapkv:at_once=0.3,window=4", "h2o:at_once=1,heads=adaptive",
-        "tova:at_once=0.3", "pyramidkv:beta=3,window=3,heads=adaptive,at_once=0.3", "cake:window=4,tau1=0.4,tau2=0.6",
-        "cake:window=8,gamma=0,decay=0"}) {
+  for (const char* text : {"streaming-llm:sinks=0", "lacache:span=3,sinks=1", "lacache:span=2,overlap=1",
+                           "cake:order=position,evict_fraction=0.3,window=4", "snapkv:evict_fraction=0.3,window=4",
+                           "h2o:evict_fraction=1,heads=adaptive", "tova:evict_fraction=0.3",
+                           "pyramidkv:beta=3,window=3,heads=adaptive,evict_fraction=0.3",
+                           "cake:window=4,tau1=0.4,tau2=0.6", "cake:window=8,gamma=0,decay=0"}) {
     result.push_back(PolicySpec::parse(text));
   }
   return result;
@@ -116,7 +116,7 @@ std::vector<Trial> trials(std::size_t n_tokens) {
         result.push_back({spec, shape, n_tokens, ++seed});
         continue;
       }
-      const std::size_t least = spec.type->least(spec.settings, shape);
+      const std::size_t least = spec.type->min_cache_size(spec.settings, shape);
       for (std::size_t more : {0, 11, 40}) result.push_back({spec, shape, least + more, ++seed});
     }
   }

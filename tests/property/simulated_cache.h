@@ -25,7 +25,7 @@ using AttentionSource = std::function<std::vector<float>(int layer, std::size_t 
 
 using PositionList = std::vector<std::int64_t>;
 
-class SimulatedCache final : public Compaction {
+class SimulatedCache final : public CacheEdits {
  public:
   SimulatedCache(const AttentionShape& shape, const PolicyTraits& traits)
       : shape_(shape),

@@ -5,8 +5,8 @@
 #include <numeric>
 #include <optional>
 
-#include "policies/give_back.h"
 #include "policies/ranked.h"
+#include "policies/release_excess.h"
 #include "policies/score.h"
 #include "policies/settings.h"
 
@@ -50,8 +50,8 @@ Cake::Cake(const Settings& settings, const AttentionShape& shape)
   traits_.uneven_layers = true;
   traits_.positions = settings.positions;
   traits_.ordered = !settings.by_score;
-  traits_.cuts_last = !settings.cascade;
-  traits_.layers_apart = true;
+  traits_.evicts_after_last_layer = !settings.cascade;
+  traits_.layers_independent = true;
   traits_.window = settings.window;
   for (Layer& layer : layers_) layer.budget = settings.cache_size - settings.window;
 }
@@ -75,16 +75,16 @@ Measures Cake::measures(Phase phase, int layer, std::size_t n_entries, std::size
   return asked;
 }
 
-void Cake::update(const Observation& seen, Compaction& compaction) {
+void Cake::update(const Observation& seen, CacheEdits& edits) {
   const auto index = static_cast<std::size_t>(seen.layer);
   const bool last = index + 1 == layers_.size();
   assert(layers_[index].length + seen.n_new == seen.n_entries);
   layers_[index].length = seen.n_entries;
   if (seen.phase == Phase::kDecode) {
-    if (cuts_decode(index, seen.n_entries)) cut_decode(seen, compaction);
+    if (cuts_decode(index, seen.n_entries)) cut_decode(seen, edits);
   } else if (cuts_prompt(seen.n_new)) {
     score(seen);
-    if (settings_.cascade || last) divide(index, compaction);
+    if (settings_.cascade || last) divide(index, edits);
   }
   if (last) n_fed_ += seen.n_new;
 }
@@ -115,7 +115,7 @@ void Cake::score(const Observation& seen) {
 
 // Slices the whole total over all layers that hold anything: those up to `last_seen` in a first segment (the paper's
 // cascade), all of them later. A layer that this segment has not reached yet counts with what it holds.
-void Cake::divide(std::size_t last_seen, Compaction& compaction) {
+void Cake::divide(std::size_t last_seen, CacheEdits& edits) {
   const bool first_segment = n_fed_ == 0;
   std::vector<float> preferences;
   std::vector<std::size_t> caps;
@@ -132,11 +132,11 @@ void Cake::divide(std::size_t last_seen, Compaction& compaction) {
   if (!first_segment && last_seen + 1 == layers_.size()) spread_lost(budgets, total);
   for (std::size_t i = 0; i < budgets.size(); ++i) {
     layers_[i].budget = budgets[i];
-    shrink(i, compaction);
+    shrink(i, edits);
   }
 }
 
-void Cake::shrink(std::size_t index, Compaction& compaction) {
+void Cake::shrink(std::size_t index, CacheEdits& edits) {
   Layer& layer = layers_[index];
   // Without any scores the choice would be blind. It can wait: such a layer holds at most C + W, and its turn comes in
   // this segment.
@@ -151,11 +151,11 @@ void Cake::shrink(std::size_t index, Compaction& compaction) {
     selection.heads.push_back(with_window(best(scores, n_chosen), settings_.window, layer.length));
     gather(scores, selection.heads.back(), layer.length);
     scores.resize(n_chosen);
-    give_back(scores);
+    release_excess(scores);
   }
   layer.length = n_chosen + settings_.window;
   layer.ranked = true;
-  compaction.keep(static_cast<int>(index), std::move(selection));
+  edits.keep(static_cast<int>(index), std::move(selection));
 }
 
 std::vector<std::uint32_t> Cake::best(std::span<const float> scores, std::size_t count) const {
@@ -163,12 +163,13 @@ std::vector<std::uint32_t> Cake::best(std::span<const float> scores, std::size_t
 }
 
 // By the row of the current query alone. Scores of earlier segments do not matter here, but move along.
-void Cake::cut_decode(const Observation& seen, Compaction& compaction) {
+void Cake::cut_decode(const Observation& seen, CacheEdits& edits) {
   Layer& layer = layers_[static_cast<std::size_t>(seen.layer)];
   const auto n_head_kv = static_cast<std::size_t>(shape_.n_head_kv);
   assert(seen.window == 1);
-  const std::size_t at_once = entries_at_once(settings_.at_once, layer.budget + settings_.window, settings_.cache_size);
-  const std::size_t n_stay = layer.budget + 1 - std::min(at_once, layer.budget + 1);
+  const std::size_t evict_fraction =
+      entries_at_once(settings_.evict_fraction, layer.budget + settings_.window, settings_.cache_size);
+  const std::size_t n_stay = layer.budget + 1 - std::min(evict_fraction, layer.budget + 1);
   Selection selection;
   for (std::size_t head = 0; head < n_head_kv; ++head) {
     const std::vector<float> scores = evict_score(head_rows(seen.window_mean, head, n_head_kv), {}, seen.n_entries,
@@ -177,7 +178,7 @@ void Cake::cut_decode(const Observation& seen, Compaction& compaction) {
     if (!layer.scores.empty()) gather(layer.scores[head], selection.heads.back(), seen.n_entries);
   }
   layer.length = n_stay + settings_.window;
-  compaction.keep(seen.layer, std::move(selection));
+  edits.keep(seen.layer, std::move(selection));
 }
 
 std::size_t Cake::reserve(int layer, int) const {
@@ -202,11 +203,11 @@ namespace {
 
 std::size_t window_of(const PolicySettings& given) { return size_setting(cake_policy(), given, "window"); }
 
-std::size_t largest(const PolicySettings& given, const AttentionShape&, std::size_t cache_size) {
+std::size_t max_entries_per_layer(const PolicySettings& given, const AttentionShape&, std::size_t cache_size) {
   return cache_size + window_of(given) + 1;
 }
 
-std::size_t least(const PolicySettings& given, const AttentionShape&) { return window_of(given) + 1; }
+std::size_t min_cache_size(const PolicySettings& given, const AttentionShape&) { return window_of(given) + 1; }
 
 std::unique_ptr<Policy> make(const PolicySettings& given, const AttentionShape& shape, std::size_t cache_size) {
   const PolicyType& type = cake_policy();
@@ -223,7 +224,7 @@ std::unique_ptr<Policy> make(const PolicySettings& given, const AttentionShape& 
   settings.positions = setting(type, given, "positions") == 0 ? Positions::kTrue : Positions::kCacheIndex;
   // Indices of an order by score would mean nothing to RoPE.
   settings.by_score = setting(type, given, "order") == 0 && settings.positions == Positions::kTrue;
-  settings.at_once = setting(type, given, "at_once");
+  settings.evict_fraction = setting(type, given, "evict_fraction");
   return std::make_unique<cake::Cake>(settings, shape);
 }
 
@@ -275,8 +276,8 @@ const PolicyType& cake_policy() {
               at_once_parameter(),
               positions_parameter(),
           },
-      .largest = largest,
-      .least = least,
+      .max_entries_per_layer = max_entries_per_layer,
+      .min_cache_size = min_cache_size,
       .make = make,
   };
   return type;

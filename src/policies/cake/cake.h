@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "lacake/policy.h"
-#include "policies/division.h"
+#include "policies/layer_budgets.h"
 
 namespace lacake {
 
@@ -22,7 +22,7 @@ struct Settings {
   double decay = 0.9;                      // of an entry's old score, at every further segment
   bool cascade = true;                     // false: all layers are cut after the last one only
   bool uniform = false;                    // all layers alike, whatever their attention looks like
-  double at_once = 0;                      // share of its entries that a full layer drops at once in decoding
+  double evict_fraction = 0;               // share of its entries that a full layer drops at once in decoding
   bool by_score = true;                    // stored order by falling score; false: the conversation's
   Positions positions = Positions::kTrue;  // REQUIRES: kTrue unless by_score is false
 };
@@ -39,7 +39,7 @@ class Cake final : public Policy {
 
   const PolicyTraits& traits() const override { return traits_; }
   Measures measures(Phase, int layer, std::size_t n_entries, std::size_t n_new) const override;
-  void update(const Observation&, Compaction&) override;
+  void update(const Observation&, CacheEdits&) override;
   std::size_t reserve(int layer, int head) const override;
   std::size_t metadata_bytes() const override;
 
@@ -60,10 +60,10 @@ class Cake final : public Policy {
   bool cuts_prompt(std::size_t n_new) const;
   bool cuts_decode(std::size_t layer, std::size_t n_entries) const;
   void score(const Observation&);
-  void divide(std::size_t last_seen, Compaction&);
-  void shrink(std::size_t layer, Compaction&);
+  void divide(std::size_t last_seen, CacheEdits&);
+  void shrink(std::size_t layer, CacheEdits&);
   std::vector<std::uint32_t> best(std::span<const float> scores, std::size_t count) const;
-  void cut_decode(const Observation&, Compaction&);
+  void cut_decode(const Observation&, CacheEdits&);
 
   Settings settings_;
   AttentionShape shape_;

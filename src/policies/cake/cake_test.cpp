@@ -147,7 +147,7 @@ TEST(CakeDecode, DropsByTheCurrentRowAlone) {
 }
 
 TEST(CakeDecode, AFullLayerDropsAShareAtOnceAndIsThenLeftAlone) {
-  const auto p = policy(1, {{"at_once", 0.25}});
+  const auto p = policy(1, {{"evict_fraction", 0.25}});
   SimulatedCache cache(layers(1), p->traits());
   cache.feed(*p, Phase::kPrefill, 20, attends_to(9));
   // Stored order 7 8 9 10 11 2 18 | 19 20, and those of the row's pool stay, highest first; of equal ones the first.
@@ -260,7 +260,7 @@ TEST(CakeTurns, ScoresMoveAlongWhenDecodingReorders) {
 }
 
 TEST(Cake, NeedsOneEntryBesideItsWindow) {
-  EXPECT_EQ(cake_policy().least({{"window", 5}}, layers(1)), 6u);
+  EXPECT_EQ(cake_policy().min_cache_size({{"window", 5}}, layers(1)), 6u);
   EXPECT_THROW(cake_policy().make({{"window", 8}}, layers(1), 8), Error);
 }
 

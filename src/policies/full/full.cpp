@@ -11,7 +11,7 @@ class Full final : public Policy {
 
   const PolicyTraits& traits() const override { return traits_; }
   Measures measures(Phase, int, std::size_t, std::size_t) const override { return {}; }
-  void update(const Observation&, Compaction&) override {}
+  void update(const Observation&, CacheEdits&) override {}
   std::size_t reserve(int, int) const override { return cache_size_ + 1; }
 
  private:
@@ -19,9 +19,11 @@ class Full final : public Policy {
   std::size_t cache_size_;
 };
 
-std::size_t largest(const PolicySettings&, const AttentionShape&, std::size_t cache_size) { return cache_size + 1; }
+std::size_t max_entries_per_layer(const PolicySettings&, const AttentionShape&, std::size_t cache_size) {
+  return cache_size + 1;
+}
 
-std::size_t least(const PolicySettings&, const AttentionShape&) { return 1; }
+std::size_t min_cache_size(const PolicySettings&, const AttentionShape&) { return 1; }
 
 std::unique_ptr<Policy> make(const PolicySettings& settings, const AttentionShape&, std::size_t cache_size) {
   const auto positions = setting(full_policy(), settings, "positions") == 0 ? Positions::kTrue : Positions::kCacheIndex;
@@ -39,11 +41,11 @@ const PolicyType& full_policy() {
                       .min = 0,
                       .max = 1,
                       .integer = true,
-                      .choices = {"true", "index"},
+                      .choices = {"original", "compacted"},
                       .help = "where keys stand for RoPE: at their token, or at their index in the cache"}},
       .bounded = false,
-      .largest = largest,
-      .least = least,
+      .max_entries_per_layer = max_entries_per_layer,
+      .min_cache_size = min_cache_size,
       .make = make,
   };
   return type;

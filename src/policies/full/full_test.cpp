@@ -26,7 +26,7 @@ TEST(Full, StandsAtTruePositionsUnlessAsked) {
 TEST(Full, ReservesTheConversationAndOneTokenInFlight) {
   EXPECT_FALSE(full_policy().bounded);
   EXPECT_EQ(full_policy().make({}, kShape, 100)->reserve(0, 0), 101u);
-  EXPECT_EQ(full_policy().largest({}, kShape, 100), 101u);
+  EXPECT_EQ(full_policy().max_entries_per_layer({}, kShape, 100), 101u);
 }
 
 }  // namespace

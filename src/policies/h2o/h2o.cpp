@@ -33,7 +33,7 @@ class H2o final : public RankedPolicy {
   std::size_t every_;
 };
 
-std::size_t least(const PolicySettings&, const AttentionShape&) { return 2; }
+std::size_t min_cache_size(const PolicySettings&, const AttentionShape&) { return 2; }
 
 std::unique_ptr<Policy> make(const PolicySettings& given, const AttentionShape& shape, std::size_t cache_size) {
   const PolicyType& type = h2o_policy();
@@ -68,8 +68,8 @@ const PolicyType& h2o_policy() {
           "H2O: Heavy-Hitter Oracle for Efficient Generative Inference of Large Language Models (NeurIPS 2023), "
           "arXiv 2306.14048",
       .parameters = parameters(),
-      .largest = ranked_largest,
-      .least = least,
+      .max_entries_per_layer = ranked_max_entries,
+      .min_cache_size = min_cache_size,
       .make = make,
   };
   return type;

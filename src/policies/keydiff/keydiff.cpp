@@ -24,7 +24,7 @@ class KeyDiff final : public RankedPolicy {
   }
 };
 
-std::size_t least(const PolicySettings& given, const AttentionShape&) {
+std::size_t min_cache_size(const PolicySettings& given, const AttentionShape&) {
   return size_setting(keydiff_policy(), given, "window") + 1;
 }
 
@@ -57,8 +57,8 @@ const PolicyType& keydiff_policy() {
           "KeyDiff: Key Similarity-Based KV Cache Eviction for Long-Context LLM Inference in Resource-Constrained "
           "Environments (2025), arXiv 2504.15364",
       .parameters = parameters(),
-      .largest = ranked_largest,
-      .least = least,
+      .max_entries_per_layer = ranked_max_entries,
+      .min_cache_size = min_cache_size,
       .make = make,
   };
   return type;

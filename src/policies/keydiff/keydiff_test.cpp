@@ -27,7 +27,7 @@ TEST(KeyDiff, KeepsTheKeysLeastLikeTheMeanAndTheNewest) {
 }
 
 TEST(KeyDiffDecode, DropsSeveralAtOnceAndThenWaits) {
-  const auto p = keydiff_policy().make({{"at_once", 0.25}}, kShape, 16);
+  const auto p = keydiff_policy().make({{"evict_fraction", 0.25}}, kShape, 16);
   SimulatedCache cache(kShape, p->traits());
   cache.feed(*p, Phase::kPrefill, 16, quarters);
   std::vector<std::size_t> lengths;
@@ -40,7 +40,7 @@ TEST(KeyDiffDecode, DropsSeveralAtOnceAndThenWaits) {
 }
 
 TEST(KeyDiffDecode, OneByOneWhereSoAsked) {
-  const auto p = keydiff_policy().make({{"at_once", 0}}, kShape, 8);
+  const auto p = keydiff_policy().make({{"evict_fraction", 0}}, kShape, 8);
   SimulatedCache cache(kShape, p->traits());
   cache.feed(*p, Phase::kPrefill, 30, quarters);
   for (int i = 0; i < 3; ++i) {

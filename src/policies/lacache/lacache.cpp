@@ -39,15 +39,15 @@ std::int64_t LaCache::query_position(int, std::size_t n_kept) const {
   return last_query_ + 1 <= own ? last_query_ + 1 : last_query_;
 }
 
-void LaCache::update(const Observation& seen, Compaction& compaction) {
+void LaCache::update(const Observation& seen, CacheEdits& edits) {
   if (seen.layer == 0) plan_ = plan_for(seen.n_entries);
   if (!plan_.walks.empty()) {
     assert(plan_.walks.front().length == seen.n_entries);  // all layers are equally long
     const auto layer = static_cast<std::size_t>(seen.layer);
     if (const std::optional<std::uint32_t> entry = dropped(plan_, layer)) {
-      compaction.drop(seen.layer, {&*entry, 1});
+      edits.drop(seen.layer, {&*entry, 1});
     } else {
-      compaction.keep(seen.layer, {{kept(plan_, layer)}});
+      edits.keep(seen.layer, {{kept(plan_, layer)}});
     }
   }
   if (static_cast<std::size_t>(seen.layer) + 1 < settings_.n_layer) return;
@@ -75,11 +75,11 @@ lacache::Settings settings_for(const PolicySettings& given, const AttentionShape
   return settings;
 }
 
-std::size_t largest(const PolicySettings& given, const AttentionShape& shape, std::size_t cache_size) {
+std::size_t max_entries_per_layer(const PolicySettings& given, const AttentionShape& shape, std::size_t cache_size) {
   return lacache::compensated(lacache::ladder_of(settings_for(given, shape)), cache_size) + 1;
 }
 
-std::size_t least(const PolicySettings& given, const AttentionShape& shape) {
+std::size_t min_cache_size(const PolicySettings& given, const AttentionShape& shape) {
   return lacache::least_cache_size(settings_for(given, shape));
 }
 
@@ -127,8 +127,8 @@ const PolicyType& lacache_policy() {
                .choices = {"own", "script"},
                .help = "RoPE index of the query: its own key's, or the drifting counter of the official ppl/run.py"},
           },
-      .largest = largest,
-      .least = least,
+      .max_entries_per_layer = max_entries_per_layer,
+      .min_cache_size = min_cache_size,
       .make = make,
   };
   return type;

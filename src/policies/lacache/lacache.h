@@ -23,7 +23,7 @@ class LaCache final : public Policy {
   const PolicyTraits& traits() const override { return traits_; }
   Measures measures(Phase, int layer, std::size_t n_entries, std::size_t n_new) const override;
   std::int64_t query_position(int layer, std::size_t n_kept) const override;
-  void update(const Observation&, Compaction&) override;
+  void update(const Observation&, CacheEdits&) override;
   std::size_t reserve(int layer, int head) const override;
 
   std::size_t cursor() const { return cursor_; }

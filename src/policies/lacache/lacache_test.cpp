@@ -69,14 +69,15 @@ TEST(LaCache, TheScriptsQueryDriftsAheadOfItsKey) {
 }
 
 TEST(LaCache, TheDefaultSpanSuitsTheModel) {
-  for (int n_layer : {2, 3, 16, 22, 80}) EXPECT_NO_THROW(lacache_policy().least({}, layers(n_layer))) << n_layer;
+  for (int n_layer : {2, 3, 16, 22, 80})
+    EXPECT_NO_THROW(lacache_policy().min_cache_size({}, layers(n_layer))) << n_layer;
   // 16 layers, span 8: R = 1 as in the paper's 32 with 16.
-  EXPECT_EQ(lacache_policy().largest({}, layers(16), 64), 65u);
+  EXPECT_EQ(lacache_policy().max_entries_per_layer({}, layers(16), 64), 65u);
 }
 
 TEST(LaCache, SettingsThatCannotRunAreRefusedBeforeAnythingRuns) {
-  EXPECT_THROW(lacache_policy().least({{"span", 16}}, layers(16)), Error);
-  const std::size_t least = lacache_policy().least({}, layers(32));
+  EXPECT_THROW(lacache_policy().min_cache_size({{"span", 16}}, layers(16)), Error);
+  const std::size_t least = lacache_policy().min_cache_size({}, layers(32));
   EXPECT_THROW(policy({}, 32, least - 1), Error);
   EXPECT_NO_THROW(policy({}, 32, least));
 }
@@ -94,7 +95,7 @@ TEST(LaCache, DeclaresWhenItsListsMayGoBackwards) {
 
 TEST(LaCache, ReservesTheRaisedSizeAndOneTokenInFlight) {
   const PolicySettings settings{{"span", 8}, {"overlap", 4}};
-  EXPECT_EQ(lacache_policy().largest(settings, layers(30), 256), 259u);
+  EXPECT_EQ(lacache_policy().max_entries_per_layer(settings, layers(30), 256), 259u);
   EXPECT_EQ(policy(settings, 30, 256)->reserve(0, 0), 259u);
 }
 

@@ -60,7 +60,7 @@ struct Walk {
   std::uint32_t last_index(std::size_t layer) const;  // of the ladder part; REQUIRES: count, after > 0
 };
 
-// One compaction, for all layers: one walk behind the cursor, or two if the ladder starts over from the sinks (the
+// One edits, for all layers: one walk behind the cursor, or two if the ladder starts over from the sinks (the
 // second one walks over what the first one left).
 struct Plan {
   std::vector<Walk> walks;

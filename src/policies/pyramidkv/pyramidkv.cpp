@@ -43,7 +43,7 @@ class PyramidKv final : public snapkv::SnapKv {
 
 namespace {
 
-std::size_t least(const PolicySettings& given, const AttentionShape&) {
+std::size_t min_cache_size(const PolicySettings& given, const AttentionShape&) {
   return size_setting(pyramidkv_policy(), given, "window") + 1;
 }
 
@@ -75,8 +75,8 @@ const PolicyType& pyramidkv_policy() {
       .paper =
           "PyramidKV: Dynamic KV Cache Compression based on Pyramidal Information Funneling (2024), arXiv 2406.02069",
       .parameters = parameters(),
-      .largest = ranked_largest,
-      .least = least,
+      .max_entries_per_layer = ranked_max_entries,
+      .min_cache_size = min_cache_size,
       .make = make,
   };
   return type;

@@ -61,7 +61,7 @@ TEST(PyramidKv, LayersKeepTheirSizesWhileDecoding) {
 
 TEST(PyramidKv, ASmallLayerDropsAShareOfItsOwnSizeAtOnce) {
   const AttentionShape shape{.n_layer = 3, .n_head = 1, .n_head_kv = 1};
-  const auto p = pyramidkv_policy().make({{"window", 2}, {"beta", 10}, {"at_once", 0.5}}, shape, 12);
+  const auto p = pyramidkv_policy().make({{"window", 2}, {"beta", 10}, {"evict_fraction", 0.5}}, shape, 12);
   SimulatedCache cache(shape, p->traits());
   cache.feed(*p, Phase::kPrefill, 60, flat);
   cache.feed(*p, Phase::kDecode, 1, flat);

@@ -38,7 +38,7 @@ class Random final : public RankedPolicy {
   std::uint64_t seed_;
 };
 
-std::size_t least(const PolicySettings& given, const AttentionShape&) {
+std::size_t min_cache_size(const PolicySettings& given, const AttentionShape&) {
   return size_setting(random_policy(), given, "sinks") + size_setting(random_policy(), given, "window") + 1;
 }
 
@@ -69,8 +69,8 @@ const PolicyType& random_policy() {
                      {.name = "seed", .min = 0, .max = 1e15, .integer = true, .help = "other numbers, other choices"},
                      at_once_parameter(),
                      positions_parameter()},
-      .largest = ranked_largest,
-      .least = least,
+      .max_entries_per_layer = ranked_max_entries,
+      .min_cache_size = min_cache_size,
       .make = make,
   };
   return type;

@@ -19,8 +19,8 @@ SnapKv::SnapKv(const Options& options, const AttentionShape& shape, double decay
     : RankedPolicy(options, shape), decay_(static_cast<float>(decay)), decode_(decode) {
   // kObserved of the queries between two drops are seen: their weights are such that about `window` tokens are
   // remembered.
-  const std::size_t at_once = entries_at_once(options.at_once, options.cache_size, options.cache_size);
-  const double per_row = std::max(1.0, static_cast<double>(at_once) / kObserved);
+  const std::size_t evict_fraction = entries_at_once(options.evict_fraction, options.cache_size, options.cache_size);
+  const double per_row = std::max(1.0, static_cast<double>(evict_fraction) / kObserved);
   if (decode == Decode::kMean)
     share_ = static_cast<float>(std::min(1.0, per_row / static_cast<double>(options.window)));
 }
@@ -93,7 +93,7 @@ Decode decode(const PolicyType& type, const PolicySettings& given) {
 
 namespace {
 
-std::size_t least(const PolicySettings& given, const AttentionShape&) {
+std::size_t min_cache_size(const PolicySettings& given, const AttentionShape&) {
   return size_setting(snapkv_policy(), given, "window") + 1;
 }
 
@@ -112,8 +112,8 @@ const PolicyType& snapkv_policy() {
       .summary = "what the last window of queries attended to, and the window",
       .paper = "SnapKV: LLM Knows What You are Looking for Before Generation (NeurIPS 2024), arXiv 2404.14469",
       .parameters = snapkv::parameters(),
-      .largest = ranked_largest,
-      .least = least,
+      .max_entries_per_layer = ranked_max_entries,
+      .min_cache_size = min_cache_size,
       .make = make,
   };
   return type;

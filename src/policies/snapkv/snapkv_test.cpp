@@ -111,7 +111,7 @@ TEST(SnapKvHeads, AdaptiveAndIndexedPositionsAreRefusedTogether) {
 }
 
 TEST(SnapKv, NeedsOneEntryBesideItsWindow) {
-  EXPECT_EQ(snapkv_policy().least({{"window", 5}}, kOneHead), 6u);
+  EXPECT_EQ(snapkv_policy().min_cache_size({{"window", 5}}, kOneHead), 6u);
   EXPECT_THROW(snapkv_policy().make({{"window", 8}}, kOneHead, 8), Error);
 }
 

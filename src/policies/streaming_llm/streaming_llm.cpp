@@ -13,7 +13,7 @@ class StreamingLlm final : public Policy {
   // REQUIRES: sinks < cache_size.
   StreamingLlm(std::size_t cache_size, std::size_t sinks) : cache_size_(cache_size) {
     traits_.positions = Positions::kCacheIndex;
-    traits_.layers_apart = true;
+    traits_.layers_independent = true;
     traits_.sinks = sinks;
     traits_.window = cache_size - sinks;
   }
@@ -21,18 +21,18 @@ class StreamingLlm final : public Policy {
   const PolicyTraits& traits() const override { return traits_; }
   Measures measures(Phase, int, std::size_t, std::size_t) const override { return {}; }
 
-  void update(const Observation& seen, Compaction& compaction) override {
+  void update(const Observation& seen, CacheEdits& edits) override {
     if (seen.n_entries <= cache_size_) return;
     if (seen.n_entries == cache_size_ + 1) {
       const auto oldest = static_cast<std::uint32_t>(traits_.sinks);
-      compaction.drop(seen.layer, {&oldest, 1});
+      edits.drop(seen.layer, {&oldest, 1});
       return;
     }
     std::vector<std::uint32_t> kept(cache_size_);
     const auto recent = kept.begin() + static_cast<std::ptrdiff_t>(traits_.sinks);
     std::iota(kept.begin(), recent, 0u);
     std::iota(recent, kept.end(), static_cast<std::uint32_t>(seen.n_entries - traits_.window));
-    compaction.keep(seen.layer, {{std::move(kept)}});
+    edits.keep(seen.layer, {{std::move(kept)}});
   }
 
   std::size_t reserve(int, int) const override { return cache_size_ + 1; }
@@ -42,9 +42,11 @@ class StreamingLlm final : public Policy {
   std::size_t cache_size_;
 };
 
-std::size_t largest(const PolicySettings&, const AttentionShape&, std::size_t cache_size) { return cache_size + 1; }
+std::size_t max_entries_per_layer(const PolicySettings&, const AttentionShape&, std::size_t cache_size) {
+  return cache_size + 1;
+}
 
-std::size_t least(const PolicySettings& settings, const AttentionShape&) {
+std::size_t min_cache_size(const PolicySettings& settings, const AttentionShape&) {
   return size_setting(streaming_llm_policy(), settings, "sinks") + 1;
 }
 
@@ -66,8 +68,8 @@ const PolicyType& streaming_llm_policy() {
                       .max = 65536,
                       .integer = true,
                       .help = "first tokens that always stay"}},
-      .largest = largest,
-      .least = least,
+      .max_entries_per_layer = max_entries_per_layer,
+      .min_cache_size = min_cache_size,
       .make = make,
   };
   return type;

@@ -41,7 +41,7 @@ TEST(StreamingLlm, WithoutSinksIsAPlainWindow) {
 }
 
 TEST(StreamingLlm, NeedsOneEntryBesideTheSinks) {
-  EXPECT_EQ(streaming_llm_policy().least({{"sinks", 6}}, kShape), 7u);
+  EXPECT_EQ(streaming_llm_policy().min_cache_size({{"sinks", 6}}, kShape), 7u);
   EXPECT_THROW(policy(6, 6), Error);
   EXPECT_NO_THROW(policy(6, 7));
 }

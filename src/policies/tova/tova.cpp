@@ -30,7 +30,7 @@ class Tova final : public RankedPolicy {
   }
 };
 
-std::size_t least(const PolicySettings&, const AttentionShape&) { return 2; }
+std::size_t min_cache_size(const PolicySettings&, const AttentionShape&) { return 2; }
 
 std::unique_ptr<Policy> make(const PolicySettings& given, const AttentionShape& shape, std::size_t cache_size) {
   require_least(tova_policy(), given, shape, cache_size);
@@ -47,8 +47,8 @@ const PolicyType& tova_policy() {
       .summary = "what the last query attended to, the same entries in every head",
       .paper = "TOVA: Transformers are Multi-State RNNs (EMNLP 2024), arXiv 2401.06104",
       .parameters = {at_once_parameter(), positions_parameter()},
-      .largest = ranked_largest,
-      .least = least,
+      .max_entries_per_layer = ranked_max_entries,
+      .min_cache_size = min_cache_size,
       .make = make,
   };
   return type;

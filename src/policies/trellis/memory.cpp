@@ -4,7 +4,7 @@
 #include <cassert>
 #include <cmath>
 
-#include "policies/give_back.h"
+#include "policies/release_excess.h"
 
 namespace lacake::trellis {
 
@@ -47,7 +47,7 @@ void Memory::keep(std::span<const std::uint32_t> entries) {
   }
   const auto cut = [&](auto& values) {
     values.resize(entries.size());
-    give_back(values);
+    release_excess(values);
   };
   cut(mean_), cut(variance_), cut(weight_), cut(token_);
 }

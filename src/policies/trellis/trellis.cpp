@@ -5,7 +5,7 @@
 #include <limits>
 #include <utility>
 
-#include "policies/division.h"
+#include "policies/layer_budgets.h"
 #include "policies/ranked.h"
 #include "policies/score.h"
 #include "policies/settings.h"
@@ -162,7 +162,7 @@ class Trellis final : public RankedPolicy {
 
 namespace {
 
-std::size_t least(const PolicySettings& given, const AttentionShape&) {
+std::size_t min_cache_size(const PolicySettings& given, const AttentionShape&) {
   const PolicyType& type = trellis_policy();
   return size_setting(type, given, "sinks") + size_setting(type, given, "window") + 1;
 }
@@ -254,8 +254,8 @@ const PolicyType& trellis_policy() {
           "preference",
       .paper = "",
       .parameters = parameters(),
-      .largest = ranked_largest,
-      .least = least,
+      .max_entries_per_layer = ranked_max_entries,
+      .min_cache_size = min_cache_size,
       .make = make,
   };
   return type;

@@ -15,7 +15,8 @@ using simulation::PositionList;
 using simulation::SimulatedCache;
 
 constexpr AttentionShape kShape{.n_layer = 1, .n_head = 2, .n_head_kv = 1};
-const PolicySettings kBare = {{"sinks", 0}, {"window", 1}, {"ladder", 0}, {"recent", 0}, {"at_once", 0}, {"every", 1}};
+const PolicySettings kBare = {{"sinks", 0},  {"window", 1},         {"ladder", 0},
+                              {"recent", 0}, {"evict_fraction", 0}, {"every", 1}};
 
 PolicySettings bare_with(std::string name, double value) {
   PolicySettings settings = kBare;

@@ -1,0 +1,76 @@
+#pragma once
+
+#include <span>
+#include <utility>
+#include <vector>
+
+#include "cache/cache.h"
+#include "engine/layer_map.h"
+#include "lacake/policy.h"
+
+namespace lacake {
+
+// A policy's decisions about one layer's update, collected and then applied: layers that shrink make room first.
+class DeferredEdits final : public CacheEdits {
+ public:
+  //   n_fresh  rows of the segment, which the observed layer keeps unless told otherwise
+  //   layer    the observed one, as the cache counts; policies count their own
+  DeferredEdits(const Cache& cache, const LayerMap& layers, int layer, std::size_t n_fresh)
+      : cache_(cache), layers_(layers), layer_(layer), n_fresh_(n_fresh) {}
+
+  void keep(int layer, Selection selection) override {
+    selections_.emplace_back(layers_.model_layers()[(std::size_t)layer], std::move(selection));
+  }
+  // What stays of a layer that slides, as the cache counts.
+  void keep_newest(int layer, std::size_t n_entries, std::size_t n) {
+    if (n_entries > n) selections_.emplace_back(layer, newest(n_entries, n));
+  }
+
+  // As the list of what stays: a segment's rows are not in the cache yet.
+  void drop(int policy_layer, std::span<const std::uint32_t> entries) override {
+    const int layer = layers_.model_layers()[(std::size_t)policy_layer];
+    Selection selection;
+    for (std::size_t h = 0; h < entries.size(); ++h) {
+      const std::size_t n = cache_.length(layer, (int)h) + (layer == layer_ ? n_fresh_ : 0);
+      std::vector<std::uint32_t>& kept = selection.heads.emplace_back();
+      for (std::uint32_t i = 0; i < n; ++i) {
+        if (i != entries[h]) kept.push_back(i);
+      }
+    }
+    keep(policy_layer, std::move(selection));
+  }
+
+  // `fresh`: the segment's rows of `layer`, which are not in the cache yet. Throws as Cache::make_room.
+  void apply(Cache& cache, int layer, const SegmentRows& fresh) {
+    const Selection* own = nullptr;
+    for (const auto& [l, selection] : selections_) {
+      if (l == layer) {
+        own = &selection;
+      } else {
+        cache.compact(l, selection);
+      }
+    }
+    const int n_head_kv = cache.arena().shape().n_head_kv;
+    std::vector<std::size_t> lengths((std::size_t)n_head_kv);
+    for (int h = 0; h < n_head_kv; ++h) {
+      lengths[(std::size_t)h] = !own                     ? cache.length(layer, h) + fresh.n
+                                : own->heads.size() == 1 ? own->heads[0].size()
+                                                         : own->heads[(std::size_t)h].size();
+    }
+    if (!own || own->heads.size() == 1) cache.make_room(layer, lengths);
+    if (own) {
+      cache.compact(layer, *own, fresh);
+    } else {
+      cache.append(layer, fresh);
+    }
+  }
+
+ private:
+  const Cache& cache_;
+  const LayerMap& layers_;
+  int layer_;
+  std::size_t n_fresh_;
+  std::vector<std::pair<int, Selection>> selections_;
+};
+
+}  // namespace lacake

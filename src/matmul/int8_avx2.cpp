@@ -1,0 +1,14 @@
+#include "matmul/int8_targets.h"
+
+#if LACAKE_PRODUCT_INT8
+#define LACAKE_INT8_TARGET avx2
+#define LACAKE_INT8_VNNI 0
+
+HWY_PUSH_ATTRIBUTES("avx2,fma,f16c") static_assert(true, "");
+#include "matmul/int8_words256_inl.h"  // before what is written in these words
+
+#include "matmul/int8_packed_inl.h"
+#include "matmul/int8_tile_inl.h"
+HWY_POP_ATTRIBUTES static_assert(true, "");
+
+#endif  // LACAKE_PRODUCT_INT8
