@@ -16,7 +16,7 @@
 #include "attention/attention_op.h"
 #include "attention/measure.h"
 #include "cpu/target.h"
-#include "graph/compute.h"
+#include "place/host_place.h"
 
 namespace lacake {
 namespace {
@@ -118,7 +118,7 @@ void decode(benchmark::State& state, const DecodeSetup& setup) {
   std::vector<std::int32_t> index(n);
   for (std::size_t i = 0; i < n; ++i) index[i] = (std::int32_t)(n - 1 - i);
 
-  Compute compute(threads);
+  HostPlace place(threads);
   attention::Scratch scratch;
   std::vector<float> partials, probabilities(n * kHeads * kGroup);
   std::deque<attention::DecodeLayer> layers(n_layers);
@@ -175,8 +175,8 @@ void decode(benchmark::State& state, const DecodeSetup& setup) {
     custom(read, read_rows, GGML_N_TASKS_MAX, &timed[l]);
     custom(read, stop, 1, &timed[l]);
   }
-  compute.allocate(read);  // writes nothing: the other graph may have its memory
-  compute.allocate(attend);
+  place.allocate(read);  // writes nothing: the other graph may have its memory
+  place.allocate(attend);
   for (ggml_tensor* t : {q, new_row}) {
     std::vector<float> ones((std::size_t)ggml_nelements(t), 0.5f);
     ggml_backend_tensor_set(t, ones.data(), 0, ggml_nbytes(t));
@@ -187,7 +187,7 @@ void decode(benchmark::State& state, const DecodeSetup& setup) {
       timed[l].seconds = 0;
       layers[l].cut();
     }
-    compute.run(graph);
+    place.run(graph);
     double seconds = 0;
     for (const Timed& t : timed) seconds += t.seconds;
     return seconds;
@@ -227,7 +227,7 @@ void prefill(benchmark::State& state, const PrefillSetup& setup) {
   for (std::size_t i = 0; i < n; ++i) index[i] = (std::int32_t)i;
   std::vector<float> record(n * setup.record_rows * kHeads * kGroup), sums(setup.sums ? n * kHeads * kGroup : 0);
 
-  Compute compute(threads);
+  HostPlace place(threads);
   attention::Scratch scratch;
   attention::PrefillLayer layer;
   layer.shape = {.d_k = kHeadSize,
@@ -261,7 +261,7 @@ void prefill(benchmark::State& state, const PrefillSetup& setup) {
   custom(graph, start, 1, &timed);
   graph.output(attention::prefill_node(graph.context(), q, fresh, fresh, &layer));
   custom(graph, stop, 1, &timed);
-  compute.allocate(graph);
+  place.allocate(graph);
   std::mt19937 random(2);
   std::normal_distribution<float> normal;
   for (ggml_tensor* t : {q, fresh}) {
@@ -274,7 +274,7 @@ void prefill(benchmark::State& state, const PrefillSetup& setup) {
     timed.seconds = 0;
     layer.next = layer.next_sums = 0;
     if (setup.sums) std::fill(sums.begin(), sums.end(), 0.0f);
-    compute.run(graph);
+    place.run(graph);
     state.SetIterationTime(timed.seconds);
     seconds = std::min(seconds, timed.seconds);
   }

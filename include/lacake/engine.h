@@ -1,6 +1,7 @@
 #pragma once
 
-// An Engine computes with one Model on one machine; a Session is one conversation: its tokens, KV cache and policy.
+// An Engine computes with one Model on one machine; a Session is one conversation: its tokens, KV cache and policy; a
+// PrefillJob reads a prompt into sessions, a bounded step at a time.
 //
 //     lacake::Model model("model.gguf");
 //     lacake::Engine engine(model, {});
@@ -8,6 +9,12 @@
 //                                 .budget = lacake::Budget::parse("512"), .prompt_tokens = prompt.size()});
 //     session->prefill(prompt);
 //     while (!model.is_end(token = sampler.sample(session->logits()))) session->step(token);
+//
+// Threads: an engine, its sessions and its jobs are one thing, used by one thread at a time (any thread; the engine has
+// its own for computing). Several engines may run at the same time, also over one model.
+//
+// Errors: every call that throws leaves its session as it was before the call, or says otherwise where it is declared;
+// Session::status() tells.
 
 #include <array>
 #include <cstddef>
@@ -46,9 +53,14 @@ struct SessionOptions {
   Budget budget = {};  // none: policy `full` takes what the conversation needs; others need one, or cache_size=
   CacheTypes types = {};
   PrefillMode prefill = PrefillMode::kExact;
-  std::size_t chunk = 0;          // tokens a streaming chunk; 0: an eighth of the budget, at least 32
-  std::size_t prompt_tokens = 0;  // what will be fed: a share refers to it, `full` is sized by it
-  std::size_t new_tokens = 0;     // what may come after it
+  std::size_t chunk = 0;  // tokens a streaming chunk; 0: an eighth of the budget, at least 32
+  // What will be fed, and what may come after it: a share refers to the first, a policy that keeps everything is sized
+  // by both. 0 of both: as long as the model was trained for.
+  std::size_t prompt_tokens = 0;
+  std::size_t new_tokens = 0;
+  // Nothing is fed at once after the first prompt: later calls of prefill() are refused, and no memory is planned for
+  // taking a later turn back (MemoryPlan::turn_copy).
+  bool single_turn = false;
 };
 
 // Bytes by purpose, before anything runs. `cache` and `layer_workspace` are exact; the rest are what the parts say.
@@ -62,10 +74,13 @@ struct MemoryPlan {
   std::uint64_t layer_workspace = 0;  // K and V of one layer's segment, recorded probabilities
   std::uint64_t hidden_states = 0;    // of the segment that runs
   std::uint64_t compute = 0;          // graphs' intermediate tensors, logits
+  // What a turn after the first keeps aside while it is read, so that it can be taken back: rows that may be evicted,
+  // orders, the policy's state. Nothing for a policy that keeps everything, nor for a single turn.
+  std::uint64_t turn_copy = 0;
 
   std::uint64_t total() const {
     return program + vocabulary + mapped_weights + second_weights + cache + policy_metadata + layer_workspace +
-           hidden_states + compute;
+           hidden_states + compute + turn_copy;
   }
 };
 
@@ -92,32 +107,106 @@ struct CacheUse {
   std::vector<std::size_t> entries_per_layer;  // of the longest head
 };
 
-struct PrefillHooks {
-  // Tokens' worth of work done, of all. Called about twice a second at least. False stops the prefill.
-  std::function<bool(std::size_t done, std::size_t total)> progress = {};
-  // If set, called with the logits of every token of the segment in order, not only kept for the last.
-  std::function<void(std::size_t index, std::span<const float> logits)> all_logits = {};
+// What a session can do next.
+enum class SessionStatus {
+  kReady,    // takes a prompt or a token
+  kReading,  // a PrefillJob reads into it: takes nothing until that is finished or dropped
+  kFailed,   // a token's step failed midway (memory, or the policy): it can be looked at and closed, nothing else
 };
 
+// How a prompt is read.
+struct PrefillOptions {
+  // Tokens' worth of work done, of all. Called after every step of a job. False stops it: everything is taken back.
+  std::function<bool(std::size_t done, std::size_t total)> progress = {};
+  // If set, called with the logits of every token in order, not only kept for the last.
+  std::function<void(std::size_t index, std::span<const float> logits)> all_logits = {};
+  // Tokens that are read behind the text and see it, but whose keys and values nobody keeps: a policy that asked for
+  // attention is shown theirs (Observation::n_probe). They count neither as fed nor for logits(). Exact prefill only.
+  std::vector<Token> probe = {};
+  // More text will come before the question: policies may see it (Observation::more_follows).
+  bool more_follows = false;
+};
+using PrefillHooks = PrefillOptions;
+
+// A prompt on its way into one session, or into several that watch it together. Nothing happens but in advance(), so a
+// job can wait as long as its owner likes, while other sessions step and other jobs advance; the results are the same
+// bits however it was cut. It owns the memory that it needs (hidden states, one layer's keys and values, what was
+// recorded), and gives it back when it is finished or goes.
+//
+// A job that goes before it is finished leaves its sessions as they were before it. It lives no longer than its engine.
+class PrefillJob {
+ public:
+  ~PrefillJob();
+  PrefillJob(const PrefillJob&) = delete;
+  PrefillJob& operator=(const PrefillJob&) = delete;
+
+  // One step: at most one layer of 512 tokens, one layer's decisions, or the logits of 32 tokens. True if there is more
+  // to do. False if it is finished, or was stopped by its progress hook: finished() tells.
+  // Throws Error if a policy or the machine cannot go on; the sessions are then as they were before the job, and the
+  // job is over. Throws Error(kState) if one of its sessions was closed.
+  bool advance();
+  bool finished() const;  // all was read
+
+  std::size_t n_tokens() const;      // of all passes, probe tokens included
+  double n_tokens_done() const;      // tokens' worth of work
+  std::uint64_t bytes() const;       // held now, for the way back included
+  std::uint64_t copy_bytes() const;  // of these, for the way back
+
+  struct State;  // for the library's own use
+
+ private:
+  friend class Engine;
+  explicit PrefillJob(std::unique_ptr<State> state);
+  std::unique_ptr<State> state_;
+};
+
+class SessionState;
+class EngineState;
+
+// One conversation: made by Engine::open, no longer alive than its engine.
 class Session {
  public:
-  virtual ~Session() = default;
+  ~Session();
+  Session(const Session&) = delete;
+  Session& operator=(const Session&) = delete;
 
-  // Feeds a prompt or a new turn. False if a hook stopped it: the session then can only be destroyed.
-  // Throws Error(kCapacity or kInput) before anything runs if it cannot fit; LaCache with overlapping steps may find a
-  // ladder that reaches past a later turn or chunk (kInput), and if use() is another then, the same holds.
-  // REQUIRES: tokens not empty, all in the vocabulary.
-  virtual bool prefill(std::span<const Token> tokens, const PrefillHooks& hooks = {}) = 0;
-  // Feeds one token. Throws Error(kCapacity) if the cache is full and the policy drops nothing.
-  virtual void step(Token token) = 0;
+  SessionStatus status() const;
 
-  virtual std::span<const float> logits() const = 0;     // [n_vocab] of the last token fed
-  virtual const std::vector<Token>& tokens() const = 0;  // all that were fed
-  virtual const SessionPlan& plan() const = 0;
-  virtual CacheUse use() const = 0;
+  // Feeds a prompt or a new turn: a PrefillJob from beginning to end. False if the progress hook stopped it; the
+  // session is then as it was. Throws Error(kCapacity or kInput) if it cannot fit, Error(kState) if the status is not
+  // kReady or a second turn was declared away (SessionOptions::single_turn), Error(kInput) for no tokens or ones that
+  // are not in the vocabulary.
+  bool prefill(std::span<const Token> tokens, const PrefillOptions& options = {});
+  // Feeds one token: Engine::step for this session alone.
+  void step(Token token);
+  // Another budget from here on: the policy drops down to it at once, or may grow into it. Throws Error(kUsage or
+  // kCapacity), and changes nothing, if the policy cannot work with it or the pool has not as much free.
+  void resize(const Budget& budget);
+
+  std::span<const float> logits() const;     // [n_vocab] of the last token fed; empty before the first
+  const std::vector<Token>& tokens() const;  // all that were fed
+  const SessionPlan& plan() const;
+  CacheUse use() const;
   // Positions of the tokens that a KV head of a layer keeps, in stored order.
-  virtual std::vector<std::int64_t> kept(int layer, int head) const = 0;
-  virtual const Policy& policy() const = 0;
+  std::vector<std::int64_t> kept(int layer, int head) const;
+  const Policy& policy() const;
+
+  SessionState& state() { return *state_; }  // for the library's own use
+  const SessionState& state() const { return *state_; }
+
+ private:
+  friend class Engine;
+  explicit Session(std::unique_ptr<SessionState> state);
+  std::unique_ptr<SessionState> state_;
+};
+
+// The KV memory of an engine's sessions, in bytes, now.
+struct KvMemoryUse {
+  std::uint64_t reserved = 0;  // Options::kv_memory, whole cache lines of it; 0: each session has memory of its own
+  std::uint64_t leased = 0;    // by all sessions: their budgets
+  std::uint64_t held = 0;      // of that, by entries
+  std::uint64_t free = 0;      // of what is reserved, for another session; 0 without a reservation
+  std::size_t n_sessions = 0;
 };
 
 class Engine {
@@ -128,37 +217,49 @@ class Engine {
     // are; "auto", int16 where this machine is fast at it and entries are rounded anyway; "ggml", composed of ggml's
     // operations, slow: what the others are compared with.
     std::string attention = "auto";
+    // KV memory of all sessions together, in bytes: reserved at once, leased to sessions as they are opened and
+    // resized, never passed. 0: every session has memory of its own.
+    std::uint64_t kv_memory = 0;
   };
 
-  // Borrows the model.
+  // Borrows the model. Throws Error(kUsage) for options that cannot be, Error(kCapacity) if there is no memory for
+  // them.
   Engine(const Model& model, const Options&);
-  ~Engine();
+  ~Engine();  // every session and job must be gone
   Engine(const Engine&) = delete;
   Engine& operator=(const Engine&) = delete;
 
   // Throws Error(kUsage or kCapacity) saying what would fit if these options cannot run.
   SessionPlan plan(const SessionOptions&) const;
-  // Sessions live no longer than their engine.
+  // Throws what plan() throws, and Error(kCapacity) if the reserved KV memory has not as much free.
   std::unique_ptr<Session> open(const SessionOptions&);
 
-  // One token for each of several sessions in one graph: bit for bit what `step` gives each alone.
+  // One token for each of several sessions in one graph: bit for bit what `step` gives each alone. Throws before
+  // anything changes: Error(kState) for a session of another engine, one that is there twice, is closed or is not
+  // ready; Error(kInput) for a token that is not in the vocabulary or a position beyond the model's training length;
+  // Error(kCapacity) if a cache is full and its policy drops nothing. What fails later leaves the sessions of the batch
+  // kFailed.
   struct Next {
     Session* session;
     Token token;
   };
   void step(std::span<const Next> batch);
 
-  // One exact pass over a prompt that several sessions watch, each with its own policy and cache: the same result as
-  // prefill() for each, for little more than the cost of one. REQUIRES: nothing was fed to any of them.
-  bool prefill(std::span<Session* const> sessions, std::span<const Token> tokens, const PrefillHooks& hooks = {});
+  // Begins to read a prompt into sessions that watch it together, each with its own policy and cache: the same result
+  // as for each alone, for little more than the cost of one. More than one: nothing was fed to any of them, and the
+  // whole prompt sees itself whatever their prefill mode. Throws as Session::prefill, before anything changes.
+  std::unique_ptr<PrefillJob> start_prefill(std::span<Session* const> sessions, std::span<const Token> tokens,
+                                            PrefillOptions options = {});
+  // The same from beginning to end. False if the progress hook stopped it.
+  bool prefill(std::span<Session* const> sessions, std::span<const Token> tokens, const PrefillOptions& options = {});
 
+  KvMemoryUse kv_memory() const;
   int threads() const;
 
-  struct Parts;  // for the library's own use
-  Parts& parts() { return *parts_; }
+  EngineState& state() { return *state_; }  // for the library's own use
 
  private:
-  std::unique_ptr<Parts> parts_;
+  std::unique_ptr<EngineState> state_;
 };
 
 }  // namespace lacake

@@ -51,6 +51,8 @@ struct Observation {
   std::size_t n_entries = 0;  // the longest head's, where heads are uneven
   std::size_t n_new = 0;
   std::int64_t n_past = 0;  // tokens of the conversation before this segment, kept or not
+  std::size_t n_probe = 0;
+  bool more_follows = false;
 
   int window = 0;                          // rows that were there: min(asked, n_new)
   std::span<const float> window_mean;      // [n_entries, n_head]  mean over the window's rows of a = softmax(q.k)
@@ -121,6 +123,9 @@ class Policy {
   // segments, so that the arena's slices can be divided. Their sum over layers is at most n_layer *
   // PolicyType::max_entries_per_layer(C).
   virtual std::size_t reserve(int layer, int head) const = 0;
+
+  virtual void resize(std::size_t, CacheEdits&) {}
+  virtual std::unique_ptr<Policy> clone() const { return nullptr; }
 
   // Bytes of the policy's own memory (scores, cursors): not in the budget, but shown in the plan.
   virtual std::size_t metadata_bytes() const { return 0; }

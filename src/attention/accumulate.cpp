@@ -46,7 +46,7 @@ class Accumulation {
       rows_to_lanes(four, kOnes, d_k, block(i / kBlockRows) + i % kBlockRows, kBlockRows);
     }
     for (std::size_t i = 0; i < n_blocks() * kBlockRows; ++i) {
-      const std::int32_t* order = keys_.rows->order;
+      const std::int32_t* order = keys_.rows->token_rank;
       const std::size_t own = order && i < keys_.n ? (std::size_t)order[keys_.begin + i] : keys_.entry + i;
       index()[i] = i < keys_.n ? (std::int32_t)own : std::numeric_limits<std::int32_t>::max();
     }
@@ -84,7 +84,7 @@ class Accumulation {
   }
 
   HWY_INLINE void add_block(std::size_t b) const {
-    const std::int32_t* order = keys_.rows->order;
+    const std::int32_t* order = keys_.rows->token_rank;
     const std::int32_t seen = row_at(kQueryRows - 1).sees.visible;  // rows are in query order
     if (seen > 0 && !order && keys_.entry + b * kBlockRows >= (std::size_t)seen) return;
     const std::size_t d_k = (std::size_t)shape_.d_k;

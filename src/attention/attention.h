@@ -29,7 +29,7 @@ struct Rope {
 
 // Rows of K and V of one KV head, in slots. Row i of K is at k + i * k_stride bytes.
 //   rope_index  [n] the position at which to rotate each key, or null: the keys are stored as they are to be used
-//   order       [n] each row's place in the order of tokens, oldest 0; null: rows lie in that order. Only asked under a
+//   token_rank  [n] each row's place in the order of tokens, oldest 0; null: rows lie in that order. Only asked under a
 //               PrefillCall::window
 struct Rows {
   const void* k = nullptr;
@@ -38,7 +38,7 @@ struct Rows {
   std::size_t v_stride = 0;
   std::size_t n = 0;
   const std::int32_t* rope_index = nullptr;
-  const std::int32_t* order = nullptr;
+  const std::int32_t* token_rank = nullptr;
 };
 
 struct Shape {

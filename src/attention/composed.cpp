@@ -108,7 +108,7 @@ std::vector<float> mask_of(const PrefillLayer& layer, const Rows& past, std::siz
   for (std::size_t j = 0; j < n_q; ++j) {
     const std::size_t own = past.n + layer.first + j;  // in the order of tokens
     for (std::size_t i = 0; i < n; ++i) {
-      const std::size_t at = i < past.n && past.order ? (std::size_t)past.order[i] : i;
+      const std::size_t at = i < past.n && past.token_rank ? (std::size_t)past.token_rank[i] : i;
       if (at <= own && (layer.window == 0 || own - at < layer.window)) mask[j * n + i] = 0;
     }
   }
@@ -186,7 +186,8 @@ ggml_tensor* composed_prefill(ggml_context* ctx, ggml_cgraph* graph, ggml_tensor
                    composer.stored(shape.type_v, (const std::byte*)fresh.v + layer->first * v_row, d_v, n_q, v_row));
 
     const std::size_t n = past.n + n_fresh;
-    const bool as_before = head > 0 && layer->past[head - 1].n == past.n && layer->past[head - 1].order == past.order;
+    const bool as_before =
+        head > 0 && layer->past[head - 1].n == past.n && layer->past[head - 1].token_rank == past.token_rank;
     if (!as_before) {
       layer->masks.push_back(mask_of(*layer, past, n_fresh, n_q));
     }

@@ -54,7 +54,7 @@ void finish_record(const PrefillCall& call, const PrefillPass& pass, std::size_t
     std::fill(record + n_visible, record + n_entries, 0.0f);
     const auto n_hidden = (std::size_t)pass.hidden(block)[lane];
     for (std::size_t i = 0; i < call.past.n && n_hidden > 0; ++i) {
-      if ((call.past.order ? (std::size_t)call.past.order[i] : i) < n_hidden) record[i] = 0;
+      if ((call.past.token_rank ? (std::size_t)call.past.token_rank[i] : i) < n_hidden) record[i] = 0;
     }
     if (n_hidden > call.past.n) std::fill(record + call.past.n, record + n_hidden, 0.0f);
   }

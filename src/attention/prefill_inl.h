@@ -160,7 +160,7 @@ class PrefillPass {
 
   // logits(): masked ones become -inf, so that neither the largest nor any sum knows of them.
   HWY_INLINE void mask(const Tile& tile, std::size_t block, std::size_t n) const {
-    const std::int32_t* order = tile.rows->order;
+    const std::int32_t* order = tile.rows->token_rank;
     const bool oldest_seen = hidden(block)[kBlockRows - 1] <= (order ? 0 : (std::int32_t)tile.entry);
     if (tile.entry + n <= (std::size_t)visible(block)[0] && oldest_seen) return;
     const Lanes32 d;

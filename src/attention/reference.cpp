@@ -76,7 +76,7 @@ void prefill(const PrefillCall& call) {
       float* out = call.out + (j - call.first) * call.out_stride + (std::size_t)h * shape.d_v;
       const std::size_t n_visible = call.past.n + j + 1;
       const auto sees = [&](std::size_t i) {
-        const std::size_t at = i < call.past.n && call.past.order ? (std::size_t)call.past.order[i] : i;
+        const std::size_t at = i < call.past.n && call.past.token_rank ? (std::size_t)call.past.token_rank[i] : i;
         return call.window == 0 || n_visible - at <= call.window;
       };
       const Softmax s = attend(shape, rows, n_visible, q, shape.sinks ? shape.sinks + h : nullptr, sees);

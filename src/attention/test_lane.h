@@ -100,7 +100,7 @@ class TestLane {
   }
   // Does query j of the segment see this entry?
   bool sees(std::size_t j, std::size_t entry) const {
-    const std::size_t at = entry < past_.n && past_.order ? (std::size_t)past_.order[entry] : entry;
+    const std::size_t at = entry < past_.n && past_.token_rank ? (std::size_t)past_.token_rank[entry] : entry;
     const std::size_t own = past_.n + j;
     return at <= own && (case_.window == 0 || own - at < case_.window);
   }
@@ -127,7 +127,7 @@ class TestLane {
   void shuffle_past() {
     for (std::size_t i = 0; i < past_.n; ++i) order_.push_back((std::int32_t)i);
     std::shuffle(order_.begin(), order_.end(), random_);
-    past_.order = order_.data();
+    past_.token_rank = order_.data();
   }
 
   Rows make_rows(std::vector<std::byte>& bytes, std::vector<std::int32_t>& index, std::size_t n) {

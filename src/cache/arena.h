@@ -2,9 +2,11 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <vector>
 
+#include "cache/kv_pool.h"
 #include "ggml-cpp.h"
 
 namespace lacake {
@@ -28,22 +30,28 @@ struct CacheShape {
   }
 };
 
-// The memory of one session's cache: allocated once, never more, divided among lanes. A *lane* is one KV head of one
-// layer; a *slot* of a lane holds one K row and one V row. Lanes are slices that move when they are re-divided:
+// The memory of one session's cache: one lease of a pool, divided among lanes. A *lane* is one KV head of one layer; a
+// *slot* of a lane holds one K row and one V row. Lanes are slices that move when they are re-divided:
 //
 //     K rows  | lane 0: ####.. | lane 1: ###. | lane 2: ######. | ...      # live   . free
 //     V rows  | lane 0: ####.. | lane 1: ###. | lane 2: ######. | ...      same slots, behind all K rows
 //
-// The live slots of a lane are always its first. The arena knows nothing of tokens or policies.
+// The live slots of a lane are always its first. The arena knows nothing of tokens or policies, and moves no byte
+// itself: it says which rows move (cache/row_mover.h).
 class Arena {
  public:
-  // As many whole entries as fit `budget_bytes`. Throws Error(kCapacity) if the memory cannot be had.
-  Arena(const CacheShape&, std::uint64_t budget_bytes, ggml_backend_buffer_type_t);
+  // As many whole entries as fit `budget_bytes`. Borrows pool and mover. Throws Error(kCapacity) if the pool has not as
+  // much free.
+  Arena(const CacheShape&, std::uint64_t budget_bytes, KvPool& pool, RowMover& mover);
 
   // Gives every lane its capacity [n_lanes], in order, and moves what lives. Each lane moves at most once; lanes that
   // stay where they are cost nothing.
   // REQUIRES: capacities[i] >= live(i), their sum <= n_slots().
   void divide(std::span<const std::size_t> capacities);
+
+  // Holds as many whole entries as fit `budget_bytes` from here on. More: throws Error(kCapacity), and changes nothing,
+  // if the pool has not as much free. Less: REQUIRES that the lanes' capacities were divided to fit, and never throws.
+  void resize(std::uint64_t budget_bytes);
 
   std::size_t n_slots() const { return n_slots_; }
   std::uint64_t bytes() const { return n_slots_ * shape_.slot_bytes(); }
@@ -56,6 +64,12 @@ class Arena {
   std::size_t total_live() const { return total_live_; }
   std::size_t peak_live() const { return peak_live_; }
 
+  // Where a copy of the lane's live rows would lie in `to`: all K rows, then all V rows. live_bytes() of it.
+  std::uint64_t live_bytes(std::size_t lane) const { return live(lane) * shape_.slot_bytes(); }
+  void copy_out(std::size_t lane, std::byte* to) const;
+  // The lane holds these `n` rows, as copy_out left them. REQUIRES: n <= capacity(lane).
+  void copy_in(std::size_t lane, std::size_t n, const std::byte* from);
+
   // Rows lie one after the other: slot s + 1 is shape().k_row() (v_row()) bytes after slot s.
   std::byte* k(std::size_t lane, std::size_t slot) const;
   std::byte* v(std::size_t lane, std::size_t slot) const;
@@ -67,12 +81,17 @@ class Arena {
     std::size_t live = 0;
   };
   void move(Lane& lane, std::size_t to);
+  std::byte* k_base() const { return lease_->base(); }
+  std::byte* v_base() const { return lease_->base() + n_slots_ * shape_.k_row(); }
+  static std::size_t slots_of(const CacheShape& shape, std::uint64_t bytes) {
+    return (std::size_t)(bytes / shape.entry_bytes()) * (std::size_t)shape.n_head_kv;
+  }
+  std::size_t used_slots() const;  // up to the end of the last lane
 
   CacheShape shape_;
   std::size_t n_slots_ = 0;
-  ggml_backend_buffer_ptr buffer_;
-  std::byte* k_base_ = nullptr;
-  std::byte* v_base_ = nullptr;
+  RowMover& mover_;
+  std::unique_ptr<KvLease> lease_;
   std::vector<Lane> lanes_;
   std::size_t total_live_ = 0;
   std::size_t peak_live_ = 0;

@@ -8,8 +8,8 @@
 #include <string>
 #include <vector>
 
+#include "cache/test_memory.h"
 #include "lacake/error.h"
-#include "model/device.h"
 #include "text/llama_log.h"
 
 namespace lacake {
@@ -20,7 +20,7 @@ constexpr CacheShape kShape{
     .n_layer = 3, .n_head_kv = 2, .d_k = 8, .d_v = 6, .type_k = GGML_TYPE_F32, .type_v = GGML_TYPE_F16};
 
 Arena arena_of(std::size_t entries, const CacheShape& shape = kShape) {
-  return {shape, entries * shape.entry_bytes(), ggml_backend_dev_buffer_type(cpu_device())};
+  return {shape, entries * shape.entry_bytes(), test_memory().pool, test_memory().mover};
 }
 
 // Rows filled with a byte that says which they are.
@@ -38,8 +38,8 @@ bool holds(const Arena& arena, std::size_t lane, std::size_t slot, std::uint8_t 
 }
 
 TEST(Arena, HoldsAsManyWholeEntriesAsFit) {
-  const Arena arena(kShape, 10 * kShape.entry_bytes() + kShape.entry_bytes() - 1,
-                    ggml_backend_dev_buffer_type(cpu_device()));
+  const Arena arena(kShape, 10 * kShape.entry_bytes() + kShape.entry_bytes() - 1, test_memory().pool,
+                    test_memory().mover);
   EXPECT_EQ(arena.n_slots(), 20u);  // 10 entries of 2 heads
   EXPECT_EQ(arena.bytes(), 10 * kShape.entry_bytes());
 }

@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <cassert>
-#include <cstring>
 #include <numeric>
 
 #include "lacake/budget.h"
@@ -16,16 +15,42 @@ namespace {
 // A map in the making. Reused by all compactions of a thread, as decoding may reorder every lane at every token.
 struct Reordering {
   std::vector<std::uint32_t> slot;
-  std::vector<std::int32_t> token;
+  std::vector<std::int32_t> position;
   std::vector<std::uint8_t> taken;    // by slot
   std::vector<std::uint32_t> moving;  // entries whose rows need another slot
+  std::vector<RowRun> runs;
+};
+
+// The runs of rows that a call moves, collected and then handed on at once.
+class Runs {
+ public:
+  explicit Runs(std::vector<RowRun>& memory) : runs_(memory) { runs_.clear(); }
+
+  void add_slot(const Arena& arena, std::size_t lane, std::size_t from, std::size_t to) {
+    const CacheShape& shape = arena.shape();
+    runs_.push_back({arena.k(lane, to), arena.k(lane, from), shape.k_row()});
+    runs_.push_back({arena.v(lane, to), arena.v(lane, from), shape.v_row()});
+  }
+  void add_fresh(const Arena& arena, std::size_t lane, int head, const SegmentRows& fresh, std::size_t from,
+                 std::size_t to, std::size_t n) {
+    const std::size_t row = (std::size_t)head * fresh.capacity + from;
+    const std::size_t k_row = arena.shape().k_row(), v_row = arena.shape().v_row();
+    runs_.push_back({arena.k(lane, to), fresh.k + row * k_row, n * k_row});
+    runs_.push_back({arena.v(lane, to), fresh.v + row * v_row, n * v_row});
+  }
+  void move(RowMover& mover) const { mover.move(runs_); }
+
+ private:
+  std::vector<RowRun>& runs_;
 };
 
 }  // namespace
 
-Cache::Cache(const CacheShape& shape, const PolicyTraits& traits, std::uint64_t budget_bytes,
-             ggml_backend_buffer_type_t type)
-    : arena_(shape, budget_bytes, type),
+Cache::Cache(const CacheShape& shape, const PolicyTraits& traits, std::uint64_t budget_bytes, KvPool& pool,
+             RowMover& mover)
+    : arena_(shape, budget_bytes, pool, mover),
+      pool_(pool),
+      mover_(mover),
       per_head_(traits.per_head || traits.uneven_heads),
       cache_index_(traits.positions == Positions::kCacheIndex),
       maps_(per_head_ ? shape.n_lanes() : (std::size_t)shape.n_layer) {}
@@ -59,18 +84,11 @@ bool Cache::has_room(int layer) const {
   return true;
 }
 
-bool Cache::has_room() const {
-  for (int l = 0; l < arena_.shape().n_layer; ++l) {
-    if (!has_room(l)) return false;
-  }
-  return true;
-}
-
-void Cache::append(std::int64_t token) {
+void Cache::append(std::int64_t position) {
   for (Map& m : maps_) {
     if (cache_index_) m.index_of_slot.push_back((std::int32_t)m.slot.size());
     m.slot.push_back((std::uint32_t)m.slot.size());
-    m.token.push_back((std::int32_t)token);
+    m.position.push_back((std::int32_t)position);
   }
   for (std::size_t lane = 0; lane < arena_.shape().n_lanes(); ++lane) arena_.set_live(lane, arena_.live(lane) + 1);
 }
@@ -88,9 +106,10 @@ std::byte* Cache::new_v(int layer, int head) const {
 void Cache::divide(std::span<const std::size_t> capacities) {
   const std::size_t wanted = std::accumulate(capacities.begin(), capacities.end(), std::size_t{0});
   if (wanted > arena_.n_slots()) {
-    const std::uint64_t slot = arena_.shape().slot_bytes();
-    throw Error(Error::Kind::kCapacity, fmt::format("KV cache: {} would be held at once, the budget is {}",
-                                                    bytes_text(wanted * slot), bytes_text(arena_.bytes())));
+    throw Error({.kind = Error::Kind::kCapacity,
+                 .subject = "KV cache",
+                 .found = fmt::format("{} would be held at once, the budget is {}",
+                                      bytes_text(wanted * arena_.shape().slot_bytes()), bytes_text(arena_.bytes()))});
   }
   arena_.divide(capacities);
 }
@@ -145,20 +164,21 @@ void Cache::compact_map(Map& m, int layer, int first_head, int n_heads, std::spa
   const std::size_t n_old = m.slot.size(), n_keep = keep.size();
   thread_local Reordering made;
   made.slot.resize(n_keep);
-  made.token.resize(n_keep);
+  made.position.resize(n_keep);
   made.taken.assign(n_keep, 0);
   made.moving.clear();
   // Plain pointers: a store of bytes could change the vectors' own for all the compiler knows, and this loop is half of
   // what reordering a lane costs.
   const std::uint32_t* old_slot = m.slot.data();
-  const std::int32_t* old_token = m.token.data();
+  const std::int32_t* old_position = m.position.data();
   std::uint32_t* new_slot = made.slot.data();
-  std::int32_t* new_token = made.token.data();
+  std::int32_t* new_position = made.position.data();
   std::uint8_t* taken = made.taken.data();
   for (std::size_t i = 0; i < n_keep; ++i) {
     assert(keep[i] < n_old + fresh.n);
     const bool old = keep[i] < n_old;
-    new_token[i] = old ? old_token[keep[i]] : (std::int32_t)(fresh.first_token + (std::int64_t)(keep[i] - n_old));
+    new_position[i] =
+        old ? old_position[keep[i]] : (std::int32_t)(fresh.first_position + (std::int64_t)(keep[i] - n_old));
     const std::uint32_t slot = old ? old_slot[keep[i]] : UINT32_MAX;
     if (slot < n_keep && !taken[slot]) {
       taken[slot] = 1;
@@ -172,6 +192,7 @@ void Cache::compact_map(Map& m, int layer, int first_head, int n_heads, std::spa
     assert(n_keep <= arena_.capacity(lane));
     arena_.set_live(lane, n_keep);
   }
+  Runs runs(made.runs);
   std::size_t free = 0;
   for (const std::uint32_t i : made.moving) {
     while (taken[free]) ++free;
@@ -180,14 +201,15 @@ void Cache::compact_map(Map& m, int layer, int first_head, int n_heads, std::spa
     for (int h = first_head; h < first_head + n_heads; ++h) {
       const std::size_t lane = shape.lane(layer, h);
       if (keep[i] < n_old) {
-        copy_slot(lane, m.slot[keep[i]], to);
+        runs.add_slot(arena_, lane, m.slot[keep[i]], to);
       } else {
-        copy_fresh(lane, h, fresh, keep[i] - n_old, to, 1);
+        runs.add_fresh(arena_, lane, h, fresh, keep[i] - n_old, to, 1);
       }
     }
   }
+  runs.move(mover_);
   m.slot.assign(new_slot, new_slot + n_keep);
-  m.token.assign(new_token, new_token + n_keep);
+  m.position.assign(new_position, new_position + n_keep);
   index_slots(m);
 }
 
@@ -210,16 +232,19 @@ void Cache::drop_from_map(Map& m, int layer, int first_head, int n_heads, std::u
   if (entry == CacheEdits::kNoEntry) return;
   assert(entry < m.slot.size());
   const std::uint32_t freed = m.slot[entry], last = (std::uint32_t)m.slot.size() - 1;
+  thread_local std::vector<RowRun> memory;
+  Runs runs(memory);
   for (int h = first_head; h < first_head + n_heads; ++h) {
     const std::size_t lane = arena_.shape().lane(layer, h);
-    if (freed != last) copy_slot(lane, last, freed);
+    if (freed != last) runs.add_slot(arena_, lane, last, freed);
     arena_.set_live(lane, last);
   }
+  runs.move(mover_);
   // In decoding the last slot nearly always holds the newest entry.
   const auto moved = m.slot.back() == last ? std::prev(m.slot.end()) : std::find(m.slot.begin(), m.slot.end(), last);
   *moved = freed;
   m.slot.erase(m.slot.begin() + entry);
-  m.token.erase(m.token.begin() + entry);
+  m.position.erase(m.position.begin() + entry);
   if (!cache_index_) return;
   m.index_of_slot[freed] = m.index_of_slot[last];
   m.index_of_slot.pop_back();
@@ -228,34 +253,80 @@ void Cache::drop_from_map(Map& m, int layer, int first_head, int n_heads, std::u
 
 void Cache::append(int layer, const SegmentRows& fresh) {
   const CacheShape& shape = arena_.shape();
+  std::vector<RowRun> memory;
+  Runs runs(memory);
   for (int h = 0; h < shape.n_head_kv; ++h) {
     const std::size_t lane = shape.lane(layer, h), n_old = arena_.live(lane);
     arena_.set_live(lane, n_old + fresh.n);
-    copy_fresh(lane, h, fresh, 0, n_old, fresh.n);
+    runs.add_fresh(arena_, lane, h, fresh, 0, n_old, fresh.n);
   }
+  runs.move(mover_);
   const std::size_t first = per_head_ ? shape.lane(layer, 0) : (std::size_t)layer;
   const std::size_t n_maps = per_head_ ? (std::size_t)shape.n_head_kv : 1;
   for (std::size_t i = first; i < first + n_maps; ++i) {
     Map& m = maps_[i];
     for (std::size_t j = 0; j < fresh.n; ++j) {
       m.slot.push_back((std::uint32_t)m.slot.size());
-      m.token.push_back((std::int32_t)(fresh.first_token + (std::int64_t)j));
+      m.position.push_back((std::int32_t)(fresh.first_position + (std::int64_t)j));
     }
     index_slots(m);
   }
 }
 
-void Cache::copy_slot(std::size_t lane, std::size_t from, std::size_t to) {
-  std::memcpy(arena_.k(lane, to), arena_.k(lane, from), arena_.shape().k_row());
-  std::memcpy(arena_.v(lane, to), arena_.v(lane, from), arena_.shape().v_row());
+void Cache::resize(std::uint64_t budget_bytes) {
+  // Of a larger arena first the memory: it may be refused.
+  if (budget_bytes > arena_.bytes()) return arena_.resize(budget_bytes);
+  std::vector<std::size_t> capacities(arena_.shape().n_lanes());
+  for (std::size_t lane = 0; lane < capacities.size(); ++lane) capacities[lane] = arena_.live(lane);
+  arena_.divide(capacities);
+  arena_.resize(budget_bytes);
 }
 
-void Cache::copy_fresh(std::size_t lane, int head, const SegmentRows& fresh, std::size_t from, std::size_t to,
-                       std::size_t n) {
-  const std::size_t row = (std::size_t)head * fresh.capacity + from;
-  const std::size_t k_row = arena_.shape().k_row(), v_row = arena_.shape().v_row();
-  std::memcpy(arena_.k(lane, to), fresh.k + row * k_row, n * k_row);
-  std::memcpy(arena_.v(lane, to), fresh.v + row * v_row, n * v_row);
+void Cache::clear() {
+  for (std::size_t lane = 0; lane < arena_.shape().n_lanes(); ++lane) arena_.set_live(lane, 0);
+  for (Map& m : maps_) m = {};
+}
+
+CacheCopy Cache::copy(const std::function<bool(int)>& loses) const {
+  const CacheShape& shape = arena_.shape();
+  CacheCopy copy;
+  copy.maps = maps_;
+  std::uint64_t bytes = 0;
+  for (int l = 0; l < shape.n_layer; ++l) {
+    copy.copied.push_back(loses(l));
+    for (int h = 0; h < shape.n_head_kv; ++h) {
+      const std::size_t lane = shape.lane(l, h);
+      copy.capacities.push_back(arena_.capacity(lane));
+      copy.live.push_back(arena_.live(lane));
+      if (copy.copied.back()) bytes += arena_.live_bytes(lane);
+    }
+  }
+  if (bytes == 0) return copy;
+  copy.rows = pool_.allocate(bytes);
+  auto* to = (std::byte*)ggml_backend_buffer_get_base(copy.rows.get());
+  for (std::size_t lane = 0; lane < shape.n_lanes(); ++lane) {
+    if (!copy.copied[lane / (std::size_t)shape.n_head_kv]) continue;
+    arena_.copy_out(lane, to);
+    to += arena_.live_bytes(lane);
+  }
+  return copy;
+}
+
+void Cache::restore(const CacheCopy& copy) {
+  const CacheShape& shape = arena_.shape();
+  const auto copied = [&](std::size_t lane) { return copy.copied[lane / (std::size_t)shape.n_head_kv]; };
+  for (std::size_t lane = 0; lane < shape.n_lanes(); ++lane) {
+    assert(copied(lane) || copy.live[lane] <= arena_.live(lane));
+    arena_.set_live(lane, copied(lane) ? 0 : copy.live[lane]);
+  }
+  arena_.divide(copy.capacities);
+  const std::byte* from = copy.rows ? (const std::byte*)ggml_backend_buffer_get_base(copy.rows.get()) : nullptr;
+  for (std::size_t lane = 0; lane < shape.n_lanes(); ++lane) {
+    if (!copied(lane)) continue;
+    arena_.copy_in(lane, copy.live[lane], from);
+    from += copy.live[lane] * shape.slot_bytes();
+  }
+  maps_ = copy.maps;
 }
 
 void Cache::index_slots(Map& m) {
@@ -272,7 +343,7 @@ std::uint64_t Cache::metadata_bytes(const CacheShape& shape, const PolicyTraits&
 
 std::string Cache::text(int layer, int head) const {
   std::string out;
-  const auto positions = tokens(layer, head);
+  const auto positions = this->positions(layer, head);
   for (std::size_t i = 0; i < positions.size();) {
     std::size_t j = i + 1;
     while (j < positions.size() && positions[j] == positions[j - 1] + 1) ++j;

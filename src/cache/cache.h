@@ -2,6 +2,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -20,17 +21,40 @@ struct SegmentRows {
   const std::byte* v = nullptr;
   std::size_t capacity = 0;
   std::size_t n = 0;
-  std::int64_t first_token = 0;  // position in the conversation of row 0
+  std::int64_t first_position = 0;  // in the conversation, of row 0
+};
+
+// What a cache held at one moment, so that it can be put back. Which rows were copied is for the cache to know.
+class CacheCopy {
+ public:
+  std::uint64_t bytes() const { return rows ? ggml_backend_buffer_get_size(rows.get()) : 0; }
+
+ private:
+  friend class Cache;
+  // The entries of a lane, or of all lanes of a layer where heads keep the same tokens.
+  struct Map {
+    std::vector<std::uint32_t> slot;          // by entry
+    std::vector<std::int32_t> position;       // by entry: of its token in the conversation
+    std::vector<std::int32_t> index_of_slot;  // inverse of `slot`; only under Positions::kCacheIndex
+  };
+  std::vector<Map> maps;
+  std::vector<std::size_t> capacities, live;  // by lane
+  std::vector<bool> copied;                   // by layer
+  ggml_backend_buffer_ptr rows;               // of the copied layers' lanes, one after the other
 };
 
 // The entries of one session: which token lies in which slot of which lane, in which order. Applies selections, by
-// moving as few rows as can be: what stays in place is not touched, so dropping one entry costs one row a head.
+// moving as few rows as can be: what stays in place is not touched, so dropping one entry costs one row a head. It says
+// which rows move; the place that owns the memory moves them.
 //
 // *Stored order* is the policy's: entry i of a lane is the i-th of the last selection, then what was appended. It is
 // kept as a permutation of slots, because moving rows to keep them in order would copy the cache at every token.
+//
+// One thread at a time, except where a member says otherwise.
 class Cache {
  public:
-  Cache(const CacheShape&, const PolicyTraits&, std::uint64_t budget_bytes, ggml_backend_buffer_type_t);
+  // Borrows pool and mover. Throws as Arena.
+  Cache(const CacheShape&, const PolicyTraits&, std::uint64_t budget_bytes, KvPool& pool, RowMover& mover);
 
   const Arena& arena() const { return arena_; }
   std::size_t length(int layer, int head) const { return arena_.live(arena_.shape().lane(layer, head)); }
@@ -39,23 +63,20 @@ class Cache {
 
   // The lane's rows in slot order, for attention (which does not care for the order of entries).
   attention::Rows rows(int layer, int head) const;
-  // order(l, h)[i]: slot of entry i. tokens(l, h)[i]: its token's position in the conversation.
-  std::span<const std::uint32_t> order(int layer, int head) const { return map(layer, head).slot; }
-  std::span<const std::int32_t> tokens(int layer, int head) const { return map(layer, head).token; }
+  // By entry, in stored order: the slot where its rows lie, and the position of its token in the conversation.
+  std::span<const std::uint32_t> slots(int layer, int head) const { return map(layer, head).slot; }
+  std::span<const std::int32_t> positions(int layer, int head) const { return map(layer, head).position; }
 
-  // --- decode: one new token in every lane
-  // -----------------------------------------------------------------------------
-  bool has_room() const;  // for one token in every lane
-  bool has_room(int layer) const;
+  // --- decode: one new token in every lane -----------------------------------------------------------------------
+  bool has_room(int layer) const;  // for one token in every lane of the layer
   // Makes room at the end of every lane; its rows are then written by attention through new_k / new_v, at slot
-  // length - 1. REQUIRES: has_room().
-  void append(std::int64_t token);
+  // length - 1. REQUIRES: has_room() of every layer.
+  void append(std::int64_t position);
   std::byte* new_k(int layer, int head) const;
   std::byte* new_v(int layer, int head) const;
 
-  // --- compaction
-  // ------------------------------------------------------------------------------------------------------ Makes lane
-  // capacities these: [n_lanes]. Throws Error(kCapacity) if they are more than the arena has.
+  // --- compaction ------------------------------------------------------------------------------------------------
+  // Makes lane capacities these: [n_lanes]. Throws Error(kCapacity) if they are more than the arena has.
   void divide(std::span<const std::size_t> capacities);
   // Every lane as large as what it holds, but `layer` with room for `lengths` [n_head_kv] entries a head. Throws
   // likewise.
@@ -70,6 +91,17 @@ class Cache {
   // Keeps everything.
   void append(int layer, const SegmentRows& fresh);
 
+  // --- all of it -------------------------------------------------------------------------------------------------
+  // Every lane as large as what it holds, and the arena of this size. More: throws Error(kCapacity), and changes
+  // nothing, if the pool has not as much free. Less: REQUIRES that what is held fits.
+  void resize(std::uint64_t budget_bytes);
+  void clear();
+  // What is there now. Rows are copied of the layers that `loses` names; the others must only grow until restore(),
+  // which then cuts them back. Throws Error(kCapacity) if there is no memory for it.
+  CacheCopy copy(const std::function<bool(int layer)>& loses) const;
+  // The same bits as when the copy was made. REQUIRES: the arena is as large as it was then.
+  void restore(const CacheCopy& copy);
+
   // Bytes of orders and positions of `n_entries` entries over all layers.
   static std::uint64_t metadata_bytes(const CacheShape&, const PolicyTraits&, std::size_t n_entries);
 
@@ -78,22 +110,16 @@ class Cache {
   std::string text(int layer, int head) const;
 
  private:
-  // The entries of a lane, or of all lanes of a layer where heads keep the same tokens.
-  struct Map {
-    std::vector<std::uint32_t> slot;          // by entry
-    std::vector<std::int32_t> token;          // by entry
-    std::vector<std::int32_t> index_of_slot;  // inverse of `slot`; only under Positions::kCacheIndex
-  };
+  using Map = CacheCopy::Map;
   const Map& map(int layer, int head) const;
   void compact_map(Map& map, int layer, int first_head, int n_heads, std::span<const std::uint32_t> keep,
                    const SegmentRows& fresh);
   void drop_from_map(Map& map, int layer, int first_head, int n_heads, std::uint32_t entry);
-  void copy_slot(std::size_t lane, std::size_t from, std::size_t to);
-  void copy_fresh(std::size_t lane, int head, const SegmentRows& fresh, std::size_t from, std::size_t to,
-                  std::size_t n);
   void index_slots(Map& map);
 
   Arena arena_;
+  KvPool& pool_;
+  RowMover& mover_;
   bool per_head_;
   bool cache_index_;
   std::vector<Map> maps_;  // [n_layer * n_head_kv] if per_head_, else [n_layer]

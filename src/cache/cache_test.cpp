@@ -9,7 +9,7 @@
 #include <string>
 #include <vector>
 
-#include "model/device.h"
+#include "cache/test_memory.h"
 
 namespace lacake {
 namespace {
@@ -26,7 +26,7 @@ class Labelled {
  public:
   explicit Labelled(const PolicyTraits& traits, std::size_t entries_per_layer = 32)
       : cache(kShape, traits, entries_per_layer * (std::size_t)kShape.n_layer * kShape.entry_bytes(),
-              ggml_backend_dev_buffer_type(cpu_device())) {
+              test_memory().pool, test_memory().mover) {
     cache.divide(std::vector<std::size_t>(kShape.n_lanes(), entries_per_layer));
   }
 
@@ -35,13 +35,13 @@ class Labelled {
   }
 
   // Rows of `n` new tokens in blocks of more rows than are filled, as a workspace has them.
-  SegmentRows segment(int layer, std::int64_t first_token, std::size_t n) {
+  SegmentRows segment(int layer, std::int64_t first_position, std::size_t n) {
     const std::size_t capacity = n + 3;
     rows_.assign(capacity * 2 * 4, -1);
     for (int h = 0; h < 2; ++h) {
       for (std::size_t i = 0; i < n; ++i) {
         std::fill_n(rows_.begin() + (std::ptrdiff_t)(((std::size_t)h * capacity + i) * 4), 4,
-                    label(layer, h, first_token + (std::int64_t)i));
+                    label(layer, h, first_position + (std::int64_t)i));
       }
     }
     negated_ = rows_;
@@ -50,11 +50,11 @@ class Labelled {
             .v = (const std::byte*)negated_.data(),
             .capacity = capacity,
             .n = n,
-            .first_token = first_token};
+            .first_position = first_position};
   }
 
-  void append(std::int64_t first_token, std::size_t n) {
-    for (int l = 0; l < kShape.n_layer; ++l) cache.append(l, segment(l, first_token, n));
+  void append(std::int64_t first_position, std::size_t n) {
+    for (int l = 0; l < kShape.n_layer; ++l) cache.append(l, segment(l, first_position, n));
   }
 
   // As decode does it: attention writes the rows.
@@ -70,12 +70,12 @@ class Labelled {
 
   // That entry i of the lane is tokens[i], and its rows are that token's.
   void expect(int layer, int head, const std::vector<std::int32_t>& tokens) const {
-    const auto held = cache.tokens(layer, head);
+    const auto held = cache.positions(layer, head);
     ASSERT_EQ(std::vector<std::int32_t>(held.begin(), held.end()), tokens);
     ASSERT_EQ(cache.length(layer, head), tokens.size());
     const attention::Rows rows = cache.rows(layer, head);
     ASSERT_EQ(rows.n, tokens.size());
-    Indices slots(cache.order(layer, head).begin(), cache.order(layer, head).end());
+    Indices slots(cache.slots(layer, head).begin(), cache.slots(layer, head).end());
     for (std::size_t i = 0; i < tokens.size(); ++i) {
       const auto* k = (const float*)((const std::byte*)rows.k + slots[i] * rows.k_stride);
       const auto* v = (const float*)((const std::byte*)rows.v + slots[i] * rows.v_stride);
@@ -197,7 +197,7 @@ TEST(Cache, FreshRowsTakeFreedSlots) {
   const SegmentRows fresh = labelled.segment(0, 6, 4);
   labelled.cache.compact(0, {{{0, 1, 4, 7, 8, 9}}}, fresh);
   for (int h = 0; h < 2; ++h) labelled.expect(0, h, {0, 1, 4, 7, 8, 9});
-  const auto slots = labelled.cache.order(0, 0);
+  const auto slots = labelled.cache.slots(0, 0);
   EXPECT_EQ(Indices(slots.begin(), slots.end()), (Indices{0, 1, 4, 2, 3, 5}));
 }
 
@@ -250,7 +250,7 @@ TEST(Cache, AgreesWithPlainListsOfTokens) {
     for (int round = 0; round < 30; ++round) {
       const std::size_t n_new = 1 + random() % 6;
       const bool decode = random() % 2 == 0;
-      if (decode && labelled.cache.has_room()) {
+      if (decode && (labelled.cache.has_room(0) && labelled.cache.has_room(1))) {
         labelled.append_one(n_past);
         for (auto& tokens : plain) tokens.push_back(n_past);
         ++n_past;
@@ -318,11 +318,11 @@ TEST(Cache, WhatOneHeadGivesUpAnotherTakes) {
 TEST(Cache, HasRoomOnlyIfEveryLaneHas) {
   Labelled labelled(kShared, 5);
   labelled.append(0, 4);
-  EXPECT_TRUE(labelled.cache.has_room());
+  EXPECT_TRUE((labelled.cache.has_room(0) && labelled.cache.has_room(1)));
   labelled.append_one(4);
-  EXPECT_FALSE(labelled.cache.has_room());
+  EXPECT_FALSE((labelled.cache.has_room(0) && labelled.cache.has_room(1)));
   labelled.cache.compact(0, {{{0, 1}}});
-  EXPECT_FALSE(labelled.cache.has_room());
+  EXPECT_FALSE((labelled.cache.has_room(0) && labelled.cache.has_room(1)));
 }
 
 TEST(Cache, TextShowsRunsAndStepsBack) {

@@ -1,16 +1,14 @@
 #include "engine/bench.h"
 
-#include "attention/attention.h"
-#include "cpu/target.h"
-#include "engine/parts.h"
+#include "engine/engine_state.h"
 #include "engine/plan.h"
 
 namespace lacake {
 
-void allow_any_length(Engine& engine) { engine.parts().any_length = true; }
+void allow_any_length(Engine& engine) { engine.state().any_length = true; }
 
 std::uint64_t weight_bytes_per_step(Engine& engine) {
-  const GgufFile& file = engine.parts().model.file;
+  const GgufFile& file = engine.state().model.file;
   const bool tied = file.tensor("output.weight") == nullptr;
   std::uint64_t bytes = 0;
   for (const std::string& name : file.tensor_names()) {
@@ -21,13 +19,12 @@ std::uint64_t weight_bytes_per_step(Engine& engine) {
   return bytes;
 }
 
-double policy_seconds(Engine& engine) { return engine.parts().policy_time.seconds(); }
+double policy_seconds(Engine& engine) { return engine.state().policy_time.seconds(); }
 
 AttentionInUse attention_in_use(Engine& engine, const CacheTypes& types) {
-  const attention::Method method = engine.parts().attention;
-  if (method == attention::Method::kGgml) return {"ggml", "ggml"};
-  const CacheShape shape = cache_shape(engine.parts().model.hyperparameters, types);
-  return {cpu::target_name(), attention::name(attention::arithmetic_of(method, shape.type_k, shape.type_v))};
+  const CacheShape shape = cache_shape(engine.state().model.hyperparameters, types);
+  const AttentionNodes::InUse used = engine.state().place.attention().in_use(shape.type_k, shape.type_v);
+  return {used.instruction_set, used.arithmetic};
 }
 
 }  // namespace lacake

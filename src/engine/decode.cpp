@@ -3,27 +3,15 @@
 #include <algorithm>
 #include <functional>
 
+#include "engine/immediate_edits.h"
 #include "engine/step_graph.h"
 
 namespace lacake {
 namespace {
 
-// Decode decides after the whole step: every decision can be applied at once.
-class ImmediateEdits final : public CacheEdits {
- public:
-  ImmediateEdits(Cache& cache, const LayerMap& layers) : cache_(cache), layers_(layers) {}
-  void keep(int layer, Selection selection) override { cache_.compact(model_layer(layer), selection); }
-  void drop(int layer, std::span<const std::uint32_t> entries) override { cache_.drop(model_layer(layer), entries); }
-
- private:
-  int model_layer(int policy_layer) const { return layers_.model_layers()[(std::size_t)policy_layer]; }
-  Cache& cache_;
-  const LayerMap& layers_;
-};
-
 // One session's part of a step.
 struct Column {
-  SessionImpl* session = nullptr;
+  SessionState* session = nullptr;
   Token token = 0;
   std::int64_t n_past = 0;
   std::vector<Measures> asked;        // by layer
@@ -47,7 +35,7 @@ namespace {
 
 class StepRun {
  public:
-  StepRun(Engine::Parts& engine, std::span<const Engine::Next> batch)
+  StepRun(EngineState& engine, std::span<const Engine::Next> batch)
       : engine_(engine), h_(engine.model.hyperparameters), scratch_(scratch_of(engine)) {
     std::vector<Column>& columns = scratch_.columns;
     if (columns.size() < batch.size()) columns.resize(batch.size());
@@ -56,17 +44,22 @@ class StepRun {
     std::size_t n = 0;
     for (const bool cache_index : {false, true}) {
       for (const Engine::Next& next : batch) {
-        auto* session = static_cast<SessionImpl*>(next.session);
+        SessionState* session = &next.session->state();
         if (session->cache_index() != cache_index) continue;
         columns_[n].session = session;
         columns_[n++].token = next.token;
       }
       if (!cache_index) n_rotated_ = n;
     }
-    for (Column& c : columns_) append(c);
+    for (Column& c : columns_) ask(c);
     graph_ = &StepGraph::of(engine, columns_.size(), n_rotated_);
+  }
+
+  // Everything from here on changes the sessions.
+  void begin() {
+    for (Column& c : columns_) append(c);
     describe_attention();
-    graph_->make_ready(engine);
+    graph_->make_ready(engine_);
   }
 
   void compute() {
@@ -75,9 +68,9 @@ class StepRun {
     for (int l = 0; l < h_.n_layer; ++l) {
       graph_->set_positions(l, of_each([&](const Column& c) { return position(c, l); }));
     }
-    engine_.compute.run(graph_->graph());
+    engine_.place.run(graph_->graph());
     for (std::size_t i = 0; i < columns_.size(); ++i) {
-      std::vector<float>& logits = columns_[i].session->logits_buffer();
+      std::vector<float>& logits = columns_[i].session->logits();
       logits.resize(n_vocab);
       ggml_backend_tensor_get(graph_->logits(), logits.data(), i * n_vocab * sizeof(float), n_vocab * sizeof(float));
     }
@@ -86,25 +79,28 @@ class StepRun {
   // Shows each policy what it asked for, and makes the room that it decides on.
   void compact() {
     const PolicyTime::Running timed(engine_.policy_time);
-    const AttentionShape shape{h_.n_layer, h_.n_head, h_.n_head_kv};
     for (const Column& c : columns_) {
-      SessionImpl& s = *c.session;
-      ImmediateEdits direct(s.cache(), engine_.layers);
+      SessionState& s = *c.session;
+      ImmediateEdits edits(s.cache(), engine_.layers);
       const auto update = [&](std::size_t policy_layer, int thread) {
         const int l = engine_.layers.model_layers()[policy_layer];
         const Measures& asked = c.asked[(std::size_t)l];
-        const Recording recording{.probabilities = asked.window > 0 ? c.rows(l) : nullptr,
-                                  .n_rows = 1,
-                                  .sums = asked.accumulated ? c.rows(l) : nullptr,
-                                  .stride = s.cache().length(l),
-                                  .group_mean = asked.group_mean};
-        s.policy().update(s.observer(thread).observe(asked, s.cache(), shape, l, (int)policy_layer, Phase::kDecode, 1,
-                                                     c.n_past, recording, {}),
-                          direct);
+        const LayerVisit visit{.phase = Phase::kDecode,
+                               .layer = l,
+                               .policy_layer = (int)policy_layer,
+                               .n_head = h_.n_head,
+                               .n_new = 1,
+                               .n_past = c.n_past,
+                               .recording = {.probabilities = asked.window > 0 ? c.rows(l) : nullptr,
+                                             .n_rows = 1,
+                                             .sums = asked.accumulated ? c.rows(l) : nullptr,
+                                             .stride = s.cache().length(l),
+                                             .group_mean = asked.group_mean}};
+        s.policy().update(s.observer(thread).observe(asked, s.cache(), visit), edits);
       };
       const std::size_t n_layers = engine_.layers.model_layers().size();
       if (s.policy().traits().layers_independent) {
-        engine_.compute.each(n_layers, std::cref(update));  // by reference: a copy would allocate
+        engine_.workers.each(n_layers, std::cref(update));  // by reference: a copy would allocate
       } else {
         for (std::size_t l = 0; l < n_layers; ++l) update(l, 0);
       }
@@ -113,30 +109,35 @@ class StepRun {
   }
 
  private:
-  // Makes room for the new token, and for the rows that the policy wants to see.
-  void append(Column& c) {
-    SessionImpl& s = *c.session;
+  // Asks what the policy wants to see and gets memory for it. Changes nothing of the session, so it may throw.
+  void ask(Column& c) {
+    SessionState& s = *c.session;
     c.n_past = (std::int64_t)s.n_past();
-    // A layer that slides makes its room first: afterwards it holds what the new token saw.
-    for (int l = 0; l < h_.n_layer; ++l) {
-      const std::size_t n = s.cache().length(l), most = s.plan().sliding_entries;
-      constexpr std::uint32_t kOldest = 0;
-      if (engine_.layers.slides(l) && n == most) s.cache().drop(l, {&kOldest, 1});
-    }
-    s.cache().append(c.n_past);
-    std::size_t floats = 0;
+    std::size_t floats = 0, most = 0;
     c.asked.clear();
     c.recorded.clear();
     for (int l = 0; l < h_.n_layer; ++l) {
-      const std::size_t n_entries = s.cache().length(l);
-      c.asked.push_back(engine_.layers.slides(l)
-                            ? Measures{}
-                            : s.policy().measures(Phase::kDecode, engine_.layers.policy_layer(l), n_entries, 1));
+      const bool slides = engine_.layers.slides(l);
+      const std::size_t n_kept = s.cache().length(l);
+      const std::size_t n_entries = slides ? std::min(n_kept + 1, s.plan().sliding_entries) : n_kept + 1;
+      c.asked.push_back(slides ? Measures{}
+                               : s.policy().measures(Phase::kDecode, engine_.layers.policy_layer(l), n_entries, 1));
       c.recorded.push_back(floats);
       if (c.records(l)) floats += n_entries * (std::size_t)h_.n_head;
-      if (s.cache_index()) engine_.rope_table.extend(engine_.compute, n_entries);
+      most = std::max(most, n_entries);
     }
     if (s.rows().size() < floats) s.rows().resize(floats);
+    if (s.cache_index()) engine_.rope_table.extend(engine_.place, most);
+  }
+
+  // Makes room for the new token. A layer that slides drops its oldest first: it holds what the new token sees.
+  void append(Column& c) {
+    SessionState& s = *c.session;
+    for (int l = 0; l < h_.n_layer; ++l) {
+      constexpr std::uint32_t kOldest = 0;
+      if (engine_.layers.slides(l) && s.cache().length(l) == s.plan().sliding_entries) s.cache().drop(l, {&kOldest, 1});
+    }
+    s.cache().append(c.n_past);
   }
 
   void describe_attention() {
@@ -162,14 +163,14 @@ class StepRun {
       partials = std::max(partials, layer.cut());
     }
     if (engine_.partials.size() < partials) engine_.partials.resize(partials);
-    engine_.scratch.reserve(engine_.compute.threads(), attention::decode_scratch(graph_->attention()[0].shape));
+    engine_.scratch.reserve(engine_.place.threads(), attention::decode_scratch(graph_->attention()[0].shape));
   }
 
   void add_lanes(const Column& c, int l, attention::DecodeLayer& layer) const {
     const Cache& cache = c.session->cache();
     const std::size_t n_entries = cache.length(l), group = (std::size_t)h_.group();
     const CacheShape& stored = cache.arena().shape();
-    const attention::Arithmetic arithmetic = attention::arithmetic_of(engine_.attention, stored.type_k, stored.type_v);
+    const attention::Arithmetic arithmetic = engine_.place.attention().arithmetic(stored.type_k, stored.type_v);
     for (int head = 0; head < h_.n_head_kv; ++head) {
       attention::DecodeLayer::Lane lane{.rows = cache.rows(l, head),
                                         .type_k = stored.type_k,
@@ -200,19 +201,19 @@ class StepRun {
   }
 
   std::int32_t position(const Column& c, int l) const {
-    const SessionImpl& s = *c.session;
+    const SessionState& s = *c.session;
     if (!s.cache_index()) return (std::int32_t)c.n_past;
     const std::size_t n_kept = s.cache().length(l) - 1;
     if (engine_.layers.slides(l)) return (std::int32_t)n_kept;
     return (std::int32_t)s.policy().query_position(engine_.layers.policy_layer(l), n_kept);
   }
 
-  static StepScratch& scratch_of(Engine::Parts& engine) {
+  static StepScratch& scratch_of(EngineState& engine) {
     if (!engine.step_scratch) engine.step_scratch = std::make_shared<StepScratch>();
     return *engine.step_scratch;
   }
 
-  Engine::Parts& engine_;
+  EngineState& engine_;
   const Hyperparameters& h_;
   StepScratch& scratch_;
   std::span<Column> columns_;
@@ -222,13 +223,19 @@ class StepRun {
 
 }  // namespace
 
-void run_step(Engine::Parts& engine, std::span<const Engine::Next> batch) {
+void run_step(EngineState& engine, std::span<const Engine::Next> batch) {
   StepRun run(engine, batch);
-  run.compute();
-  run.compact();
+  try {
+    run.begin();
+    run.compute();
+    run.compact();
+  } catch (...) {
+    for (const Engine::Next& next : batch) next.session->state().fail();
+    throw;
+  }
 }
 
-std::uint64_t decode_compute_bytes(Engine::Parts& engine, const CacheShape& shape, std::size_t n_entries) {
+std::uint64_t decode_compute_bytes(EngineState& engine, const CacheShape& shape, std::size_t n_entries) {
   StepGraph step(engine, 1, 1);
   static std::byte nowhere;
   const auto n_head_kv = (std::size_t)engine.model.hyperparameters.n_head_kv;
@@ -242,7 +249,7 @@ std::uint64_t decode_compute_bytes(Engine::Parts& engine, const CacheShape& shap
                                    .new_v = &nowhere});
   }
   step.build(engine);
-  return engine.compute.measure(step.graph());
+  return engine.place.measure(step.graph());
 }
 
 }  // namespace lacake

@@ -18,18 +18,31 @@ struct Recording {
   bool group_mean = false;  // of each KV head only the first column counts: the mean of its query heads, of one row
 };
 
+// One layer that a segment has passed.
+struct LayerVisit {
+  Phase phase = Phase::kPrefill;
+  int layer = 0;         // as the cache counts
+  int policy_layer = 0;  // as the policy does
+  int n_head = 0;
+  std::size_t n_new = 0;
+  std::int64_t n_past = 0;
+  std::size_t n_probe = 0;
+  bool more_follows = false;
+  Recording recording;
+  SegmentRows fresh;  // the segment's own rows; under decode the new token's are in the cache already
+};
+
 // Turns a recording into what a policy sees: statistics of what it asked for, entries in stored order. Owns the
 // observation's memory and is reused from layer to layer.
 class Observer {
  public:
   // The observation lives until the next call.
-  //   policy_layer  the layer as the policy counts, `layer` as the cache does
-  //   fresh  the segment's keys in this layer (for key_similarity); under decode the new token is in the cache already
-  const Observation& observe(const Measures& asked, const Cache& cache, const AttentionShape& shape, int layer,
-                             int policy_layer, Phase phase, std::size_t n_new, std::int64_t n_past,
-                             const Recording& recording, const SegmentRows& fresh);
+  const Observation& observe(const Measures& asked, const Cache& cache, const LayerVisit& visit);
 
  private:
+  void see_window(const Measures& asked, const Cache& cache, const LayerVisit& visit, std::size_t n);
+  void see_sums(const Measures& asked, const Cache& cache, const LayerVisit& visit, std::size_t n);
+  void see_keys(const Cache& cache, const LayerVisit& visit, std::size_t n);
   // The mean of n_rows rows [n] of each of n_heads heads, to row_.
   void average(const float* rows, std::size_t n_heads, std::size_t head_stride, std::size_t n_rows, std::size_t n);
   void stored_order(const Cache& cache, int layer, int head, std::size_t n_entries, const float* by_slot, float* out);

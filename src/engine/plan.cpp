@@ -8,9 +8,8 @@
 
 #include "cache/cache.h"
 #include "engine/decode.h"
-#include "engine/prefill.h"
+#include "engine/prefill_pass.h"
 #include "lacake/error.h"
-#include "model/device.h"
 
 namespace lacake {
 namespace {
@@ -18,26 +17,22 @@ namespace {
 constexpr std::size_t kMostEntries = 1'000'000'000'000;  // as in Budget: bytes computed from it do not overflow
 constexpr std::size_t kLeastChunk = 32;                  // CAKE's window: a chunk should fill it
 
-[[noreturn]] void refuse(Error::Kind kind, const std::string& message) { throw Error(kind, message); }
+[[noreturn]] void refuse(Error::Fields fields) { throw Error(std::move(fields)); }
 
 ggml_type cache_type(const std::string& name, const char* which, int d) {
   for (const ggml_type type : {GGML_TYPE_F32, GGML_TYPE_F16, GGML_TYPE_BF16, GGML_TYPE_Q8_0, GGML_TYPE_Q4_0}) {
     if (name == ggml_type_name(type)) {
       if (d % ggml_blck_size(type) == 0) return type;
-      refuse(Error::Kind::kUsage,
-             fmt::format("--kv-type: {} needs a head size that is a multiple of {}, found {} for {}", name,
-                         ggml_blck_size(type), d, which));
+      refuse({.kind = Error::Kind::kUsage,
+              .subject = "kv_type " + name,
+              .expected = fmt::format("a head size that is a multiple of {}", ggml_blck_size(type)),
+              .found = fmt::format("{} for {}", d, which)});
     }
   }
-  refuse(Error::Kind::kUsage, fmt::format("--kv-type: expected one of {} for {}, found \"{}\"",
-                                          fmt::join(CacheTypes::kNames, ", "), which, name));
-}
-
-// Memory that a new allocation can have without pushing anything out.
-std::uint64_t available_bytes() {
-  std::size_t free = 0, total = 0;
-  ggml_backend_dev_memory(cpu_device(), &free, &total);
-  return free;
+  refuse({.kind = Error::Kind::kUsage,
+          .subject = "kv_type",
+          .expected = fmt::format("one of {} for {}", fmt::join(CacheTypes::kNames, ", "), which),
+          .found = fmt::format("\"{}\"", name)});
 }
 
 // Policies that can run beyond the model's training length, because their positions are cache indices.
@@ -57,7 +52,7 @@ std::string policies_by_cache_index(const AttentionShape& shape) {
 
 class Planner {
  public:
-  Planner(Engine::Parts& engine, const SessionOptions& options)
+  Planner(EngineState& engine, const SessionOptions& options)
       : engine_(engine),
         options_(options),
         h_(engine.model.hyperparameters),
@@ -78,14 +73,16 @@ class Planner {
       choose_largest();
     }
     if (plan_.cache_size > kMostEntries) {
-      refuse(Error::Kind::kUsage, fmt::format("policy {}: cache size: expected at most {} entries a layer, found {}",
-                                              type_.name, kMostEntries, plan_.cache_size));
+      refuse({.kind = Error::Kind::kUsage,
+              .subject = "policy " + type_.name,
+              .expected = fmt::format("a cache size of at most {} entries a layer", kMostEntries),
+              .found = fmt::format("{}", plan_.cache_size)});
     }
-    if (!options_.budget.given()) plan_.budget_bytes = layer_entries_bytes(max_entries_per_layer(plan_.cache_size));
+    if (!options_.budget.given()) plan_.budget_bytes = layer_entries_bytes(max_entries(plan_.cache_size));
     // The arena holds whole entries.
     plan_.budget_bytes = plan_.budget_bytes / cache_.entry_bytes() * cache_.entry_bytes();
     plan_.n_sliding_layers = engine_.layers.n_sliding();
-    plan_.sliding_entries = engine_.layers.sliding_entries(max_entries_per_layer(plan_.cache_size));
+    plan_.sliding_entries = engine_.layers.sliding_entries(max_entries(plan_.cache_size));
     plan_.full_layer_entries = budget_entries();
     const auto policy = type_.make(options_.policy.settings, shape_, plan_.cache_size);
     choose_chunk(policy->traits());
@@ -97,7 +94,7 @@ class Planner {
   }
 
  private:
-  std::size_t max_entries_per_layer(std::size_t c) const {
+  std::size_t max_entries(std::size_t c) const {
     return type_.max_entries_per_layer(options_.policy.settings, shape_, c);
   }
   std::uint64_t layer_entries_bytes(std::size_t entries) const {
@@ -109,51 +106,61 @@ class Planner {
   }
 
   void choose_unbounded() {
-    const std::size_t conversation = std::max<std::size_t>(options_.prompt_tokens + options_.new_tokens, 1);
+    std::size_t conversation = options_.prompt_tokens + options_.new_tokens;
+    if (conversation == 0) conversation = (std::size_t)h_.n_ctx_train;
     plan_.cache_size = options_.policy.cache_size > 0 ? options_.policy.cache_size : conversation;
     if (!options_.budget.given()) return;
     const std::size_t fits = budget_entries();
-    if (max_entries_per_layer(plan_.cache_size) <= fits) {
+    if (max_entries(plan_.cache_size) <= fits) {
       // Later turns may use all that was given.
-      if (options_.policy.cache_size == 0) plan_.cache_size += fits - max_entries_per_layer(plan_.cache_size);
+      if (options_.policy.cache_size == 0) plan_.cache_size += fits - max_entries(plan_.cache_size);
       return;
     }
     const std::size_t answer = fits > options_.prompt_tokens ? fits - options_.prompt_tokens : 0;
-    refuse(
-        Error::Kind::kCapacity,
-        fmt::format("policy {} drops nothing: a prompt of {} and an answer of {} tokens need {} ({}), --kv-budget {} "
-                    "holds {} entries a layer; {}a larger budget or a policy that evicts would do",
-                    type_.name, options_.prompt_tokens, options_.new_tokens, max_entries_per_layer(plan_.cache_size),
-                    bytes_text(layer_entries_bytes(max_entries_per_layer(plan_.cache_size))), options_.budget.text(),
-                    fits, answer > 1 ? fmt::format("an answer of {} tokens (-n {}), ", answer - 1, answer - 1) : ""));
+    const std::string shorter =
+        answer > 1 ? fmt::format("an answer of {} tokens (`predict` {}), ", answer - 1, answer - 1) : "";
+    refuse({.kind = Error::Kind::kCapacity,
+            .subject = fmt::format("kv_budget {}", options_.budget.text()),
+            .expected = fmt::format(
+                "{} entries a layer ({}) for a prompt of {} and an answer of {} tokens, of which policy "
+                "{} drops nothing",
+                max_entries(plan_.cache_size), bytes_text(layer_entries_bytes(max_entries(plan_.cache_size))),
+                options_.prompt_tokens, options_.new_tokens, type_.name),
+            .found = fmt::format("{}", fits),
+            .remedy = shorter + "a larger budget or a policy that evicts would do"});
   }
 
   void choose_given() {
     plan_.cache_size = options_.policy.cache_size;
     const std::size_t least = type_.min_cache_size(options_.policy.settings, shape_);
     if (plan_.cache_size < least) {
-      refuse(Error::Kind::kUsage,
-             fmt::format("policy {}: cache_size: expected at least {}, found {}", type_.name, least, plan_.cache_size));
+      refuse({.kind = Error::Kind::kUsage,
+              .subject = fmt::format("policy {}: cache_size", type_.name),
+              .expected = fmt::format("at least {}", least),
+              .found = fmt::format("{}", plan_.cache_size)});
     }
-    if (options_.budget.given() && max_entries_per_layer(plan_.cache_size) > budget_entries()) {
-      refuse(Error::Kind::kUsage,
-             fmt::format("policy {}: cache_size={} takes up to {} entries a layer, --kv-budget {} holds {}", type_.name,
-                         plan_.cache_size, max_entries_per_layer(plan_.cache_size), options_.budget.text(),
-                         budget_entries()));
+    if (options_.budget.given() && max_entries(plan_.cache_size) > budget_entries()) {
+      refuse({.kind = Error::Kind::kUsage,
+              .subject = fmt::format("policy {}: cache_size={}", type_.name, plan_.cache_size),
+              .expected = fmt::format("`kv_budget` for {} entries a layer", max_entries(plan_.cache_size)),
+              .found = fmt::format("{}, which holds {}", options_.budget.text(), budget_entries())});
     }
   }
 
   void choose_largest() {
     if (!options_.budget.given()) {
-      refuse(Error::Kind::kUsage,
-             fmt::format("policy {}: expected a budget (--kv-budget 1024, 3.2% or 256MiB), found none", type_.name));
+      refuse({.kind = Error::Kind::kUsage,
+              .subject = "policy " + type_.name,
+              .expected = "a budget (`kv_budget` 1024, 3.2% or 256MiB)",
+              .found = "none"});
     }
     const std::size_t fits = budget_entries(), least = type_.min_cache_size(options_.policy.settings, shape_);
-    if (max_entries_per_layer(least) > fits) {
-      refuse(Error::Kind::kUsage,
-             fmt::format("--kv-budget {}: policy {} needs at least {} entries a layer ({}), this holds {}",
-                         options_.budget.text(), type_.name, max_entries_per_layer(least),
-                         bytes_text(layer_entries_bytes(max_entries_per_layer(least))), fits));
+    if (max_entries(least) > fits) {
+      refuse({.kind = Error::Kind::kUsage,
+              .subject = fmt::format("kv_budget {}", options_.budget.text()),
+              .expected = fmt::format("at least {} entries a layer ({}), which policy {} needs", max_entries(least),
+                                      bytes_text(layer_entries_bytes(max_entries(least))), type_.name),
+              .found = fmt::format("{}", fits)});
     }
     // Positions that are cache indices must stay where the model was trained.
     std::size_t low = least, high = fits;
@@ -162,8 +169,8 @@ class Planner {
     if (index) high = std::min(high, (std::size_t)h_.n_ctx_train);
     while (low < high) {
       const std::size_t middle = low + (high - low + 1) / 2;
-      const bool trained = !index || max_entries_per_layer(middle) + kLeastChunk <= (std::size_t)h_.n_ctx_train;
-      if (max_entries_per_layer(middle) <= fits && trained) {
+      const bool trained = !index || max_entries(middle) + kLeastChunk <= (std::size_t)h_.n_ctx_train;
+      if (max_entries(middle) <= fits && trained) {
         low = middle;
       } else {
         high = middle - 1;
@@ -177,7 +184,7 @@ class Planner {
         options_.chunk > 0 ? options_.chunk : std::clamp(budget_entries() / 8, kLeastChunk, kComputeChunk);
     // Cache indices of a chunk follow those that are kept, one token of a step less than the largest.
     if (traits.positions == Positions::kCacheIndex) {
-      const std::size_t kept = max_entries_per_layer(plan_.cache_size) - 1, trained = (std::size_t)h_.n_ctx_train;
+      const std::size_t kept = max_entries(plan_.cache_size) - 1, trained = (std::size_t)h_.n_ctx_train;
       wanted = std::min(wanted, trained > kept ? trained - kept : 1);
     }
     plan_.chunk = options_.prefill == PrefillMode::kExact ? options_.prompt_tokens : wanted;
@@ -214,27 +221,47 @@ class Planner {
     if (traits.positions == Positions::kCacheIndex) {
       m.compute += RopeTable::bytes_for(h_, std::max(per_layer, n_kept + n_new));
     }
+    m.turn_copy = turn_copy_bytes();
   }
 
+  // Of what a later turn may lose: everything, or the sliding-window layers of a policy that keeps the others whole.
+  std::uint64_t turn_copy_bytes() const {
+    if (options_.single_turn) return 0;
+    const MemoryPlan& m = plan_.memory;
+    const std::uint64_t sliding = plan_.n_sliding_layers * plan_.sliding_entries * cache_.entry_bytes();
+    return (type_.bounded ? m.cache : sliding) + m.policy_metadata + (std::uint64_t)h_.n_vocab * sizeof(float);
+  }
+
+  // Reserved memory is there already; otherwise the cache has to be allocated with the rest.
   void check_memory() const {
     const MemoryPlan& m = plan_.memory;
-    const std::uint64_t others = m.policy_metadata + m.layer_workspace + m.hidden_states + m.compute;
-    const std::uint64_t available = available_bytes();
-    if (m.cache + others <= available) return;
-    // Metadata and tables grow with the cache, so a smaller one would take less of them: all of it in proportion.
+    const KvPool& pool = engine_.kv_pool;
+    if (pool.has_reservation() && m.cache > pool.reserved()) {
+      refuse({.kind = Error::Kind::kCapacity,
+              .subject = "KV cache of " + bytes_text(m.cache),
+              .expected = fmt::format("at most the {} of `kv_memory`", bytes_text(pool.reserved())),
+              .found = bytes_text(m.cache)});
+    }
+    const std::uint64_t cache = pool.has_reservation() ? 0 : m.cache;
+    const std::uint64_t others = m.policy_metadata + m.layer_workspace + m.hidden_states + m.compute + m.turn_copy;
+    const std::uint64_t available = engine_.place.free_bytes();
+    if (cache + others <= available) return;
+    // Metadata, tables and copies grow with the cache, so a smaller one would take less of them: all of it in
+    // proportion.
     const std::uint64_t fixed = m.layer_workspace + m.hidden_states;
-    const double for_cache = (double)m.cache / (double)(m.cache + m.policy_metadata + m.compute);
+    const double for_cache = (double)m.cache / (double)(m.cache + m.policy_metadata + m.compute + m.turn_copy);
     const auto room = (std::uint64_t)(available > fixed ? (double)(available - fixed) * for_cache : 0);
-    refuse(Error::Kind::kCapacity,
-           fmt::format("KV cache of {} and {} of other memory do not fit: {} are available; at most --kv-budget {} "
-                       "({} entries a layer) would",
-                       bytes_text(m.cache), bytes_text(others), bytes_text(available), budget_text(room),
-                       room / cache_.entry_bytes() / (std::uint64_t)h_.n_layer));
+    refuse({.kind = Error::Kind::kCapacity,
+            .subject = "memory",
+            .found = fmt::format("KV cache of {} and {} of other memory do not fit: {} are available",
+                                 bytes_text(m.cache), bytes_text(others), bytes_text(available)),
+            .remedy = fmt::format("at most `kv_budget` {} ({} entries a layer) would", budget_text(room),
+                                  room / cache_.entry_bytes() / (std::uint64_t)h_.n_layer)});
   }
 
   static std::string budget_text(std::uint64_t bytes) { return fmt::format("{}MiB", bytes >> 20); }
 
-  Engine::Parts& engine_;
+  EngineState& engine_;
   const SessionOptions& options_;
   const Hyperparameters& h_;
   AttentionShape shape_;
@@ -272,33 +299,35 @@ WorkspaceShape workspace_shape(const CacheShape& cache, const AttentionShape& sh
           .k_plain = both ? k : 0};
 }
 
-SessionPlan plan_session(Engine::Parts& engine, const SessionOptions& options) {
-  return Planner(engine, options).plan();
-}
+SessionPlan plan_session(EngineState& engine, const SessionOptions& options) { return Planner(engine, options).plan(); }
 
 void check_held_whole(const SessionPlan& plan, const SessionOptions& options, const PolicyTraits& traits,
                       std::size_t n_held, std::size_t n_new) {
   if (!traits.evicts_after_last_layer || n_held + n_new <= plan.full_layer_entries) return;
   const bool streaming = options.prefill == PrefillMode::kStreaming;
   if (streaming && plan.cache_size + plan.chunk <= plan.full_layer_entries) return;
-  refuse(Error::Kind::kCapacity,
-         fmt::format("policy {} holds what it is given until its last layer was seen: {} tokens{}{} do not fit the {} "
-                     "entries a layer of the budget",
-                     options.policy.text(), n_new, streaming ? fmt::format(" in chunks of {}", plan.chunk) : "",
-                     n_held > 0 ? fmt::format(" beside {} entries a layer", n_held) : "", plan.full_layer_entries));
+  refuse({.kind = Error::Kind::kCapacity,
+          .subject = "policy " + options.policy.text(),
+          .expected = fmt::format("a budget for what it holds until its last layer was seen: {} tokens{}{}", n_new,
+                                  streaming ? fmt::format(" in chunks of {}", plan.chunk) : "",
+                                  n_held > 0 ? fmt::format(" beside {} entries a layer", n_held) : ""),
+          .found = fmt::format("{} entries a layer", plan.full_layer_entries)});
 }
 
-void check_positions(const Engine::Parts& engine, const SessionOptions& options, const Policy& policy,
+void check_positions(const EngineState& engine, const SessionOptions& options, const Policy& policy,
                      std::size_t last_position) {
   const Hyperparameters& h = engine.model.hyperparameters;
   if (engine.any_length || last_position <= (std::size_t)h.n_ctx_train) return;
   const bool index = policy.traits().positions == Positions::kCacheIndex;
   if (index && options.prefill == PrefillMode::kStreaming) return;
-  const std::string remedy = index ? "--prefill streaming would do"
-                                   : fmt::format("policy {} with --prefill streaming would do",
+  const std::string remedy = index ? "`prefill` streaming would do"
+                                   : fmt::format("policy {} with `prefill` streaming would do",
                                                  policies_by_cache_index(LayerMap(h).policy_shape()));
-  refuse(Error::Kind::kInput, fmt::format("prompt: {} tokens, expected at most the model's training length {}; {}",
-                                          last_position, h.n_ctx_train, remedy));
+  refuse({.kind = Error::Kind::kInput,
+          .subject = "prompt",
+          .expected = fmt::format("at most the model's training length {}", h.n_ctx_train),
+          .found = fmt::format("{} tokens", last_position),
+          .remedy = remedy});
 }
 
 }  // namespace lacake

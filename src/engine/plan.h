@@ -1,7 +1,8 @@
 #pragma once
 
 #include "cache/arena.h"
-#include "engine/parts.h"
+#include "engine/engine_state.h"
+#include "engine/prefill_workspace.h"
 #include "lacake/engine.h"
 
 namespace lacake {
@@ -14,7 +15,7 @@ CacheShape cache_shape(const Hyperparameters&, const CacheTypes&);
 
 // Decides all sizes of a session: the policy's C from the budget, the chunk, the memory by purpose.
 // Throws Error(kUsage or kCapacity) with what would fit where these options cannot run.
-SessionPlan plan_session(Engine::Parts& engine, const SessionOptions& options);
+SessionPlan plan_session(EngineState& engine, const SessionOptions& options);
 
 // What one layer of a segment needs when `n_kept` entries are there before it.
 WorkspaceShape workspace_shape(const CacheShape&, const AttentionShape&, const Policy&, std::size_t n_kept,
@@ -27,6 +28,6 @@ void check_held_whole(const SessionPlan&, const SessionOptions&, const PolicyTra
 
 // Throws Error(kInput) if this many tokens would put a position beyond the model's training length, saying which
 // policies or prefill would do.
-void check_positions(const Engine::Parts& engine, const SessionOptions&, const Policy&, std::size_t n_tokens);
+void check_positions(const EngineState& engine, const SessionOptions&, const Policy&, std::size_t n_tokens);
 
 }  // namespace lacake

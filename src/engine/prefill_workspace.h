@@ -33,8 +33,8 @@ struct WorkspaceShape {
   std::uint64_t total() const { return k + v + record + k_plain; }
 };
 
-// One layer's workspace, used by one layer after the other, shared by an engine's sessions.
-struct Workspace {
+// One layer's workspace, used by one layer after the other.
+struct PrefillWorkspace {
   GrowingBuffer k;
   GrowingBuffer v;
   GrowingBuffer record;

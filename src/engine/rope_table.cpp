@@ -11,14 +11,14 @@ std::size_t RopeTable::used(const Hyperparameters& h) {
   return slides ? h.ropes.size() : 1;
 }
 
-void RopeTable::extend(Compute& compute, std::size_t n) {
+void RopeTable::extend(Place& place, std::size_t n) {
   if (n <= n_) return;
   tables_.resize(used(model_.hyperparameters));
-  for (std::size_t kind = 0; kind < tables_.size(); ++kind) extend(compute, (int)kind, n);
+  for (std::size_t kind = 0; kind < tables_.size(); ++kind) extend(place, (int)kind, n);
   n_ = n;
 }
 
-void RopeTable::extend(Compute& compute, int kind, std::size_t n) {
+void RopeTable::extend(Place& place, int kind, std::size_t n) {
   const Hyperparameters& h = model_.hyperparameters;
   std::vector<float>& table = tables_[(std::size_t)kind];
   table.reserve(n * (std::size_t)h.n_rot);
@@ -33,7 +33,7 @@ void RopeTable::extend(Compute& compute, int kind, std::size_t n) {
     ggml_tensor* positions = graph.input(GGML_TYPE_I32, count);
     ggml_tensor* y = BlockBuilder(graph, h, model_.weights, {}).rope(x, positions, kind);
     graph.output(y);
-    compute.allocate(graph);
+    place.allocate(graph);
 
     // The pair (1, 0) turned by an angle is (cos, sin) of it.
     std::vector<float> unit((std::size_t)(h.d_k * count));
@@ -44,7 +44,7 @@ void RopeTable::extend(Compute& compute, int kind, std::size_t n) {
     }
     ggml_backend_tensor_set(x, unit.data(), 0, unit.size() * sizeof(float));
     ggml_backend_tensor_set(positions, at.data(), 0, at.size() * sizeof(std::int32_t));
-    compute.run(graph);
+    place.run(graph);
     ggml_backend_tensor_get(y, unit.data(), 0, unit.size() * sizeof(float));
     for (std::int64_t p = 0; p < count; ++p) {
       float* row = table.data() + (from + (std::size_t)p) * (std::size_t)h.n_rot;

@@ -5,8 +5,8 @@
 #include <vector>
 
 #include "attention/attention.h"
-#include "graph/compute.h"
 #include "model/parts.h"
+#include "place/place.h"
 
 namespace lacake {
 
@@ -17,8 +17,8 @@ class RopeTable {
   explicit RopeTable(const Model::Parts& model) : model_(model) {}
 
   // Makes positions 0 .. n-1 known. Moves the table: REQUIRES that no graph runs.
-  void extend(Compute& compute, std::size_t n);
-  // As keys of this layer turn.
+  void extend(Place& place, std::size_t n);
+  // As keys of this layer are rotated.
   attention::Rope rope(int layer) const;
   std::uint64_t bytes() const;
   static std::uint64_t bytes_for(const Hyperparameters& h, std::size_t n) {
@@ -26,9 +26,9 @@ class RopeTable {
   }
 
  private:
-  // Sliding-window layers may turn in a way of their own.
+  // Sliding-window layers may be rotated in a way of their own.
   static std::size_t used(const Hyperparameters& h);
-  void extend(Compute& compute, int kind, std::size_t n);
+  void extend(Place& place, int kind, std::size_t n);
 
   const Model::Parts& model_;
   std::size_t n_ = 0;

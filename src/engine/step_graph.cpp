@@ -1,38 +1,30 @@
 #include "engine/step_graph.h"
 
-#include "attention/composed.h"
 #include "graph/block.h"
 
 namespace lacake {
 
-StepGraph::StepGraph(Engine::Parts& engine, std::size_t n, std::size_t n_rotated)
+StepGraph::StepGraph(EngineState& engine, std::size_t n, std::size_t n_rotated)
     : n_(n),
       n_rotated_(n_rotated),
       attention_((std::size_t)engine.model.hyperparameters.n_layer),
       graph_((nodes_per_block(engine.model.hyperparameters, engine.model.loras.size()) +
-              (engine.attention == attention::Method::kGgml
-                   ? attention::composed_nodes(n * (std::size_t)engine.model.hyperparameters.n_head_kv)
-                   : 0)) *
+              engine.place.attention().n_nodes(n * (std::size_t)engine.model.hyperparameters.n_head_kv)) *
              (attention_.size() + 1)) {
   const Hyperparameters& h = engine.model.hyperparameters;
   for (attention::DecodeLayer& layer : attention_) layer.shape = {.d_k = h.d_k, .d_v = h.d_v, .group = h.group()};
 }
 
-void StepGraph::build(Engine::Parts& engine) {
+void StepGraph::build(EngineState& engine) {
   const Hyperparameters& h = engine.model.hyperparameters;
   BlockBuilder builder(graph_, h, engine.model.weights, engine.matmuls(/*batch_invariant*/ true));
   ids_ = graph_.input(GGML_TYPE_I32, (std::int64_t)n_);
   ggml_tensor* x = builder.embed(ids_);
   for (std::size_t l = 0; l < attention_.size(); ++l) {
     positions_.push_back(graph_.input(GGML_TYPE_I32, (std::int64_t)n_));
-    const auto turned = [&](ggml_tensor* keys, ggml_tensor* at) { return builder.rope(keys, at, h.layers[l].rope); };
+    const auto rotate = [&](ggml_tensor* keys, ggml_tensor* at) { return builder.rope(keys, at, h.layers[l].rope); };
     const auto node = [&](const Projections& p) {
-      ggml_context* ctx = graph_.context();
-      attention::DecodeLayer* layer = &attention_[l];
-      if (engine.attention != attention::Method::kGgml) {
-        return attention::decode_node(ctx, p.q, p.k_rotated, p.k_plain, p.v, layer);
-      }
-      return attention::composed_decode(ctx, graph_.graph(), p.q, p.k_rotated, p.k_plain, p.v, layer, turned);
+      return engine.place.attention().decode(graph_, p, &attention_[l], rotate);
     };
     x = builder.block((int)l, x, positions_.back(), (std::int64_t)n_rotated_, node);
   }
@@ -40,20 +32,20 @@ void StepGraph::build(Engine::Parts& engine) {
   graph_.output(logits_);
 }
 
-StepGraph& StepGraph::of(Engine::Parts& engine, std::size_t n, std::size_t n_rotated) {
+StepGraph& StepGraph::of(EngineState& engine, std::size_t n, std::size_t n_rotated) {
   std::shared_ptr<StepGraph>& kept = engine.step_graph;
   const bool again = kept && kept->n_ == n && kept->n_rotated_ == n_rotated;
-  if (!again || engine.attention == attention::Method::kGgml) {
+  if (!again || !engine.place.attention().graph_outlives_rows()) {
     kept.reset();  // before the new one takes its memory
     kept = std::make_shared<StepGraph>(engine, n, n_rotated);
   }
   return *kept;
 }
 
-void StepGraph::make_ready(Engine::Parts& engine) {
+void StepGraph::make_ready(EngineState& engine) {
   if (ids_) return;
   build(engine);
-  engine.compute.allocate_apart(graph_);
+  engine.place.allocate_apart(graph_);
 }
 
 void StepGraph::set_tokens(std::span<const std::int32_t> ids) {

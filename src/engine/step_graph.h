@@ -5,24 +5,24 @@
 #include <vector>
 
 #include "attention/attention_op.h"
-#include "engine/parts.h"
+#include "engine/engine_state.h"
 
 namespace lacake {
 
-// The graph of one step: all layers, one column a session, of which the first `n_rotated` store rotated keys. With our
-// kernels nothing in it depends on what the sessions hold, so it is built once and runs again as long as the batch has
-// this shape; what it attends over is described anew for each run. Composed attention is built for each run.
+// The graph of one step: all layers, one column a session, of which the first `n_rotated` store rotated keys. Where the
+// place's attention reads what it attends over when it runs (AttentionNodes::graph_outlives_rows), the graph is built
+// once and runs again as long as the batch has this shape; elsewhere it is built for each run.
 class StepGraph {
  public:
-  StepGraph(Engine::Parts&, std::size_t n, std::size_t n_rotated);
+  StepGraph(EngineState&, std::size_t n, std::size_t n_rotated);
 
   // The engine's own, made or made anew where it has another shape. REQUIRES: make_ready() after attention() is
   // described
-  static StepGraph& of(Engine::Parts&, std::size_t n, std::size_t n_rotated);
+  static StepGraph& of(EngineState&, std::size_t n, std::size_t n_rotated);
 
-  void build(Engine::Parts&);
+  void build(EngineState&);
   // Builds it and gives it memory, if it is not built.
-  void make_ready(Engine::Parts&);
+  void make_ready(EngineState&);
   Graph& graph() { return graph_; }
   // By layer; a graph's nodes know their addresses.
   std::deque<attention::DecodeLayer>& attention() { return attention_; }

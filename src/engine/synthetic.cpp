@@ -8,8 +8,8 @@
 #include <thread>
 
 #include "engine/deferred_edits.h"
-#include "engine/prefill.h"
-#include "engine/session.h"
+#include "engine/prefill_pass.h"
+#include "engine/session_state.h"
 
 namespace lacake {
 namespace {
@@ -54,34 +54,35 @@ void in_parallel(int threads, std::size_t n, const std::function<void(std::size_
 
 class SyntheticSegment {
  public:
-  SyntheticSegment(Engine::Parts& engine, SessionImpl& session, const EntrySample& sample, std::size_t n_new)
+  SyntheticSegment(EngineState& engine, SessionState& session, PrefillMemory& memory, const EntrySample& sample,
+                   std::size_t n_new)
       : engine_(engine),
+        memory_(memory),
         session_(session),
         sample_(sample),
         h_(engine.model.hyperparameters),
         shape_(session.cache().arena().shape()),
         n_new_(n_new),
         n_past_(session.n_past()) {
-    if (!session.cache_index()) engine.rope_table.extend(engine.compute, n_past_ + n_new);
+    if (!session.cache_index()) engine.rope_table.extend(engine.place, n_past_ + n_new);
   }
 
   void layer(int l) {
     Cache& cache = session_.cache();
     Policy& policy = session_.policy();
-    const AttentionShape attention{h_.n_layer, h_.n_head, h_.n_head_kv};
     const std::size_t n_entries = cache.length(l) + n_new_, n_head = (std::size_t)h_.n_head;
     const bool slides = engine_.layers.slides(l);
     const int policy_layer = slides ? 0 : engine_.layers.policy_layer(l);
     const Measures asked = slides ? Measures{} : policy.measures(Phase::kPrefill, policy_layer, n_entries, n_new_);
     const std::size_t rows = std::min((std::size_t)asked.window, n_new_);
     const std::size_t n_rows = rows + (asked.accumulated ? 1 : 0);
-    engine_.workspace.reserve({.k = n_new_ * (std::size_t)h_.n_head_kv * shape_.k_row(),
+    memory_.workspace.reserve({.k = n_new_ * (std::size_t)h_.n_head_kv * shape_.k_row(),
                                .v = n_new_ * (std::size_t)h_.n_head_kv * shape_.v_row(),
                                .record = n_entries * n_rows * n_head * sizeof(float)});
     make_entries(l);
-    float* record = (float*)engine_.workspace.record.data();
+    float* record = (float*)memory_.workspace.record.data();
     float* sums = asked.accumulated ? record + n_entries * rows * n_head : nullptr;
-    in_parallel(engine_.compute.threads(), n_head, [&](std::size_t head) {
+    in_parallel(engine_.place.threads(), n_head, [&](std::size_t head) {
       const std::vector<std::int64_t> positions = positions_by_slot(l, (int)(head / (std::size_t)h_.group()));
       for (std::size_t r = 0; r < rows; ++r) {
         float* row = record + (head * rows + r) * n_entries;
@@ -92,44 +93,42 @@ class SyntheticSegment {
       if (sums) accumulated_row(l, head, positions, sums + head * n_entries, n_entries);
     });
 
-    const SegmentRows fresh{.k = engine_.workspace.k.data(),
-                            .v = engine_.workspace.v.data(),
+    const SegmentRows fresh{.k = memory_.workspace.k.data(),
+                            .v = memory_.workspace.v.data(),
                             .capacity = n_new_,
                             .n = n_new_,
-                            .first_token = (std::int64_t)n_past_};
-    const Recording recording{
-        .probabilities = rows > 0 ? record : nullptr, .n_rows = rows, .sums = sums, .stride = n_entries};
-    DeferredEdits decisions(cache, engine_.layers, l, n_new_);
+                            .first_position = (std::int64_t)n_past_};
+    const LayerVisit visit{
+        .phase = Phase::kPrefill,
+        .layer = l,
+        .policy_layer = policy_layer,
+        .n_head = h_.n_head,
+        .n_new = n_new_,
+        .n_past = (std::int64_t)n_past_,
+        .recording = {.probabilities = rows > 0 ? record : nullptr, .n_rows = rows, .sums = sums, .stride = n_entries},
+        .fresh = fresh};
+    DeferredEdits edits(cache, engine_.layers, l, n_new_);
     if (slides) {
-      decisions.keep_newest(l, n_entries, session_.plan().sliding_entries);
+      edits.keep_newest(l, n_entries, session_.plan().sliding_entries);
     } else {
-      policy.update(session_.observer().observe(asked, cache, attention, l, policy_layer, Phase::kPrefill, n_new_,
-                                                (std::int64_t)n_past_, recording, fresh),
-                    decisions);
+      policy.update(session_.observer().observe(asked, cache, visit), edits);
     }
-    decisions.apply(cache, l, fresh);
-  }
-
-  void finish() {
-    std::vector<Token> tokens(n_new_);
-    for (std::size_t i = 0; i < n_new_; ++i) tokens[i] = sample_.token(n_past_ + i);
-    session_.fed(tokens);
-    session_.reserve_lanes();
+    edits.apply(cache, l, fresh);
   }
 
  private:
   void make_entries(int l) {
     constexpr std::size_t kAtOnce = 256;
     const std::size_t blocks = (n_new_ + kAtOnce - 1) / kAtOnce, heads = (std::size_t)h_.n_head_kv;
-    in_parallel(engine_.compute.threads(), blocks * heads, [&](std::size_t part) {
+    in_parallel(engine_.place.threads(), blocks * heads, [&](std::size_t part) {
       const std::size_t head = part / blocks, from = part % blocks * kAtOnce;
       std::vector<float> k((std::size_t)h_.d_k), v((std::size_t)h_.d_v);
       for (std::size_t i = from; i < std::min(from + kAtOnce, n_new_); ++i) {
         sample_.entry(l, (int)head, n_past_ + i, k.data(), v.data());
         if (!session_.cache_index()) rotate(l, k.data(), n_past_ + i);
         const std::size_t row = head * n_new_ + i;
-        attention::store_row(k.data(), h_.d_k, shape_.type_k, engine_.workspace.k.data() + row * shape_.k_row());
-        attention::store_row(v.data(), h_.d_v, shape_.type_v, engine_.workspace.v.data() + row * shape_.v_row());
+        attention::store_row(k.data(), h_.d_k, shape_.type_k, memory_.workspace.k.data() + row * shape_.k_row());
+        attention::store_row(v.data(), h_.d_v, shape_.type_v, memory_.workspace.v.data() + row * shape_.v_row());
       }
     });
   }
@@ -150,8 +149,8 @@ class SyntheticSegment {
 
   // Of the tokens in a lane's slots, then of the segment's own.
   std::vector<std::int64_t> positions_by_slot(int l, int head) const {
-    const auto order = session_.cache().order(l, head);
-    const auto tokens = session_.cache().tokens(l, head);
+    const auto order = session_.cache().slots(l, head);
+    const auto tokens = session_.cache().positions(l, head);
     std::vector<std::int64_t> positions(order.size() + n_new_);
     for (std::size_t i = 0; i < order.size(); ++i) positions[order[i]] = tokens[i];
     for (std::size_t i = 0; i < n_new_; ++i) positions[order.size() + i] = (std::int64_t)(n_past_ + i);
@@ -195,8 +194,9 @@ class SyntheticSegment {
     std::fill(row + positions.size(), row + n_entries, 0.0f);
   }
 
-  Engine::Parts& engine_;
-  SessionImpl& session_;
+  EngineState& engine_;
+  PrefillMemory& memory_;
+  SessionState& session_;
   const EntrySample& sample_;
   const Hyperparameters& h_;
   const CacheShape& shape_;
@@ -207,7 +207,7 @@ class SyntheticSegment {
 }  // namespace
 
 EntrySample::EntrySample(const Session& session) {
-  const auto& s = static_cast<const SessionImpl&>(session);
+  const SessionState& s = session.state();
   const CacheShape& shape = s.cache().arena().shape();
   assert(s.cache_index() && shape.type_k == GGML_TYPE_F32 && shape.type_v == GGML_TYPE_F32);
   assert(s.n_past() > kFirst && s.cache().length(0) == s.n_past());
@@ -221,7 +221,7 @@ EntrySample::EntrySample(const Session& session) {
       Lane& lane = lanes_.emplace_back();
       lane.deviations.resize(d * n);
       const attention::Rows rows = s.cache().rows(l, h);
-      const auto order = s.cache().order(l, h);
+      const auto order = s.cache().slots(l, h);
       std::vector<double> sum(d);
       for (std::size_t i = 0; i < n; ++i) {
         float* row = lane.deviations.data() + i * d;
@@ -255,23 +255,28 @@ void EntrySample::entry(int layer, int head, std::size_t position, float* k, flo
 }
 
 bool fill_synthetic(Engine& engine, Session& session, const EntrySample& sample, std::size_t n_tokens,
-                    const PrefillHooks& hooks) {
+                    const PrefillOptions& options) {
   assert(n_tokens > 0);
-  auto& s = static_cast<SessionImpl&>(session);
-  s.check_segment(n_tokens);
-  PrefillProgress progress(hooks, n_tokens);
+  SessionState& s = session.state();
+  std::vector<Token> tokens(n_tokens);
+  for (std::size_t i = 0; i < n_tokens; ++i) tokens[i] = sample.token(s.n_past() + i);
+  s.check_segment(tokens, options);
   const bool exact = s.options().prefill == PrefillMode::kExact;
   const std::size_t chunk = exact ? n_tokens : s.plan().chunk;
   const std::size_t n_chunks = (n_tokens + chunk - 1) / chunk;
-  const int n_layer = engine.parts().model.hyperparameters.n_layer;
+  const int n_layer = engine.state().model.hyperparameters.n_layer;
+  PrefillMemory memory;
+  double done = 0;
   for (std::size_t i = 0; i < n_chunks; ++i) {
-    const std::size_t n = n_tokens * (i + 1) / n_chunks - n_tokens * i / n_chunks;
-    SyntheticSegment segment(engine.parts(), s, sample, n);
+    const std::size_t from = n_tokens * i / n_chunks, n = n_tokens * (i + 1) / n_chunks - from;
+    SyntheticSegment segment(engine.state(), s, memory, sample, n);
     for (int l = 0; l < n_layer; ++l) {
       segment.layer(l);
-      if (!progress.add((double)n / n_layer)) return false;
+      done += (double)n / n_layer;
+      if (options.progress && !options.progress((std::size_t)(done + 0.5), n_tokens)) return false;
     }
-    segment.finish();
+    s.fed(std::span(tokens).subspan(from, n));
+    s.reserve_lanes();
   }
   return true;
 }

@@ -48,9 +48,10 @@ class EntrySample {
 // Feeds a session `n_tokens` made-up tokens, in the segments in which its prefill mode would feed real ones. Its policy
 // is shown what it asks for in every segment: attention with heavy tails, a sink and a bias to what is recent; keys as
 // they are. There are no logits until the next step. Costs what it takes to write the cache, and for an exact prefill
-// the workspace of one layer. False if the hook stopped it: the session then can only be destroyed.
+// the workspace of one layer. False if the progress hook stopped it: unlike a real
+// prefill it takes nothing back, and the session can only be closed.
 // Throws what Session::prefill throws. REQUIRES: n_tokens > 0
 bool fill_synthetic(Engine& engine, Session& session, const EntrySample& sample, std::size_t n_tokens,
-                    const PrefillHooks& hooks = {});
+                    const PrefillOptions& options = {});
 
 }  // namespace lacake

@@ -11,7 +11,7 @@
 #include <tuple>
 
 #include "engine/bench.h"
-#include "engine/session.h"
+#include "engine/session_state.h"
 #include "engine/test_session.h"
 
 namespace lacake {
@@ -24,7 +24,7 @@ struct Sampled : Loaded {
     session->prefill(text);
     sample.emplace(*session);
   }
-  const Cache& real() const { return static_cast<const SessionImpl&>(*session).cache(); }
+  const Cache& real() const { return session->state().cache(); }
   Tokens text;
   std::unique_ptr<Session> session;
   std::optional<EntrySample> sample;

@@ -5,7 +5,7 @@
 
 #include <functional>
 
-#include "graph/compute.h"
+#include "graph/graph.h"
 #include "graph/matmul_nodes.h"
 #include "model/architecture.h"
 #include "model/weights.h"

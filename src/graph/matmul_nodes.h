@@ -5,7 +5,7 @@
 #include <span>
 #include <vector>
 
-#include "graph/compute.h"
+#include "graph/graph.h"
 #include "matmul/matmul_method.h"
 #include "model/lora.h"
 #include "model/weights.h"

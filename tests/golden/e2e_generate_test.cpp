@@ -13,7 +13,7 @@
 #include <optional>
 #include <set>
 
-#include "engine/session.h"
+#include "engine/session_state.h"
 #include "golden/golden_files.h"
 #include "lacake/engine.h"
 #include "policies/cake/cake.h"
@@ -172,7 +172,7 @@ class Generation {
 
   // The twin's entries in the official order; where it keeps others, as they are.
   void order_twin() {
-    Cache& cache = dynamic_cast<SessionImpl&>(*twin_).cache();
+    Cache& cache = twin_->state().cache();
     for (int l = 0; l < shape_.n_layer; ++l) {
       Selection selection;
       for (int h = 0; h < shape_.n_head_kv; ++h) {

@@ -10,7 +10,7 @@
 #include <iterator>
 #include <nlohmann/json.hpp>
 
-#include "engine/parts.h"
+#include "engine/prefill_job.h"
 #include "lacake/engine.h"
 #include "lacake/memory.h"
 
@@ -50,28 +50,36 @@ void probe(char** argument) {
                    .types = CacheTypes::parse(argument[4]),
                    .prefill = std::string(argument[3]) == "exact" ? PrefillMode::kExact : PrefillMode::kStreaming,
                    .prompt_tokens = prompt.size(),
-                   .new_tokens = n_decode});
+                   .new_tokens = n_decode,
+                   .single_turn = true});
   std::uint64_t most_held = 0;
   const PrefillHooks hooks{.progress = [&](std::size_t, std::size_t) {
     most_held = std::max(most_held, session->use().held_bytes);
     return true;
   }};
-  session->prefill(prompt, hooks);
+  std::uint64_t workspace = 0, hidden = 0;
+  {
+    Session* const reads[] = {session.get()};
+    PrefillJob::State job(engine.state(), reads, prompt, hooks);
+    while (job.advance()) {
+      workspace = std::max(workspace, job.memory().workspace.bytes());
+      hidden = std::max(hidden, job.memory().hidden.bytes());
+    }
+  }
   const std::uint64_t prefilled = resident_bytes();
   for (std::size_t i = 0; i < n_decode; ++i) {
     session->step(prompt[i % prompt.size()]);
     most_held = std::max(most_held, session->use().held_bytes);
   }
   const CacheUse use = session->use();
-  const Engine::Parts& parts = engine.parts();
   const nlohmann::json report = {
       {"plan", as_json(session->plan().memory)},
       {"cache",
        {{"budget", use.budget_bytes}, {"peak", use.peak_bytes}, {"most_held", most_held}, {"full", use.full_bytes}}},
-      {"workspace", parts.workspace.bytes()},
-      {"hidden_states", parts.hidden.bytes()},
-      {"compute", parts.compute.bytes()},
-      {"rope_table", parts.rope_table.bytes()},
+      {"workspace", workspace},
+      {"hidden_states", hidden},
+      {"compute", engine.state().place.graph_bytes()},
+      {"rope_table", engine.state().rope_table.bytes()},
       {"policy_metadata", session->policy().metadata_bytes()},
       {"resident",
        {{"opened", opened}, {"prefilled", prefilled}, {"now", resident_bytes()}, {"peak", peak_resident_bytes()}}},

@@ -1,4 +1,4 @@
-#include "graph/compute.h"
+#include "place/workers.h"
 
 #include <gtest/gtest.h>
 
@@ -10,12 +10,13 @@
 namespace lacake {
 namespace {
 
-TEST(Compute, CallsEachItemOnceWhateverTheThreads) {
+TEST(Workers, CallsEachItemOnceWhateverTheThreads) {
   for (const int threads : {1, 2, 3}) {
-    Compute compute(threads);
+    HostPlace place(threads);
+    Workers workers(place);
     for (const std::size_t n : {0, 1, 2, 100}) {
       std::vector<std::atomic<int>> calls(n);
-      compute.each(n, [&](std::size_t i, int thread) {
+      workers.each(n, [&](std::size_t i, int thread) {
         if (thread >= 0 && thread < threads) ++calls[i];
       });
       for (const auto& c : calls) EXPECT_EQ(c, 1) << threads << " threads, " << n << " items";
@@ -23,12 +24,13 @@ TEST(Compute, CallsEachItemOnceWhateverTheThreads) {
   }
 }
 
-TEST(Compute, LetsTheOthersEndAndThrowsWhatTheFirstItemThrew) {
+TEST(Workers, LetsTheOthersEndAndThrowsWhatTheFirstItemThrew) {
   for (const int threads : {1, 2}) {
-    Compute compute(threads);
+    HostPlace place(threads);
+    Workers workers(place);
     std::atomic<int> calls = 0;
     try {
-      compute.each(9, [&](std::size_t i, int) {
+      workers.each(9, [&](std::size_t i, int) {
         ++calls;
         if (i % 4 == 3) throw std::runtime_error(std::to_string(i));
       });

@@ -1,0 +1,59 @@
+#pragma once
+
+#include <algorithm>
+#include <memory>
+#include <vector>
+
+#include "attention/attention_op.h"
+#include "cache/kv_pool.h"
+#include "engine/layer_map.h"
+#include "engine/policy_time.h"
+#include "engine/rope_table.h"
+#include "graph/matmul_nodes.h"
+#include "lacake/engine.h"
+#include "model/parts.h"
+#include "place/host_place.h"
+#include "place/workers.h"
+
+namespace lacake {
+
+class StepGraph;
+struct StepScratch;
+
+// What an Engine is made of: what its sessions share while one of them, one batch or one step of a job runs. Whatever
+// lasts longer belongs to a session or a job.
+class EngineState {
+ public:
+  EngineState(const Model& m, int threads, attention::Method method, std::uint64_t kv_memory)
+      : model(m.parts()),
+        layers(model.hyperparameters),
+        place(threads, method),
+        workers(place),
+        kv_pool(place, place.buffer_type(), kv_memory),
+        rope_table(model) {}
+
+  // `batch_invariant`: a column's products are the bits that it would get alone.
+  MatmulPlan matmuls(bool batch_invariant) const {
+    return {
+        .method = model.product, .threads = place.threads(), .batch_invariant = batch_invariant, .loras = model.loras};
+  }
+  bool owns(const Session* session) const {
+    return std::find(sessions.begin(), sessions.end(), session) != sessions.end();
+  }
+
+  const Model::Parts& model;
+  bool any_length = false;  // positions beyond the model's training length are not refused (engine/bench.h)
+  LayerMap layers;
+  HostPlace place;
+  Workers workers;
+  KvPool kv_pool;
+  std::vector<const Session*> sessions;  // that are open
+  RopeTable rope_table;
+  attention::Scratch scratch;                 // of the threads of a running graph
+  std::vector<float> partials;                // of decode attention
+  PolicyTime policy_time;                     // for benchmarks
+  std::shared_ptr<StepGraph> step_graph;      // of the last step
+  std::shared_ptr<StepScratch> step_scratch;  // kept, so that a token allocates nothing
+};
+
+}  // namespace lacake

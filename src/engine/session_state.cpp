@@ -1,0 +1,166 @@
+#include "engine/session_state.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "engine/immediate_edits.h"
+#include "lacake/error.h"
+
+namespace lacake {
+
+SessionState::SessionState(EngineState& engine, const SessionOptions& options)
+    : engine_(engine),
+      options_(options),
+      plan_(plan_session(engine, options)),
+      policy_(options.policy.type->make(options.policy.settings, engine.layers.policy_shape(), plan_.cache_size)),
+      cache_(cache_shape(engine.model.hyperparameters, options.types), policy_->traits(), plan_.budget_bytes,
+             engine.kv_pool, engine.place),
+      observers_((std::size_t)engine.place.threads()) {
+  reserve_lanes();
+}
+
+void SessionState::reserve_lanes() {
+  const CacheShape& shape = cache_.arena().shape();
+  std::vector<std::size_t> capacities(shape.n_lanes());
+  for (int l = 0; l < shape.n_layer; ++l) {
+    const LayerMap& layers = engine_.layers;
+    for (int h = 0; h < shape.n_head_kv; ++h) {
+      capacities[shape.lane(l, h)] =
+          layers.slides(l) ? plan_.sliding_entries : policy_->reserve(layers.policy_layer(l), h);
+    }
+  }
+  cache_.divide(capacities);
+}
+
+bool SessionState::has_room() const {
+  const std::vector<int>& layers = engine_.layers.model_layers();
+  return std::all_of(layers.begin(), layers.end(), [&](int l) { return cache_.has_room(l); });
+}
+
+void SessionState::check_ready() const {
+  if (status_ == SessionStatus::kReady) return;
+  const bool reading = status_ == SessionStatus::kReading;
+  throw Error({.kind = Error::Kind::kState,
+               .subject = "session",
+               .expected = "one that is ready",
+               .found = reading ? "one that reads a prompt" : "one that failed midway in a step",
+               .remedy = reading ? "finish or drop its job first" : "close it"});
+}
+
+void SessionState::check_tokens(std::span<const Token> tokens) const {
+  const int n_vocab = engine_.model.hyperparameters.n_vocab;
+  for (const Token token : tokens) {
+    if (token >= 0 && token < n_vocab) continue;
+    throw Error({.kind = Error::Kind::kInput,
+                 .subject = "token",
+                 .expected = fmt::format("0 to {}", n_vocab - 1),
+                 .found = fmt::format("{}", token)});
+  }
+}
+
+void SessionState::check_step(Token token) const {
+  check_ready();
+  check_tokens({&token, 1});
+  if (!has_room()) {
+    throw Error({.kind = Error::Kind::kCapacity,
+                 .subject = "KV cache",
+                 .found = fmt::format("full after {} tokens, and policy {} drops nothing", n_past(),
+                                      options_.policy.type->name)});
+  }
+  if (!cache_index()) check_positions(engine_, options_, *policy_, n_past() + 1);
+}
+
+void SessionState::check_segment(std::span<const Token> tokens, const PrefillOptions& given) const {
+  check_ready();
+  if (tokens.empty()) {
+    throw Error({.kind = Error::Kind::kInput, .subject = "prompt", .expected = "one token or more", .found = "none"});
+  }
+  check_tokens(tokens);
+  check_tokens(given.probe);
+  if (!given.probe.empty() && options_.prefill != PrefillMode::kExact) {
+    throw Error({.kind = Error::Kind::kUsage,
+                 .subject = "probe",
+                 .expected = "`prefill` exact",
+                 .found = "`prefill` streaming, whose chunks are compacted before the probe comes"});
+  }
+  if (options_.single_turn && n_past() > 0) {
+    throw Error({.kind = Error::Kind::kState,
+                 .subject = "session",
+                 .expected = "no prompt after the first (`single_turn`)",
+                 .found = fmt::format("another of {} tokens", tokens.size())});
+  }
+  std::size_t first_position = cache_index() ? 0 : n_past();
+  for (int l = 0; cache_index() && l < cache_.arena().shape().n_layer; ++l) {
+    first_position = std::max(first_position, cache_.length(l));
+  }
+  check_positions(engine_, options_, *policy_, first_position + tokens.size() + given.probe.size());
+  const std::vector<int>& layers = engine_.layers.model_layers();
+  std::size_t n_held = layers.size() - 1;  // rounds up
+  for (const int l : layers) n_held += cache_.length(l);
+  check_held_whole(plan_, options_, policy_->traits(), n_held / layers.size(), tokens.size());
+  if (!options_.policy.type->bounded && n_past() + tokens.size() > plan_.cache_size) {
+    throw Error(
+        {.kind = Error::Kind::kCapacity,
+         .subject = "KV cache",
+         .found = fmt::format("policy {} drops nothing, {} tokens are held and {} more do not fit {} entries a layer",
+                              options_.policy.type->name, n_past(), tokens.size(), plan_.cache_size)});
+  }
+}
+
+// A policy that keeps everything only appends, and what it appended can be cut off again. Layers that slide do lose
+// entries whatever the policy.
+SessionCopy SessionState::copy() const {
+  const bool bounded = options_.policy.type->bounded;
+  return {policy_->clone(), cache_.copy([&](int l) { return bounded || engine_.layers.slides(l); }), n_past(), logits_};
+}
+
+void SessionState::restore(SessionCopy copy) {
+  policy_ = std::move(copy.policy);
+  cache_.restore(copy.cache);
+  tokens_.resize(copy.n_tokens);
+  logits_ = std::move(copy.logits);
+}
+
+// The policy answers first: it refuses before anything changes. A larger cache needs its memory before the policy may
+// count on it, a smaller one gives memory back when the policy has let go.
+void SessionState::resize(const Budget& budget) {
+  check_ready();
+  SessionOptions options = options_;
+  options.budget = budget;
+  options.policy.cache_size = 0;
+  const SessionPlan plan = plan_session(engine_, options);
+  const bool grows = plan.budget_bytes > plan_.budget_bytes;
+  const std::uint64_t before = cache_.arena().bytes();
+  if (grows) cache_.resize(plan.budget_bytes);
+  try {
+    ImmediateEdits edits(cache_, engine_.layers);
+    policy_->resize(plan.cache_size, edits);
+  } catch (...) {
+    if (grows) {
+      cache_.resize(before);
+      reserve_lanes();
+    }
+    throw;
+  }
+  plan_ = plan;
+  options_ = options;
+  for (int l = 0; l < cache_.arena().shape().n_layer; ++l) {
+    const std::size_t n = cache_.length(l), most = plan_.sliding_entries;
+    if (engine_.layers.slides(l) && n > most) cache_.compact(l, newest(n, most));
+  }
+  if (!grows) cache_.resize(plan_.budget_bytes);
+  reserve_lanes();
+}
+
+CacheUse SessionState::use() const {
+  const Arena& arena = cache_.arena();
+  CacheUse use{.budget_bytes = plan_.budget_bytes,
+               .held_bytes = arena.total_live() * arena.shape().slot_bytes(),
+               .peak_bytes = arena.peak_live() * arena.shape().slot_bytes(),
+               .full_bytes = (std::uint64_t)n_past() * (std::uint64_t)arena.shape().n_layer * plan_.entry_bytes};
+  for (int l = 0; l < arena.shape().n_layer; ++l) use.entries_per_layer.push_back(cache_.length(l));
+  return use;
+}
+
+}  // namespace lacake

@@ -1,0 +1,82 @@
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "cache/cache.h"
+#include "engine/engine_state.h"
+#include "engine/observe.h"
+#include "engine/plan.h"
+#include "lacake/engine.h"
+
+namespace lacake {
+
+// What a session was at one moment, to go back to (a job that is dropped).
+struct SessionCopy {
+  std::unique_ptr<Policy> policy;
+  CacheCopy cache;
+  std::size_t n_tokens = 0;
+  std::vector<float> logits;
+  std::uint64_t bytes() const {
+    return cache.bytes() + (policy ? policy->metadata_bytes() : 0) + logits.size() * sizeof(float);
+  }
+};
+
+// What a Session is made of: tokens, cache, policy. Prefill and decode work on its parts, for one session or several.
+class SessionState {
+ public:
+  SessionState(EngineState& engine, const SessionOptions& options);
+
+  EngineState& engine() const { return engine_; }
+  const SessionOptions& options() const { return options_; }
+  const SessionPlan& plan() const { return plan_; }
+  Policy& policy() { return *policy_; }
+  const Policy& policy() const { return *policy_; }
+  Cache& cache() { return cache_; }
+  const Cache& cache() const { return cache_; }
+  Observer& observer(int thread = 0) { return observers_[(std::size_t)thread]; }
+  std::vector<float>& logits() { return logits_; }
+  std::vector<float>& rows() { return rows_; }
+  const std::vector<Token>& tokens() const { return tokens_; }
+  std::size_t n_past() const { return tokens_.size(); }
+  bool cache_index() const { return policy_->traits().positions == Positions::kCacheIndex; }
+  void fed(std::span<const Token> tokens) { tokens_.insert(tokens_.end(), tokens.begin(), tokens.end()); }
+
+  SessionStatus status() const { return status_; }
+  // Who reads into it while the status is kReading.
+  PrefillJob::State* job() const { return job_; }
+  void begin_reading(PrefillJob::State& job) { status_ = SessionStatus::kReading, job_ = &job; }
+  void end_reading() { status_ = SessionStatus::kReady, job_ = nullptr; }
+  void fail() { status_ = SessionStatus::kFailed; }
+
+  // Throws Error if one token, or this many at once, cannot be fed, before anything runs.
+  void check_step(Token token) const;
+  void check_segment(std::span<const Token> tokens, const PrefillOptions& options) const;
+  // Gives every lane the capacity that the policy reserves from here on.
+  void reserve_lanes();
+
+  SessionCopy copy() const;
+  void restore(SessionCopy copy);
+  // See Session::resize.
+  void resize(const Budget& budget);
+  CacheUse use() const;
+
+ private:
+  void check_ready() const;
+  void check_tokens(std::span<const Token> tokens) const;
+  bool has_room() const;  // for one token, in the layers that the policy decides about
+
+  EngineState& engine_;
+  SessionOptions options_;
+  SessionPlan plan_;
+  std::unique_ptr<Policy> policy_;
+  Cache cache_;
+  std::vector<Token> tokens_;
+  std::vector<float> logits_;
+  std::vector<Observer> observers_;  // one a thread
+  std::vector<float> rows_;          // recorded rows of a running step, all layers
+  SessionStatus status_ = SessionStatus::kReady;
+  PrefillJob::State* job_ = nullptr;
+};
+
+}  // namespace lacake
