@@ -5,6 +5,8 @@
 #include <string>
 #include <string_view>
 
+#include "lacake/bytes.h"
+
 namespace lacake {
 
 // How much of the KV cache may be held, as its user says it:
@@ -33,8 +35,5 @@ struct Budget {
   // REQUIRES: given().
   std::uint64_t bytes(std::uint64_t entry_bytes, int n_layer, std::size_t prompt_tokens) const;
 };
-
-// "11.8 MiB", "512 B": for people. Never more than four significant digits.
-std::string bytes_text(std::uint64_t bytes);
 
 }  // namespace lacake

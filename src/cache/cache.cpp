@@ -6,7 +6,7 @@
 #include <cassert>
 #include <numeric>
 
-#include "lacake/budget.h"
+#include "lacake/bytes.h"
 #include "lacake/error.h"
 
 namespace lacake {

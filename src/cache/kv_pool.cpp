@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cassert>
 
-#include "lacake/budget.h"
+#include "lacake/bytes.h"
 #include "lacake/error.h"
 
 namespace lacake {

@@ -79,17 +79,4 @@ std::uint64_t Budget::bytes(std::uint64_t entry_bytes, int n_layer, std::size_t 
   return entries(prompt_tokens) * entry_bytes * (std::uint64_t)n_layer;
 }
 
-std::string bytes_text(std::uint64_t bytes) {
-  constexpr const char* kUnits[] = {"B", "KiB", "MiB", "GiB", "TiB"};
-  double value = (double)bytes;
-  std::size_t unit = 0;
-  while (value >= 1000 && unit + 1 < std::size(kUnits)) value /= 1024, ++unit;
-  return unit == 0 ? fmt::format("{} B", bytes)
-                   : fmt::format("{:.{}f} {}", value,
-                                 value < 9.995   ? 2
-                                 : value < 99.95 ? 1
-                                                 : 0,
-                                 kUnits[unit]);
-}
-
 }  // namespace lacake
