@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <filesystem>
 
+#include "base/nearest.h"
 #include "commands.h"
 #include "eval/files.h"
 #include "eval/report.h"
@@ -17,7 +18,6 @@
 #include "output.h"
 #include "report.h"
 #include "sizing.h"
-#include "text/nearest.h"
 #include "text/utf8.h"
 
 namespace lacake::cli {

@@ -9,11 +9,11 @@
 #include <exception>
 #include <new>
 
+#include "base/nearest.h"
 #include "commands.h"
 #include "lacake/error.h"
 #include "output.h"
 #include "terminal.h"
-#include "text/nearest.h"
 
 namespace lacake::cli {
 namespace {

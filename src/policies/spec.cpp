@@ -9,9 +9,9 @@
 #include <utility>
 #include <vector>
 
+#include "base/nearest.h"
 #include "lacake/error.h"
 #include "lacake/policy.h"
-#include "text/nearest.h"
 
 namespace lacake {
 namespace {
