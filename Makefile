@@ -13,12 +13,12 @@ demo: build  ## one long text under five policies: memory, speed, quality
 	@python3 scripts/demo.py --program $(LACAKE) --model "$$(scripts/get-model --path)"
 
 # The long runs take tens of minutes: ctest --preset release -L 'golden-long|parity-long'
-test: setup  ## build with warnings as errors, run the tests
-	@scripts/build release -DLACAKE_WERROR=ON
+test: setup  ## build everything, run the tests (LACAKE_WERROR=ON: warnings are errors)
+	@scripts/build release
 	@ctest --preset release -LE 'golden-long|parity-long|soak' --no-label-summary
 
 build: setup  ## build the program: build/release/cli/lacake
-	@scripts/build release
+	@scripts/build release lacake_cli
 
 setup:  ## system packages, ggml and libllama, the embedded model
 	@scripts/setup
