@@ -12,6 +12,8 @@ PROGRAM = os.environ["LACAKE_PROGRAM"]
 MODEL = os.environ["LACAKE_TEST_MODEL"]
 MODEL_LENGTH = 8192
 N_LAYER = 30
+# Under a sanitizer everything takes longer, by up to this factor.
+PATIENCE = int(os.environ.get("LACAKE_TEST_PATIENCE", "1"))
 
 # One thread: threads that wait for each other spin, so tests that run side by side would hold each other up.
 ON_MODEL = ["-m", MODEL, "-t", "1"]
@@ -34,7 +36,7 @@ def environment(**changes):
 
 def run(*arguments, stdin=b"", timeout=300, **env):
     """The finished program; stdout and stderr as bytes."""
-    return subprocess.run([PROGRAM, *map(str, arguments)], input=stdin, capture_output=True, timeout=timeout,
+    return subprocess.run([PROGRAM, *map(str, arguments)], input=stdin, capture_output=True, timeout=timeout * PATIENCE,
                           env=environment(**env), check=False)
 
 
