@@ -3,9 +3,9 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <chrono>
 #include <fstream>
 
+#include "base/stopwatch.h"
 #include "engine/bench.h"
 #include "interrupt.h"
 #include "lacake/memory.h"
@@ -13,15 +13,10 @@
 namespace lacake::cli {
 namespace {
 
-using Clock = std::chrono::steady_clock;
 constexpr std::size_t kPart = 8192;
 constexpr std::size_t kSample = 512;
 constexpr double kWarmMs = 100;
 constexpr std::size_t kMostWarmTokens = 256;
-
-double ms_since(Clock::time_point begin) {
-  return std::chrono::duration<double, std::milli>(Clock::now() - begin).count();
-}
 
 // Linux forgets the highest resident size when asked; elsewhere the peak is that of all cases so far.
 void forget_peak() { std::ofstream("/proc/self/clear_refs") << "5"; }
@@ -130,7 +125,7 @@ std::optional<BenchResult> Bench::measure(const BenchCase& what) {
 }
 
 bool Bench::fill(Session& session, const BenchCase& what, BenchResult& result) {
-  const auto begin = Clock::now();
+  const Stopwatch watch;
   bool done = false;
   if (what.synthetic) {
     ProgressBar bar(terminal_, fmt::format("{}: making up {} tokens", what.session.policy.type->name, what.depth),
@@ -144,20 +139,20 @@ bool Bench::fill(Session& session, const BenchCase& what, BenchResult& result) {
   } else {
     done = feed(session, what.depth, fmt::format("{}: reading {} tokens", what.session.policy.type->name, what.depth));
   }
-  if (done) result.fill_ms.values.push_back(ms_since(begin));
+  if (done) result.fill_ms.values.push_back(watch.ms());
   return done;
 }
 
 bool Bench::prefill(Session& session, const BenchCase& what, BenchResult& result) {
   Parts parts;
   const PolicyMs policy(engine_);
-  const auto begin = Clock::now();
-  const auto mark = [&](std::size_t done) { parts.add(done, ms_since(begin)); };
+  const Stopwatch watch;
+  const auto mark = [&](std::size_t done) { parts.add(done, watch.ms()); };
   if (!feed(session, what.n_prompt, fmt::format("{} at {}: prompt", what.session.policy.type->name, what.depth),
             mark)) {
     return false;
   }
-  result.prefill_ms.values.push_back(ms_since(begin) / static_cast<double>(what.n_prompt));
+  result.prefill_ms.values.push_back(watch.ms() / static_cast<double>(what.n_prompt));
   result.prefill_policy_ms.values.push_back(policy.now() / static_cast<double>(what.n_prompt));
   if (what.session.prefill == PrefillMode::kStreaming) result.parts = parts.cut(what.n_prompt);
   return true;
@@ -167,8 +162,8 @@ bool Bench::prefill(Session& session, const BenchCase& what, BenchResult& result
 // tokens after a made-up depth of 8,192 took a tenth longer at first.
 void Bench::warm_up() {
   const auto session = engine_.open({.policy = PolicySpec::parse("full"), .new_tokens = kMostWarmTokens});
-  const auto begin = Clock::now();
-  for (std::size_t i = 0; i < kMostWarmTokens && ms_since(begin) < kWarmMs && !interrupted(); ++i) {
+  const Stopwatch watch;
+  for (std::size_t i = 0; i < kMostWarmTokens && watch.ms() < kWarmMs && !interrupted(); ++i) {
     session->step(text_[0]);
   }
 }
@@ -179,18 +174,15 @@ bool Bench::decode(Session& session, const BenchCase& what, BenchResult& result)
   warm_up();
   session.step(next[0]);  // not timed: the first step of a session makes tables and buffers
   const PolicyMs policy(engine_);
-  const auto begin = Clock::now();
-  auto token_begin = begin;
+  const Stopwatch watch;
+  Stopwatch token;
   for (std::size_t i = 0; i < what.n_gen; ++i) {
     if (interrupted()) return false;
     session.step(next[i + 1]);
-    const auto now = Clock::now();
-    const double ms = std::chrono::duration<double, std::milli>(now - token_begin).count();
-    result.slowest_token_ms = std::max(result.slowest_token_ms, ms);
-    token_begin = now;
+    result.slowest_token_ms = std::max(result.slowest_token_ms, token.restart_ms());
     bar.show(i + 1, what.n_gen);
   }
-  result.decode_ms.values.push_back(ms_since(begin) / static_cast<double>(what.n_gen));
+  result.decode_ms.values.push_back(watch.ms() / static_cast<double>(what.n_gen));
   result.decode_policy_ms.values.push_back(policy.now() / static_cast<double>(what.n_gen));
   return true;
 }

@@ -9,12 +9,13 @@
 #include <algorithm>
 #include <filesystem>
 
+#include "base/files.h"
 #include "base/nearest.h"
 #include "commands.h"
-#include "eval/files.h"
 #include "eval/report.h"
 #include "interrupt.h"
 #include "lacake/error.h"
+#include "lacake/memory.h"
 #include "output.h"
 #include "report.h"
 #include "sizing.h"
@@ -41,7 +42,7 @@ eval::ConfigurationOptions cell_options(const Options& options) {
 }
 
 std::uint64_t cache_memory(const Options& options) {
-  if (!options.cache_memory) return eval::free_memory_bytes() / 2;
+  if (!options.cache_memory) return free_memory_bytes() / 2;
   const Budget size = Budget::parse(*options.cache_memory, "--cache-memory");
   if (size.unit != Budget::Unit::kBytes) {
     throw Error(Error::Kind::kUsage,
@@ -101,7 +102,7 @@ eval::Results Evaluation::open_results(nlohmann::json meaning, nlohmann::json gr
   // Said above, by content, or of no account for what comes out.
   for (const char* key : {"model", "threads", "lora", "lora_scaled"}) meaning["model"]["options"].erase(key);
   for (const Model::LoraFile& lora : model_options(options_).loras) {
-    nlohmann::json file = file_json(lora.path, eval::read_if_there(lora.path));
+    nlohmann::json file = file_json(lora.path, read_file(lora.path));
     file["scale"] = lora.scale;
     meaning["model"]["loras"].push_back(std::move(file));
   }

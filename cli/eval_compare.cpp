@@ -3,8 +3,8 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include "base/files.h"
 #include "eval.h"
-#include "eval/files.h"
 #include "eval/report.h"
 #include "lacake/error.h"
 #include "output.h"
@@ -13,12 +13,10 @@ namespace lacake::cli {
 namespace {
 
 nlohmann::json read_json(const std::string& path) {
-  const std::string text = eval::read_if_there(path);
-  nlohmann::json json = nlohmann::json::parse(text, nullptr, false);
-  if (!json.is_object()) {
-    throw Error(Error::Kind::kInput,
-                fmt::format("{}: {}", path, text.empty() ? "no such file" : "expected a JSON object"));
-  }
+  const auto text = read_file_if_there(path);
+  if (!text) throw Error({.subject = path, .found = "no such file"});
+  nlohmann::json json = nlohmann::json::parse(*text, nullptr, false);
+  if (!json.is_object()) throw Error({.subject = path, .expected = "a JSON object", .found = "another text"});
   return json;
 }
 

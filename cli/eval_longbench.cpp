@@ -8,8 +8,8 @@
 #include <algorithm>
 #include <filesystem>
 
+#include "base/files.h"
 #include "eval.h"
-#include "eval/files.h"
 #include "lacake/error.h"
 
 namespace lacake::cli {
@@ -70,7 +70,7 @@ int eval_longbench(const Options& options) {
       {"question", options.question},
       {"chat_template", longbench.chat && evaluation.model().has_chat_template()},
       {"max_length", options.max_length ? nlohmann::json(*options.max_length) : nlohmann::json()}};
-  for (const std::string& file : files) meaning["data"].push_back(file_json(file, eval::read_if_there(file)));
+  for (const std::string& file : files) meaning["data"].push_back(file_json(file, read_file(file)));
   nlohmann::json grid = {{"samples", read.samples.size()}, {"broken_lines", read.skipped.size()}};
   if (!tasks.empty()) grid["tasks"] = tasks;
   if (options.limit) grid["limit"] = *options.limit;

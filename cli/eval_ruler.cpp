@@ -5,8 +5,8 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include "base/files.h"
 #include "eval.h"
-#include "eval/files.h"
 #include "lacake/error.h"
 #include "prompt.h"
 
@@ -53,7 +53,7 @@ int eval_ruler(const Options& options) {
                                               options.skip_broken ? eval::BadLine::kSkip : eval::BadLine::kStop);
       std::move(file.samples.begin(), file.samples.end(), std::back_inserter(samples));
       skipped.insert(skipped.end(), file.skipped.begin(), file.skipped.end());
-      meaning["data"].push_back(file_json(path, eval::read_if_there(path)));
+      meaning["data"].push_back(file_json(path, read_file(path)));
     }
     notice_skipped(options, skipped);
     grid["broken_lines"] = skipped.size();

@@ -3,24 +3,18 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <chrono>
 #include <map>
 #include <optional>
 #include <set>
 
+#include "base/stopwatch.h"
 #include "eval/distribution.h"
 #include "lacake/error.h"
 
 namespace lacake::eval {
 namespace {
 
-using Clock = std::chrono::steady_clock;
-
 constexpr std::size_t kTimedTokens = 4;  // after an answer, for decode_ms
-
-double ms_since(Clock::time_point begin) {
-  return std::chrono::duration<double, std::milli>(Clock::now() - begin).count();
-}
 
 struct Prompt {
   std::vector<Token> context;  // with the question where it is seen
@@ -148,9 +142,9 @@ class Run {
     for (const std::size_t cell : cells) {
       columns.push_back({.cell = cell, .session = engine_.open(session(cell, prompt, sample.most_new))});
     }
-    const auto begin = Clock::now();
+    const Stopwatch clock;
     if (!read(columns, prompt, progress)) return false;
-    const double prefill_ms = ms_since(begin);
+    const double prefill_ms = clock.ms();
     if (!decode(columns, sample, progress)) return false;
     for (Column& column : columns) {
       if (done_.contains({sample.id, grid_[column.cell].name()})) continue;
@@ -238,9 +232,9 @@ class Run {
   double decode_ms(Column& column) const {
     const Token token = column.answer.empty() ? 0 : column.answer.back();
     column.session->step(token);
-    const auto begin = Clock::now();
+    const Stopwatch clock;
     for (std::size_t i = 1; i < kTimedTokens; ++i) column.session->step(token);
-    return ms_since(begin) / (double)(kTimedTokens - 1);
+    return clock.ms() / (double)(kTimedTokens - 1);
   }
 
   const Model& model_;

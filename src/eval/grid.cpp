@@ -6,7 +6,6 @@
 #include <set>
 
 #include "lacake/error.h"
-#include "model/device.h"
 
 namespace lacake::eval {
 
@@ -79,12 +78,6 @@ std::vector<std::vector<std::size_t>> passes(std::span<const std::uint64_t> cach
   }
   if (groups.empty() && first && !wanted.empty()) groups.push_back({*first});
   return groups;
-}
-
-std::uint64_t free_memory_bytes() {
-  std::size_t free = 0, total = 0;
-  ggml_backend_dev_memory(cpu_device(), &free, &total);
-  return free;
 }
 
 nlohmann::json cache_use_json(const CacheUse& use) {

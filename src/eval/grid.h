@@ -40,9 +40,6 @@ std::vector<std::vector<std::size_t>> passes(std::span<const std::uint64_t> cach
                                              std::span<const std::size_t> wanted, const std::size_t* first,
                                              std::uint64_t most_bytes);
 
-// Memory that new allocations can have now.
-std::uint64_t free_memory_bytes();
-
 nlohmann::json cache_use_json(const CacheUse& use);
 
 }  // namespace lacake::eval

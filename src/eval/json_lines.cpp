@@ -3,9 +3,8 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <filesystem>
 
-#include "eval/files.h"
+#include "base/files.h"
 #include "lacake/error.h"
 
 namespace lacake::eval {
@@ -49,10 +48,9 @@ JsonLines parse_json_lines(std::string_view name, std::string_view text, BadLine
 }
 
 JsonLines read_json_lines(const std::string& path, BadLine bad) {
-  if (!std::filesystem::exists(path)) {
-    throw Error(Error::Kind::kInput, fmt::format("{}: cannot be opened: no such file", path));
-  }
-  return parse_json_lines(path, read_if_there(path), bad);
+  const auto text = read_file_if_there(path);
+  if (!text) throw Error({.subject = path, .found = "cannot be opened: no such file"});
+  return parse_json_lines(path, *text, bad);
 }
 
 }  // namespace lacake::eval

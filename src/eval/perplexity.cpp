@@ -3,19 +3,17 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <optional>
 #include <set>
 
+#include "base/stopwatch.h"
 #include "eval/distribution.h"
 #include "lacake/error.h"
 #include "model/parts.h"
 
 namespace lacake::eval {
 namespace {
-
-using Clock = std::chrono::steady_clock;
 
 // One stretch of text that is scored on its own.
 struct Stretch {
@@ -188,9 +186,9 @@ class Run {
       score.add(own, s.tokens[index + 1], reference_ == cell ? &own : nullptr);
       if (keep) truth_.emplace_back(logits.begin(), logits.end());
     };
-    const auto begin = Clock::now();
+    const Stopwatch clock;
     if (!session->prefill(std::span(s.tokens).first(s.tokens.size() - 1), hooks)) return false;
-    const double seconds = std::chrono::duration<double>(Clock::now() - begin).count();
+    const double seconds = clock.seconds();
     if (wanted) {
       nlohmann::json record = score.record(s.name, grid_[cell].name(), s.first);
       record["kv"] = cache_use_json(session->use());
@@ -214,13 +212,13 @@ class Run {
       hooks.progress = [&](std::size_t done, std::size_t total) {
         return tell(done * prompt / std::max<std::size_t>(total, 1) * group.size());
       };
-      const auto begin = Clock::now();
+      const Stopwatch clock;
       if (!prefill(open, std::span(s.tokens).first(prompt), hooks)) return false;
-      prefill_s = std::chrono::duration<double>(Clock::now() - begin).count();
+      prefill_s = clock.seconds();
     }
     std::vector<Score> scores(group.size());
     std::vector<Engine::Next> batch(group.size());
-    const auto begin = Clock::now();
+    const Stopwatch clock;
     for (std::size_t t = std::max<std::size_t>(prompt, 1) - 1; t < fed; ++t) {
       if (prompt == 0 || t >= prompt) {
         for (std::size_t i = 0; i < open.size(); ++i) batch[i] = {open[i], s.tokens[t]};
@@ -235,7 +233,7 @@ class Run {
         scores[i].add(own, s.tokens[t + 1], truth ? &*truth : nullptr);
       }
     }
-    const double step_s = std::chrono::duration<double>(Clock::now() - begin).count() / (double)(fed - prompt);
+    const double step_s = clock.seconds() / (double)(fed - prompt);
     for (std::size_t i = 0; i < group.size(); ++i) {
       if (done_.contains({s.name, grid_[group[i]].name()})) continue;
       nlohmann::json record = scores[i].record(s.name, grid_[group[i]].name(), s.first);

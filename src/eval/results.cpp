@@ -4,7 +4,7 @@
 
 #include <filesystem>
 
-#include "eval/files.h"
+#include "base/files.h"
 #include "eval/json_lines.h"
 #include "lacake/error.h"
 
@@ -39,7 +39,7 @@ std::string difference(const nlohmann::json& was, const nlohmann::json& now) {
 }
 
 std::vector<nlohmann::json> read_records(const std::string& path) {
-  std::string text = read_if_there(path);
+  std::string text = read_file_if_there(path).value_or("");
   text.resize(text.rfind('\n') == std::string::npos ? 0 : text.rfind('\n') + 1);
   std::vector<nlohmann::json> records;
   for (JsonLines::Line& line : parse_json_lines(path, text, BadLine::kStop).lines) {
@@ -54,8 +54,8 @@ Results::Results(std::string folder, nlohmann::json config) : folder_(std::move(
   if (error) {
     throw Error(Error::Kind::kInput, fmt::format("--results {}: cannot be made: {}", folder_, error.message()));
   }
-  if (const std::string text = read_if_there(path(kConfig)); !text.empty()) {
-    const nlohmann::json there = nlohmann::json::parse(text, nullptr, false);
+  if (const auto text = read_file_if_there(path(kConfig)); text && !text->empty()) {
+    const nlohmann::json there = nlohmann::json::parse(*text, nullptr, false);
     if (!there.is_object() || !there.contains("meaning")) {
       throw Error(Error::Kind::kInput, fmt::format("{}: expected the configuration of an evaluation", path(kConfig)));
     }
@@ -71,7 +71,7 @@ Results::Results(std::string folder, nlohmann::json config) : folder_(std::move(
   }
   records_ = read_records(path(kRecords));
   // Half a line at the end would spoil the next record.
-  const std::string text = read_if_there(path(kRecords));
+  const std::string text = read_file_if_there(path(kRecords)).value_or("");
   const std::size_t whole = text.rfind('\n') == std::string::npos ? 0 : text.rfind('\n') + 1;
   if (whole < text.size()) replace_durably(path(kRecords), std::string_view(text).substr(0, whole));
   replace_durably(path(kConfig), config_.dump(2) + "\n");

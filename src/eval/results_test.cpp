@@ -7,7 +7,7 @@
 #include <filesystem>
 #include <fstream>
 
-#include "eval/files.h"
+#include "base/files.h"
 #include "eval/json_lines.h"
 #include "lacake/error.h"
 #include "tools/temporary_folder.h"
@@ -79,7 +79,7 @@ TEST_F(ResultsFolder, LosesNothingWrittenWhenTheDiskIsFull) {
   EXPECT_THROW(results.write("config.json", std::string(1000, ' ')), Error);
   setrlimit(RLIMIT_FSIZE, &old);
   std::signal(SIGXFSZ, ignored);
-  EXPECT_EQ(read_if_there(path("predictions.jsonl")), "{\"sample\":\"a\"}\n");
+  EXPECT_EQ(read_file(path("predictions.jsonl")), "{\"sample\":\"a\"}\n");
   EXPECT_EQ(json(Results(folder_.path(), config(1)).records()), before);
 }
 
