@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cstdlib>
 #include <cstring>
 #include <deque>
 #include <random>
@@ -16,6 +17,7 @@
 #include "attention/attention_op.h"
 #include "attention/measure.h"
 #include "cpu/target.h"
+#include "lacake/machine.h"
 #include "place/host_place.h"
 
 namespace lacake {
@@ -343,7 +345,7 @@ void add_benchmarks() {
 int main(int argc, char** argv) {
   benchmark::Initialize(&argc, argv);
   if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 1;
-  lacake::cpu::use_target_of_environment();
+  if (const char* name = std::getenv("LACAKE_TARGET"); name && *name) lacake::use_instruction_set(name);
   benchmark::AddCustomContext("attention_target", lacake::cpu::target_name());
   lacake::add_benchmarks();
   benchmark::RunSpecifiedBenchmarks();

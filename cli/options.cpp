@@ -78,9 +78,8 @@ const std::vector<Row>& rows() {
       {"--product", "product", "HOW", "Model",
        "a prompt's matrix products: auto, bf16x3, bf16, int8, f32 or ggml [auto]", kLoading,
        Choice{&O::product, {"auto", "bf16x3", "bf16", "int8", "f32", "ggml"}}},
-      {"--attention", "attention", "auto|int16|f32|ggml", "Model",
-       "attention's arithmetic; ggml is slow [auto]", kLoading,
-       Choice{&O::attention, {"auto", "int16", "f32", "ggml"}}},
+      {"--attention", "attention", "auto|int16|f32|ggml", "Model", "attention's arithmetic; ggml is slow [auto]",
+       kLoading, Choice{&O::attention, {"auto", "int16", "f32", "ggml"}}},
       {"--no-repack", "no_repack", "", "Model", "keep no faster second copies of weights", kLoading,
        Switch{&O::no_repack}},
 
@@ -389,7 +388,7 @@ Model::Options model_options(const Options& options) {
   for (const std::string& text : options.override_kv) model.overrides.push_back(MetadataOverride::parse(text));
   for (const std::string& path : options.lora) model.loras.push_back({path});
   for (const std::string& text : options.lora_scaled) {
-    model.loras.push_back(Model::LoraFile::parse(text, "--lora-scaled"));
+    model.loras.push_back(Model::LoraFile::parse(text));
   }
   model.context_length = options.ctx_size.value_or(0);
   return model;

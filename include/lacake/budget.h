@@ -20,8 +20,9 @@ struct Budget {
   Unit unit = Unit::kNone;
   double value = 0;  // entries, a fraction (3.2% = 0.032) or bytes
 
-  // Throws Error(kUsage) naming `flag` for anything that is none of the three forms or not positive.
-  static Budget parse(std::string_view text, std::string_view flag = "--kv-budget");
+  // Throws Error(kUsage) about kv_budget for anything that is none of the three forms, not positive, or a share of more
+  // than 100%.
+  static Budget parse(std::string_view text);
   std::string text() const;
 
   bool given() const { return unit != Unit::kNone; }

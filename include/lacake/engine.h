@@ -44,7 +44,7 @@ struct CacheTypes {
   std::string k = "f16";
   std::string v = "f16";
 
-  static CacheTypes parse(std::string_view text, std::string_view flag = "--kv-type");  // throws Error(kUsage)
+  static CacheTypes parse(std::string_view text);  // throws Error(kUsage) about kv_type
   std::string text() const;
 };
 

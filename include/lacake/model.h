@@ -43,7 +43,7 @@ struct ModelFacts {
   }
 };
 
-// RoPE as the user wants it, where it shall not be as the file says; llama.cpp's --rope-* and --yarn-*.
+// RoPE as the user wants it, where it shall not be as the file says. The names and meanings are llama.cpp's.
 struct RopeOptions {
   std::optional<std::string> scaling;  // none, linear, yarn or longrope
   std::optional<double> freq_base;
@@ -60,8 +60,8 @@ struct MetadataOverride {
   std::string key;
   std::variant<bool, std::int64_t, double, std::string> value;
 
-  // KEY=TYPE:VALUE, TYPE one of int, float, bool, str. Throws Error(kUsage) naming `flag`.
-  static MetadataOverride parse(std::string_view text, std::string_view flag = "--override-kv");
+  // KEY=TYPE:VALUE, TYPE one of int, float, bool, str. Throws Error(kUsage) about override_kv.
+  static MetadataOverride parse(std::string_view text);
 };
 
 // The families that can be run, by general.architecture.
@@ -81,8 +81,8 @@ class Model {
     std::string path;
     double scale = 1;
 
-    // FILE:SCALE. Throws Error(kUsage) naming `flag`.
-    static LoraFile parse(std::string_view text, std::string_view flag);
+    // FILE:SCALE. Throws Error(kUsage) about lora_scaled.
+    static LoraFile parse(std::string_view text);
   };
 
   struct Options {

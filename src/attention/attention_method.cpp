@@ -11,15 +11,22 @@ namespace lacake::attention {
 bool has_int16() { return !cpu::uses_avx512() || cpu::uses_avx512_vnni(); }
 bool has_fast_int16() { return has_int16() && cpu::uses_avx2(); }
 
-Method parse_method(std::string_view text, std::string_view flag) {
+Method parse_method(std::string_view text) {
   if (text == "auto") return Method::kAuto;
   if (text == "f32") return Method::kF32;
   if (text == "ggml") return Method::kGgml;
   if (text != "int16") {
-    throw Error(Error::Kind::kUsage, fmt::format("{}: expected auto, int16, f32 or ggml, found \"{}\"", flag, text));
+    throw Error({.kind = Error::Kind::kUsage,
+                 .subject = "attention",
+                 .expected = "auto, int16, f32 or ggml",
+                 .found = fmt::format("\"{}\"", text)});
   }
   if (!has_int16()) {
-    throw Error(Error::Kind::kUsage, fmt::format("{}: int16 needs AVX-512 VNNI, which this machine hasn't", flag));
+    throw Error({.kind = Error::Kind::kUsage,
+                 .subject = "attention int16",
+                 .expected = "a CPU with AVX-512 VNNI, or one without AVX-512",
+                 .found = "one with AVX-512 alone",
+                 .remedy = "f32 would do"});
   }
   return Method::kInt16;
 }

@@ -30,8 +30,10 @@ void load_row(const void* row, int d, ggml_type type, float* out) {
   }
   const auto to_float = ggml_get_type_traits(type)->to_float;
   if (!to_float) {
-    throw Error(Error::Kind::kUsage,
-                std::string("kv type: expected one that converts to f32, found ") + ggml_type_name(type));
+    throw Error({.kind = Error::Kind::kUsage,
+                 .subject = "kv_type",
+                 .expected = "one that converts to f32",
+                 .found = ggml_type_name(type)});
   }
   to_float(row, out, d);
 }

@@ -51,8 +51,10 @@ void store_row(const float* row, int d, ggml_type type, void* to) {
   }
   const auto from_float = ggml_get_type_traits(type)->from_float_ref;
   if (!from_float) {
-    throw Error(Error::Kind::kUsage,
-                std::string("kv type: expected one that converts from f32, found ") + ggml_type_name(type));
+    throw Error({.kind = Error::Kind::kUsage,
+                 .subject = "kv_type",
+                 .expected = "one that converts from f32",
+                 .found = ggml_type_name(type)});
   }
   from_float(row + done, static_cast<std::byte*>(to) + done * ggml_type_size(type), d - (int)done);
 }

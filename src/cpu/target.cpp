@@ -1,16 +1,10 @@
 #include "cpu/target.h"
 
-#include <fmt/format.h>
-#include <fmt/ranges.h>
-
-#include <algorithm>
 #include <atomic>
 #include <cstdint>
-#include <cstdlib>
 
 #include "cpu/matrix_unit.h"
 #include "hwy/targets.h"
-#include "lacake/error.h"
 
 #if HWY_ARCH_X86 && HWY_COMPILER_GCC  // clang included
 #define LACAKE_ASKS_CPUID 1
@@ -99,17 +93,6 @@ void use_target(std::string_view name) {
     hwy::DisableTargets(~target.vectors);
     hwy::GetChosenTarget().Update(hwy::SupportedTargets());
   }
-}
-
-void use_target_of_environment() {
-  const char* wanted = std::getenv("LACAKE_TARGET");
-  if (!wanted || !*wanted) return;
-  const std::vector<std::string> names = target_names();
-  if (std::find(names.begin(), names.end(), wanted) == names.end()) {
-    throw Error(Error::Kind::kUsage,
-                fmt::format("LACAKE_TARGET: expected one of {}, found \"{}\"", fmt::join(names, ", "), wanted));
-  }
-  use_target(wanted);
 }
 
 bool uses_matrix_unit() { return in_use().matrix_unit; }

@@ -1,7 +1,8 @@
 #pragma once
 
-// Which instruction set kernels run: Highway's targets, and beside some of them what Highway's own have not got. One of
-// them is in use in the whole program, the machine's best at first; LACAKE_TARGET or a test takes another.
+// Which instruction set kernels run: Highway's targets, and beside some of them what Highway's own do not have. One of
+// them is in use in the whole process, the machine's best at first. Programs choose another by lacake/machine.h, tests
+// also by use_target().
 
 #include <string>
 #include <string_view>
@@ -14,11 +15,9 @@ namespace lacake::cpu {
 const char* target_name();
 // Those of this machine, best first.
 std::vector<std::string> target_names();
-// From now on kernels run as compiled for this one of target_names(): for tests.
+// From now on kernels run as compiled for this one of target_names(), models that are open included, which must have
+// been opened under it: for tests.
 void use_target(std::string_view name);
-// The same for the one that the environment variable LACAKE_TARGET names, if it is set. Throws Error(kUsage) if this
-// machine has no such target.
-void use_target_of_environment();
 
 // What kernels may use under it.
 bool uses_matrix_unit();

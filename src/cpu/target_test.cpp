@@ -3,10 +3,10 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <cstdlib>
 #include <string>
 
 #include "engine/test_session.h"
+#include "lacake/machine.h"
 #include "targets/every_target.h"
 
 #undef HWY_TARGET_INCLUDE
@@ -28,40 +28,51 @@ HWY_EXPORT(compiled_for);
 
 namespace {
 
-// Sets LACAKE_TARGET while it lives.
-class Environment {
+// Chooses again what was in use before, when it goes.
+class Choice {
  public:
-  explicit Environment(const std::string& value) {
-    if (const char* given = std::getenv("LACAKE_TARGET")) before_ = given;
-    setenv("LACAKE_TARGET", value.c_str(), 1);
-  }
-  ~Environment() { setenv("LACAKE_TARGET", before_.c_str(), 1); }
-  Environment(const Environment&) = delete;
-  Environment& operator=(const Environment&) = delete;
+  ~Choice() { use_target(before_); }
 
  private:
-  std::string before_;  // empty: as if it weren't set
+  std::string before_ = target_name();
 };
 
-TEST(Target, IsTheOneThatTheEnvironmentNames) {
+TEST(Target, IsTheOneThatWasChosenBeforeAModelIsOpened) {
   const TinyModel tiny = small();
   const ModelFile file(tiny);
+  const Choice choice;
   for (const std::string& name : target_names()) {
-    const Environment environment(name);
+    use_instruction_set(name);
     const Model model(file.path());
     EXPECT_EQ(target_name(), name);
+    EXPECT_EQ(instruction_set(), name);
   }
-  use_target(target_names().front());
 }
 
 TEST(Target, AnUnknownNameIsRefusedWithThoseOfTheMachine) {
+  const std::string before = target_name();
+  const std::string message = refusal(Error::Kind::kUsage, [&] { use_instruction_set("AVX9"); });
+  EXPECT_TRUE(contains(message, "instruction_set: expected one of ")) << message;
+  EXPECT_TRUE(contains(message, "found \"AVX9\"")) << message;
+  for (const std::string& name : instruction_sets()) EXPECT_TRUE(contains(message, name)) << message;
+  EXPECT_EQ(target_name(), before);
+}
+
+// Packed weights of one target would be read by kernels of another.
+TEST(Target, StaysWhileAModelIsOpen) {
   const TinyModel tiny = small();
   const ModelFile file(tiny);
-  const Environment environment("AVX9");
-  const std::string message = refusal(Error::Kind::kUsage, [&] { const Model model(file.path()); });
-  EXPECT_TRUE(contains(message, "LACAKE_TARGET: expected one of ")) << message;
-  EXPECT_TRUE(contains(message, "found \"AVX9\"")) << message;
-  for (const std::string& name : target_names()) EXPECT_TRUE(contains(message, name)) << message;
+  const Choice choice;
+  const std::string before = target_name();
+  {
+    const Model one(file.path());
+    const std::string message = refusal(Error::Kind::kState, [&] { use_instruction_set(instruction_sets().back()); });
+    EXPECT_EQ(message, "instruction_set: expected to be chosen before a model is opened, found an open model");
+    EXPECT_EQ(target_name(), before);
+  }
+  EXPECT_EQ(refusal(Error::Kind::kInput, [] { const Model none("/no/such/file.gguf"); }).empty(), false);
+  use_instruction_set(instruction_sets().back());
+  EXPECT_EQ(target_name(), instruction_sets().back());
 }
 
 TEST(Target, IsWhatKernelsRunAsCompiledFor) {

@@ -21,19 +21,20 @@ constexpr ByteUnit kByteUnits[] = {{"KiB", 1024.0}, {"MiB", 1048576.0}, {"GiB", 
 
 }  // namespace
 
-Budget Budget::parse(std::string_view text, std::string_view flag) {
-  const auto fail = [&] {
-    throw Error(
-        Error::Kind::kUsage,
-        fmt::format("{}: expected entries a layer (1024), a share of the prompt (3.2%) or bytes (256MiB), found \"{}\"",
-                    flag, text));
+Budget Budget::parse(std::string_view text) {
+  const auto fail = [&](const char* expected =
+                            "entries a layer (1024), a share of the prompt (3.2%) or bytes (256MiB)") {
+    throw Error({.kind = Error::Kind::kUsage,
+                 .subject = "kv_budget",
+                 .expected = expected,
+                 .found = fmt::format("\"{}\"", text)});
   };
   double number = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
   if (error != std::errc() || !std::isfinite(number) || number <= 0) fail();
   const std::string_view suffix(end, (std::size_t)(text.data() + text.size() - end));
   if (suffix == "%") {
-    if (number > 100) fail();
+    if (number > 100) fail("a share of the prompt of at most 100%");
     return {Unit::kShare, number / 100};
   }
   if (suffix.empty()) {

@@ -17,16 +17,17 @@
 
 namespace lacake {
 
-CacheTypes CacheTypes::parse(std::string_view text, std::string_view flag) {
+CacheTypes CacheTypes::parse(std::string_view text) {
   CacheTypes types;
   const std::size_t comma = text.find(',');
   types.k = std::string(text.substr(0, comma));
   types.v = comma == std::string_view::npos ? types.k : std::string(text.substr(comma + 1));
   for (const std::string& type : {types.k, types.v}) {
     if (std::find(kNames.begin(), kNames.end(), type) == kNames.end()) {
-      throw Error(Error::Kind::kUsage,
-                  fmt::format("{}: expected {}, or one for K and one for V (q8_0,f16), found \"{}\"", flag,
-                              fmt::join(kNames, ", "), text));
+      throw Error({.kind = Error::Kind::kUsage,
+                   .subject = "kv_type",
+                   .expected = fmt::format("{}, or one for K and one for V (q8_0,f16)", fmt::join(kNames, ", ")),
+                   .found = fmt::format("\"{}\"", text)});
     }
   }
   return types;
@@ -94,8 +95,7 @@ void step_batch(EngineState& engine, std::span<const Engine::Next> batch) {
 
 Engine::Engine(const Model& model, const Options& options)
     : state_(std::make_unique<EngineState>(model, thread_count(options.threads),
-                                           attention::parse_method(options.attention, "--attention"),
-                                           options.kv_memory)) {}
+                                           attention::parse_method(options.attention), options.kv_memory)) {}
 Engine::~Engine() { assert(state_->sessions.empty()); }
 
 int Engine::threads() const { return state_->place.threads(); }

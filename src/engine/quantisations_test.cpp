@@ -50,7 +50,6 @@ TEST_P(Quantisation, IsAsCloseToTheExactModelAsLibllamaIs) {
   const Logits exact = expected(rounded, tokens);
   const double theirs = difference(expected(quantised, tokens), exact);
   std::printf("%s: libllama %.1e", ggml_type_name(GetParam()), theirs);
-  cpu::use_target_of_environment();
   std::vector<const char*> products = {"ggml", "f32"};
   if (matmul::has_int8()) products.push_back("int8");
   if (matmul::has_bf16()) products.insert(products.end(), {"bf16", "bf16x3"});

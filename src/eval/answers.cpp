@@ -103,7 +103,7 @@ class Run {
         bytes[i] = plan.memory.cache + plan.memory.policy_metadata;
       } catch (const Error& error) {
         const std::string line =
-            fmt::format("{} left out at {} tokens: {}", grid_[i].name(), prompt.size(), error.what());
+            fmt::format("{} left out at {} tokens: {}", grid_[i].name(), prompt.size(), watch_.words(error));
         if (noticed_.insert(grid_[i].name()).second) watch_.notice(line);
       }
     }

@@ -19,8 +19,10 @@ ChatFrame::ChatFrame(const Model& model) {
   const std::string& found = trims ? message : messages[0].content;
   if (trims) at = rendered.find(message);
   if (at == std::string::npos) {
-    throw Error(Error::Kind::kInput,
-                "the chat template does not show the user's message: expected one that does, or --raw");
+    throw Error({.subject = "the chat template",
+                 .expected = "one that shows the user's message",
+                 .found = "one that does not",
+                 .remedy = "`raw` takes prompts as they are"});
   }
   before = rendered.substr(0, at);
   after = rendered.substr(at + found.size());

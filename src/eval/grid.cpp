@@ -35,9 +35,10 @@ std::vector<Configuration> make_grid(std::span<const std::string> policies, std:
       continue;
     }
     if (sizes.empty()) {
-      throw Error(
-          Error::Kind::kUsage,
-          fmt::format("policy {}: expected a budget (--kv-budget 1024, 3.2% or 256MiB), found none", spec.text()));
+      throw Error({.kind = Error::Kind::kUsage,
+                   .subject = "policy " + spec.text(),
+                   .expected = "a budget (`kv_budget` 1024, 3.2% or 256MiB)",
+                   .found = "none"});
     }
     for (const Budget& budget : sizes) add({spec, budget});
   }

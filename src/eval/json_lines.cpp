@@ -29,20 +29,20 @@ JsonLines parse_json_lines(std::string_view name, std::string_view text, BadLine
     const std::string_view line = text.substr(0, end);
     text.remove_prefix(end == std::string_view::npos ? text.size() : end + 1);
     if (line.find_first_not_of(" \t\r") == std::string_view::npos) continue;
-    std::string wrong;
+    Error::Fields wrong = {.subject = fmt::format("{}:{}", name, number)};
     try {
       nlohmann::json value = nlohmann::json::parse(line);
       if (value.is_object()) {
         result.lines.push_back({number, std::move(value)});
         continue;
       }
-      wrong = fmt::format("expected a JSON object, found {}", value.type_name());
+      wrong.expected = "a JSON object", wrong.found = value.type_name();
     } catch (const nlohmann::json::parse_error& error) {
-      wrong = reason(error);
+      wrong.found = reason(error);
     }
-    wrong = fmt::format("{}:{}: {}", name, number, wrong);
-    if (bad == BadLine::kStop) throw Error(Error::Kind::kInput, wrong);
-    result.skipped.push_back(std::move(wrong));
+    const Error error(wrong);
+    if (bad == BadLine::kStop) throw error;
+    result.skipped.emplace_back(error.what());
   }
   return result;
 }

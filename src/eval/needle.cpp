@@ -70,8 +70,10 @@ std::vector<Sample> passkey_samples(const Model& model, const NeedleOptions& opt
   for (const std::size_t length : options.lengths) {
     const auto n_garbage = (std::size_t)(3.75 * (double)length / 1024) * 1024;
     if (n_garbage == 0) {
-      throw Error(Error::Kind::kUsage,
-                  fmt::format("--lengths: the passkey test expects 274 or more, found {}", length));
+      throw Error({.kind = Error::Kind::kUsage,
+                   .subject = "lengths",
+                   .expected = "274 or more for the passkey test",
+                   .found = fmt::format("{}", length)});
     }
     const std::size_t step = n_garbage / 10;
     for (std::size_t before = 0; before <= n_garbage; before += step) {
@@ -93,8 +95,10 @@ std::vector<Sample> passkey_samples(const Model& model, const NeedleOptions& opt
 
 std::vector<Sample> haystack_samples(const Model& model, std::string_view text, const NeedleOptions& options) {
   if (options.needles < 1 || options.needles > kPlaces.size()) {
-    throw Error(Error::Kind::kUsage,
-                fmt::format("--needles: expected 1 to {}, found {}", kPlaces.size(), options.needles));
+    throw Error({.kind = Error::Kind::kUsage,
+                 .subject = "needles",
+                 .expected = fmt::format("1 to {}", kPlaces.size()),
+                 .found = fmt::format("{}", options.needles)});
   }
   const std::vector<Token> tokens = model.tokenize(text, false, false);
   std::vector<Sample> samples;
@@ -102,8 +106,10 @@ std::vector<Sample> haystack_samples(const Model& model, std::string_view text, 
     // What facts and question take, generously.
     const std::size_t hay = length > 32 * (options.needles + 2) ? length - 32 * (options.needles + 1) : 0;
     if (hay == 0 || tokens.size() < hay) {
-      throw Error(Error::Kind::kInput, fmt::format("the haystack: a length of {} tokens needs {} of text, found {}",
-                                                   length, std::max<std::size_t>(hay, 33), tokens.size()));
+      throw Error(
+          {.subject = "the haystack",
+           .expected = fmt::format("{} tokens of text for a length of {}", std::max<std::size_t>(hay, 33), length),
+           .found = fmt::format("{}", tokens.size())});
     }
     const std::string haystack = first_tokens(model, tokens, hay);
     for (std::size_t d = 0; d < options.depths; ++d) {

@@ -61,18 +61,21 @@ std::vector<Stretch> stretches(const Model& model, const std::vector<Text>& text
       // N + 1 scored tokens need N + 2; the last is not fed.
       std::size_t n = std::min(text.tokens.size(), options.tokens > 0 ? options.tokens + 2 : length + 1);
       if (options.tokens > 0 && n < options.tokens + 2) {
-        throw Error(Error::Kind::kInput, fmt::format("{}: --tokens {} needs {} tokens, the text has {}", text.name,
-                                                     options.tokens, options.tokens + 2, n));
+        throw Error({.subject = text.name,
+                     .expected = fmt::format("{} tokens or more for `tokens` {}", options.tokens + 2, options.tokens),
+                     .found = fmt::format("{}", n)});
       }
-      if (n < 2)
-        throw Error(Error::Kind::kInput, fmt::format("{}: expected at least 2 tokens, found {}", text.name, n));
+      if (n < 2) {
+        throw Error({.subject = text.name, .expected = "at least 2 tokens", .found = fmt::format("{}", n)});
+      }
       all.push_back({text.name, {text.tokens.begin(), text.tokens.begin() + (std::ptrdiff_t)n}});
       continue;
     }
     const std::size_t n_chunks = text.tokens.size() / options.chunk;
     if (n_chunks == 0) {
-      throw Error(Error::Kind::kInput, fmt::format("{}: expected at least one chunk of {} tokens, found {} tokens",
-                                                   text.name, options.chunk, text.tokens.size()));
+      throw Error({.subject = text.name,
+                   .expected = fmt::format("at least one chunk of {} tokens", options.chunk),
+                   .found = fmt::format("{} tokens", text.tokens.size())});
     }
     for (std::size_t i = 0; i < n_chunks && (options.limit == 0 || all.size() < options.limit); ++i) {
       const auto begin = text.tokens.begin() + (std::ptrdiff_t)(i * options.chunk);
@@ -129,12 +132,12 @@ class Run {
         cells_.push_back(i);
       } catch (const Error& error) {
         bytes_.push_back(0);
-        const std::string line = fmt::format("{} cannot run: {}", grid_[i].name(), error.what());
+        const std::string line = fmt::format("{} cannot run: {}", grid_[i].name(), watch_.words(error));
         watch_.notice(line);
         reasons += (reasons.empty() ? "" : "; ") + line;
       }
     }
-    if (cells_.empty()) throw Error(Error::Kind::kUsage, reasons);
+    if (cells_.empty()) throw Error({.kind = Error::Kind::kUsage, .found = reasons});
     if (reference_ && std::find(cells_.begin(), cells_.end(), *reference_) == cells_.end()) reference_.reset();
   }
 

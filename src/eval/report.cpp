@@ -230,8 +230,9 @@ std::vector<std::vector<std::string>> scores_by_task(const json& metrics) {
 
 std::vector<std::vector<std::string>> comparison(const json& a, const json& b) {
   if (a.at("task") != b.at("task")) {
-    throw Error(Error::Kind::kInput,
-                fmt::format("results of two tasks: {} and {}", value_text(a["task"]), value_text(b["task"])));
+    throw Error({.subject = "the two results",
+                 .expected = "results of one task",
+                 .found = fmt::format("{} and {}", value_text(a["task"]), value_text(b["task"]))});
   }
   const bool perplexity = a["task"] == "perplexity";
   std::vector<std::vector<std::string>> rows = {

@@ -52,22 +52,25 @@ Results::Results(std::string folder, nlohmann::json config) : folder_(std::move(
   std::error_code error;
   std::filesystem::create_directories(folder_, error);
   if (error) {
-    throw Error(Error::Kind::kInput, fmt::format("--results {}: cannot be made: {}", folder_, error.message()));
+    throw Error({.subject = "results " + folder_, .found = "cannot be made: " + error.message()});
   }
   if (const auto text = read_file_if_there(path(kConfig)); text && !text->empty()) {
     const nlohmann::json there = nlohmann::json::parse(*text, nullptr, false);
     if (!there.is_object() || !there.contains("meaning")) {
-      throw Error(Error::Kind::kInput, fmt::format("{}: expected the configuration of an evaluation", path(kConfig)));
+      throw Error(
+          {.subject = path(kConfig), .expected = "the configuration of an evaluation", .found = "another text"});
     }
     if (const std::string differs = difference(there["meaning"], config_["meaning"]); !differs.empty()) {
-      throw Error(
-          Error::Kind::kUsage,
-          fmt::format("--results {}: holds results of another configuration ({}): expected a folder of the same, "
-                      "or a new one",
-                      folder_, differs));
+      throw Error({.kind = Error::Kind::kUsage,
+                   .subject = "results " + folder_,
+                   .expected = "a new folder, or one of the same configuration",
+                   .found = fmt::format("one of another configuration ({})", differs)});
     }
   } else if (std::filesystem::exists(path(kRecords))) {
-    throw Error(Error::Kind::kUsage, fmt::format("--results {}: has {} but no {}", folder_, kRecords, kConfig));
+    throw Error({.kind = Error::Kind::kUsage,
+                 .subject = "results " + folder_,
+                 .expected = fmt::format("{} beside {}", kConfig, kRecords),
+                 .found = "none"});
   }
   records_ = read_records(path(kRecords));
   // Half a line at the end would spoil the next record.

@@ -22,7 +22,10 @@ LargePages::LargePages(std::size_t bytes) : mapping_bytes_(bytes + kPage) {
 #endif
   mapping_ = mmap(nullptr, mapping_bytes_, PROT_READ | PROT_WRITE, flags, -1, 0);
   if (mapping_ == MAP_FAILED) {
-    throw Error(Error::Kind::kCapacity, fmt::format("weights: the system refused {} bytes for a second form", bytes));
+    throw Error({.kind = Error::Kind::kCapacity,
+                 .subject = "weights",
+                 .expected = fmt::format("{} bytes of memory for a second form", bytes),
+                 .found = "that the system refused them"});
   }
   next_ = (std::byte*)(((std::uintptr_t)mapping_ + kPage - 1) / kPage * kPage);
   end_ = next_ + bytes;

@@ -39,7 +39,7 @@ const char* name(Method method) {
   return "";
 }
 
-Method parse_method(std::string_view text, std::string_view flag) {
+Method parse_method(std::string_view text) {
   if (text == "auto") {
     if (has_bf16()) return Method::kBf16;
     return has_int8() ? Method::kInt8 : Method::kGgml;
@@ -47,14 +47,18 @@ Method parse_method(std::string_view text, std::string_view flag) {
   for (const Method method : {Method::kGgml, Method::kF32, Method::kInt8, Method::kBf16, Method::kBf16x3}) {
     if (text != name(method)) continue;
     if (const char* needed = missing(method)) {
-      throw Error(
-          Error::Kind::kUsage,
-          fmt::format("{} {}: expected a CPU with {}, this one has none; f32 or ggml would do", flag, text, needed));
+      throw Error({.kind = Error::Kind::kUsage,
+                   .subject = fmt::format("product {}", text),
+                   .expected = fmt::format("a CPU with {}", needed),
+                   .found = "one without",
+                   .remedy = "f32 or ggml would do"});
     }
     return method;
   }
-  throw Error(Error::Kind::kUsage,
-              fmt::format("{}: expected auto, ggml, f32, int8, bf16 or bf16x3, found \"{}\"", flag, text));
+  throw Error({.kind = Error::Kind::kUsage,
+               .subject = "product",
+               .expected = "auto, ggml, f32, int8, bf16 or bf16x3",
+               .found = fmt::format("\"{}\"", text)});
 }
 
 Pieces pieces(Method method, ggml_type type) {

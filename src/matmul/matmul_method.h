@@ -24,9 +24,9 @@ enum class Method { kGgml, kF32, kInt8, kBf16, kBf16x3 };
 const char* name(Method);
 
 // "auto" or a method's name. `auto`: bf16 where the machine has such a unit, else int8 where it has that, else ggml,
-// whose quantised products beat f32 in vectors of four. Throws Error(kUsage) naming `flag` for another word, or for
-// what this machine cannot do.
-Method parse_method(std::string_view text, std::string_view flag);
+// whose quantised products beat f32 in vectors of four. Throws Error(kUsage) about `product` for another word,
+// or for what this machine cannot do.
+Method parse_method(std::string_view text);
 
 // Under kBf16 and kBf16x3: what a weight of this type and its columns are split into.
 Pieces pieces(Method, ggml_type);

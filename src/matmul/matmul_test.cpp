@@ -399,24 +399,24 @@ TEST(Bf16Tiles, AreTheSameFromBytesAsFromFloats) {
 }
 
 TEST(Method, IsNamedOrRefusedWithWhatWasExpected) {
-  for (const Method method : {Method::kGgml, Method::kF32}) EXPECT_EQ(parse_method(name(method), "--product"), method);
-  const Method best = parse_method("auto", "--product");
+  for (const Method method : {Method::kGgml, Method::kF32}) EXPECT_EQ(parse_method(name(method)), method);
+  const Method best = parse_method("auto");
   EXPECT_EQ(best == Method::kBf16, has_bf16());
   EXPECT_EQ(best == Method::kInt8, has_int8() && !has_bf16());
   if (!has_bf16()) {
     try {
-      parse_method("bf16x3", "--product");
+      parse_method("bf16x3");
       FAIL() << "accepted";
     } catch (const Error& error) {
       EXPECT_STREQ(error.what(),
-                   "--product bf16x3: expected a CPU with AMX and bf16, this one has none; f32 or ggml would do");
+                   "product bf16x3: expected a CPU with AMX and bf16, found one without; f32 or ggml would do");
     }
   }
   try {
-    parse_method("int4", "--product");
+    parse_method("int4");
     FAIL() << "accepted";
   } catch (const Error& error) {
-    EXPECT_STREQ(error.what(), "--product: expected auto, ggml, f32, int8, bf16 or bf16x3, found \"int4\"");
+    EXPECT_STREQ(error.what(), "product: expected auto, ggml, f32, int8, bf16 or bf16x3, found \"int4\"");
   }
 }
 

@@ -77,7 +77,7 @@ class Reader {
     h_.rope_mode = a_.rope_mode;
     h_.n_rot = (int)file_.integer_in(p_ + "rope.dimension_count", 2, h_.d_k, h_.d_k);
     if (h_.n_rot % 2 != 0) {
-      file_.fail(fmt::format("{}rope.dimension_count: expected an even number, found {}", p_, h_.n_rot));
+      file_.fail(p_ + "rope.dimension_count", "an even number", fmt::format("{}", h_.n_rot));
     }
     read_ropes(file_, a_.local_rope, rope, context_length, h_);
     layers();
@@ -91,20 +91,20 @@ class Reader {
     h_.n_head = (int)file_.integer_in(p_ + "attention.head_count", 1, kMaxWidth);
     h_.n_head_kv = (int)file_.integer_in(p_ + "attention.head_count_kv", 1, kMaxWidth, h_.n_head);
     if (h_.n_head % h_.n_head_kv != 0) {
-      file_.fail(fmt::format("{}attention.head_count_kv: expected a divisor of head_count {}, found {}", p_, h_.n_head,
-                             h_.n_head_kv));
+      file_.fail(p_ + "attention.head_count_kv", fmt::format("a divisor of head_count {}", h_.n_head),
+                 fmt::format("{}", h_.n_head_kv));
     }
     const bool has_head_size = file_.has(p_ + "attention.key_length");
     if (!has_head_size && h_.n_embd % h_.n_head != 0) {
-      file_.fail(
-          fmt::format("{}embedding_length: expected a multiple of head_count {}, found {}", p_, h_.n_head, h_.n_embd));
+      file_.fail(p_ + "embedding_length", fmt::format("a multiple of head_count {}", h_.n_head),
+                 fmt::format("{}", h_.n_embd));
     }
     h_.d_k = (int)file_.integer_in(p_ + "attention.key_length", 1, kMaxWidth, h_.n_embd / h_.n_head);
     h_.d_v = (int)file_.integer_in(p_ + "attention.value_length", 1, kMaxWidth, h_.n_embd / h_.n_head);
     h_.n_ctx_train = file_.integer_in(p_ + "context_length", 1, INT32_MAX);
     h_.rms_epsilon = (float)file_.number_in(p_ + "attention.layer_norm_rms_epsilon", 0, 1);
     const ggml_tensor* embedding = file_.tensor("token_embd.weight");
-    if (!embedding) file_.fail("token_embd.weight: missing");
+    if (!embedding) file_.fail("tensor token_embd.weight", "a matrix", "none");
     h_.n_vocab = (int)embedding->ne[1];
   }
 
@@ -119,7 +119,7 @@ class Reader {
       h_.n_ff = (int)file_.integer_in(file_.has(own) ? own : all, 1, kMaxWidth);
       h_.n_ff_shared = (int)file_.integer_in(p_ + "expert_shared_feed_forward_length", 0, kMaxWidth, 0);
       if (file_.integer_in(p_ + "expert_group_count", 0, kMaxExperts, 0) > 1) {
-        file_.fail(p_ + "expert_group_count: groups of experts are not supported, expected at most 1");
+        file_.fail(p_ + "expert_group_count", "at most 1, because groups of experts are not supported", "more");
       }
     } else {
       h_.n_ff = (int)file_.integer_in(p_ + "feed_forward_length", 1, kMaxWidth);
@@ -182,7 +182,7 @@ class Reader {
     const std::string key = p_ + "attention.sliding_window_pattern";
     const auto listed = file_.integers(key);
     if (!listed.empty() && listed.size() < (std::size_t)h_.n_layer) {
-      file_.fail(fmt::format("{}: expected one for each of {} layers, found {}", key, h_.n_layer, listed.size()));
+      file_.fail(key, fmt::format("one for each of {} layers", h_.n_layer), fmt::format("{}", listed.size()));
     }
     const std::int64_t period = listed.empty() ? file_.integer_in(key, 0, kMaxLayers, a_.window_period) : 0;
     bool any_full = false;
@@ -192,7 +192,7 @@ class Reader {
       if (slides) h_.layers[(std::size_t)l] = {.window = window, .rope = (int)h_.ropes.size() - 1};
     }
     if (!any_full) {
-      file_.fail(fmt::format("{}: expected a layer with full attention, found {} that slide", key, h_.n_layer));
+      file_.fail(key, "a layer with full attention", fmt::format("{} that slide", h_.n_layer));
     }
   }
 
@@ -212,12 +212,12 @@ std::vector<std::string> supported_architectures() {
 
 Hyperparameters read_hyperparameters(const GgufFile& file, const RopeOptions& rope, std::int64_t context_length) {
   const std::string name = file.string("general.architecture").value_or("");
-  if (name.empty()) file.fail("general.architecture: missing, expected the name of a model family");
+  if (name.empty()) file.fail("general.architecture", "the name of a model family", "none");
   for (const Architecture& a : kArchitectures) {
     if (name == a.name) return Reader(file, a).read(rope, context_length);
   }
-  file.fail(fmt::format("general.architecture: \"{}\" is not supported, expected one of: {}", name,
-                        fmt::join(supported_architectures(), ", ")));
+  file.fail("general.architecture", fmt::format("one of {}", fmt::join(supported_architectures(), ", ")),
+            fmt::format("\"{}\"", name));
 }
 
 }  // namespace lacake

@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <string_view>
 
 #include "lacake/error.h"
 #include "text/llama_log.h"
@@ -17,8 +18,13 @@ namespace lacake {
 
 namespace {
 
-[[noreturn]] void fail_on(const std::string& path, const std::string& what) {
-  throw Error(Error::Kind::kInput, path + ": " + what);
+[[noreturn]] void fail_on(const std::string& path, const std::string& found) {
+  throw Error({.subject = path, .found = found});
+}
+
+[[noreturn]] void fail_on(const std::string& path, const std::string& key, const std::string& expected,
+                          const std::string& found, const std::string& remedy = "") {
+  throw Error({.subject = path + ": " + key, .expected = expected, .found = found, .remedy = remedy});
 }
 
 // NAME-00001-of-00003.gguf -> the same of another number; "" if the name is not of this form.
@@ -28,18 +34,49 @@ std::string sibling(const std::string& path, int number, int count) {
   return path.substr(0, path.size() - ending.size()) + fmt::format("-{:05}-of-{:05}.gguf", number, count);
 }
 
+// What people have given instead of a GGUF file, by its first bytes.
+const char* kind_of(std::string_view bytes, std::string& remedy) {
+  constexpr const char* kConvert = "convert_hf_to_gguf.py of llama.cpp makes GGUF of it";
+  if (bytes.empty()) return "an empty file";
+  if (bytes.find_first_not_of('\0') == std::string_view::npos) {
+    remedy = "was it downloaded to its end?";
+    return "a file that begins with zeros";
+  }
+  if (bytes.starts_with("version https://git-lfs")) {
+    remedy = "`git lfs pull` fetches the file itself";
+    return "a Git LFS pointer";
+  }
+  if (bytes.starts_with("<!") || bytes.starts_with("<html")) return "a web page";
+  remedy = kConvert;
+  // Its header is JSON behind a length of eight bytes.
+  if (bytes.size() > 9 && bytes[8] == '{' && bytes[7] == 0) return "a safetensors file";
+  if (bytes.starts_with("PK\3\4")) return "a zip archive, as PyTorch writes";
+  for (const char* magic : {"lmgg", "fmgg", "tjgg", "algg"}) {  // ggml, ggmf, ggjt, ggla: little-endian
+    if (bytes.starts_with(magic)) return "a GGML file from before GGUF";
+  }
+  remedy = "";
+  return "another (its first four bytes are not \"GGUF\")";
+}
+
 }  // namespace
 
 Mapping::Mapping(const std::string& path) {
-  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  // Without O_NONBLOCK a pipe that nobody writes to would be waited for.
+  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
   if (fd < 0) fail_on(path, fmt::format("cannot be opened: {}", std::strerror(errno)));
   struct stat info {};
-  const bool regular = ::fstat(fd, &info) == 0 && S_ISREG(info.st_mode);
-  char magic[4] = {};
-  const bool is_gguf = regular && ::pread(fd, magic, 4, 0) == 4 && std::memcmp(magic, "GGUF", 4) == 0;
-  if (!is_gguf) {
+  const bool known = ::fstat(fd, &info) == 0, regular = known && S_ISREG(info.st_mode);
+  char begin[64] = {};
+  const ssize_t got = regular ? ::pread(fd, begin, sizeof begin, 0) : 0;
+  const std::string_view bytes(begin, got > 0 ? (std::size_t)got : 0);
+  if (!bytes.starts_with("GGUF")) {
     ::close(fd);
-    fail_on(path, regular ? "not a GGUF file (its first four bytes are not \"GGUF\")" : "not a regular file");
+    Error::Fields fields = {.subject = path, .expected = "a GGUF file"};
+    fields.found = regular                           ? kind_of(bytes, fields.remedy)
+                   : known && S_ISDIR(info.st_mode)  ? "a folder"
+                   : known && S_ISFIFO(info.st_mode) ? "a pipe, which cannot be mapped into memory"
+                                                     : "no regular file";
+    throw Error(fields);
   }
   void* mapped = ::mmap(nullptr, (std::size_t)info.st_size, PROT_READ, MAP_SHARED, fd, 0);
   ::close(fd);
@@ -71,12 +108,12 @@ void GgufFile::open_part(const std::string& path) {
     const std::uint64_t size = gguf_get_tensor_size(g, i);
     const std::string name = gguf_get_tensor_name(g, i);
     if (begin > mapping.bytes() || size > mapping.bytes() - begin) {
-      fail_on(path, fmt::format("cut short: tensor {} needs bytes {} to {}, the file has {}", name, begin, begin + size,
-                                mapping.bytes()));
+      fail_on(path, "tensor " + name, fmt::format("bytes {} to {}", begin, begin + size),
+              fmt::format("a file of {} bytes", mapping.bytes()), "it is cut short");
     }
     ggml_tensor* described = ggml_get_tensor(tensors, name.c_str());
     if (!places_.emplace(name, Place{described, parts_.size(), mapping.data() + begin}).second) {
-      fail_on(path, fmt::format("tensor {}: is there twice", name));
+      fail_on(path, "tensor " + name, "one of this name", "two");
     }
     names_.push_back(name);
   }
@@ -88,25 +125,31 @@ void GgufFile::open_others() {
   if (count <= 1) return;
   const auto number = integer_in("split.no", 0, count - 1);
   if (number != 0) {
-    fail(fmt::format("split.no: this is part {} of {}, expected the first (-00001-of-{:05}.gguf)", number + 1, count,
-                     count));
+    fail("split.no", fmt::format("the first part (-00001-of-{:05}.gguf)", count),
+         fmt::format("part {} of {}", number + 1, count));
   }
   if (sibling(path_, 1, count).empty()) {
-    fail(fmt::format("split.count: a model in {} files, expected a name that ends in -00001-of-{:05}.gguf", count,
-                     count));
+    fail("split.count", fmt::format("a file name that ends in -00001-of-{:05}.gguf, to find the others by", count),
+         fmt::format("{} parts and another name", count));
   }
   for (int i = 1; i < count; ++i) {
     const std::string path = sibling(path_, i + 1, count);
+    if (::access(path.c_str(), F_OK) != 0) {
+      throw Error({.subject = path,
+                   .found = fmt::format("cannot be opened: {}", std::strerror(errno)),
+                   .remedy = fmt::format("it is part {} of the {} of {}", i + 1, count, path_)});
+    }
     open_part(path);
     const gguf_context* g = parts_.back().gguf.get();
     const std::int64_t id = gguf_find_key(g, "split.no");
     if (id < 0 || gguf_get_kv_type(g, id) != GGUF_TYPE_UINT16 || gguf_get_val_u16(g, id) != i) {
-      fail_on(path, fmt::format("split.no: expected {}, the file's number in its name", i));
+      fail_on(path, "split.no", fmt::format("{}, which its name says", i), "another");
     }
   }
   const auto n_expected = integer_in("split.tensors.count", 0, INT32_MAX, (std::int64_t)n_tensors());
   if (n_expected != (std::int64_t)n_tensors()) {
-    fail(fmt::format("split.tensors.count: expected {} tensors in {} files, found {}", n_expected, count, n_tensors()));
+    fail("split.tensors.count", fmt::format("{} tensors in {} files", n_expected, count),
+         fmt::format("{}", n_tensors()));
   }
 }
 
@@ -124,7 +167,11 @@ void GgufFile::apply(const MetadataOverride& o) {
   }
 }
 
-void GgufFile::fail(const std::string& what) const { throw Error(Error::Kind::kInput, path_ + ": " + what); }
+void GgufFile::fail(const std::string& found) const { fail_on(path_, found); }
+void GgufFile::fail(const std::string& key, const std::string& expected, const std::string& found,
+                    const std::string& remedy) const {
+  fail_on(path_, key, expected, found, remedy);
+}
 
 std::optional<std::int64_t> GgufFile::integer(const std::string& key) const {
   const std::int64_t id = find(key);
@@ -150,7 +197,7 @@ std::optional<std::int64_t> GgufFile::integer(const std::string& key) const {
       return value > INT64_MAX ? INT64_MAX : (std::int64_t)value;
     }
     default:
-      fail(fmt::format("{}: expected an integer, found {}", key, gguf_type_name(gguf_get_kv_type(g, id))));
+      fail(key, "an integer", gguf_type_name(gguf_get_kv_type(g, id)));
   }
 }
 
@@ -173,7 +220,7 @@ std::optional<std::string> GgufFile::string(const std::string& key) const {
   const std::int64_t id = find(key);
   if (id < 0) return {};
   const gguf_type type = gguf_get_kv_type(metadata(), id);
-  if (type != GGUF_TYPE_STRING) fail(fmt::format("{}: expected a string, found {}", key, gguf_type_name(type)));
+  if (type != GGUF_TYPE_STRING) fail(key, "a string", gguf_type_name(type));
   return gguf_get_val_str(metadata(), id);
 }
 
@@ -181,7 +228,7 @@ std::optional<bool> GgufFile::boolean(const std::string& key) const {
   const std::int64_t id = find(key);
   if (id < 0) return {};
   const gguf_type type = gguf_get_kv_type(metadata(), id);
-  if (type != GGUF_TYPE_BOOL) fail(fmt::format("{}: expected true or false, found {}", key, gguf_type_name(type)));
+  if (type != GGUF_TYPE_BOOL) fail(key, "true or false", gguf_type_name(type));
   return gguf_get_val_bool(metadata(), id);
 }
 
@@ -202,7 +249,7 @@ std::vector<std::int64_t> GgufFile::integers(const std::string& key) const {
   } else if (type == GGUF_TYPE_INT32) {
     read(std::int32_t{});
   } else {
-    fail(fmt::format("{}: expected a list of integers, found one of {}", key, gguf_type_name(type)));
+    fail(key, "a list of integers", fmt::format("one of {}", gguf_type_name(type)));
   }
   return list;
 }
@@ -212,7 +259,7 @@ std::vector<const char*> GgufFile::strings(const std::string& key) const {
   if (id < 0) return {};
   const gguf_context* g = metadata();
   if (gguf_get_kv_type(g, id) != GGUF_TYPE_ARRAY || gguf_get_arr_type(g, id) != GGUF_TYPE_STRING) {
-    fail(fmt::format("{}: expected a list of strings", key));
+    fail(key, "a list of strings", gguf_type_name(gguf_get_kv_type(g, id)));
   }
   std::vector<const char*> list(gguf_get_arr_n(g, id));
   for (std::size_t i = 0; i < list.size(); ++i) list[i] = gguf_get_arr_str(g, id, i);
@@ -223,16 +270,16 @@ std::int64_t GgufFile::integer_in(const std::string& key, std::int64_t min, std:
                                   std::optional<std::int64_t> default_value) const {
   const auto value = integer(key);
   if (!value && default_value) return *default_value;
-  if (!value) fail(fmt::format("{}: missing, expected an integer", key));
-  if (*value < min || *value > max) fail(fmt::format("{}: expected {} to {}, found {}", key, min, max, *value));
+  if (!value) fail(key, "an integer", "none");
+  if (*value < min || *value > max) fail(key, fmt::format("{} to {}", min, max), fmt::format("{}", *value));
   return *value;
 }
 
 double GgufFile::number_in(const std::string& key, double min, double max, std::optional<double> default_value) const {
   const auto value = number(key);
   if (!value && default_value) return *default_value;
-  if (!value) fail(fmt::format("{}: missing, expected a number", key));
-  if (!(*value >= min && *value <= max)) fail(fmt::format("{}: expected {} to {}, found {}", key, min, max, *value));
+  if (!value) fail(key, "a number", "none");
+  if (!(*value >= min && *value <= max)) fail(key, fmt::format("{} to {}", min, max), fmt::format("{}", *value));
   return *value;
 }
 

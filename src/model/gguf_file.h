@@ -43,8 +43,8 @@ class GgufFile {
 
   const std::string& path() const { return path_; }
 
-  // --- metadata: integers of any width are read as one kind, so are floats; a value of another kind is an error
-  // -------
+  // Metadata. Integers of any width are read as one kind, and so are floats; a value of another kind is an error.
+
   bool has(const std::string& key) const { return find(key) >= 0; }
   std::optional<std::int64_t> integer(const std::string& key) const;
   std::optional<double> number(const std::string& key) const;
@@ -61,9 +61,9 @@ class GgufFile {
                           std::optional<std::int64_t> default_value = {}) const;
   double number_in(const std::string& key, double min, double max, std::optional<double> default_value = {}) const;
 
-  // --- tensors
-  // -------------------------------------------------------------------------------------------------------- The
-  // description (type, shape, name) of a tensor without data, or null. Lives as long as the file.
+  // Tensors.
+
+  // The description (type, shape, name) of a tensor without data, or null. Lives as long as the file.
   ggml_tensor* tensor(const std::string& name) const;
   // Its bytes in the mapping.
   std::byte* data(const ggml_tensor* tensor) const { return place(tensor).data; }
@@ -79,7 +79,10 @@ class GgufFile {
   // And so of all bytes: what was mapped beside a tensor that was read (read-ahead, whole folios) leaves too.
   void forget_all() const;
 
-  [[noreturn]] void fail(const std::string& what) const;
+  // Throw Error(kInput) about this file, or about a key or "tensor NAME" in it.
+  [[noreturn]] void fail(const std::string& found) const;
+  [[noreturn]] void fail(const std::string& key, const std::string& expected, const std::string& found,
+                         const std::string& remedy = "") const;
 
  private:
   struct Part {

@@ -1,6 +1,7 @@
 #include "model/gguf_file.h"
 
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 
 #include <cstring>
 #include <filesystem>
@@ -95,7 +96,8 @@ TEST(GgufFile, ACutInTheDataNamesTheTensor) {
   const std::size_t whole = std::filesystem::file_size(model.path());
   std::filesystem::resize_file(model.path(), whole - 64);
   const std::string message = refusal(model.path());
-  EXPECT_TRUE(contains(message, "cut short: tensor blk.0.ffn_down.weight needs bytes ")) << message;
+  EXPECT_TRUE(contains(message, "tensor blk.0.ffn_down.weight: expected bytes ")) << message;
+  EXPECT_TRUE(contains(message, "cut short")) << message;
 }
 
 // Counts, lengths and offsets that say more than there is must not be believed.
@@ -129,12 +131,30 @@ TEST(GgufFile, SurvivesEveryByteOfItsHeaderBeingWrong) {
   EXPECT_GT(refused, 100u);
 }
 
+// What people give instead of a model is named for what it is.
 TEST(GgufFile, RefusesWhatIsNoGguf) {
-  EXPECT_TRUE(contains(refusal(TemporaryFile("hello").path()), "not a GGUF file"));
-  EXPECT_TRUE(contains(refusal(TemporaryFile("").path()), "not a GGUF file"));
-  EXPECT_TRUE(contains(refusal("/no/such/model.gguf"), "/no/such/model.gguf: cannot be opened: No such file"));
-  const std::string folder = std::filesystem::temp_directory_path().string();
-  EXPECT_EQ(refusal(folder), folder + ": not a regular file");
+  const auto found = [](const std::string& bytes) {
+    const TemporaryFile file(bytes);
+    const std::string message = refusal(file.path()), begin = file.path() + ": expected a GGUF file, found ";
+    EXPECT_EQ(message.rfind(begin, 0), 0u) << message;
+    return message.substr(std::min(begin.size(), message.size()));
+  };
+  EXPECT_EQ(found("hello"), "another (its first four bytes are not \"GGUF\")");
+  EXPECT_EQ(found(""), "an empty file");
+  EXPECT_EQ(found(std::string(4096, '\0')), "a file that begins with zeros; was it downloaded to its end?");
+  EXPECT_TRUE(
+      found(std::string("\x60\x01\0\0\0\0\0\0", 8) + R"({"__metadata__":{}})").starts_with("a safetensors file; "));
+  EXPECT_TRUE(found("PK\3\4....").starts_with("a zip archive"));
+  EXPECT_TRUE(found("tjgg....").starts_with("a GGML file from before GGUF"));
+  EXPECT_TRUE(found("version https://git-lfs.github.com/spec/v1\noid").starts_with("a Git LFS pointer"));
+  EXPECT_EQ(found("<!DOCTYPE html><html>"), "a web page");
+
+  EXPECT_EQ(refusal("/no/such/file.gguf"), "/no/such/file.gguf: cannot be opened: No such file or directory");
+  const TemporaryFolder folder;
+  EXPECT_EQ(refusal(folder.path()), folder.path() + ": expected a GGUF file, found a folder");
+  const std::string pipe = folder.path("pipe");
+  ASSERT_EQ(::mkfifo(pipe.c_str(), 0600), 0);
+  EXPECT_EQ(refusal(pipe), pipe + ": expected a GGUF file, found a pipe, which cannot be mapped into memory");
 }
 
 TEST(GgufFile, PrintsNothingItself) {
@@ -204,18 +224,20 @@ TEST(SplitFile, IsOneModel) {
 TEST(SplitFile, NamesThePartThatIsMissingOrDamaged) {
   const ModelFile model(in_three());
   const std::string second = part(model, "-00002");
-  EXPECT_TRUE(contains(refusal(second), "split.no: this is part 2 of 3, expected the first (-00001-of-00003.gguf)"));
+  EXPECT_TRUE(contains(refusal(second), "split.no: expected the first part (-00001-of-00003.gguf), found part 2 of 3"));
   std::filesystem::resize_file(second, std::filesystem::file_size(second) - 32);
-  EXPECT_TRUE(contains(refusal(model.path()), second + ": cut short: tensor "));
+  EXPECT_TRUE(contains(refusal(model.path()), second + ": tensor "));
+  EXPECT_TRUE(contains(refusal(model.path()), "cut short"));
   std::filesystem::remove(second);
-  EXPECT_EQ(refusal(model.path()), second + ": cannot be opened: No such file or directory");
+  EXPECT_EQ(refusal(model.path()),
+            second + ": cannot be opened: No such file or directory; it is part 2 of the 3 of " + model.path());
 }
 
 TEST(SplitFile, OfAnotherNameIsRefused) {
   const ModelFile model(in_three());
   const std::string renamed = model.path() + ".other.gguf";
   std::filesystem::copy(model.path(), renamed);
-  EXPECT_TRUE(contains(refusal(renamed), "a model in 3 files, expected a name that ends in -00001-of-00003.gguf"));
+  EXPECT_TRUE(contains(refusal(renamed), "expected a file name that ends in -00001-of-00003.gguf"));
   std::filesystem::remove(renamed);
 }
 
@@ -249,9 +271,8 @@ TEST(Override, OfAnotherFormIsRefused) {
       EXPECT_EQ(e.kind(), Error::Kind::kUsage);
       message = e.what();
     }
-    EXPECT_EQ(message,
-              std::string("--override-kv: expected KEY=TYPE:VALUE with TYPE int, float, bool or str, found \"") + text +
-                  "\"");
+    EXPECT_EQ(message, std::string("override_kv: expected KEY=TYPE:VALUE with TYPE int, float, bool or str, found \"") +
+                           text + "\"");
   }
 }
 
@@ -268,8 +289,9 @@ TEST(GgufFile, RangesSayWhatWasExpectedAndFound) {
   EXPECT_EQ(file.integer_in("absent", 1, 9, 4), 4);
   EXPECT_EQ(message_of([&] { file.integer_in("small", 4, 9, 5); }), model.path() + ": small: expected 4 to 9, found 3");
   EXPECT_EQ(message_of([&] { file.integer_in("absent", 1, 9); }),
-            model.path() + ": absent: missing, expected an integer");
-  EXPECT_EQ(message_of([&] { file.number_in("absent", 1, 9); }), model.path() + ": absent: missing, expected a number");
+            model.path() + ": absent: expected an integer, found none");
+  EXPECT_EQ(message_of([&] { file.number_in("absent", 1, 9); }),
+            model.path() + ": absent: expected a number, found none");
   EXPECT_EQ(message_of([&] { file.number_in("half", 1, 9); }), model.path() + ": half: expected 1 to 9, found 0.5");
   EXPECT_EQ(message_of([&] { file.number_in("nan", 0, 1); }), model.path() + ": nan: expected 0 to 1, found nan");
 }

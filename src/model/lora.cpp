@@ -16,7 +16,7 @@ constexpr std::string_view kA = ".lora_a", kB = ".lora_b";
 
 }  // namespace
 
-Model::LoraFile Model::LoraFile::parse(std::string_view text, std::string_view flag) {
+Model::LoraFile Model::LoraFile::parse(std::string_view text) {
   const std::size_t colon = text.rfind(':');
   if (colon != std::string_view::npos && colon > 0) {
     const std::string number(text.substr(colon + 1));
@@ -24,15 +24,18 @@ Model::LoraFile Model::LoraFile::parse(std::string_view text, std::string_view f
     const double scale = std::strtod(number.c_str(), &end);
     if (!number.empty() && *end == 0 && std::isfinite(scale)) return {std::string(text.substr(0, colon)), scale};
   }
-  throw Error(Error::Kind::kUsage, fmt::format("{}: expected FILE:SCALE, found \"{}\"", flag, text));
+  throw Error({.kind = Error::Kind::kUsage,
+               .subject = "lora_scaled",
+               .expected = "FILE:SCALE",
+               .found = fmt::format("\"{}\"", text)});
 }
 
 Lora::Lora(const std::string& path, double scale, const Weights& weights, const std::string& architecture)
     : file_(std::make_unique<GgufFile>(path)) {
   const auto expect = [&](const char* key, const std::string& value) {
     const auto found = file_->string(key);
-    if (!found) file_->fail(fmt::format("{}: missing, expected {} (a LoRA adapter in GGUF)", key, value));
-    if (*found != value) file_->fail(fmt::format("{}: expected {}, found {}", key, value, *found));
+    if (!found) file_->fail(key, value + " (a LoRA adapter in GGUF)", "none");
+    if (*found != value) file_->fail(key, value, *found);
   };
   expect("general.type", "adapter");
   expect("adapter.type", "lora");
@@ -42,29 +45,27 @@ Lora::Lora(const std::string& path, double scale, const Weights& weights, const 
   std::set<std::string> names;
   for (const std::string& name : file_->tensor_names()) {
     if (!name.ends_with(kA) && !name.ends_with(kB)) {
-      file_->fail(fmt::format("tensor {}: expected a name that ends in {} or {}", name, kA, kB));
+      file_->fail("tensor " + name, fmt::format("a name that ends in {} or {}", kA, kB), "another");
     }
     names.insert(name.substr(0, name.size() - kA.size()));
   }
-  if (names.empty()) file_->fail("expected tensors, found none");
+  if (names.empty()) file_->fail("tensors", "one or more", "none");
   for (const std::string& name : names) add(name, weights, scale);
 }
 
 void Lora::add(const std::string& name, const Weights& weights, double scale) {
   const ggml_tensor* weight = weights.find(name);
-  if (!weight) file_->fail(fmt::format("tensor {}{}: the model has no tensor {}", name, kA, name));
+  if (!weight) file_->fail(fmt::format("tensor {}{}", name, kA), fmt::format("a tensor {} in the model", name), "none");
   if (weight == weights.token_embedding() || ggml_n_dims(weight) != 2) {
-    file_->fail(
-        fmt::format("tensor {}{}: expected an adapter of a matrix that is multiplied; embeddings, norms and "
-                    "experts cannot be adapted",
-                    name, kA));
+    file_->fail(fmt::format("tensor {}{}", name, kA), "an adapter of a matrix that is multiplied",
+                "one of an embedding, a norm or experts", "these cannot be adapted");
   }
   Pair pair{.a = take(name + std::string(kA)), .b = take(name + std::string(kB))};
   const std::int64_t rank = pair.b->ne[0];
   const auto expect = [&](const ggml_tensor* t, std::int64_t ne0, std::int64_t ne1) {
     if (ggml_n_dims(t) > 2 || t->ne[0] != ne0 || t->ne[1] != ne1) {
-      file_->fail(
-          fmt::format("tensor {}: expected shape [{}, {}], found [{}, {}]", t->name, ne0, ne1, t->ne[0], t->ne[1]));
+      file_->fail(fmt::format("tensor {}", t->name), fmt::format("shape [{}, {}]", ne0, ne1),
+                  fmt::format("[{}, {}]", t->ne[0], t->ne[1]));
     }
   };
   expect(pair.a, weight->ne[0], rank);
@@ -76,10 +77,9 @@ void Lora::add(const std::string& name, const Weights& weights, double scale) {
 
 ggml_tensor* Lora::take(const std::string& name) {
   const ggml_tensor* described = file_->tensor(name);
-  if (!described) file_->fail(fmt::format("tensor {}: missing, its other half is there", name));
+  if (!described) file_->fail("tensor " + name, "both halves of an adapter", "the other one alone");
   if (described->type != GGML_TYPE_F32 && !ggml_get_type_traits(described->type)->to_float) {
-    file_->fail(
-        fmt::format("tensor {}: expected a float or quantised type, found {}", name, ggml_type_name(described->type)));
+    file_->fail("tensor " + name, "a float or quantised type", ggml_type_name(described->type));
   }
   ggml_tensor* tensor = ggml_dup_tensor(context_.get(), described);
   ggml_set_name(tensor, name.c_str());

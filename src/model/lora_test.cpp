@@ -51,7 +51,7 @@ TEST(Lora, OfAnotherModelOrKindIsRefusedByKeyOrTensor) {
   EXPECT_EQ(refused([](gguf_context* g) { gguf_set_val_str(g, "general.architecture", "qwen2"); }),
             "general.architecture: expected llama, found qwen2");
   EXPECT_EQ(refused([](gguf_context* g) { gguf_remove_key(g, "general.type"); }),
-            "general.type: missing, expected adapter (a LoRA adapter in GGUF)");
+            "general.type: expected adapter (a LoRA adapter in GGUF), found none");
   EXPECT_EQ(refused([](gguf_context* g) { gguf_set_val_str(g, "adapter.type", "control_vector"); }),
             "adapter.type: expected lora, found control_vector");
   const ModelFile file(small()), other(wide());
@@ -64,12 +64,12 @@ TEST(Lora, OfAnotherModelOrKindIsRefusedByKeyOrTensor) {
 }
 
 TEST(LoraFile, IsANameAndAScale) {
-  const auto file = Model::LoraFile::parse("a:b.gguf:-0.5", "--lora-scaled");
+  const auto file = Model::LoraFile::parse("a:b.gguf:-0.5");
   EXPECT_EQ(file.path, "a:b.gguf");
   EXPECT_EQ(file.scale, -0.5);
   for (const char* text : {"", "a.gguf", "a.gguf:", ":1", "a.gguf:1x", "a.gguf:inf"}) {
-    EXPECT_EQ(refusal(Error::Kind::kUsage, [&] { Model::LoraFile::parse(text, "--lora-scaled"); }),
-              std::string("--lora-scaled: expected FILE:SCALE, found \"") + text + "\"");
+    EXPECT_EQ(refusal(Error::Kind::kUsage, [&] { Model::LoraFile::parse(text); }),
+              std::string("lora_scaled: expected FILE:SCALE, found \"") + text + "\"");
   }
 }
 

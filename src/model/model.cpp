@@ -6,7 +6,6 @@
 #include <string_view>
 #include <unordered_set>
 
-#include "cpu/target.h"
 #include "lacake/memory.h"
 #include "lacake/sampler.h"
 #include "model/device.h"
@@ -27,7 +26,9 @@ std::string weight_types(const GgufFile& file) {
 void check_tokens_differ(const GgufFile& file) {
   std::unordered_set<std::string_view> seen;
   for (const char* token : file.strings("tokenizer.ggml.tokens")) {
-    if (!seen.insert(token).second) file.fail(fmt::format("tokenizer.ggml.tokens: \"{}\" is there twice", token));
+    if (!seen.insert(token).second) {
+      file.fail("tokenizer.ggml.tokens", "tokens that differ", fmt::format("\"{}\" twice", token));
+    }
   }
 }
 
@@ -42,16 +43,10 @@ Vocabulary open_vocabulary(const GgufFile& file, std::span<const MetadataOverrid
   return vocabulary;
 }
 
-// The first question about what this machine can do: of the target in use.
-matmul::Method product_method(const Model::Options& options) {
-  cpu::use_target_of_environment();
-  return matmul::parse_method(options.product, "--product");
-}
-
 }  // namespace
 
 Model::Parts::Parts(const std::string& path, const Options& options)
-    : product(product_method(options)),
+    : product(matmul::parse_method(options.product)),
       resident_before(resident_bytes()),
       file(path, options.overrides),
       hyperparameters(read_hyperparameters(file, options.rope, options.context_length)),
@@ -61,8 +56,8 @@ Model::Parts::Parts(const std::string& path, const Options& options)
   const Hyperparameters& h = hyperparameters;
   for (const Model::LoraFile& lora : options.loras) loras.emplace_back(lora.path, lora.scale, weights, h.architecture);
   if (vocabulary.n_tokens() > h.n_vocab) {
-    file.fail(fmt::format("token_embd.weight: expected a row for each of {} tokens, found {}", vocabulary.n_tokens(),
-                          h.n_vocab));
+    file.fail("tensor token_embd.weight", fmt::format("a row for each of {} tokens", vocabulary.n_tokens()),
+              fmt::format("{}", h.n_vocab));
   }
   facts.path = path;
   facts.architecture = h.architecture;

@@ -18,7 +18,7 @@ std::optional<Number> parse_number(std::string_view text) {
 
 }  // namespace
 
-MetadataOverride MetadataOverride::parse(std::string_view text, std::string_view flag) {
+MetadataOverride MetadataOverride::parse(std::string_view text) {
   const std::size_t equals = text.find('='), colon = text.find(':', equals);
   if (equals != std::string_view::npos && equals > 0 && colon != std::string_view::npos) {
     const std::string_view type = text.substr(equals + 1, colon - equals - 1), value = text.substr(colon + 1);
@@ -40,8 +40,10 @@ MetadataOverride MetadataOverride::parse(std::string_view text, std::string_view
       return o;
     }
   }
-  throw Error(Error::Kind::kUsage,
-              fmt::format("{}: expected KEY=TYPE:VALUE with TYPE int, float, bool or str, found \"{}\"", flag, text));
+  throw Error({.kind = Error::Kind::kUsage,
+               .subject = "override_kv",
+               .expected = "KEY=TYPE:VALUE with TYPE int, float, bool or str",
+               .found = fmt::format("\"{}\"", text)});
 }
 
 }  // namespace lacake

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 
+#include "cpu/target_hold.h"
 #include "lacake/model.h"
 #include "matmul/matmul_method.h"
 #include "model/architecture.h"
@@ -17,6 +18,7 @@ namespace lacake {
 struct Model::Parts {
   Parts(const std::string& path, const Options&);
 
+  cpu::TargetHold target;  // before the first question about what this machine can do
   matmul::Method product;
   std::uint64_t resident_before = 0;   // of the process, when opening began
   std::uint64_t vocabulary_bytes = 0;  // what the metadata and the vocabulary added

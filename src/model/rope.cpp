@@ -5,11 +5,45 @@
 #include <algorithm>
 #include <cmath>
 
+#include "lacake/error.h"
+
 namespace lacake {
 namespace {
 
 // YaRN's temperature for a stretch of positions (Peng et al. 2023, section 3.4).
 double temperature(double stretch) { return stretch <= 1 ? 1 : 0.1 * std::log(stretch) + 1; }
+
+bool is_known(const std::string& type) {
+  return type == "none" || type == "linear" || type == "yarn" || type == "longrope";
+}
+
+bool has_factors(const GgufFile& file) {
+  return file.tensor("rope_factors_long.weight") || file.tensor("rope_factors_short.weight");
+}
+
+[[noreturn]] void refuse(const std::string& setting, const std::string& expected, const std::string& found) {
+  throw Error({.kind = Error::Kind::kUsage, .subject = setting, .expected = expected, .found = found});
+}
+
+// Throws Error(kUsage) for an option that would change nothing beside the others and this file.
+void check_effect(const GgufFile& file, const RopeOptions& options, const std::string& type,
+                  const RopeParameters& rope) {
+  const bool yarn = rope.ext_factor != 0;
+  const std::string no_yarn = fmt::format("`rope_scaling` {}", type);
+  if (options.freq_scale && type == "none") refuse("rope_freq_scale", "another `rope_scaling` than none", "none");
+  if (options.yarn_beta_slow && !yarn) refuse("yarn_beta_slow", "`rope_scaling` yarn", no_yarn);
+  if (options.yarn_beta_fast && !yarn) refuse("yarn_beta_fast", "`rope_scaling` yarn", no_yarn);
+  if (options.yarn_attn_factor && yarn) refuse("yarn_attn_factor", "no YaRN, which sets it by itself", "YaRN");
+  if (options.original_length && !yarn && type != "yarn" && !has_factors(file)) {
+    refuse("yarn_orig_ctx", "`rope_scaling` yarn, or a model with long and short RoPE factors", no_yarn);
+  }
+  if (options.scaling == "yarn" && rope.freq_scale == 1 && !options.freq_scale) {
+    refuse("rope_scaling", "a stretch of positions for yarn (`rope_scale` 4)", "none, neither in the file");
+  }
+  if (options.scaling == "longrope" && !has_factors(file)) {
+    refuse("rope_scaling", "a model with long and short RoPE factors for longrope", "one without");
+  }
+}
 
 }  // namespace
 
@@ -17,8 +51,10 @@ void read_ropes(const GgufFile& file, LocalRope local, const RopeOptions& option
                 Hyperparameters& h) {
   const std::string p = h.architecture + ".", type_key = p + "rope.scaling.type";
   const std::string type = options.scaling.value_or(file.string(type_key).value_or("linear"));
-  if (type != "none" && type != "linear" && type != "yarn" && type != "longrope") {
-    file.fail(fmt::format("{}: \"{}\" is not supported, expected none, linear, yarn or longrope", type_key, type));
+  if (!is_known(type)) {
+    const std::string expected = "none, linear, yarn or longrope", found = fmt::format("\"{}\"", type);
+    if (options.scaling) refuse("rope_scaling", expected, found);
+    file.fail(type_key, expected, found);
   }
   RopeParameters rope;
   rope.freq_base = (float)file.number_in(p + "rope.freq_base", 1e-3, 1e12, 10000.0);
@@ -43,6 +79,7 @@ void read_ropes(const GgufFile& file, LocalRope local, const RopeOptions& option
   rope.attn_factor = (float)options.yarn_attn_factor.value_or(1);
   rope.beta_fast = (float)options.yarn_beta_fast.value_or(32);
   rope.beta_slow = (float)options.yarn_beta_slow.value_or(1);
+  check_effect(file, options, type, rope);
   if (rope.ext_factor != 0) {
     // ggml multiplies by 1 + 0.1 ln(stretch) itself, also where nothing is stretched.
     const double stretch = 1.0 / rope.freq_scale;

@@ -40,7 +40,8 @@ Weights::Weights(const GgufFile& file, const Hyperparameters& h, ggml_backend_de
   for (std::size_t part = 0; part < file.n_parts(); ++part) {
     const Mapping& m = file.mapping(part);
     mapped_.emplace_back(ggml_backend_dev_buffer_from_host_ptr(device, m.data(), m.bytes(), 0));
-    if (!mapped_.back()) file.fail(fmt::format("device {} cannot use mapped weights", ggml_backend_dev_name(device)));
+    if (!mapped_.back())
+      file.fail(fmt::format("device {} cannot use weights where the file is mapped", ggml_backend_dev_name(device)));
     ggml_backend_buffer_set_usage(mapped_.back().get(), GGML_BACKEND_BUFFER_USAGE_WEIGHTS);
   }
 
@@ -117,19 +118,18 @@ Linear Weights::experts(const std::string& name, std::int64_t n_in, std::int64_t
 ggml_tensor* Weights::take(const std::string& name, std::vector<std::int64_t> shape, bool required, bool product) {
   const ggml_tensor* described = file_.tensor(name);
   if (!described) {
-    if (required) file_.fail(fmt::format("tensor {}: missing, expected shape [{}]", name, fmt::join(shape, ", ")));
+    if (required) file_.fail("tensor " + name, fmt::format("shape [{}]", fmt::join(shape, ", ")), "no such tensor");
     return nullptr;
   }
   while (shape.size() > 1 && shape.back() == 1) shape.pop_back();
   if (shape_of(described) != shape) {
-    file_.fail(fmt::format("tensor {}: expected shape [{}], found [{}]", name, fmt::join(shape, ", "),
-                           fmt::join(shape_of(described), ", ")));
+    file_.fail("tensor " + name, fmt::format("shape [{}]", fmt::join(shape, ", ")),
+               fmt::format("[{}]", fmt::join(shape_of(described), ", ")));
   }
   // ggml aborts the process where it meets another type.
   const bool plain = shape.size() == 1 || name.ends_with(".bias"), f32 = described->type == GGML_TYPE_F32;
   if (!f32 && (plain || !ggml_get_type_traits(described->type)->to_float)) {
-    file_.fail(fmt::format("tensor {}: expected {}, found {}", name, plain ? "f32" : "a float or quantised type",
-                           ggml_type_name(described->type)));
+    file_.fail("tensor " + name, plain ? "f32" : "a float or quantised type", ggml_type_name(described->type));
   }
   ggml_tensor* tensor = ggml_dup_tensor(context_.get(), described);
   ggml_set_name(tensor, name.c_str());
@@ -175,7 +175,7 @@ bool Weights::place_packed(ggml_tensor* tensor, const ggml_tensor* described) {
 
 void Weights::place_mapped(ggml_tensor* tensor, const ggml_tensor* described) {
   const auto status = ggml_backend_tensor_alloc(mapped_[file_.part_of(described)].get(), tensor, file_.data(described));
-  if (status != GGML_STATUS_SUCCESS) file_.fail(fmt::format("tensor {}: cannot be placed", tensor->name));
+  if (status != GGML_STATUS_SUCCESS) file_.fail(fmt::format("tensor {} cannot be placed", tensor->name));
   mapped_bytes_ += ggml_nbytes(tensor);
 }
 

@@ -2,8 +2,8 @@
 
 #include <cstdio>
 
-#include "cpu/target.h"
+#include "lacake/machine.h"
 
 int main() {
-  for (const std::string& name : lacake::cpu::target_names()) std::puts(name.c_str());
+  for (const std::string& name : lacake::instruction_sets()) std::puts(name.c_str());
 }

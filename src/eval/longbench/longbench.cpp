@@ -16,16 +16,24 @@ namespace {
 
 constexpr std::size_t kSlack = 16;  // tokens: timed steps after an answer, and what tokenizing anew may add
 
-// A line that cannot be used; becomes "FILE:LINE: what".
+// A line that cannot be used; becomes "FILE:LINE: key: expected, found".
 struct BadField {
-  std::string what;
+  std::string key, expected, found;
 };
+
+// What stands under a key instead of what was expected.
+std::string found_instead(const nlohmann::json& line, const char* key) {
+  const auto found = line.find(key);
+  if (found == line.end()) return "none";
+  if (found->is_array() && found->empty()) return "an empty list";
+  if (found->is_array()) return "a list with something else in it";
+  return found->type_name();
+}
 
 std::string text_field(const nlohmann::json& line, const char* key, bool needed) {
   const auto found = line.find(key);
   if (found == line.end() && !needed) return "";
-  if (found == line.end()) throw BadField{fmt::format("expected a text \"{}\", found none", key)};
-  if (!found->is_string()) throw BadField{fmt::format("{}: expected a text, found {}", key, found->type_name())};
+  if (found == line.end() || !found->is_string()) throw BadField{key, "a text", found_instead(line, key)};
   return *found;
 }
 
@@ -35,10 +43,8 @@ std::vector<std::string> texts_field(const nlohmann::json& line, const char* key
   const bool texts = found != line.end() && found->is_array() && !(needed && found->empty()) &&
                      std::all_of(found->begin(), found->end(), [](const auto& item) { return item.is_string(); });
   if (!texts) {
-    throw BadField{fmt::format("{}: expected a list of texts, found {}", key,
-                               found == line.end() ? "none"
-                               : found->is_array() ? "another"
-                                                   : found->type_name())};
+    const char* expected = needed ? "a list of texts, one or more" : "a list of texts";
+    throw BadField{key, expected, found_instead(line, key)};
   }
   return *found;
 }
@@ -68,9 +74,11 @@ class Reader {
       try {
         add(line, into.samples);
       } catch (const BadField& bad) {
-        const std::string wrong = fmt::format("{}:{}: {}", path, line.number, bad.what);
-        if (options_.bad_line == BadLine::kStop) throw Error(Error::Kind::kInput, wrong);
-        into.skipped.push_back(wrong);
+        const Error error({.subject = fmt::format("{}:{}: {}", path, line.number, bad.key),
+                           .expected = bad.expected,
+                           .found = bad.found});
+        if (options_.bad_line == BadLine::kStop) throw error;
+        into.skipped.emplace_back(error.what());
       }
     }
   }
@@ -83,7 +91,8 @@ class Reader {
     const auto& tasks = longbench_tasks();
     const auto task = std::find_if(tasks.begin(), tasks.end(), [&](const auto& t) { return t.name == name; });
     if (task == tasks.end()) {
-      throw BadField{fmt::format("dataset: expected {}, found \"{}\"", fmt::join(longbench_task_names(), ", "), name)};
+      throw BadField{"dataset", fmt::format("{}", fmt::join(longbench_task_names(), ", ")),
+                     fmt::format("\"{}\"", name)};
     }
     if (!options_.tasks.empty() && std::ranges::find(options_.tasks, name) == options_.tasks.end()) return;
     if (options_.limit > 0 && counts_[name] == options_.limit) return;
@@ -91,14 +100,13 @@ class Reader {
     Sample sample = prompt(*task, text_field(line.value, "context", true), text_field(line.value, "input", false));
     sample.id = fmt::format(
         "{}/{}", name, line.value.contains("_id") ? text_field(line.value, "_id", true) : std::to_string(line.number));
-    if (!ids_.insert(sample.id).second)
-      throw BadField{fmt::format("_id: expected another for each, found {} again", sample.id)};
+    if (!ids_.insert(sample.id).second) throw BadField{"_id", "another for each", sample.id + " again"};
     sample.tags = {{"task", name}};
     if (by_length) sample.tags["words"] = length_class(line.value);
     sample.references = texts_field(line.value, "answers", true);
     for (const std::string& reference : sample.references) {
       if (task->numbered != nullptr && number_after(reference, task->numbered).empty()) {
-        throw BadField{fmt::format("answers: expected \"{}1\" or the like, found \"{}\"", task->numbered, reference)};
+        throw BadField{"answers", fmt::format("\"{}1\" or the like", task->numbered), fmt::format("\"{}\"", reference)};
       }
     }
     sample.score = [task = &*task, references = sample.references,
@@ -122,8 +130,10 @@ class Reader {
     const std::size_t room = length > taken ? length - taken : 0;
     const std::size_t most = options_.max_length > 0 ? std::min(options_.max_length, room) : room;
     if (most < 2) {
-      throw Error(Error::Kind::kCapacity, fmt::format("{}: expected a model of more than {} tokens, found one of {}",
-                                                      task.name, taken + 2, length));
+      throw Error({.kind = Error::Kind::kCapacity,
+                   .subject = std::string(task.name),
+                   .expected = fmt::format("a model of more than {} tokens", taken + 2),
+                   .found = fmt::format("one of {}", length)});
     }
     Halves halves = cut_middle(model_, begin + question, question.size(), most, chat);
     Sample sample{.id = "",
@@ -137,7 +147,9 @@ class Reader {
 
   static std::string length_class(const nlohmann::json& line) {
     const auto found = line.find("length");
-    if (found == line.end() || !found->is_number_integer()) throw BadField{"length: expected a number of words"};
+    if (found == line.end() || !found->is_number_integer()) {
+      throw BadField{"length", "a number of words", found_instead(line, "length")};
+    }
     const auto words = found->get<std::int64_t>();
     return words < 4000 ? "0-4k" : words < 8000 ? "4-8k" : "8k+";
   }

@@ -73,8 +73,7 @@ RulerQa hotpot(const json& file) {
 
 RulerQa parse_ruler_qa(std::string_view name, std::string_view text) {
   const auto fail = [&](const std::string& found) {
-    throw Error(Error::Kind::kInput,
-                fmt::format("{}: expected questions as in SQuAD 2.0 or HotpotQA, found {}", name, found));
+    throw Error({.subject = std::string(name), .expected = "questions as in SQuAD 2.0 or HotpotQA", .found = found});
   };
   RulerQa qa;
   try {

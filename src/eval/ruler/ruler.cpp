@@ -72,7 +72,10 @@ class Maker {
         if (task.name != "qa" && wanted(task)) add(task, task.name, length);
       }
       if (asked_for("qa") && options_.qa.empty()) {
-        throw Error(Error::Kind::kUsage, "qa: expected questions (--qa FILE)");
+        throw Error({.kind = Error::Kind::kUsage,
+                     .subject = "tasks qa",
+                     .expected = "a file of questions (`qa` FILE)",
+                     .found = "none"});
       }
       for (const RulerQa& qa : options_.qa) {
         material_.qa = &qa;
@@ -92,7 +95,10 @@ class Maker {
     if (!options_.tasks.empty() && !asked_for(task.name)) return false;
     if (task.make) return true;
     if (options_.tasks.empty()) return false;
-    throw Error(Error::Kind::kUsage, fmt::format("{}: expected a text as haystack (-f FILE)", task.name));
+    throw Error({.kind = Error::Kind::kUsage,
+                 .subject = "tasks " + task.name,
+                 .expected = "a text as haystack (`files` FILE)",
+                 .found = "none"});
   }
 
   Sample made(const RulerTask& task, std::uint64_t seed, std::size_t size) const {
@@ -117,8 +123,10 @@ class Maker {
       Sample sample = made(own, mixed(name, length, seed), size);
       while (!fits(sample, length)) {
         if (size == own.smallest) {
-          throw Error(Error::Kind::kUsage,
-                      fmt::format("--lengths: {} expected more than {} tokens, found {}", name, length, length));
+          throw Error({.kind = Error::Kind::kUsage,
+                       .subject = "lengths",
+                       .expected = fmt::format("more than {} tokens for {}", length, name),
+                       .found = fmt::format("{}", length)});
         }
         size = std::max(own.smallest, size - std::max<std::size_t>(size / 50, 1));
         sample = made(own, mixed(name, length, seed), size);
@@ -160,9 +168,10 @@ RulerFile ruler_file(const std::string& path, const std::string& given, const Ch
   if (find(name) == tasks.end()) name = std::filesystem::absolute(file).parent_path().filename().string();
   const auto task = find(name);
   if (task == tasks.end()) {
-    throw Error(Error::Kind::kInput,
-                fmt::format("{}: of which task? expected it or its folder to be named {}, or one --tasks", path,
-                            fmt::join(ruler_task_names(), ", ")));
+    throw Error({.subject = path,
+                 .expected = fmt::format("a file or folder named after its task ({}), or one of `tasks`",
+                                         fmt::join(ruler_task_names(), ", ")),
+                 .found = "another name"});
   }
   JsonLines lines = read_json_lines(path, bad);
   RulerFile result{{}, std::move(lines.skipped)};
@@ -173,15 +182,20 @@ RulerFile ruler_file(const std::string& path, const std::string& given, const Ch
                          std::ranges::all_of(json["outputs"], [](const auto& item) { return item.is_string(); });
     const std::string input = is_text("input") ? json["input"].get<std::string>() : "";
     const std::size_t at = ruler_question(name, input);
-    const std::string wrong = !is_text("input") ? "expected a text \"input\""
-                              : !answers        ? "expected texts \"outputs\""
-                              : at == std::string::npos
-                                  ? fmt::format("input: expected the question of {} at its end", name)
-                                  : "";
-    if (!wrong.empty()) {
-      const std::string where = fmt::format("{}:{}: {}", path, line.number, wrong);
-      if (bad == BadLine::kStop) throw Error(Error::Kind::kInput, where);
-      result.skipped.push_back(where);
+    Error::Fields wrong;
+    if (!is_text("input")) {
+      wrong = {.subject = "input", .expected = "a text", .found = "none"};
+    } else if (!answers) {
+      wrong = {.subject = "outputs", .expected = "a list of texts, one or more", .found = "none"};
+    } else if (at == std::string::npos) {
+      wrong = {
+          .subject = "input", .expected = fmt::format("the question of {} at its end", name), .found = "another end"};
+    }
+    if (!wrong.subject.empty()) {
+      wrong.subject = fmt::format("{}:{}: {}", path, line.number, wrong.subject);
+      const Error error(wrong);
+      if (bad == BadLine::kStop) throw error;
+      result.skipped.emplace_back(error.what());
       continue;
     }
     RulerText text{.context = input.substr(0, at),

@@ -153,8 +153,8 @@ TEST_F(RulerSamples, NeedTheirMaterialWhenAskedForAndRoom) {
   };
   EXPECT_TRUE(
       contains(says({.lengths = {3000}, .tasks = {"niah_single_2"}}), "niah_single_2: expected a text as haystack"));
-  EXPECT_TRUE(contains(says({.lengths = {3000}, .tasks = {"qa"}}), "--qa FILE"));
-  EXPECT_TRUE(contains(says({.lengths = {200}, .tasks = {"niah_single_1"}}), "--lengths: niah_single_1"));
+  EXPECT_TRUE(contains(says({.lengths = {3000}, .tasks = {"qa"}}), "qa FILE"));
+  EXPECT_TRUE(contains(says({.lengths = {200}, .tasks = {"niah_single_1"}}), "for niah_single_1"));
 }
 
 TEST_F(RulerSamples, OfItsOwnFilesKeepQuestionPrefixAndMetric) {
@@ -177,7 +177,7 @@ TEST_F(RulerSamples, OfItsOwnFilesKeepQuestionPrefixAndMetric) {
       contains(refusal(Error::Kind::kInput, [&] { ruler_file(path, "", {}, BadLine::kStop); }), ":2: input: expected"));
   const std::string nameless = folder.file("x.jsonl", "{}\n");
   EXPECT_TRUE(
-      contains(refusal(Error::Kind::kInput, [&] { ruler_file(nameless, "", {}, BadLine::kStop); }), "of which task?"));
+      contains(refusal(Error::Kind::kInput, [&] { ruler_file(nameless, "", {}, BadLine::kStop); }), "named after its task"));
 }
 
 // RULER's string_match_all and _part, by hand.
