@@ -9,6 +9,7 @@
 #include "bench_measure.h"
 #include "bench_report.h"
 #include "bench_text.h"
+#include "checks.h"
 #include "commands.h"
 #include "engine/bench.h"
 #include "interrupt.h"
@@ -67,11 +68,12 @@ void check_length(const BenchCase& c, const Model& model) {
                              ->traits()
                              .positions == Positions::kCacheIndex;
   if (index) return;
-  throw Error(Error::Kind::kUsage,
-              fmt::format("{} {}: expected at most the model's training length {} for policy {} and {} prefill; "
-                          "--beyond-training measures it all the same",
-                          c.depth >= c.n_prompt ? "--depth" : "--n-prompt", length, trained, type.name,
-                          c.session.prefill == PrefillMode::kExact ? "exact" : "streaming"));
+  throw Error({.kind = Error::Kind::kUsage,
+               .subject = fmt::format("{} {}", c.depth >= c.n_prompt ? "--depth" : "--n-prompt", length),
+               .expected = fmt::format("at most the model's training length {}", trained),
+               .found = fmt::format("more under policy {} and {} prefill", type.name,
+                                    c.session.prefill == PrefillMode::kExact ? "exact" : "streaming"),
+               .remedy = "--beyond-training measures it all the same"});
 }
 
 std::vector<Token> text_tokens(const Model& model, const Options& options) {
@@ -79,8 +81,9 @@ std::vector<Token> text_tokens(const Model& model, const Options& options) {
   std::vector<Token> tokens = model.tokenize(text, false, true);
   constexpr std::size_t kLeast = 2 * EntrySample::kFirst;
   if (tokens.size() < kLeast) {
-    throw Error(Error::Kind::kInput, fmt::format("{}: expected a text of {} tokens or more, found {}",
-                                                 options.file.value_or("text"), kLeast, tokens.size()));
+    throw Error({.subject = options.file.value_or("text"),
+                 .expected = fmt::format("a text of {} tokens or more", kLeast),
+                 .found = fmt::format("{}", tokens.size())});
   }
   return tokens;
 }
@@ -90,12 +93,16 @@ std::vector<Token> text_tokens(const Model& model, const Options& options) {
 int bench(const Options& options) {
   const std::vector<BenchCase> all = cases(options);
   if (all.front().n_prompt == 0 && all.front().n_gen == 0) {
-    throw Error(Error::Kind::kUsage, "--n-prompt and --n-gen are both 0: expected something to measure");
+    throw Error({.kind = Error::Kind::kUsage,
+                 .subject = "--n-prompt and --n-gen",
+                 .expected = "something to measure",
+                 .found = "0 and 0"});
   }
   const Terminal out(STDOUT_FILENO, options.color), log(STDERR_FILENO, options.color);
   watch_interrupt();
   const Model model(options.model, model_options(options));
   Engine engine(model, engine_options(options));
+  warn(kv_type_warning(model.facts(), options));
   std::vector<Token> text = text_tokens(model, options);
   allow_any_length(engine);  // also for the few tokens after a depth that is the model's length
   for (const BenchCase& c : all) {
@@ -103,7 +110,7 @@ int bench(const Options& options) {
     (void)engine.plan(c.session);
   }
   if (const std::string fault = build_fault(); !fault.empty()) {
-    notice(options, fmt::format("warning: this lacake was built {} ({}): its speed says nothing", fault, build_type()));
+    warn(fmt::format("warning: this lacake was built {} ({}): its speed says nothing", fault, build_type()));
   }
 
   const BenchSetting setting{.facts = model.facts(),

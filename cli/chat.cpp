@@ -6,6 +6,7 @@
 #include <cerrno>
 #include <cstdio>
 
+#include "checks.h"
 #include "commands.h"
 #include "conversation.h"
 #include "interrupt.h"
@@ -73,6 +74,7 @@ int chat(const Options& options) {
   const Terminal terminal(STDERR_FILENO, options.color);
   const Model model(options.model, model_options(options));
   Engine engine(model, engine_options(options));
+  warn(kv_type_warning(model.facts(), options));
   if (!model.chat_notice().empty()) notice(options, model.chat_notice());
 
   const SessionOptions sized = sized_chat(engine, model, options);

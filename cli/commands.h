@@ -14,7 +14,7 @@ int bench(const Options& options);
 int eval(const Options& options);
 int policies(const Options& options);
 
-// A line for the user on standard error, unless --quiet.
+// A line for the user on standard error, unless --quiet: progress and what is good to know, never a loss (warn()).
 void notice(const Options& options, const std::string& line);
 
 }  // namespace lacake::cli

@@ -11,6 +11,7 @@
 
 #include "base/files.h"
 #include "base/nearest.h"
+#include "checks.h"
 #include "commands.h"
 #include "eval/report.h"
 #include "interrupt.h"
@@ -30,7 +31,9 @@ constexpr EvalTask kTasks[] = {
 };
 
 const Options& checked(const Options& options) {
-  if (options.model.empty()) throw Error(Error::Kind::kUsage, "no model: expected -m FILE (see lacake eval --help)");
+  if (options.model.empty()) {
+    throw Error({.kind = Error::Kind::kUsage, .found = "no model: expected -m FILE (see lacake eval --help)"});
+  }
   return options;
 }
 
@@ -43,12 +46,16 @@ eval::ConfigurationOptions cell_options(const Options& options) {
 
 std::uint64_t cache_memory(const Options& options) {
   if (!options.cache_memory) return free_memory_bytes() / 2;
-  const Budget size = Budget::parse(*options.cache_memory, "--cache-memory");
-  if (size.unit != Budget::Unit::kBytes) {
-    throw Error(Error::Kind::kUsage,
-                fmt::format("--cache-memory: expected bytes (4GiB), found \"{}\"", *options.cache_memory));
+  try {
+    const Budget size = Budget::parse(*options.cache_memory);
+    if (size.unit == Budget::Unit::kBytes) return static_cast<std::uint64_t>(size.value);
+  } catch (const Error&) {
+    // Said below, of this option.
   }
-  return static_cast<std::uint64_t>(size.value);
+  throw Error({.kind = Error::Kind::kUsage,
+               .subject = "--cache-memory",
+               .expected = "bytes (4GiB)",
+               .found = fmt::format("\"{}\"", *options.cache_memory)});
 }
 
 std::string hash_text(std::string_view bytes) {
@@ -61,16 +68,20 @@ int eval(const Options& options) {
   std::vector<std::string> names;
   for (const EvalTask& task : kTasks) names.emplace_back(task.name);
   if (options.words.empty()) {
-    throw Error(Error::Kind::kUsage,
-                fmt::format("no task: expected {} (see lacake eval --help)", fmt::join(names, ", ")));
+    throw Error({.kind = Error::Kind::kUsage,
+                 .found = fmt::format("no task: expected {} (see lacake eval --help)", fmt::join(names, ", "))});
   }
   for (const EvalTask& task : kTasks) {
-    if (options.words[0] == task.name) return task.run(options);
+    if (options.words[0] != task.name) continue;
+    check_effects_of_task(options, task.name);
+    return task.run(options);
   }
   const std::string near = nearest(options.words[0], names);
-  throw Error(Error::Kind::kUsage,
-              fmt::format("\"{}\": no such task{}; expected {} (see lacake eval --help)", options.words[0],
-                          near.empty() ? "" : fmt::format(", did you mean {}?", near), fmt::join(names, ", ")));
+  throw Error(
+      {.kind = Error::Kind::kUsage,
+       .subject = fmt::format("\"{}\"", options.words[0]),
+       .found = fmt::format("no such task{}; expected {} (see lacake eval --help)",
+                            near.empty() ? "" : fmt::format(", did you mean {}?", near), fmt::join(names, ", "))});
 }
 
 Evaluation::Evaluation(const Options& options, std::string task)
@@ -84,8 +95,12 @@ Evaluation::Evaluation(const Options& options, std::string task)
       most_cache_bytes_(cache_memory(options)),
       bar_(terminal_, task_, options.quiet || options.json) {
   if (options.words.size() > 1) {
-    throw Error(Error::Kind::kUsage, fmt::format("\"{}\": expected nothing after {}", options.words[1], task_));
+    throw Error({.kind = Error::Kind::kUsage,
+                 .subject = task_,
+                 .expected = "options after it",
+                 .found = fmt::format("\"{}\"", options.words[1])});
   }
+  warn(kv_type_warning(model_.facts(), options));
   watch_interrupt();
 }
 
@@ -119,7 +134,12 @@ eval::RunControl Evaluation::watch() {
                 bar_.show(done, total);
                 return !interrupted();
               },
-          .notice = [this](const std::string& line) { notice(options_, line); }};
+          // A cell that is left out is missing from the table.
+          .notice = warn,
+          .words =
+              [](const Error& error) {
+                return error.with_names([](std::string_view setting) { return flag_of(kEval, setting); });
+              }};
 }
 
 bool Evaluation::answer(const std::vector<eval::Sample>& samples, eval::Results& results) {
@@ -154,17 +174,19 @@ std::vector<std::string> chosen_tasks(const Options& options, const std::vector<
   for (const std::string& task : tasks) {
     if (std::find(names.begin(), names.end(), task) != names.end()) continue;
     const std::string near = nearest(task, names);
-    throw Error(Error::Kind::kUsage,
-                fmt::format("--tasks: \"{}\": no such task{}; expected {}", task,
-                            near.empty() ? "" : fmt::format(", did you mean {}?", near), fmt::join(names, ", ")));
+    throw Error(
+        {.kind = Error::Kind::kUsage,
+         .subject = fmt::format("--tasks: \"{}\"", task),
+         .found = fmt::format("no such task{}; expected {}",
+                              near.empty() ? "" : fmt::format(", did you mean {}?", near), fmt::join(names, ", "))});
   }
   return tasks;
 }
 
-void notice_skipped(const Options& options, const std::vector<std::string>& lines) {
+void warn_of_skipped(const std::vector<std::string>& lines) {
   constexpr std::size_t kNamed = 5;
-  for (std::size_t i = 0; i < std::min(lines.size(), kNamed); ++i) notice(options, "left out: " + lines[i]);
-  if (lines.size() > kNamed) notice(options, fmt::format("left out: {} broken lines in all", lines.size()));
+  for (std::size_t i = 0; i < std::min(lines.size(), kNamed); ++i) warn("left out: " + lines[i]);
+  if (lines.size() > kNamed) warn(fmt::format("left out: {} broken lines in all", lines.size()));
 }
 
 std::string answer_table(const nlohmann::json& metrics, const Terminal& terminal) {

@@ -67,7 +67,7 @@ nlohmann::json file_json(const std::string& path, std::string_view content);
 std::vector<std::string> chosen_tasks(const Options& options, const std::vector<std::string>& names);
 
 // Says which broken lines were left out, the first few by name.
-void notice_skipped(const Options& options, const std::vector<std::string>& lines);
+void warn_of_skipped(const std::vector<std::string>& lines);
 
 // Scores and costs of all cells; below, where there are tasks, the scores of each.
 std::string answer_table(const nlohmann::json& metrics, const Terminal& terminal);

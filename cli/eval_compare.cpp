@@ -24,16 +24,19 @@ nlohmann::json read_json(const std::string& path) {
 
 int eval_compare(const Options& options) {
   if (options.words.size() != 3) {
-    throw Error(Error::Kind::kUsage,
-                fmt::format("compare: expected two folders of results, found {}", options.words.size() - 1));
+    throw Error({.kind = Error::Kind::kUsage,
+                 .subject = "compare",
+                 .expected = "two folders of results",
+                 .found = fmt::format("{}", options.words.size() - 1)});
   }
   nlohmann::json meaning[2], metrics[2];
   for (std::size_t i = 0; i < 2; ++i) {
     meaning[i] = read_json(options.words[i + 1] + "/config.json").value("meaning", nlohmann::json::object());
     metrics[i] = read_json(options.words[i + 1] + "/metrics.json");
     if (!metrics[i].contains("task") || !metrics[i].contains("cells")) {
-      throw Error(Error::Kind::kInput,
-                  fmt::format("{}/metrics.json: expected metrics of an evaluation", options.words[i + 1]));
+      throw Error({.subject = options.words[i + 1] + "/metrics.json",
+                   .expected = "metrics of an evaluation",
+                   .found = "other JSON"});
     }
   }
   const std::string differs = eval::difference(meaning[0], meaning[1]);

@@ -33,8 +33,7 @@ std::vector<std::string> data_files(const std::vector<std::string>& given, const
     }
     std::sort(files.begin() + static_cast<std::ptrdiff_t>(before), files.end());
     if (files.size() == before) {
-      throw Error(Error::Kind::kInput,
-                  fmt::format("{}: expected files named TASK.jsonl, found none of a task asked for", path));
+      throw Error({.subject = path, .expected = "files named TASK.jsonl", .found = "none of a task asked for"});
     }
   }
   return files;
@@ -46,8 +45,10 @@ int eval_longbench(const Options& options) {
   std::vector<std::string> given(options.words.begin() + 1, options.words.end());
   given.insert(given.end(), options.files.begin(), options.files.end());
   if (given.empty()) {
-    throw Error(Error::Kind::kUsage,
-                "longbench: expected its JSONL files or their folder (lacake eval longbench FILE...)");
+    throw Error({.kind = Error::Kind::kUsage,
+                 .subject = "longbench",
+                 .expected = "its JSONL files or their folder (lacake eval longbench FILE...)",
+                 .found = "none"});
   }
   const std::vector<std::string> names = eval::longbench_task_names(), tasks = chosen_tasks(options, names);
   eval::LongBenchOptions longbench;
@@ -62,9 +63,10 @@ int eval_longbench(const Options& options) {
   own.words.resize(1);  // the others are files
   Evaluation evaluation(own, "longbench");
   const eval::LongBenchSamples read = eval::longbench_samples(evaluation.model(), files, longbench);
-  notice_skipped(options, read.skipped);
-  if (read.samples.empty())
-    throw Error(Error::Kind::kInput, fmt::format("{}: no sample of a task asked for", files[0]));
+  warn_of_skipped(read.skipped);
+  if (read.samples.empty()) {
+    throw Error({.subject = files[0], .expected = "a sample of a task asked for", .found = "none"});
+  }
 
   nlohmann::json meaning = {
       {"question", options.question},

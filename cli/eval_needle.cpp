@@ -14,9 +14,11 @@
 namespace lacake::cli {
 
 int eval_needle(const Options& options) {
-  if (options.files.size() > 1) throw Error(Error::Kind::kUsage, "--file: expected one haystack");
-  if (options.needles && options.files.empty()) {
-    throw Error(Error::Kind::kUsage, "--needles: expected a haystack too (-f FILE): the passkey test has one");
+  if (options.files.size() > 1) {
+    throw Error({.kind = Error::Kind::kUsage,
+                 .subject = "--file",
+                 .expected = "one haystack",
+                 .found = fmt::format("{}", options.files.size())});
   }
   eval::NeedleOptions needle;
   for (const std::int64_t length : options.lengths) needle.lengths.push_back(static_cast<std::size_t>(length));

@@ -34,9 +34,16 @@ std::string table(const nlohmann::json& metrics, const Terminal& terminal) {
 }  // namespace
 
 int eval_perplexity(const Options& options) {
-  if (options.files.empty()) throw Error(Error::Kind::kUsage, "no text: expected -f FILE");
+  if (options.files.empty()) {
+    throw Error(
+        {.kind = Error::Kind::kUsage, .subject = "perplexity", .expected = "a text (-f FILE)", .found = "none"});
+  }
   if (options.score_chunk && options.tokens) {
-    throw Error(Error::Kind::kUsage, "--tokens counts token by token, --chunk by chunks (--limit N): expected one");
+    throw Error({.kind = Error::Kind::kUsage,
+                 .subject = "--tokens",
+                 .expected = "no --chunk beside it, because it counts what is scored token by token",
+                 .found = "one",
+                 .remedy = "--limit N takes the first N chunks"});
   }
   std::vector<std::string> contents;
   nlohmann::json files = nlohmann::json::array();
@@ -46,8 +53,10 @@ int eval_perplexity(const Options& options) {
     // Records are known by it.
     const auto same_name = [&](const nlohmann::json& other) { return other.at("name") == file.at("name"); };
     if (std::any_of(files.begin(), files.end(), same_name)) {
-      throw Error(Error::Kind::kUsage, fmt::format("-f {}: expected texts with names of their own, found a second {}",
-                                                   path, file.at("name").get<std::string>()));
+      throw Error({.kind = Error::Kind::kUsage,
+                   .subject = "--file " + path,
+                   .expected = "texts with names of their own",
+                   .found = fmt::format("a second {}", file.at("name").get<std::string>())});
     }
     files.push_back(file);
     // As llama-perplexity reads a file.

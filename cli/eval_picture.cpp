@@ -74,7 +74,8 @@ std::string png(const eval::Drawing& drawing) {
   std::string bytes;
   const cairo_status_t status = cairo_surface_write_to_png_stream(surface.get(), append, &bytes);
   if (status != CAIRO_STATUS_SUCCESS) {
-    throw Error(Error::Kind::kInput, fmt::format("the heat map cannot be drawn: {}", cairo_status_to_string(status)));
+    throw Error(
+        {.subject = "the heat map", .found = fmt::format("cannot be drawn: {}", cairo_status_to_string(status))});
   }
   return bytes;
 }

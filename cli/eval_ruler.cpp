@@ -13,13 +13,14 @@
 namespace lacake::cli {
 
 int eval_ruler(const Options& options) {
-  if (options.files.size() > 1) throw Error(Error::Kind::kUsage, "--file: expected one haystack");
+  if (options.files.size() > 1) {
+    throw Error({.kind = Error::Kind::kUsage,
+                 .subject = "--file",
+                 .expected = "one haystack",
+                 .found = fmt::format("{}", options.files.size())});
+  }
   const std::vector<std::string> tasks = chosen_tasks(options, eval::ruler_task_names());
   const bool read = !options.data.empty();
-  if (read && (!options.files.empty() || !options.qa.empty() || !options.lengths.empty() || options.n_samples)) {
-    throw Error(Error::Kind::kUsage,
-                "--data: has samples of its own: expected no haystack, --qa, --lengths or --samples");
-  }
   eval::RulerOptions ruler;
   for (const std::int64_t length : options.lengths) ruler.lengths.push_back(static_cast<std::size_t>(length));
   if (ruler.lengths.empty()) ruler.lengths = {1024, 2048, 4096};
@@ -31,8 +32,7 @@ int eval_ruler(const Options& options) {
   if (!options.files.empty()) {
     ruler.haystack = read_text(options.files[0]);
     if (ruler.haystack.find_first_not_of(" \t\r\n") == std::string::npos) {
-      throw Error(Error::Kind::kInput,
-                  fmt::format("{}: expected a text as haystack, found nothing in it", options.files[0]));
+      throw Error({.subject = options.files[0], .expected = "a text as haystack", .found = "nothing in it"});
     }
     meaning["haystack"] = file_json(options.files[0], ruler.haystack);
   }
@@ -55,7 +55,7 @@ int eval_ruler(const Options& options) {
       skipped.insert(skipped.end(), file.skipped.begin(), file.skipped.end());
       meaning["data"].push_back(file_json(path, read_file(path)));
     }
-    notice_skipped(options, skipped);
+    warn_of_skipped(skipped);
     grid["broken_lines"] = skipped.size();
   } else {
     samples = eval::ruler_samples(evaluation.model(), ruler);

@@ -6,13 +6,18 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cstdio>
+#include <cstdlib>
 #include <exception>
 #include <new>
 
 #include "base/nearest.h"
+#include "checks.h"
 #include "commands.h"
 #include "lacake/error.h"
+#include "lacake/machine.h"
+#include "other_names.h"
 #include "output.h"
+#include "report.h"
 #include "terminal.h"
 
 namespace lacake::cli {
@@ -20,6 +25,7 @@ namespace {
 
 constexpr int kFailed = 1;
 constexpr int kWrongUsage = 2;
+constexpr const char* kTargetVariable = "LACAKE_TARGET";
 
 struct CommandRow {
   const char* name;
@@ -60,17 +66,43 @@ void print_error(std::string message, const std::string& color) {
   std::fputs(fmt::format("{} {} {}\n", "lacake:", terminal.paint(Style::kRed, "error:"), message).c_str(), stderr);
 }
 
-// llama.cpp's names of what is another option here.
-std::string of_llama_cpp(std::string_view name) {
-  for (const char* type : {"-ctk", "-ctv", "--cache-type-k", "--cache-type-v"}) {
-    if (name == type) return "--kv-type K,V";
-  }
-  return "";
-}
+[[noreturn]] void refuse(const std::string& line) { throw Error({.kind = Error::Kind::kUsage, .found = line}); }
 
 std::string did_you_mean(std::string_view name, const std::vector<std::string>& known) {
-  const std::string other = of_llama_cpp(name), near = other.empty() ? nearest(name, known) : other;
+  if (const std::string other = of_llama_cpp(name); !other.empty()) return other;
+  const std::string near = nearest(name, known);
   return near.empty() ? "" : fmt::format(", did you mean {}?", near);
+}
+
+std::string no_such_option(const std::string& name, const CommandRow& row) {
+  return fmt::format("{}: no such option{} (see lacake {} --help)", name, did_you_mean(name, option_names(row.bit)),
+                     row.name);
+}
+
+// Before CLI11 takes one for a short option and its value.
+void refuse_foreign_flags(const CommandRow& row, int argc, char** argv) {
+  std::vector<std::string> known, with_value;
+  for (const OptionFacts& option : option_facts(row.bit)) {
+    known.insert(known.end(), option.flags.begin(), option.flags.end());
+    if (option.takes_value) with_value.insert(with_value.end(), option.flags.begin(), option.flags.end());
+  }
+  const std::string flag = foreign_flag({argv + 2, argv + argc}, known, with_value);
+  if (!flag.empty()) refuse(no_such_option(flag, row));
+}
+
+const CommandRow* command_named(std::string_view name) {
+  for (const CommandRow& row : kCommands) {
+    if (name == row.name) return &row;
+  }
+  return nullptr;
+}
+
+// What the library says, with the names that the user wrote: flags of the command, environment variables.
+std::string in_our_words(const Error& error, const CommandRow* row) {
+  return error.with_names([row](std::string_view setting) -> std::string {
+    if (setting == "instruction_set") return kTargetVariable;
+    return row != nullptr ? flag_of(row->bit, setting) : "";
+  });
 }
 
 // What CLI11 refused, as one line that leads on.
@@ -85,8 +117,8 @@ std::string refusal(const CLI::App& app, const CLI::ParseError& error) {
       const std::string extra = extras.empty() ? "" : extras.front();
       const std::string name = extra.substr(0, extra.find('='));
       const bool option = extra.starts_with('-') && extra.size() > 1;
-      what = option ? fmt::format("{}: no such option{}", name, did_you_mean(name, option_names(row.bit)))
-                    : fmt::format("\"{}\": expected an option, found a word (is a quotation mark missing?)", extra);
+      if (option) return no_such_option(name, row);
+      what = fmt::format("\"{}\": expected an option, found a word (is a quotation mark missing?)", extra);
     }
     return fmt::format("{} (see lacake {} --help)", what, row.name);
   }
@@ -96,11 +128,31 @@ std::string refusal(const CLI::App& app, const CLI::ParseError& error) {
   return fmt::format("\"{}\": no such command{} (see lacake --help)", extra, did_you_mean(extra, command_names()));
 }
 
+// Everything that --help says, for programs: completions, man pages, tests.
+nlohmann::json help_json() {
+  nlohmann::json commands = nlohmann::json::array();
+  for (const CommandRow& row : kCommands) {
+    commands.push_back({{"name", row.name},
+                        {"summary", row.summary},
+                        {"footer", row.footer},
+                        {"options", option_table_json(row.bit)}});
+  }
+  return {{"schema", 1},
+          {"version", LACAKE_VERSION},
+          {"commands", std::move(commands)},
+          {"environment",
+           {{{"name", kTargetVariable}, {"help", "instruction set to compute with"}, {"words", instruction_sets()}},
+            {{"name", "NO_COLOR"}, {"help", "--color auto is never"}}}}};
+}
+
 int print_help(const CLI::App& app, const std::string& topic) {
+  if (topic == "--json") {
+    write_output(json_line(help_json()));
+    return 0;
+  }
   const auto known = command_names();
   if (!topic.empty() && std::find(known.begin(), known.end(), topic) == known.end()) {
-    throw Error(Error::Kind::kUsage,
-                fmt::format("\"{}\": no such command{} (see lacake --help)", topic, did_you_mean(topic, known)));
+    refuse(fmt::format("\"{}\": no such command{} (see lacake --help)", topic, did_you_mean(topic, known)));
   }
   write_output(topic.empty() ? app.help() : app.get_subcommand(topic)->help("lacake"));
   return 0;
@@ -121,6 +173,8 @@ int run_command_line(int argc, char** argv, Options& options) {
   // CLI11 would take the command's name after `help` for the command itself.
   if (argc > 1 && std::string_view(argv[1]) == "help") return print_help(app, argc > 2 ? argv[2] : "");
 
+  const CommandRow* named = argc > 1 ? command_named(argv[1]) : nullptr;
+  if (named != nullptr) refuse_foreign_flags(*named, argc, argv);
   try {
     app.parse(argc, argv);
   } catch (const CLI::CallForVersion&) {
@@ -130,17 +184,21 @@ int run_command_line(int argc, char** argv, Options& options) {
     write_output(app.help());
     return 0;
   } catch (const CLI::ParseError& error) {
-    throw Error(Error::Kind::kUsage, refusal(app, error));
+    refuse(refusal(app, error));
   }
 
   for (const CommandRow& row : kCommands) {
     if (!app.got_subcommand(row.name)) continue;
     if ((row.bit & (kPolicies | kEval)) == 0 && options.model.empty()) {
-      throw Error(Error::Kind::kUsage, fmt::format("no model: expected -m FILE (see lacake {} --help)", row.name));
+      refuse(fmt::format("no model: expected -m FILE (see lacake {} --help)", row.name));
     }
+    note_given(*app.get_subcommand(row.name), row.bit, options);
+    check_effects(options, row.bit);
+    // Before a model is opened: what it packs is packed for one instruction set.
+    if (const char* target = std::getenv(kTargetVariable); target && *target) use_instruction_set(target);
     return row.run(options);
   }
-  throw Error(Error::Kind::kUsage, "expected a command (see lacake --help)");
+  refuse("expected a command (see lacake --help)");
 }
 
 }  // namespace
@@ -153,12 +211,13 @@ int guarded(int argc, char** argv) {
   // A reader of standard output that leaves shows as an error of write().
   signal(SIGPIPE, SIG_IGN);
   Options options;
+  const CommandRow* named = argc > 1 ? command_named(argv[1]) : nullptr;
   try {
     return run_command_line(argc, argv, options);
   } catch (const OutputClosed&) {
     return 0;
   } catch (const Error& error) {
-    print_error(error.what(), options.color);
+    print_error(in_our_words(error, named), options.color);
     return error.kind() == Error::Kind::kUsage ? kWrongUsage : kFailed;
   } catch (const std::bad_alloc&) {
     print_error("out of memory", options.color);

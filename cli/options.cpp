@@ -51,6 +51,9 @@ struct Wholes {
   std::int64_t max;
 };
 
+constexpr const char* kModelTasks = "perplexity,needle,ruler,longbench";
+constexpr const char* kAllTasks = "perplexity,needle,ruler,longbench,compare";
+
 // One option: everything that is said of it anywhere.
 struct Row {
   std::string flags;  // as CLI11 takes them; the last is the name in messages
@@ -60,6 +63,7 @@ struct Row {
   std::string help;
   unsigned commands;
   std::variant<Text, Whole, Real, Choice, Switch, Texts, Wholes> kind;
+  const char* tasks = kModelTasks;  // of `eval`: those that it is for, with commas between
 
   std::string name() const { return flags.substr(flags.rfind(',') + 1); }
 };
@@ -174,7 +178,7 @@ const std::vector<Row>& rows() {
        Text{&O::kept}},
 
       {"task", "task", "TASK", "Evaluation", "perplexity, needle, ruler, longbench FILE..., or compare FOLDER FOLDER",
-       kEval, Texts{&O::words}},
+       kEval, Texts{&O::words}, kAllTasks},
       {"-f,--haystack,--file", "files", "FILE", "Evaluation",
        "text, or the haystack of needle and ruler; several by giving it again", kEval, Texts{&O::files}},
       {"--results", "results", "FOLDER", "Evaluation",
@@ -185,50 +189,57 @@ const std::vector<Row>& rows() {
       {"--cache-memory", "cache_memory", "SIZE", "Evaluation",
        "most memory for the caches of one pass (4GiB) [half of what is free]", kEval, Text{&O::cache_memory}},
       {"--tasks", "tasks", "NAME,...", "Evaluation", "only these tasks of ruler or longbench [all there is data for]",
-       kEval, Texts{&O::tasks}},
-      {"--raw", "raw", "", "Evaluation", "ruler, longbench: no chat template around any prompt", kEval,
-       Switch{&O::raw}},
+       kEval, Texts{&O::tasks}, "ruler,longbench"},
+      {"--raw", "raw", "", "Evaluation", "ruler, longbench: no chat template around any prompt", kEval, Switch{&O::raw},
+       "ruler,longbench"},
       {"--skip-broken", "skip_broken", "", "Evaluation", "leave out broken lines of JSONL, and count them", kEval,
-       Switch{&O::skip_broken}},
+       Switch{&O::skip_broken}, "ruler,longbench"},
       {"--question", "question", "WHEN", "Evaluation",
        "whether a policy sees the question when it evicts (seen) or not (later) [seen]", kEval,
-       Choice{&O::question, {"seen", "later"}}},
+       Choice{&O::question, {"seen", "later"}}, "needle,ruler,longbench"},
       {"--length,--lengths", "lengths", "N,...", "Needle, RULER", "tokens of the texts [1024,2048,4096]", kEval,
-       Wholes{&O::lengths, 128, kMost}},
+       Wholes{&O::lengths, 128, kMost}, "needle,ruler"},
       {"--depths", "n_depths", "N", "Needle", "depths from beginning to end, of a haystack [11]", kEval,
-       Whole{&O::n_depths, 1, 101}},
-      {"--seeds", "n_seeds", "N", "Needle", "texts for each length and depth [5]", kEval, Whole{&O::n_seeds, 1, kMost}},
-      {"--needles", "needles", "N", "Needle", "facts in one haystack [1]", kEval, Whole{&O::needles, 1, 16}},
-      {"--seed", "seed", "N", "Needle, RULER", "the first text's seed [0]", kEval, Whole{&O::seed, 0, kMost}},
+       Whole{&O::n_depths, 1, 101}, "needle"},
+      {"--seeds", "n_seeds", "N", "Needle", "texts for each length and depth [5]", kEval, Whole{&O::n_seeds, 1, kMost},
+       "needle"},
+      {"--needles", "needles", "N", "Needle", "facts in one haystack [1]", kEval, Whole{&O::needles, 1, 16}, "needle"},
+      {"--seed", "seed", "N", "Needle, RULER", "the first text's seed [0]", kEval, Whole{&O::seed, 0, kMost},
+       "needle,ruler"},
       {"--samples", "n_samples", "N", "RULER", "texts of each task and length [10]", kEval,
-       Whole{&O::n_samples, 1, kMost}},
+       Whole{&O::n_samples, 1, kMost}, "ruler"},
       {"--qa", "qa", "FILE", "RULER", "questions of task qa: JSON of SQuAD (qa_1) or HotpotQA (qa_2)", kEval,
-       Texts{&O::qa}},
+       Texts{&O::qa}, "ruler"},
       {"--data", "data", "FILE", "RULER", "samples made by RULER (JSONL) instead of new ones; may be repeated", kEval,
-       Texts{&O::data}},
+       Texts{&O::data}, "ruler"},
       {"--max-length", "max_length", "N", "LongBench",
-       "longer prompts lose their middle [what the model's length leaves]", kEval, Whole{&O::max_length, 16, kMost}},
+       "longer prompts lose their middle [what the model's length leaves]", kEval, Whole{&O::max_length, 16, kMost},
+       "longbench"},
       {"--chunk", "score_chunk", "N", "Perplexity",
        "score the second half of every N tokens, as llama-perplexity does [token by token]", kEval,
-       Whole{&O::score_chunk, 4, kMost}},
+       Whole{&O::score_chunk, 4, kMost}, "perplexity"},
       {"--tokens", "tokens", "N", "Perplexity", "token by token: score N + 1 tokens [the model's length]", kEval,
-       Whole{&O::tokens, 1, kMost}},
+       Whole{&O::tokens, 1, kMost}, "perplexity"},
       {"--window", "window", "N", "Perplexity", "tokens of one figure of perplexity by position [256]", kEval,
-       Whole{&O::window, 1, kMost}},
+       Whole{&O::window, 1, kMost}, "perplexity"},
 
       {"--json", "json", "", "Output", "one JSON object on standard output", kPrompted | kPolicies | kEval,
-       Switch{&O::json}},
+       Switch{&O::json}, kAllTasks},
       {"--json", "json", "", "Output", "a JSON list, one object a measurement, on standard output", kBench,
        Switch{&O::json}},
-      {"-q,--quiet", "quiet", "", "Output", "nothing on standard error but errors", kLoading, Switch{&O::quiet}},
+      {"-q,--quiet", "quiet", "", "Output", "nothing on standard error but errors and losses", kLoading,
+       Switch{&O::quiet}, kAllTasks},
       {"--color", "color", "WHEN", "Output", "auto, always or never [auto]", kAll,
-       Choice{&O::color, {"auto", "always", "never"}}},
+       Choice{&O::color, {"auto", "always", "never"}}, kAllTasks},
   };
   return table;
 }
 
 [[noreturn]] void fail(const Row& row, const std::string& expected, const std::string& found) {
-  throw Error(Error::Kind::kUsage, fmt::format("{}: expected {}, found \"{}\"", row.name(), expected, found));
+  throw Error({.kind = Error::Kind::kUsage,
+               .subject = row.name(),
+               .expected = expected,
+               .found = fmt::format("\"{}\"", found)});
 }
 
 template <typename Number>
@@ -279,6 +290,27 @@ struct Store {
       }
       (options.*kind.field).push_back(*value);
     }
+  }
+};
+
+std::vector<std::string> parts(std::string_view list) {
+  std::vector<std::string> result;
+  for (const auto part : std::views::split(list, ',')) result.emplace_back(part.begin(), part.end());
+  return result;
+}
+
+// What a value may be, for programs.
+struct Describe {
+  nlohmann::json operator()(const Text&) const { return {{"kind", "text"}}; }
+  nlohmann::json operator()(const Whole& kind) const {
+    return {{"kind", "whole"}, {"min", kind.min}, {"max", kind.max}};
+  }
+  nlohmann::json operator()(const Real& kind) const { return {{"kind", "real"}, {"min", kind.min}, {"max", kind.max}}; }
+  nlohmann::json operator()(const Choice& kind) const { return {{"kind", "choice"}, {"words", kind.words}}; }
+  nlohmann::json operator()(const Switch&) const { return {{"kind", "switch"}}; }
+  nlohmann::json operator()(const Texts&) const { return {{"kind", "text"}, {"repeatable", true}}; }
+  nlohmann::json operator()(const Wholes& kind) const {
+    return {{"kind", "whole"}, {"min", kind.min}, {"max", kind.max}, {"repeatable", true}};
   }
 };
 
@@ -333,12 +365,55 @@ void add_options(CLI::App& app, Command command, Options& options) {
   }
 }
 
+void note_given(const CLI::App& app, Command command, Options& options) {
+  for (const Row& row : rows()) {
+    if ((row.commands & command) && app.get_option(row.name())->count() > 0) options.given.push_back(row.json);
+  }
+}
+
+bool is_given(const Options& options, std::string_view json) {
+  return std::find(options.given.begin(), options.given.end(), json) != options.given.end();
+}
+
+std::vector<OptionFacts> option_facts(Command command) {
+  std::vector<OptionFacts> all;
+  for (const Row& row : rows()) {
+    if (!(row.commands & command)) continue;
+    all.push_back({.flags = parts(row.flags),
+                   .json = row.json,
+                   .group = row.group,
+                   .tasks = command == kEval ? parts(row.tasks) : std::vector<std::string>{},
+                   .takes_value = !std::holds_alternative<Switch>(row.kind)});
+  }
+  return all;
+}
+
 std::vector<std::string> option_names(Command command) {
   std::vector<std::string> names = {"--help"};
-  for (const Row& row : rows()) {
-    if ((row.commands & command) && row.flags.starts_with('-')) names.push_back(row.name());
+  for (const OptionFacts& option : option_facts(command)) {
+    if (option.name().starts_with('-')) names.push_back(option.name());
   }
   return names;
+}
+
+std::string flag_of(Command command, std::string_view setting) {
+  for (const Row& row : rows()) {
+    if ((row.commands & command) && row.json == setting && row.flags.starts_with('-')) return row.name();
+  }
+  return "";
+}
+
+nlohmann::json option_table_json(Command command) {
+  nlohmann::json table = nlohmann::json::array();
+  for (const Row& row : rows()) {
+    if (!(row.commands & command)) continue;
+    nlohmann::json option = std::visit(Describe{}, row.kind);
+    option.update({{"flags", parts(row.flags)}, {"json", row.json}, {"value", row.value}, {"group", row.group}});
+    option["help"] = row.help;
+    if (command == kEval) option["tasks"] = parts(row.tasks);
+    table.push_back(std::move(option));
+  }
+  return table;
 }
 
 nlohmann::json options_json(const Options& options, Command command) {

@@ -21,8 +21,10 @@ namespace lacake::cli {
 // The commands that an option belongs to, as a set of bits.
 enum Command : unsigned { kRun = 1, kChat = 2, kInspect = 4, kPolicies = 8, kBench = 16, kEval = 32 };
 
-// What was asked for, as given. Empty where the default is another part's to decide.
+// What was asked for. Empty where the default is another part's to decide.
 struct Options {
+  std::vector<std::string> given;  // JSON names of the options that stood on the command line
+
   std::string model;
 
   std::optional<std::string> file;
@@ -116,8 +118,30 @@ std::vector<std::string> list_items(const std::vector<std::string>& lists, bool 
 // Error(kUsage) while parsing.
 void add_options(CLI::App& app, Command command, Options& options);
 
+// Says in `options` which options stood on the command line that `app` has parsed.
+void note_given(const CLI::App& app, Command command, Options& options);
+bool is_given(const Options& options, std::string_view json);
+
+// One option of a command, as programs see it: help --json, checks, tests.
+struct OptionFacts {
+  std::vector<std::string> flags;  // all of them, the one in messages last; without dashes: a word of its own
+  std::string json;                // its name in JSON, and the library's name of the setting where it is one
+  std::string group;
+  std::vector<std::string> tasks;  // of `eval`: those that it is for
+  bool takes_value = false;
+
+  const std::string& name() const { return flags.back(); }
+};
+std::vector<OptionFacts> option_facts(Command command);
+
 // The names of the options of a command: "--top-k", ...
 std::vector<std::string> option_names(Command command);
+
+// The flag of a setting in a command ("kv_budget": "--kv-budget"); "" if it has none.
+std::string flag_of(Command command, std::string_view setting);
+
+// Everything that is said of the options of a command, for programs: completions, man pages, tests.
+nlohmann::json option_table_json(Command command);
 
 // All options of a command by their JSON names, for a result to say how it came about; null: not given.
 nlohmann::json options_json(const Options& options, Command command);

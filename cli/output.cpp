@@ -42,6 +42,10 @@ bool output_closed() {
   return ::poll(&state, 1, 0) == 1 && (state.revents & POLLERR) != 0;
 }
 
+void warn(const std::string& line) {
+  if (!line.empty()) std::fputs((line + "\n").c_str(), stderr);
+}
+
 void require_writable(const std::string& path, std::string_view flag) {
   const auto fail = [&](const std::string& what) {
     throw Error(Error::Kind::kUsage, fmt::format("{}: {}: {}", flag, path, what));

@@ -15,6 +15,9 @@ void write_output(std::string_view text);
 // Whether its reader has gone, known without writing.
 bool output_closed();
 
+// A line for the user on standard error about something that was lost, which --quiet does not hide. "": none.
+void warn(const std::string& line);
+
 // Throws Error(kUsage) naming `flag` if write_file(path) is bound to fail: known before hours of work, not after.
 void require_writable(const std::string& path, std::string_view flag);
 

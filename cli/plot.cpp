@@ -24,11 +24,15 @@ std::string extension(const std::string& path) { return std::filesystem::path(pa
 
 void require_plot_name(const std::string& path, std::string_view flag) {
   if (extension(path) != ".svg" && extension(path) != ".png") {
-    throw Error(Error::Kind::kUsage,
-                fmt::format("{}: expected a file name that ends in .svg or .png, found \"{}\"", flag, path));
+    throw Error({.kind = Error::Kind::kUsage,
+                 .subject = std::string(flag),
+                 .expected = "a file name that ends in .svg or .png",
+                 .found = fmt::format("\"{}\"", path)});
   }
 #ifndef LACAKE_CAIRO
-  throw Error(Error::Kind::kUsage, fmt::format("{}: this lacake was built without cairo, which draws pictures", flag));
+  throw Error({.kind = Error::Kind::kUsage,
+               .subject = std::string(flag),
+               .found = "this lacake was built without cairo, which draws pictures"});
 #endif
 }
 
@@ -273,7 +277,7 @@ std::string plot(const Kept& kept, const std::string& path) {
     status = cairo_surface_write_to_png_stream(surface.get(), append, &bytes);
   }
   if (status != CAIRO_STATUS_SUCCESS) {
-    throw Error(Error::Kind::kInput, fmt::format("{}: cannot be drawn: {}", path, cairo_status_to_string(status)));
+    throw Error({.subject = path, .found = fmt::format("cannot be drawn: {}", cairo_status_to_string(status))});
   }
   return bytes;
 }

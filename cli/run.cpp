@@ -6,6 +6,7 @@
 #include <chrono>
 #include <cstdio>
 
+#include "checks.h"
 #include "commands.h"
 #include "generate.h"
 #include "interrupt.h"
@@ -108,6 +109,7 @@ int run(const Options& options) {
   const auto load_begin = Clock::now();
   const Model model(options.model, model_options(options));
   Engine engine(model, engine_options(options));
+  warn(kv_type_warning(model.facts(), options));
   result.load_ms = ms_since(load_begin);
 
   const Prompt prompt = make_prompt(model, *text, options);

@@ -1,0 +1,105 @@
+#include "checks.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+
+#include "lacake/error.h"
+
+namespace lacake::cli {
+namespace {
+
+bool has_prompt(const Options& options) { return options.file || options.prompt; }
+bool samples(const Options& options) { return has_prompt(options) && options.predict.value_or(0) != 0; }
+
+// An option and what it needs to change anything.
+struct Rule {
+  unsigned commands;
+  const char* json;
+  bool (*has_effect)(const Options&);
+  const char* expected;
+  const char* found;
+};
+
+constexpr Rule kRules[] = {
+    {kRun | kChat | kInspect | kBench, "chunk", [](const Options& o) { return o.prefill == "streaming"; },
+     "--prefill streaming beside it", "an exact prefill"},
+    {kRun | kChat | kInspect | kBench | kEval, "rope_freq_scale", [](const Options& o) { return !o.rope_scale; },
+     "one of --rope-scale and --rope-freq-scale", "both"},
+    {kRun | kInspect, "system", [](const Options& o) { return !o.raw; }, "a chat template", "--raw"},
+    {kInspect, "system", has_prompt, "a prompt (-f FILE or -p TEXT)", "none"},
+    {kInspect, "raw", has_prompt, "a prompt (-f FILE or -p TEXT)", "none"},
+    {kInspect, "prompt_tokens", [](const Options& o) { return !has_prompt(o); }, "no prompt, whose length would count",
+     "one"},
+    {kInspect, "ignore_eos", samples, "a prompt and the length of an answer (-n N)", "none"},
+    {kBench, "fill", [](const Options& o) { return std::ranges::any_of(o.depths, [](auto d) { return d > 0; }); },
+     "a depth (-d N)", "none"},
+};
+
+struct TaskRule {
+  const char* task;
+  const char* json;
+  bool (*has_effect)(const Options&);
+  const char* expected;
+  const char* found;
+};
+
+constexpr TaskRule kTaskRules[] = {
+    {"needle", "n_depths", [](const Options& o) { return !o.files.empty(); },
+     "a haystack (-f FILE), because the passkey test has depths of its own", "none"},
+    {"needle", "needles", [](const Options& o) { return !o.files.empty(); },
+     "a haystack (-f FILE), because the passkey test has one", "none"},
+    {"ruler", "skip_broken", [](const Options& o) { return !o.data.empty(); }, "a file of samples (--data FILE)",
+     "none"},
+    {"perplexity", "prefill", [](const Options& o) { return o.prefill == "exact" || o.score_chunk; },
+     "chunks (--chunk N), because token by token nothing is prefilled", "none"},
+};
+
+// Samples of RULER's own are what they are.
+constexpr const char* kMakesSamples[] = {"files", "qa", "lengths", "n_samples", "seed"};
+
+[[noreturn]] void refuse(const std::string& flag, const std::string& expected, const std::string& found) {
+  throw Error({.kind = Error::Kind::kUsage, .subject = flag, .expected = expected, .found = found});
+}
+
+}  // namespace
+
+void check_effects(const Options& options, Command command) {
+  for (const Rule& rule : kRules) {
+    if (!(rule.commands & command) || !is_given(options, rule.json) || rule.has_effect(options)) continue;
+    refuse(flag_of(command, rule.json), rule.expected, rule.found);
+  }
+  if (command != kInspect || samples(options)) return;
+  for (const OptionFacts& option : option_facts(command)) {
+    if (option.group == "Sampling" && is_given(options, option.json)) {
+      refuse(option.name(), "a prompt and the length of an answer (-n N)", "none");
+    }
+  }
+}
+
+void check_effects_of_task(const Options& options, std::string_view task) {
+  for (const OptionFacts& option : option_facts(kEval)) {
+    if (!is_given(options, option.json) || std::ranges::find(option.tasks, task) != option.tasks.end()) continue;
+    refuse(option.name(), fmt::format("task {}", fmt::join(option.tasks, " or ")), std::string(task));
+  }
+  for (const TaskRule& rule : kTaskRules) {
+    if (task != rule.task || !is_given(options, rule.json) || rule.has_effect(options)) continue;
+    refuse(flag_of(kEval, rule.json), rule.expected, rule.found);
+  }
+  if (task != "ruler" || options.data.empty()) return;
+  for (const char* json : kMakesSamples) {
+    if (is_given(options, json)) refuse("--data", "samples of its own alone", flag_of(kEval, json));
+  }
+}
+
+std::string kv_type_warning(const ModelFacts& facts, const Options& options) {
+  if (!options.kv_type || !facts.biased_keys || CacheTypes::parse(*options.kv_type).k != "q4_0") return "";
+  const std::string v = CacheTypes::parse(*options.kv_type).v;
+  return fmt::format(
+      "warning: K entries in q4_0 spoil the answers of a model whose keys have biases, as this one's; "
+      "--kv-type q8_0,{} does not",
+      v);
+}
+
+}  // namespace lacake::cli

@@ -1,0 +1,23 @@
+#pragma once
+
+#include <string>
+#include <string_view>
+
+#include "lacake/model.h"
+#include "options.h"
+
+namespace lacake::cli {
+
+// Nothing that stood on the command line may be without effect unheard.
+
+// Throws Error(kUsage) for the first option that changes nothing beside the others, saying what it needs. Options of
+// sampling are not looked at where an answer is sampled: `--temp 0 --seed 1` is what people write, and harmless.
+void check_effects(const Options& options, Command command);
+
+// The same for options that a task of `eval` does not look at.
+void check_effects_of_task(const Options& options, std::string_view task);
+
+// One line where the asked for KV type is known to spoil this model's answers; "" otherwise.
+std::string kv_type_warning(const ModelFacts& facts, const Options& options);
+
+}  // namespace lacake::cli

@@ -1,0 +1,91 @@
+#include "other_names.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+namespace lacake::cli {
+namespace {
+
+struct OtherName {
+  std::vector<std::string_view> theirs;
+  std::string_view ours;       // what to write instead, or ""
+  std::string_view else_says;  // where there is nothing to write instead
+};
+
+const std::vector<OtherName>& table() {
+  static const std::vector<OtherName> names = {
+      {{"-ctk", "-ctv", "--cache-type-k", "--cache-type-v"}, "--kv-type K,V", ""},
+      {{"-tb", "--threads-batch", "--n-threads"}, "--threads", ""},
+      {{"-sys", "--system-prompt"}, "--system", ""},
+      {{"-sysf", "--system-prompt-file"}, "--system \"$(cat FILE)\"", ""},
+      {{"--temperature"}, "--temp", ""},
+      {{"-r", "--reverse-prompt"}, "--stop", ""},
+      {{"-sp", "--special"}, "--parse-special", ""},
+      {{"-l", "--logit-bias"}, "--logit-bias", ""},
+      {{"-j", "--json-schema"}, "--json-schema", ""},
+      {{"-jf", "--json-schema-file"}, "--json-schema-file", ""},
+      {{"--grammar"}, "--grammar-file", ""},
+      {{"-nr", "--no-repack"}, "--no-repack", ""},
+      {{"-fa", "--flash-attn"}, "", "attention is always fused; --attention chooses its arithmetic"},
+      {{"-cnv", "--conversation", "-i", "--interactive", "-if", "--interactive-first"}, "lacake chat", ""},
+      {{"-no-cnv", "--no-conversation", "-st", "--single-turn"}, "lacake run", ""},
+      {{"--keep", "--context-shift"}, "--policy streaming-llm:sinks=N", ""},
+      {{"--cache-reuse", "-np", "--parallel", "-cb", "--cont-batching", "--prompt-cache"},
+       "",
+       "lacake runs one conversation at a time"},
+      {{"-b", "--batch-size", "-ub", "--ubatch-size"},
+       "",
+       "a prompt runs in pieces of 512 tokens; --chunk cuts a streaming prefill"},
+      {{"-ngl", "--gpu-layers", "--n-gpu-layers", "-dev", "--device", "-ts", "--tensor-split", "-sm", "--split-mode",
+        "-mg", "--main-gpu", "-nkvo", "--no-kv-offload", "-ot", "--override-tensor", "-cmoe", "--cpu-moe", "-ncmoe",
+        "--n-cpu-moe"},
+       "",
+       "lacake computes on the CPU"},
+      {{"--mlock", "--no-mmap", "-mmp", "--mmap"}, "", "weights are always mapped; --no-repack keeps no other copies"},
+      {{"-hf", "-hfr", "--hf-repo", "-hff", "--hf-file", "-mu", "--model-url"},
+       "",
+       "lacake downloads nothing: expected a file, -m FILE"},
+      {{"-mm", "--mmproj", "--image"}, "", "lacake reads text only"},
+      {{"-md", "--model-draft", "--draft-max", "--draft"}, "", "lacake has no speculative decoding"},
+      {{"-dt", "--defrag-thold"}, "", "a cache here has no holes"},
+      {{"--log-disable", "--no-display-prompt"}, "-q", ""},
+      {{"-v", "--verbose", "-lv", "--verbosity"}, "", "there is no more to say than without -q"},
+      {{"-o", "--output"}, "--json", ""},
+      {{"--ppl-stride"}, "lacake eval perplexity --chunk N", ""},
+      {{"--escape", "-e"}, "", "texts are taken as they are; in bash $'...' has escapes"},
+  };
+  return names;
+}
+
+const OtherName* find(std::string_view flag) {
+  for (const OtherName& name : table()) {
+    if (std::ranges::find(name.theirs, flag) != name.theirs.end()) return &name;
+  }
+  return nullptr;
+}
+
+bool contains(const std::vector<std::string>& list, std::string_view word) {
+  return std::ranges::find(list, word) != list.end();
+}
+
+}  // namespace
+
+std::string of_llama_cpp(std::string_view flag) {
+  const OtherName* name = find(flag);
+  if (!name) return "";
+  return name->ours.empty() ? fmt::format(": {}", name->else_says) : fmt::format(", did you mean {}?", name->ours);
+}
+
+std::string foreign_flag(const std::vector<std::string>& words, const std::vector<std::string>& known,
+                         const std::vector<std::string>& with_value) {
+  bool is_value = false;
+  for (const std::string& word : words) {
+    const std::string flag = word.substr(0, word.find('='));
+    if (!is_value && !contains(known, flag) && find(flag)) return flag;
+    is_value = !is_value && contains(with_value, word);
+  }
+  return "";
+}
+
+}  // namespace lacake::cli

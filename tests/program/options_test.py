@@ -1,0 +1,338 @@
+"""Every option does something.
+
+The program's own table (`lacake help --json`) is gone through: each option of each command is set to an unusual value,
+and then either something that can be seen must differ from the same command without it, or the program must refuse it in
+one line. What an option echoes in "options" does not count, nor does what a clock says.
+
+A new option is tried with a value made from its range; it needs an entry below only where it wants a value of its own, or
+another command to show itself in.
+"""
+
+import json
+import re
+import unittest
+
+from program import FABLE, MODEL, ON_MODEL, ProgramTest, run
+
+TEXT = "A crow sat on a branch with a piece of cheese in her beak when a fox came by. What did the fox say to her?"
+DROPS = ["--policy", "streaming-llm", "--kv-budget", "24"]
+YARN = ["--rope-scaling", "yarn", "--rope-scale", "4"]
+
+# Ends by itself after a few tokens.
+SHORT_ANSWER = ["-p", "What is 2+2? Answer with one number.", "--temp", "0", "-n", "48"]
+
+BASE = {
+    "run": ["-p", TEXT, "-n", "6", "-s", "7", "--temp", "1.2", "--json"],
+    "chat": ["-n", "6", "-s", "7", "--temp", "1.2"],
+    "inspect": ["-p", TEXT, "--json"],
+    "policies": [],
+    "bench": ["-p", "16", "-n", "1", "-r", "1", "--json"],
+    "perplexity": ["-f", "{fable}", "--chunk", "32", "--limit", "2", "--json"],
+    "needle": ["-f", "{long}", "--lengths", "160", "--depths", "2", "--seeds", "1", "--json"],
+    "ruler": ["--lengths", "256", "--samples", "1", "--tasks", "niah_single_1", "--json"],
+    "longbench": ["{trec}", "--json"],
+}
+
+# Beside that: what of the values an option is set to, where the program's table does not tell, and in which company.
+# A tuple: (company, setting); the company stands in both of the commands that are compared.
+COMMON = {
+    "model": ["-m", "{none}"],
+    "threads": ["-t", "2"],
+    "product": ["--product", "f32"],
+    "attention": ["--attention", "ggml"],
+    "rope_scaling": (["--rope-scale", "4"], ["--rope-scaling", "yarn"]),
+    "rope_scale": ["--rope-scale", "3"],
+    "rope_freq_base": ["--rope-freq-base", "1000"],
+    "rope_freq_scale": ["--rope-freq-scale", "0.5"],
+    "yarn_orig_ctx": (YARN, ["--yarn-orig-ctx", "64"]),
+    "yarn_ext_factor": (YARN, ["--yarn-ext-factor", "0.5"]),
+    "yarn_attn_factor": ["--yarn-attn-factor", "0.5"],
+    "yarn_beta_slow": (YARN, ["--yarn-beta-slow", "8"]),
+    "yarn_beta_fast": (YARN, ["--yarn-beta-fast", "2"]),
+    "override_kv": ["--override-kv", "llama.rope.freq_base=float:1000"],
+    "lora": ["--lora", MODEL],
+    "lora_scaled": ["--lora-scaled", MODEL + ":2"],
+    "kv_type": ["--kv-type", "q8_0"],
+    "policy": ["--policy", "streaming-llm:cache_size=24"],
+    "kv_budget": ["--kv-budget", "24"],
+    "prefill": (DROPS, ["--prefill", "streaming"]),
+    "chunk": ([*DROPS, "--prefill", "streaming"], ["--chunk", "8"]),
+    "color": ["--color", "always"],
+    "system": ["--system", "Answer in French."],
+    "seed": ["-s", "8"],
+    "temp": ["--temp", "0"],
+    "repeat_penalty": ["--repeat-penalty", "3"],
+    "grammar_file": ["--grammar-file", "{grammar}"],
+}
+OWN = {
+    "run": {
+        "file": ["-f", "{fable}"],
+        "prompt": ["-p", "Sing."],
+        "continuation": ["--continuation", "{fable}"],
+        "ignore_eos": (SHORT_ANSWER, ["--ignore-eos"]),
+        "color": (["!--json"], ["--color", "always"]),
+        "quiet": ["-q"],
+        "json": (["!--json"], ["--json"]),
+    },
+    "chat": {"ignore_eos": ["--ignore-eos"]},
+    "inspect": {
+        "file": ["-f", "{fable}"],
+        "prompt": ["-p", "Sing."],
+        "prompt_tokens": (["!-p"], ["--prompt-tokens", "500"]),
+        "predict": (["--kept", "{kept}"], ["-n", "3"]),
+        "plot": ["--plot", "{plot}"],
+        "kept": ["--kept", "{kept}"],
+        "ignore_eos": ["--ignore-eos"],  # refused: nothing is answered without -n
+        "color": (["!--json"], ["--color", "always"]),
+        "json": (["!--json"], ["--json"]),
+    },
+    "policies": {"color": ["--color", "always"]},
+    "bench": {
+        "depth": ["-d", "24"],
+        "fill": (["-d", "24"], ["--fill", "synthetic"]),
+        "file": ["-f", "{short}"],
+        "n_prompt": ["-p", "24"],
+        "n_gen": ["-n", "2"],
+        "beyond_training": (["-p", "0", "-d", "100000"], ["--beyond-training", "--kv-budget", "24", "--policy", "tova"]),
+        "color": (["!--json"], ["--color", "always"]),
+        "json": (["!--json"], ["--json"]),
+    },
+    "perplexity": {
+        "files": ["-f", "{long}"],
+        "prefill": ([*DROPS], ["--prefill", "streaming"]),
+        "score_chunk": ["--chunk", "40"],
+        "tokens": (["!--chunk"], ["--tokens", "20"]),
+        "window": ["--window", "8"],
+        "limit": ["--limit", "1"],
+    },
+    "needle": {"files": ["-f", "{fable}"], "lengths": ["--lengths", "200"], "n_depths": ["--depths", "3"],
+               "question": ([*DROPS], ["--question", "later"]), "needles": ["--needles", "2"],
+               "limit": ["--limit", "1"]},
+    "ruler": {"files": ["-f", "{long}"], "tasks": ["--tasks", "vt"], "lengths": ["--lengths", "300"],
+              "question": ([*DROPS], ["--question", "later"]), "qa": ["--qa", "{squad}", "--tasks", "qa"],
+              "data": ["--data", "{none}"], "skip_broken": (["!--lengths", "!--samples", "--data", "{niah}"], ["--skip-broken"]),
+              "raw": ["--raw"], "limit": (["--samples", "2"], ["--limit", "1"])},
+    "longbench": {"files": ["-f", "{none}"], "tasks": ["--tasks", "lcc"], "max_length": ["--max-length", "40"],
+                  "question": ([*DROPS], ["--question", "later"]), "skip_broken": (["{broken}"], ["--skip-broken"]),
+                  "raw": ["--raw"], "limit": ["--limit", "1"]},
+}
+OWN_OF_EVAL = {"results": ["--results", "{kept}/no"], "cache_memory": ["--cache-memory", "12%"],
+               "color": (["!--json"], ["--color", "always"]), "json": (["!--json"], ["--json"]), "quiet": ["-q"]}
+
+# What rightly changes nothing that can be seen from here, and why.
+SILENT = {
+    ("chat", "quiet"): None,
+    ("inspect", "quiet"): "hides only progress on a terminal",
+    ("bench", "quiet"): "hides only progress on a terminal",
+    **{("bench", json_name): "bench shows no numbers that a model computes, only how fast it does"
+       for json_name in ("rope_scaling", "rope_scale", "rope_freq_base", "rope_freq_scale", "yarn_orig_ctx",
+                         "yarn_ext_factor", "yarn_attn_factor", "yarn_beta_slow", "yarn_beta_fast", "override_kv")},
+    **{("inspect", json_name): "inspect shows what is kept, which positions do not change under these policies"
+       for json_name in ("rope_freq_base", "yarn_orig_ctx", "yarn_ext_factor", "yarn_attn_factor", "yarn_beta_slow",
+                         "yarn_beta_fast", "rope_scaling", "override_kv", "product", "attention")},
+}
+SILENT = {key: reason for key, reason in SILENT.items() if reason}
+
+VOLATILE = re.compile(r"(^|_)(ms|per_s|rss_bytes|read|share|time|options|program|vocabulary|total|planned_bytes|"
+                      r"prefill_ms|pass|together|step_ms|seconds|bytes_per_s|values|median|fill_ms)($|_)|tokens_per_s")
+MODEL_GROUPS = ("Model", "RoPE")
+
+
+def table():
+    listed = json.loads(run("help", "--json").stdout)
+    return {command["name"]: command["options"] for command in listed["commands"]}
+
+
+def settled(value):
+    """What does not depend on a clock."""
+    if isinstance(value, dict):
+        return {k: settled(v) for k, v in value.items() if not VOLATILE.search(k)}
+    return [settled(v) for v in value] if isinstance(value, list) else value
+
+
+def settled_text(content):
+    text = content.decode()
+    try:
+        return settled(json.loads(text))
+    except ValueError:
+        text = re.sub(r"[\d.]+ (tokens/s|GB/s|ms)", r"N \1", text)
+        return re.sub(r"peak memory .*|program +\S+ \S+|vocabulary +\S+ \S+|total +\S+ \S+", "", text)
+
+
+def unusual(option):
+    """A value that is hardly anyone's default, made from the table."""
+    flag = option["flags"][-1]
+    if option["kind"] == "switch":
+        return [flag]
+    if option["kind"] == "choice":
+        return [flag, option["words"][-1]]
+    if option["kind"] == "whole":
+        return [flag, str(min(max(option["min"], 3), option["max"]))]
+    if option["kind"] == "real":
+        return [flag, str(min(max(option["min"], 0.31), option["max"]))]
+    return None
+
+
+class Everything(ProgramTest):
+    def setUp(self):
+        super().setUp()
+        line = {"input": "What did the fox want?", "context": FABLE, "language": "en", "length": 180, "_id": "0",
+                "dataset": "trec", "answers": ["Food"], "all_classes": ["Food", "Animal"]}
+        lines = json.dumps(line) + "\n" + json.dumps({**line, "_id": "1"}) + "\n"
+        niah = {"index": 0, "input": "A special magic number is hidden.\n" + FABLE +
+                "\nWhat is the special magic number for old-fox mentioned in the provided text?", "outputs": ["1234567"],
+                "answer_prefix": " The special magic number is"}
+        self.places = {
+            "none": self.folder / "none.gguf",
+            "fable": self.file("fable.txt", FABLE),
+            "long": self.file("long.txt", FABLE * 3),
+            "short": self.file("short.txt", "Hi."),
+            "grammar": self.file("yes.gbnf", 'root ::= "yes" | "no"'),
+            "trec": self.file("trec.jsonl", lines),
+            "broken": self.file("broken.jsonl", lines.replace('"1"', '"2"') + "broken\n"),
+            "niah": self.file("niah_single_1.jsonl", json.dumps(niah) + "\nbroken\n"),
+            "squad": self.file("squad.json", json.dumps({"data": [{"paragraphs": [
+                {"context": FABLE, "qas": [{"question": "Who sang?", "answers": [{"text": "the crow"}]}]}]}]})),
+            "kept": self.folder / "kept.json",
+            "plot": self.folder / "kept.svg",
+        }
+        self.seen = {}
+
+    def filled(self, words):
+        return [str(word).format(**self.places) if str(word).startswith("{") or ":" not in str(word) and "{" in str(word)
+                else str(word) for word in words]
+
+    def command_line(self, command, task, company):
+        """The base, without what the company takes out of it ("!--json")."""
+        words, out = list(BASE[task or command]), {word[1:] for word in company if word.startswith("!")}
+        kept = []
+        while words:
+            word = words.pop(0)
+            if word not in out:
+                kept.append(word)
+            elif words and not words[0].startswith("-"):
+                words.pop(0)
+        start = [command, *([task] if task else []), *([] if command == "policies" else ON_MODEL)]
+        return self.filled([*start, *kept, *[word for word in company if not word.startswith("!")]])
+
+    def observed(self, arguments, command):
+        for name in ("kept", "plot"):
+            self.places[name].unlink(missing_ok=True)
+        results = self.folder / f"results{len(self.seen)}-{len(arguments)}-{abs(hash(tuple(arguments)))}"
+        if command == "eval":
+            arguments = [*arguments[:2], "--results", str(results), *arguments[2:]]
+        stdin = b"Tell me a story.\n/stats\n" if command == "chat" else b""
+        done = run(*arguments, stdin=stdin)
+        records = results / "predictions.jsonl"
+        left = [settled(json.loads(line)) for line in records.read_text().splitlines()] if records.exists() else None
+        files = [(place.name, place.read_bytes()) for name in ("kept", "plot") if (place := self.places[name]).is_file()]
+        log = settled_text(done.stderr).replace(results.name, "") if done.stderr else ""
+        return {"status": done.returncode, "stdout": settled_text(done.stdout), "stderr": log, "records": left,
+                "files": files}
+
+    def base(self, command, task, company):
+        key = (command, task, tuple(company))
+        if key not in self.seen:
+            self.seen[key] = self.observed(self.command_line(command, task, company), command)
+        return self.seen[key]
+
+    def tried(self, option, command, task=None):
+        name = option["json"]
+        own = OWN.get(task or command, {})
+        case = own.get(name) or (OWN_OF_EVAL.get(name) if task else None) or COMMON.get(name) or unusual(option)
+        self.assertIsNotNone(case, f"{command} {name}: a text, which needs an entry in this test")
+        company, setting = case if isinstance(case, tuple) else ([], case)
+        without = self.base(command, task, company)
+        with_it = self.observed([*self.command_line(command, task, company), *self.filled(setting)], command)
+        if with_it["status"] in (1, 2):
+            self.assertEqual(with_it["stderr"].count("\n"), 1, with_it["stderr"])
+        differs = with_it != without
+        reason = SILENT.get((command, name))
+        if reason:
+            self.assertFalse(differs, f"{command} {name} is listed as silent ({reason}), but is not")
+        else:
+            self.assertTrue(differs, f"{command} {task or ''} {setting} changes nothing beside {company}")
+
+    def all_of(self, command, task=None, only=lambda option: True):
+        for option in table()[command]:
+            if only(option) and option["flags"][-1].startswith("-"):
+                with self.subTest(command=command, task=task, option=option["flags"][-1]):
+                    self.tried(option, command, task)
+
+    def test_run(self):
+        self.all_of("run")
+
+    def test_chat(self):
+        self.all_of("chat")
+
+    def test_inspect(self):
+        self.all_of("inspect")
+
+    def test_bench(self):
+        self.all_of("bench")
+
+    def test_policies(self):
+        self.all_of("policies")
+
+    def test_eval_perplexity(self):
+        self.all_of("eval", "perplexity", lambda option: "perplexity" in option["tasks"])
+
+    # What concerns the model is the same code in all tasks, and was tried above.
+    def test_eval_needle(self):
+        self.all_of("eval", "needle", lambda o: "needle" in o["tasks"] and o["group"] not in MODEL_GROUPS)
+
+    def test_eval_ruler(self):
+        self.all_of("eval", "ruler", lambda o: "ruler" in o["tasks"] and o["group"] not in MODEL_GROUPS)
+
+    def test_eval_longbench(self):
+        self.all_of("eval", "longbench", lambda o: "longbench" in o["tasks"] and o["group"] not in MODEL_GROUPS)
+
+    def test_tasks_refuse_the_options_of_others(self):
+        tasks = ("perplexity", "needle", "ruler", "longbench", "compare")
+        for option in table()["eval"]:
+            flag = option["flags"][-1]
+            value = unusual(option) or [flag, "x"]
+            for task in tasks if flag.startswith("-") else ():
+                if task in option["tasks"]:
+                    continue
+                with self.subTest(task=task, option=flag):
+                    done = run("eval", task, *(["-m", MODEL] if task != "compare" else []), *value)
+                    line = done.stderr.decode()
+                    self.assertEqual((done.returncode, done.stdout), (2, b""), line)
+                    self.assertTrue(line.startswith(f"lacake: error: {flag}: expected task "), line)
+
+
+class Together(ProgramTest):
+    """Options that have no effect beside others are refused by name."""
+
+    def refused(self, arguments, *says):
+        done = run(*arguments)
+        line = done.stderr.decode()
+        self.assertEqual((done.returncode, done.stdout, line.count("\n")), (2, b"", 1), line)
+        for words in says:
+            self.assertIn(words, line)
+
+    def test_by_name(self):
+        asked = ["run", *ON_MODEL, "-p", TEXT, "-n", "1"]
+        self.refused([*asked, "--chunk", "8"], "--chunk: expected --prefill streaming")
+        self.refused([*asked, "--rope-scale", "2", "--rope-freq-scale", "0.5"], "--rope-freq-scale", "both")
+        self.refused([*asked, "--raw", "--system", "Be brief."], "--system", "--raw")
+        self.refused([*asked, "--yarn-beta-fast", "16"], "--yarn-beta-fast: expected --rope-scaling yarn")
+        self.refused([*asked, "--rope-scaling", "yarn"], "--rope-scaling", "--rope-scale 4")
+        self.refused([*asked, "--rope-scaling", "longrope"], "--rope-scaling", "one without")
+        self.refused([*asked, "--kv-budget", "200%"], "--kv-budget", "at most 100%", "200%")
+        self.refused(["inspect", *ON_MODEL, "--raw"], "--raw", "a prompt")
+        self.refused(["inspect", *ON_MODEL, "-p", TEXT, "--top-k", "3"], "--top-k", "-n N")
+        self.refused(["bench", *ON_MODEL, "--fill", "real"], "--fill", "a depth")
+        self.refused(["bench", *ON_MODEL, "--policy", "full", "--kv-budget", "64"], "--kv-budget", "full alone")
+        text = self.file("fable.txt", FABLE)
+        scored = ["eval", "perplexity", *ON_MODEL, "-f", text]
+        self.refused([*scored, "--depths", "3"], "--depths: expected task needle, found perplexity")
+        self.refused([*scored, "--prefill", "streaming"], "--prefill", "--chunk N")
+        self.refused(["eval", "needle", *ON_MODEL, "--depths", "3"], "--depths", "haystack")
+        self.refused(["eval", "ruler", *ON_MODEL, "--skip-broken"], "--skip-broken", "--data FILE")
+        self.refused(["eval", "ruler", *ON_MODEL, "--data", text, "--seed", "3"], "--data", "found --seed")
+
+
+if __name__ == "__main__":
+    unittest.main()
