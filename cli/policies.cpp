@@ -14,18 +14,17 @@
 namespace lacake::cli {
 namespace {
 
-// A number, or the word it stands for.
-std::string value_text(const PolicyParameter& parameter, double value) {
-  if (parameter.choices.empty()) return fmt::format("{:.10g}", value);
-  return parameter.choices.at(static_cast<std::size_t>(value));
-}
+using Kind = PolicyParameter::Kind;
 
 std::string default_text(const PolicyParameter& parameter) {
-  return parameter.default_text.empty() ? value_text(parameter, parameter.default_value) : parameter.default_text;
+  if (!parameter.default_text.empty()) return parameter.default_text;
+  const PolicyValue& value = parameter.default_value;
+  return value.is_number() ? fmt::format("{:.10g}", value.number()) : value.text();
 }
 
 std::string range_text(const PolicyParameter& parameter) {
-  if (!parameter.choices.empty()) return fmt::format("{}", fmt::join(parameter.choices, " or "));
+  if (parameter.kind == Kind::kFile) return "a file";
+  if (parameter.kind == Kind::kWord) return fmt::format("{}", fmt::join(parameter.words, " or "));
   // What nobody would reach is no bound to a reader.
   if (parameter.max >= 1e9) return fmt::format("from {:g}", parameter.min);
   return fmt::format("{:g} to {:g}", parameter.min, parameter.max);
@@ -48,17 +47,34 @@ std::string type_text(const PolicyType& type, const Terminal& terminal) {
   return text;
 }
 
+const char* kind_name(Kind kind) {
+  switch (kind) {
+    case Kind::kNumber:
+      return "number";
+    case Kind::kWholeNumber:
+      return "whole number";
+    case Kind::kWord:
+      return "word";
+    case Kind::kFile:
+      return "file";
+  }
+  return "";
+}
+
 nlohmann::json type_json(const PolicyType& type) {
   nlohmann::json parameters = nlohmann::json::array();
   for (const PolicyParameter& parameter : type.parameters) {
-    nlohmann::json json = {{"name", parameter.name}, {"help", parameter.help}, {"default", default_text(parameter)}};
-    if (parameter.choices.empty()) {
-      if (parameter.default_text.empty()) json["default"] = parameter.default_value;
+    nlohmann::json json = {{"name", parameter.name},
+                           {"kind", kind_name(parameter.kind)},
+                           {"help", parameter.help},
+                           {"default", default_text(parameter)}};
+    if (parameter.kind == Kind::kWord) {
+      json["choices"] = parameter.words;
+    } else if (parameter.kind != Kind::kFile) {
+      if (parameter.default_text.empty()) json["default"] = parameter.default_value.number();
       json["min"] = parameter.min;
       json["max"] = parameter.max;
-      json["integer"] = parameter.integer;
-    } else {
-      json["choices"] = parameter.choices;
+      json["integer"] = parameter.kind == Kind::kWholeNumber;
     }
     parameters.push_back(std::move(json));
   }

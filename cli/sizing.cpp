@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "lacake/error.h"
+#include "lacake/policy_author.h"
 
 namespace lacake::cli {
 namespace {

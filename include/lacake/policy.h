@@ -1,20 +1,27 @@
 #pragma once
 
-// A policy decides which entries of the KV cache stay. It sees numbers (lengths, attention statistics), never tensors,
-// and moves no memory: it hands selections to the cache. It can be built and tested without a model.
+// Which entries of the KV cache stay is a policy's decision. This header is for those who choose a policy: the kinds
+// there are, their parameters, and `NAME[:key=value,...]` as a user says it. How to write one: policy_author.h.
+//
+// Threads: everything here may be called from any thread at any time; the list of kinds has a lock of its own. A value
+// of these types may be read by several threads at once, and changed by one.
 
 #include <cstddef>
-#include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
-#include <span>
 #include <string>
 #include <string_view>
+#include <type_traits>
+#include <utility>
+#include <variant>
 #include <vector>
 
 namespace lacake {
 
-// What a policy may know of the model.
+class Policy;  // policy_author.h
+
+// What a policy may know of the model: layers with full attention, counted from 0, and their heads.
 struct AttentionShape {
   int n_layer = 0;
   int n_head = 0;     // query heads
@@ -23,160 +30,112 @@ struct AttentionShape {
 
 // Where a key stands for RoPE.
 //   kTrue        at the index of its token in the conversation, for ever
-//   kCacheIndex  at its index in the cache, anew at every step: entries close up when others go
+//   kCacheIndex  at its index in the cache, anew at every step: the entries that stay close up when others are evicted,
+//                so that a conversation may outgrow the length that the model was trained for
 enum class Positions { kTrue, kCacheIndex };
 
-// Attention statistics that a policy asks for, per layer and segment. Nothing is measured unasked.
-struct Measures {
-  int window = 0;               // mean, variance and entropy over the last `window` queries; 1 = the last query's row
-  bool accumulated = false;     // probabilities summed over all queries of the segment
-  bool key_similarity = false;  // cosine of each key with the mean key of its head
-  bool last_row = false;        // beside a window the last query's row
-  bool group_mean = false;      // window and accumulated: one column a KV head, the mean over its query heads
-
-  bool any() const { return window > 0 || accumulated || key_similarity; }
-  bool operator==(const Measures&) const = default;
-};
-
-// A *segment* is a run of new tokens that meets the cache at once: a whole prompt (exact prefill), one chunk of it
-// (streaming prefill) or one generated token (decode).
-enum class Phase { kPrefill, kDecode };
-
-// What one layer looked like when a segment had passed it and nothing was dropped yet. Entries are counted in stored
-// order: the `n_entries - n_new` that were kept before, then the segment's own. The spans are empty unless asked for,
-// and live for the call. Shapes in ggml order (fastest dimension first).
-struct Observation {
-  Phase phase = Phase::kPrefill;
-  int layer = 0;
-  std::size_t n_entries = 0;  // the longest head's, where heads are uneven
-  std::size_t n_new = 0;
-  std::int64_t n_past = 0;  // tokens of the conversation before this segment, kept or not
-  std::size_t n_probe = 0;
-  bool more_follows = false;
-
-  int window = 0;                          // rows that were there: min(asked, n_new)
-  std::span<const float> window_mean;      // [n_entries, n_head]  mean over the window's rows of a = softmax(q.k)
-  std::span<const float> window_variance;  // [n_entries, n_head]  unbiased variance over the rows
-  std::span<const float> last_row;         // [n_entries, n_head]  the last of the window's rows
-  std::span<const double> window_entropy;  // [n_head]  - sum of a ln(a + 1e-10) over rows, columns < n_entries - window
-  std::span<const float> accumulated;      // [n_entries, n_head]
-  std::span<const float> key_similarity;   // [n_entries, n_head_kv]
-  // Variance and entropy are empty for one row, and under Measures::group_mean; the latter also makes window_mean and
-  // accumulated [n_entries, n_head_kv]. Where heads are uneven, a shorter head's columns end in zeros.
-};
-
-// The entries of one layer that stay: indices as counted by Observation, in their new stored order. One list for all KV
-// heads, or one for each. Ascending and unique unless PolicyTraits::ordered is false.
-struct Selection {
-  std::vector<std::vector<std::uint32_t>> heads;
-};
-
-// Where a policy puts its decisions; the engine applies them when `update` returns. A layer that is not named keeps all
-// that it has. A layer above the observed one still holds what it kept before the segment.
-class CacheEdits {
+// The value of a parameter: a number, or a text (a word of a list, the path of a file).
+class PolicyValue {
  public:
-  virtual ~CacheEdits() = default;
-  virtual void keep(int layer, Selection selection) = 0;
-  // Drops one entry of all KV heads alike, or one of each: [1] or [n_head_kv], kNoEntry for a head that drops none.
-  // What stays keeps its order. What a generated token costs: no list of all that stays.
-  virtual void drop(int layer, std::span<const std::uint32_t> entries) = 0;
+  PolicyValue() = default;  // 0
+  template <class Number>
+  requires(std::is_arithmetic_v<Number> && !std::is_same_v<Number, bool>) PolicyValue(Number number)
+      : value_(static_cast<double>(number)) {}
+  PolicyValue(std::string text) : value_(std::move(text)) {}
+  PolicyValue(std::string_view text) : value_(std::string(text)) {}
+  PolicyValue(const char* text) : value_(std::string(text)) {}
 
-  static constexpr std::uint32_t kNoEntry = UINT32_MAX;
+  bool is_number() const { return std::holds_alternative<double>(value_); }
+  double number() const { return std::get<double>(value_); }                 // REQUIRES: is_number()
+  const std::string& text() const { return std::get<std::string>(value_); }  // REQUIRES: !is_number()
+
+  bool operator==(const PolicyValue&) const = default;
+
+ private:
+  std::variant<double, std::string> value_ = 0.0;
 };
 
-// What a policy declares, so that nobody has to ask which policy it is.
-struct PolicyTraits {
-  Positions positions = Positions::kTrue;
-  bool per_head = false;                 // the KV heads of a layer may keep different tokens
-  bool uneven_layers = false;            // layers may keep different numbers of entries
-  bool uneven_heads = false;             // so may the heads of one layer
-  bool ordered = true;                   // selections are ascending and unique
-  bool evicts_after_last_layer = false;  // a segment's entries are all held until its last layer was seen
-  bool layers_independent =
-      false;               // a token's updates of different layers share nothing: they may run at the same time
-  std::size_t sinks = 0;   // first tokens of the conversation that always stay
-  std::size_t window = 0;  // last entries that always stay
-};
-
-class Policy {
- public:
-  virtual ~Policy() = default;
-
-  virtual const PolicyTraits& traits() const = 0;
-
-  // What `update` will need for this layer once the segment is in (`n_entries` includes it). Asked before attention
-  // runs.
-  virtual Measures measures(Phase, int layer, std::size_t n_entries, std::size_t n_new) const = 0;
-
-  // RoPE index of the segment's first query under Positions::kCacheIndex in a layer that keeps `n_kept` entries, 0 if
-  // none; the others follow one by one. The default, the index of the query's own key, is what the methods mean.
-  virtual std::int64_t query_position(int layer, std::size_t n_kept) const {
-    (void)layer;
-    return (std::int64_t)n_kept;
-  }
-
-  // Called for layers 0 .. n_layer-1 in order (in decode under PolicyTraits::layers_independent in any), once a
-  // segment, as soon as the layer's attention is known. Same calls, same answers.
-  virtual void update(const Observation&, CacheEdits&) = 0;
-
-  // The most entries that this head may hold from here on, one token of a running step included; asked between
-  // segments, so that the arena's slices can be divided. Their sum over layers is at most n_layer *
-  // PolicyType::max_entries_per_layer(C).
-  virtual std::size_t reserve(int layer, int head) const = 0;
-
-  virtual void resize(std::size_t, CacheEdits&) {}
-  virtual std::unique_ptr<Policy> clone() const { return nullptr; }
-
-  // Bytes of the policy's own memory (scores, cursors): not in the budget, but shown in the plan.
-  virtual std::size_t metadata_bytes() const { return 0; }
-};
+// Values by the names of parameters. Only those that were given; what is absent has its default.
+using PolicySettings = std::map<std::string, PolicyValue, std::less<>>;
 
 // One `key=value` of a policy: what help texts show and what is checked.
 struct PolicyParameter {
-  std::string name;
-  double default_value = 0;
+  enum class Kind {
+    kNumber,       // from `min` to `max`
+    kWholeNumber,  // the same, without fractions
+    kWord,         // one of `words`
+    kFile,         // the path of a file, which the policy reads when it is made
+  };
+
+  std::string name;  // letters, digits, '_' and '-'
+  Kind kind = Kind::kNumber;
+  PolicyValue default_value = 0;  // kFile: "" is none
   double min = 0;
   double max = 0;
-  bool integer = false;
-  std::vector<std::string> choices = {};  // not empty: the value is one of these words, held as its index
+  std::vector<std::string> words = {};
   std::string help;
   std::string default_text = {};  // shown instead of default_value where the default depends on the model
 };
 
-// Values by parameter name. Only those that the user gave.
-using PolicySettings = std::map<std::string, double, std::less<>>;
-
-// A kind of policy: a row of the registry. Holds how to make one, not one.
+// A kind of policy. It holds how to make one, not one.
 struct PolicyType {
-  std::string name;     // as on the command line
+  std::string name;     // as a user says it: letters, digits, '_' and '-'
   std::string summary;  // one line
   std::string paper;    // "" if none
   std::vector<PolicyParameter> parameters;
-  bool bounded = true;  // false: keeps everything, so a budget below the conversation is refused
+  bool bounded = true;  // false: it keeps everything, so a budget below the conversation is refused
 
-  // The most entries a layer (on average over layers) at any moment for cache size C, one token of a running step
+  // The functions below may hold a state of their own; it is shared by all policies of the kind. They are called from
+  // any thread, several at once. The settings were checked against `parameters`, as PolicySpec::check does.
+
+  // The most entries of a layer, on average over layers, at any moment for cache size C, one token of a running step
   // included. Grows with C.
-  std::size_t (*max_entries_per_layer)(const PolicySettings&, const AttentionShape&, std::size_t cache_size) = nullptr;
+  std::function<std::size_t(const PolicySettings&, const AttentionShape&, std::size_t cache_size)>
+      max_entries_per_layer;
 
   // The least cache size that works. Throws Error(kUsage) that says what to change if no size does.
-  std::size_t (*min_cache_size)(const PolicySettings&, const AttentionShape&) = nullptr;
+  std::function<std::size_t(const PolicySettings&, const AttentionShape&)> min_cache_size;
 
-  // REQUIRES: cache_size >= min_cache_size(...). Throws Error(kUsage) for settings that cannot run.
-  std::unique_ptr<Policy> (*make)(const PolicySettings&, const AttentionShape&, std::size_t cache_size) = nullptr;
+  // Makes a policy for one session. Throws Error(kUsage) for settings that cannot run and for a cache size below
+  // min_cache_size(...), Error(kInput) naming a file that cannot be used.
+  std::function<std::unique_ptr<Policy>(const PolicySettings&, const AttentionShape&, std::size_t cache_size)> make;
 };
 
-// All kinds, in the order of the help text. Add one: a folder in src/policies and a line in src/policies/policies.def.
-const std::vector<PolicyType>& policy_types();
+// All kinds: those of the library, in the order of the help text, then those that were registered, in that order. The
+// kinds themselves live as long as the process.
+std::vector<std::reference_wrapper<const PolicyType>> policy_types();
 
-// `NAME[:key=value,...]` as given by a user. Throws Error(kUsage) naming what is unknown or out of range, with the
-// nearest name. `cache_size=` (entries a layer, the papers' C) is understood for every bounded policy.
+// The kind of this name, null if there is none.
+std::shared_ptr<const PolicyType> find_policy_type(std::string_view name);
+
+// Adds a kind from outside of the library; from then on it is known to everything that takes a policy. Throws
+// Error(kUsage) if its name is taken or anything about it is not as PolicyType says.
+void register_policy(PolicyType type);
+
+// A kind of policy with settings.
+//
+// As text: `NAME[:key=value,...]`. The name ends at the first colon, a key at its first '='. A value that begins with a
+// double quote ends at the next one, and holds everything between them, commas too; a quote inside it is written twice:
+// `learned:weights="a,b ""c"".bin",window=8`. Values without quotes end at the next comma.
+// `cache_size=` (entries a layer, the papers' C) is understood for every kind that is bounded.
 struct PolicySpec {
-  const PolicyType* type = nullptr;  // never null after parse
+  std::shared_ptr<const PolicyType> type;  // never null after parse; need not be a registered one
   PolicySettings settings;
   std::size_t cache_size = 0;  // 0: from the budget
 
+  // Throws Error(kUsage) naming what is unknown or out of range, with the nearest name.
   static PolicySpec parse(std::string_view text);
-  std::string text() const;  // canonical, parses to the same
+  // Canonical: parses to the same, and two ways to say the same give the same.
+  std::string text() const;
+  // For settings that did not come through parse: throws the same errors. REQUIRES: type.
+  void check() const;
+
+  // Where keys stand under these settings. Throws what PolicyType::make throws.
+  Positions positions(const AttentionShape&) const;
+
+  // `NAME[:key=value,...],NAME...` cut into its policies, none of them looked at further. An item with '=' before any
+  // ':' belongs to the policy before it; commas in quotes cut nothing.
+  static std::vector<std::string> split(std::string_view list);
 };
 
 }  // namespace lacake

@@ -1,7 +1,7 @@
 #pragma once
 
 // What policies ask to know of attention, from recorded probabilities and stored keys. See Observation in
-// lacake/policy.h for how the results are used.
+// lacake/policy_author.h for how the results are used.
 
 #include <cstddef>
 #include <span>

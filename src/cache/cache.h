@@ -10,7 +10,7 @@
 
 #include "attention/attention.h"
 #include "cache/arena.h"
-#include "lacake/policy.h"
+#include "lacake/policy_author.h"
 
 namespace lacake {
 

@@ -205,7 +205,7 @@ class StepRun {
     if (!s.cache_index()) return (std::int32_t)c.n_past;
     const std::size_t n_kept = s.cache().length(l) - 1;
     if (engine_.layers.slides(l)) return (std::int32_t)n_kept;
-    return (std::int32_t)s.policy().query_position(engine_.layers.policy_layer(l), n_kept);
+    return (std::int32_t)((std::int64_t)n_kept + c.asked[(std::size_t)l].query_shift);
   }
 
   static StepScratch& scratch_of(EngineState& engine) {

@@ -5,7 +5,7 @@
 
 #include "cache/cache.h"
 #include "engine/layer_map.h"
-#include "lacake/policy.h"
+#include "lacake/policy_author.h"
 
 namespace lacake {
 

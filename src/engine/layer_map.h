@@ -4,7 +4,7 @@
 #include <cstddef>
 #include <vector>
 
-#include "lacake/policy.h"
+#include "lacake/policy_author.h"
 #include "model/architecture.h"
 
 namespace lacake {

@@ -4,7 +4,7 @@
 #include <vector>
 
 #include "cache/cache.h"
-#include "lacake/policy.h"
+#include "lacake/policy_author.h"
 
 namespace lacake {
 

@@ -87,7 +87,7 @@ class Planner {
     const auto policy = type_.make(options_.policy.settings, shape_, plan_.cache_size);
     choose_chunk(policy->traits());
     check_positions(engine_, options_, *policy, options_.prompt_tokens);
-    check_held_whole(plan_, options_, policy->traits(), 0, options_.prompt_tokens);
+    check_peak(plan_, options_, *policy, 0, options_.prompt_tokens);
     plan_memory(*policy);
     check_memory();
     return plan_;
@@ -299,19 +299,22 @@ WorkspaceShape workspace_shape(const CacheShape& cache, const AttentionShape& sh
           .k_plain = both ? k : 0};
 }
 
-SessionPlan plan_session(EngineState& engine, const SessionOptions& options) { return Planner(engine, options).plan(); }
+SessionPlan plan_session(EngineState& engine, const SessionOptions& options) {
+  options.policy.check();
+  return Planner(engine, options).plan();
+}
 
-void check_held_whole(const SessionPlan& plan, const SessionOptions& options, const PolicyTraits& traits,
-                      std::size_t n_held, std::size_t n_new) {
-  if (!traits.evicts_after_last_layer || n_held + n_new <= plan.full_layer_entries) return;
+void check_peak(const SessionPlan& plan, const SessionOptions& options, const Policy& policy, std::size_t n_held,
+                std::size_t n_new) {
+  const std::size_t room = plan.full_layer_entries, peak = policy.peak_entries(n_held, n_new);
   const bool streaming = options.prefill == PrefillMode::kStreaming;
-  if (streaming && plan.cache_size + plan.chunk <= plan.full_layer_entries) return;
+  if (peak <= room || (streaming && policy.peak_entries(plan.cache_size, plan.chunk) <= room)) return;
   refuse({.kind = Error::Kind::kCapacity,
           .subject = "policy " + options.policy.text(),
-          .expected = fmt::format("a budget for what it holds until its last layer was seen: {} tokens{}{}", n_new,
-                                  streaming ? fmt::format(" in chunks of {}", plan.chunk) : "",
-                                  n_held > 0 ? fmt::format(" beside {} entries a layer", n_held) : ""),
-          .found = fmt::format("{} entries a layer", plan.full_layer_entries)});
+          .expected = fmt::format("at most {} entries a layer at any moment, the budget", room),
+          .found = fmt::format("{} while {} tokens{} are read{}", peak, n_new,
+                               streaming ? fmt::format(" in chunks of {}", plan.chunk) : "",
+                               n_held > 0 ? fmt::format(" beside the {} entries a layer that it holds", n_held) : "")});
 }
 
 void check_positions(const EngineState& engine, const SessionOptions& options, const Policy& policy,

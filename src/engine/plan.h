@@ -21,10 +21,9 @@ SessionPlan plan_session(EngineState& engine, const SessionOptions& options);
 WorkspaceShape workspace_shape(const CacheShape&, const AttentionShape&, const Policy&, std::size_t n_kept,
                                std::size_t n_new);
 
-// Throws Error(kCapacity) if a policy that cuts only after the last layer (PolicyTraits::evicts_after_last_layer) would
-// have to hold more than the budget does: `n_new` tokens beside `n_held` entries a layer.
-void check_held_whole(const SessionPlan&, const SessionOptions&, const PolicyTraits&, std::size_t n_held,
-                      std::size_t n_new);
+// Throws Error(kCapacity) if the policy would keep more than the budget holds while `n_new` tokens are read that meet
+// `n_held` entries a layer (Policy::peak_entries).
+void check_peak(const SessionPlan&, const SessionOptions&, const Policy&, std::size_t n_held, std::size_t n_new);
 
 // Throws Error(kInput) if this many tokens would put a position beyond the model's training length, saying which
 // policies or prefill would do.

@@ -95,10 +95,6 @@ void SessionState::check_segment(std::span<const Token> tokens, const PrefillOpt
     first_position = std::max(first_position, cache_.length(l));
   }
   check_positions(engine_, options_, *policy_, first_position + tokens.size() + given.probe.size());
-  const std::vector<int>& layers = engine_.layers.model_layers();
-  std::size_t n_held = layers.size() - 1;  // rounds up
-  for (const int l : layers) n_held += cache_.length(l);
-  check_held_whole(plan_, options_, policy_->traits(), n_held / layers.size(), tokens.size());
   if (!options_.policy.type->bounded && n_past() + tokens.size() > plan_.cache_size) {
     throw Error(
         {.kind = Error::Kind::kCapacity,
@@ -106,6 +102,10 @@ void SessionState::check_segment(std::span<const Token> tokens, const PrefillOpt
          .found = fmt::format("policy {} drops nothing, {} tokens are held and {} more do not fit {} entries a layer",
                               options_.policy.type->name, n_past(), tokens.size(), plan_.cache_size)});
   }
+  const std::vector<int>& layers = engine_.layers.model_layers();
+  std::size_t n_held = layers.size() - 1;  // rounds up
+  for (const int l : layers) n_held += cache_.length(l);
+  check_peak(plan_, options_, *policy_, n_held / layers.size(), tokens.size());
 }
 
 // A policy that keeps everything only appends, and what it appended can be cut off again. Layers that slide do lose

@@ -163,13 +163,16 @@ struct Watcher final : Policy {
     return {.window = 8, .accumulated = true, .key_similarity = true, .last_row = true};
   }
   void update(const Observation& seen, CacheEdits&) override { look(seen); }
+  std::size_t peak_entries(std::size_t n_held, std::size_t n_new) const override { return n_held + n_new; }
   std::size_t reserve(int, int) const override { return 1000; }
+  void resize(std::size_t, CacheEdits&) override {}
+  std::unique_ptr<Policy> clone() const override { return std::make_unique<Watcher>(*this); }
   static inline std::function<void(const Observation&)> look;
   PolicyTraits traits_;
 };
 
 TEST(SyntheticFill, ShowsPoliciesAttentionThatIsPeakedAndAddsUp) {
-  static const PolicyType type = {
+  const PolicyType type = {
       .name = "watcher",
       .bounded = false,
       .max_entries_per_layer = [](const PolicySettings&, const AttentionShape&,
@@ -180,7 +183,7 @@ TEST(SyntheticFill, ShowsPoliciesAttentionThatIsPeakedAndAddsUp) {
       }};
   Sampled s(small());
   SessionOptions options = with("full", "", "f32", PrefillMode::kStreaming, 600);
-  options.policy.type = &type;
+  options.policy.type = std::make_shared<const PolicyType>(type);
   options.chunk = 300;
   const auto session = s.engine.open(options);
   int n_seen = 0;

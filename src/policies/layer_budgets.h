@@ -9,7 +9,7 @@
 #include <span>
 #include <vector>
 
-#include "lacake/policy.h"
+#include "lacake/policy_author.h"
 
 namespace lacake {
 

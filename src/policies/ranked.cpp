@@ -2,18 +2,21 @@
 
 #include <algorithm>
 #include <cassert>
+#include <cmath>
 #include <limits>
 #include <numeric>
 #include <utility>
 
+#include "lacake/error.h"
+#include "policies/parameters.h"
 #include "policies/release_excess.h"
 #include "policies/score.h"
-#include "policies/settings.h"
+#include "policies/shared_parameters.h"
 
 namespace lacake {
 
 RankedPolicy::RankedPolicy(const Options& options, const AttentionShape& shape) : options_(options), shape_(shape) {
-  assert(options.sinks + options.window <= options.cache_size);
+  assert(options.cache_size >= options.min_cache_size);
   traits_.positions = options.positions;
   traits_.per_head = options.per_head;
   traits_.uneven_heads = options.adaptive_heads;
@@ -21,10 +24,20 @@ RankedPolicy::RankedPolicy(const Options& options, const AttentionShape& shape) 
   traits_.uneven_layers = options.uneven_layers || (options.adaptive_heads && options.evict_fraction > 0);
   traits_.layers_independent = true;
   traits_.sinks = options.sinks;
-  traits_.window = options.window;
+  set_cache_size(options.cache_size);
   const std::size_t n_lists = options.per_head ? static_cast<std::size_t>(shape.n_head_kv) : 1;
   const List empty{.scores = {}, .size = options.cache_size};
   layers_.assign(static_cast<std::size_t>(shape.n_layer), Layer(n_lists, empty));
+}
+
+void RankedPolicy::set_cache_size(std::size_t cache_size) {
+  options_.cache_size = cache_size;
+  if (options_.window_share > 0) {
+    const auto share = static_cast<std::size_t>(options_.window_share * static_cast<double>(cache_size));
+    options_.window = std::min(share, cache_size - 1);
+  }
+  traits_.window = options_.window;
+  assert(n_protected() <= cache_size);
 }
 
 std::size_t RankedPolicy::layer_size(int, std::size_t) const { return options_.cache_size; }
@@ -36,6 +49,7 @@ std::size_t RankedPolicy::held(std::size_t layer) const {
   return n / layers_[layer].size();
 }
 
+void RankedPolicy::score_again(int, std::size_t, std::span<float>) const {}
 void RankedPolicy::kept(int, std::size_t, std::span<const std::uint32_t>) {}
 void RankedPolicy::dropped(int, std::size_t, std::uint32_t) {}
 
@@ -62,12 +76,13 @@ void RankedPolicy::update(const Observation& seen, CacheEdits& edits) {
   Layer& lists = layers_[static_cast<std::size_t>(seen.layer)];
   for (std::size_t i = 0; i < lists.size(); ++i) {
     lists[i].scores.resize(lists[i].scores.size() + seen.n_new, 0.0f);
-    score(seen, i, lists[i].scores);
+    lists[i].n_unscored = std::min(lists[i].n_unscored + seen.n_new, score(seen, i, lists[i].scores));
   }
   if (seen.phase == Phase::kDecode) {
     cut_step(lists, seen.layer, edits);
   } else if (n_fed_ + seen.n_new > options_.cache_size) {
     cut_segment(seen.layer, n_fed_ + seen.n_new, edits);
+    n_sized_ = n_fed_ + seen.n_new;
   }
   if (seen.layer + 1 == shape_.n_layer) n_fed_ += seen.n_new;
 }
@@ -83,49 +98,53 @@ std::vector<std::uint32_t> RankedPolicy::with_protected(std::size_t length,
   return kept;
 }
 
+RankedPolicy::Scores RankedPolicy::scores_of(int layer) const {
+  Scores scores;
+  for (const List& list : layers_[static_cast<std::size_t>(layer)]) scores.emplace_back(list.scores);
+  return scores;
+}
+
 // Every list keeps its own best.
-std::vector<std::vector<std::uint32_t>> RankedPolicy::choose_even(const Layer& lists, std::size_t size) const {
-  std::vector<std::vector<std::uint32_t>> kept;
-  const std::size_t n_protected = options_.sinks + options_.window;
-  for (const List& list : lists) {
-    const std::size_t length = list.scores.size();
+RankedPolicy::Kept RankedPolicy::choose_even(const Scores& lists, std::size_t size) const {
+  Kept kept;
+  for (const std::span<const float> scores : lists) {
+    const std::size_t length = scores.size();
     if (length <= size) {
       kept.emplace_back(length);
       std::iota(kept.back().begin(), kept.back().end(), 0u);
       continue;
     }
-    const auto candidates = std::span(list.scores).subspan(options_.sinks, length - n_protected);
-    kept.push_back(with_protected(length, top(candidates, size - n_protected)));
+    const auto candidates = scores.subspan(options_.sinks, length - n_protected());
+    kept.push_back(with_protected(length, top(candidates, size - n_protected())));
   }
   return kept;
 }
 
 // The best of all heads together, but of each head no less than the floor (AdaKV).
-std::vector<std::vector<std::uint32_t>> RankedPolicy::choose_adaptive(const Layer& lists, std::size_t size) const {
-  const std::size_t n_protected = options_.sinks + options_.window;
-  const auto n_safe = static_cast<std::size_t>(options_.head_floor * static_cast<double>(size - n_protected));
+RankedPolicy::Kept RankedPolicy::choose_adaptive(const Scores& lists, std::size_t size) const {
+  const auto n_safe = static_cast<std::size_t>(options_.head_floor * static_cast<double>(size - n_protected()));
   std::vector<float> all;
   std::vector<std::size_t> begin;
-  for (const List& list : lists) {
+  for (const std::span<const float> scores : lists) {
     begin.push_back(all.size());
-    const std::size_t length = list.scores.size();
-    const std::size_t n = length - std::min(length, n_protected);
-    const auto candidates = std::span(list.scores).subspan(std::min(options_.sinks, length), n);
+    const std::size_t length = scores.size();
+    const std::size_t n = length - std::min(length, n_protected());
+    const auto candidates = scores.subspan(std::min(options_.sinks, length), n);
     all.insert(all.end(), candidates.begin(), candidates.end());
     for (const std::uint32_t i : top(candidates, std::min(n_safe, n))) {
       all[begin.back() + i] = std::numeric_limits<float>::max();
     }
   }
   begin.push_back(all.size());
-  const std::vector<std::uint32_t> best = top(all, std::min((size - n_protected) * lists.size(), all.size()));
+  const std::vector<std::uint32_t> best = top(all, std::min((size - n_protected()) * lists.size(), all.size()));
 
-  std::vector<std::vector<std::uint32_t>> kept;
+  Kept kept;
   for (std::size_t i = 0; i < lists.size(); ++i) {
     const auto from = std::lower_bound(best.begin(), best.end(), begin[i]);
     std::vector<std::uint32_t> chosen(from, std::lower_bound(from, best.end(), begin[i + 1]));
     for (std::uint32_t& entry : chosen) entry -= static_cast<std::uint32_t>(begin[i]);
-    const std::size_t length = lists[i].scores.size();
-    if (length < n_protected) {
+    const std::size_t length = lists[i].size();
+    if (length < n_protected()) {
       kept.emplace_back(length);
       std::iota(kept.back().begin(), kept.back().end(), 0u);
     } else {
@@ -147,32 +166,41 @@ std::size_t RankedPolicy::held_elsewhere(int layer) const {
 // later in the segment, and the whole must never hold more than C a layer.
 void RankedPolicy::cut_segment(int layer, std::size_t n_tokens, CacheEdits& edits) {
   const std::vector<std::size_t> sizes = divide(layer);
-  for (std::size_t i = 0; i < sizes.size(); ++i) cut_layer(static_cast<int>(i), sizes[i], sizes[i], edits);
+  for (std::size_t i = 0; i < sizes.size(); ++i) {
+    cut_layer(static_cast<int>(i), scores_of(static_cast<int>(i)), sizes[i], sizes[i], edits);
+  }
   if (!sizes.empty()) return;
   const std::size_t wanted = layer_size(layer, n_tokens);
   const std::size_t n_lists = layers_.front().size();
   const std::size_t total = options_.cache_size * layers_.size() * n_lists;
-  cut_layer(layer, std::min(wanted, (total - held_elsewhere(layer)) / n_lists), wanted, edits);
+  const std::size_t size = std::min(wanted, (total - held_elsewhere(layer)) / n_lists);
+  cut_layer(layer, scores_of(layer), size, wanted, edits);
 }
 
-// To `size` entries a list now, `wanted` while decoding.
-void RankedPolicy::cut_layer(int layer, std::size_t size, std::size_t wanted, CacheEdits& edits) {
+void RankedPolicy::keep_scores(List& list, std::span<const std::uint32_t> kept) {
+  const std::size_t n_scored = list.scores.size() - std::min(list.scores.size(), list.n_unscored);
+  const auto first_unscored = std::lower_bound(kept.begin(), kept.end(), n_scored);
+  list.n_unscored = static_cast<std::size_t>(kept.end() - first_unscored);
+  for (std::size_t i = 0; i < kept.size(); ++i) list.scores[i] = list.scores[kept[i]];
+  list.scores.resize(kept.size());
+}
+
+// To `size` entries a list now, by these scores, and to `wanted` while decoding.
+void RankedPolicy::cut_layer(int layer, const Scores& scores, std::size_t size, std::size_t wanted, CacheEdits& edits) {
   Layer& lists = layers_[static_cast<std::size_t>(layer)];
-  Selection selection{options_.adaptive_heads ? choose_adaptive(lists, size) : choose_even(lists, size)};
+  Selection selection{options_.adaptive_heads ? choose_adaptive(scores, size) : choose_even(scores, size)};
 
   bool drops = false;
   std::size_t n_kept = 0;
   for (std::size_t i = 0; i < lists.size(); ++i) {
-    std::vector<float>& scores = lists[i].scores;
     const std::vector<std::uint32_t>& kept = selection.heads[i];
-    if (kept.size() < scores.size()) {
+    n_kept += kept.size();
+    if (kept.size() < lists[i].scores.size()) {
       drops = true;
       this->kept(layer, i, kept);
+      keep_scores(lists[i], kept);
     }
-    for (std::size_t j = 0; j < kept.size(); ++j) scores[j] = scores[kept[j]];
-    scores.resize(kept.size());
-    release_excess(scores);
-    n_kept += kept.size();
+    release_excess(lists[i].scores);
   }
   // What is not there yet, decoding may fill: an even list up to its size, adaptive ones by equal parts.
   const std::size_t free = wanted * lists.size() - n_kept;
@@ -186,10 +214,9 @@ void RankedPolicy::cut_layer(int layer, std::size_t size, std::size_t wanted, Ca
 void RankedPolicy::cut_step(Layer& lists, int layer, CacheEdits& edits) {
   const auto above = [](const List& l) { return l.scores.size() > l.size; };
   if (std::none_of(lists.begin(), lists.end(), above)) return;
-  const std::size_t n_protected = options_.sinks + options_.window;
   const auto goes = [&](const List& l) {
-    return above(l) ? std::min(entries_at_once(options_.evict_fraction, l.size, options_.cache_size),
-                               l.scores.size() - n_protected)
+    return above(l) ? std::min(n_evicted_at_once(options_.evict_fraction, l.size, options_.cache_size),
+                               l.scores.size() - n_protected())
                     : 0;
   };
   if (std::any_of(lists.begin(), lists.end(), [&](const List& l) { return goes(l) > 1; })) {
@@ -198,11 +225,11 @@ void RankedPolicy::cut_step(Layer& lists, int layer, CacheEdits& edits) {
       List& list = lists[i];
       const std::size_t length = list.scores.size();
       const std::size_t n_stay = length - goes(list);
-      const auto candidates = std::span(list.scores).subspan(options_.sinks, length - n_protected);
-      selection.heads.push_back(with_protected(length, top(candidates, n_stay - n_protected)));
-      if (n_stay < length) kept(layer, i, selection.heads.back());
-      for (std::size_t j = 0; j < n_stay; ++j) list.scores[j] = list.scores[selection.heads.back()[j]];
-      list.scores.resize(n_stay);
+      const auto candidates = std::span(list.scores).subspan(options_.sinks, length - n_protected());
+      selection.heads.push_back(with_protected(length, top(candidates, n_stay - n_protected())));
+      if (n_stay == length) continue;
+      kept(layer, i, selection.heads.back());
+      keep_scores(list, selection.heads.back());
     }
     edits.keep(layer, std::move(selection));
     return;
@@ -212,13 +239,69 @@ void RankedPolicy::cut_step(Layer& lists, int layer, CacheEdits& edits) {
   for (std::size_t i = 0; i < lists.size(); ++i) {
     if (!above(lists[i])) continue;
     std::vector<float>& scores = lists[i].scores;
-    const std::size_t n = scores.size() - n_protected;
+    const std::size_t n = scores.size() - n_protected();
     const std::size_t entry = options_.sinks + lowest(std::span(scores).subspan(options_.sinks, n));
+    if (entry + lists[i].n_unscored >= scores.size()) --lists[i].n_unscored;
     scores.erase(scores.begin() + static_cast<std::ptrdiff_t>(entry));
     dropped[i] = static_cast<std::uint32_t>(entry);
     this->dropped(layer, i, dropped[i]);
   }
   edits.drop(layer, dropped);
+}
+
+// Where the cache was not measured, or not lately, the newest entries have no score. They and the others are then cut
+// in proportion, of the newest the oldest first.
+std::vector<float> RankedPolicy::scores_between_segments(int layer, std::size_t index, std::size_t size) const {
+  constexpr float kKept = std::numeric_limits<float>::max() / 2;
+  const List& list = layers_[static_cast<std::size_t>(layer)][index];
+  std::vector<float> scores = list.scores;
+  score_again(layer, index, scores);
+  const std::size_t length = scores.size();
+  if (length <= std::max(size, n_protected())) return scores;
+  const std::size_t end = length - options_.window;
+  const std::size_t begin = std::clamp(length - std::min(length, list.n_unscored), options_.sinks, end);
+  const double share = static_cast<double>(size - n_protected()) / static_cast<double>(length - n_protected());
+  const auto n_kept = static_cast<std::size_t>(std::ceil(share * static_cast<double>(end - begin)));
+  for (std::size_t i = begin; i < end; ++i) scores[i] = i + n_kept >= end ? kKept : -kKept;
+  return scores;
+}
+
+// As the last segment that was cut decided, under the cache size of now. Grows with it.
+std::size_t RankedPolicy::target_size(int layer) const {
+  return n_sized_ <= options_.cache_size ? options_.cache_size : layer_size(layer, n_sized_);
+}
+
+void RankedPolicy::resize(std::size_t cache_size, CacheEdits& edits) {
+  require_cache_size(options_.policy, options_.min_cache_size, cache_size);
+  const bool grows = cache_size >= options_.cache_size;
+  std::vector<std::size_t> before(layers_.size());
+  for (int i = 0; i < shape_.n_layer; ++i) before[static_cast<std::size_t>(i)] = target_size(i);
+  set_cache_size(cache_size);
+
+  // Where all that was ever fed would fit, it is from here on as if nothing had been cut.
+  const bool all_fits = n_fed_ <= cache_size;
+  const std::vector<std::size_t> divided = grows || all_fits ? std::vector<std::size_t>() : divide(shape_.n_layer - 1);
+  for (int layer = 0; layer < shape_.n_layer; ++layer) {
+    const auto index = static_cast<std::size_t>(layer);
+    const std::size_t size = divided.empty() ? target_size(layer) : divided[index];
+    if (!grows && !all_fits) {
+      shrink(layer, size, edits);
+      continue;
+    }
+    for (List& list : layers_[index]) {
+      list.size = all_fits ? cache_size : list.size + size - std::min(before[index], size);
+    }
+  }
+}
+
+void RankedPolicy::shrink(int layer, std::size_t size, CacheEdits& edits) {
+  std::vector<std::vector<float>> scores;
+  for (std::size_t i = 0; i < layers_.front().size(); ++i) scores.push_back(scores_between_segments(layer, i, size));
+  cut_layer(layer, {scores.begin(), scores.end()}, size, size, edits);
+}
+
+std::size_t RankedPolicy::peak_entries(std::size_t n_held, std::size_t n_new) const {
+  return std::min(n_held + n_new, options_.cache_size);
 }
 
 std::size_t RankedPolicy::reserve(int layer, int head) const {
@@ -236,72 +319,33 @@ std::size_t RankedPolicy::metadata_bytes() const {
   return bytes;
 }
 
-PolicyParameter positions_parameter() {
-  return {.name = "positions",
-          .min = 0,
-          .max = 1,
-          .integer = true,
-          .choices = {"original", "compacted"},
-          .help = "where keys stand for RoPE: at their token, or at their index in the cache"};
-}
-
 std::size_t ranked_max_entries(const PolicySettings&, const AttentionShape&, std::size_t cache_size) {
   return cache_size + 1;
 }
 
-PolicyParameter sinks_parameter() {
-  return {.name = "sinks",
-          .default_value = 4,
-          .min = 0,
-          .max = 65536,
-          .integer = true,
-          .help = "first tokens that always stay"};
-}
-
-std::vector<PolicyParameter> with_head_parameters(std::vector<PolicyParameter> own) {
-  own.insert(own.end(), {{.name = "heads",
-                          .min = 0,
-                          .max = 1,
-                          .integer = true,
-                          .choices = {"even", "adaptive"},
-                          .help = "adaptive: a layer's entries go to its heads by where the best scores fall (AdaKV)"},
-                         {.name = "floor",
-                          .default_value = 0.2,
-                          .min = 0,
-                          .max = 1,
-                          .help = "with heads=adaptive, the least share of an even head's entries"}});
-  return own;
-}
-
-PolicyParameter at_once_parameter(double default_value) {
-  return {
-      .name = "evict_fraction",
-      .default_value = default_value,
-      .min = 0,
-      .max = 1,
-      .help = "share of the cache that a full layer drops at once in decoding, so that looking costs little (ours)"};
-}
-
-std::size_t entries_at_once(double share, std::size_t size, std::size_t cache_size) {
-  return std::max<std::size_t>(static_cast<std::size_t>(share * static_cast<double>(std::min(size, cache_size))), 1);
-}
-
-void read_shared(const PolicyType& type, const PolicySettings& given, RankedPolicy::Options& options) {
+RankedPolicy::Options ranked_options(const PolicyType& type, const PolicySettings& given, const AttentionShape& shape,
+                                     std::size_t cache_size) {
   const auto declares = [&](std::string_view name) {
     return std::any_of(type.parameters.begin(), type.parameters.end(),
                        [&](const PolicyParameter& p) { return p.name == name; });
   };
-  if (declares("evict_fraction")) options.evict_fraction = setting(type, given, "evict_fraction");
-  if (declares("positions") && setting(type, given, "positions") != 0) options.positions = Positions::kCacheIndex;
-  if (!declares("heads")) return;
-  options.adaptive_heads = setting(type, given, "heads") != 0;
-  options.head_floor = setting(type, given, "floor");
+  RankedPolicy::Options options{.policy = type.name, .cache_size = cache_size};
+  options.min_cache_size = require_cache_size(type, given, shape, cache_size);
+  if (declares("sinks")) options.sinks = size_setting(type, given, "sinks");
+  if (declares("window")) options.window = size_setting(type, given, "window");
+  if (declares("evict_fraction")) options.evict_fraction = number_setting(type, given, "evict_fraction");
+  if (declares("positions")) options.positions = positions_setting(type, given);
+  if (!declares("heads")) return options;
+  options.adaptive_heads = has_word(type, given, "heads", "adaptive");
+  options.head_floor = number_setting(type, given, "floor");
   // One query has one index, but heads of different lengths would each need their own.
   if (options.adaptive_heads && options.positions == Positions::kCacheIndex) {
-    throw Error(
-        Error::Kind::kUsage,
-        "policy " + type.name + ": heads=adaptive works with positions=original only, found positions=compacted");
+    throw Error({.kind = Error::Kind::kUsage,
+                 .subject = policy_subject(type.name),
+                 .expected = "positions=original with heads=adaptive",
+                 .found = "positions=compacted"});
   }
+  return options;
 }
 
 }  // namespace lacake

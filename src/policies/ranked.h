@@ -5,9 +5,10 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <string>
 #include <vector>
 
-#include "lacake/policy.h"
+#include "lacake/policy_author.h"
 
 namespace lacake {
 
@@ -18,29 +19,41 @@ namespace lacake {
 class RankedPolicy : public Policy {
  public:
   struct Options {
-    std::size_t cache_size = 0;  // C: entries a layer on average, protected ones included
-    std::size_t sinks = 0;       // sinks + window <= C
+    std::string policy = {};         // its name, for errors
+    std::size_t cache_size = 0;      // C: entries a layer on average, protected ones included
+    std::size_t min_cache_size = 1;  // what C may be changed to
+    std::size_t sinks = 0;           // sinks + window < min_cache_size
     std::size_t window = 0;
+    double window_share = 0;  // instead of `window`: this share of C, at most C - 1
     Positions positions = Positions::kTrue;
     bool per_head = true;
     bool adaptive_heads = false;  // a layer's entries are shared among its heads by where the best scores fall
     double head_floor = 0;        // share of an even head's entries that none goes below
     bool uneven_layers = false;
-    double evict_fraction = 0;  // what a list above its size drops in decoding, see entries_at_once
+    double evict_fraction = 0;  // what a list above its size evicts in decoding, see n_evicted_at_once
   };
 
   RankedPolicy(const Options&, const AttentionShape&);
 
   const PolicyTraits& traits() const final { return traits_; }
   void update(const Observation&, CacheEdits&) final;
+  std::size_t peak_entries(std::size_t n_held, std::size_t n_new) const final;
   std::size_t reserve(int layer, int head) const final;
+  void resize(std::size_t cache_size, CacheEdits&) final;
   std::size_t metadata_bytes() const override;
 
  protected:
   // Brings a list's scores up to date, in stored order: they are what the last call left, and 0 for the segment's own
   // entries. Those of protected entries are never looked at. In decoding several layers are scored at the same time:
   // what is written then is the layer's own.
-  virtual void score(const Observation&, std::size_t list, std::span<float> scores) = 0;
+  // Returns how many of the newest entries cannot be compared with the others, because nothing was seen of them:
+  // kNothingSeen if this segment told nothing of its own.
+  virtual std::size_t score(const Observation&, std::size_t list, std::span<float> scores) = 0;
+  static constexpr std::size_t kNothingSeen = SIZE_MAX;
+
+  // For policies whose scores follow from more than the last call left: brings them up to date between segments, when
+  // the cache is resized.
+  virtual void score_again(int layer, std::size_t list, std::span<float> scores) const;
 
   // The entries of a list that stay, or the one that goes, as counted by the last `score`: for policies that know more
   // of each than its score. Not called where all stay.
@@ -48,12 +61,12 @@ class RankedPolicy : public Policy {
   virtual void dropped(int layer, std::size_t list, std::uint32_t entry);
 
   // Entries of a layer's list, protected ones included, when `n_tokens` > C were fed. Sums to at most C * n_layer over
-  // the layers, and is sinks + window at least.
+  // the layers, is sinks + window at least and n_tokens at most, and does not fall when C grows.
   virtual std::size_t layer_size(int layer, std::size_t n_tokens) const;
 
   // For policies that divide the whole anew after each layer of a prompt (CAKE's cascade): what `layer_size` says, for
-  // layers 0 .. n - 1, when `layer` was scored; layers from n on stay as they are. Empty: not divided anew.
-  // REQUIRES: Options::uneven_layers.
+  // layers 0 .. n - 1, when `layer` was scored; layers from n on stay as they are. Also asked with the last layer when
+  // the cache shrinks, maybe before anything was scored. Empty: not divided anew. REQUIRES: Options::uneven_layers.
   virtual std::vector<std::size_t> divide(int layer);
   // Entries that a layer's lists hold, on average.
   std::size_t held(std::size_t layer) const;
@@ -74,46 +87,44 @@ class RankedPolicy : public Policy {
 
  private:
   struct List {
-    std::vector<float> scores;  // one for each entry held
-    std::size_t size = 0;       // entries that it may hold while decoding
+    std::vector<float> scores;   // one for each entry held
+    std::size_t size = 0;        // entries that it may hold while decoding
+    std::size_t n_unscored = 0;  // of the newest entries: what `score` said of them
   };
   using Layer = std::vector<List>;
+  using Scores = std::vector<std::span<const float>>;  // of a layer's lists
+  using Kept = std::vector<std::vector<std::uint32_t>>;
 
+  void set_cache_size(std::size_t cache_size);
+  std::size_t target_size(int layer) const;
+  void shrink(int layer, std::size_t size, CacheEdits&);
   void cut_segment(int layer, std::size_t n_tokens, CacheEdits&);
-  void cut_layer(int layer, std::size_t size, std::size_t wanted, CacheEdits&);
+  void cut_layer(int layer, const Scores&, std::size_t size, std::size_t wanted, CacheEdits&);
   void cut_step(Layer&, int layer, CacheEdits&);
+  Scores scores_of(int layer) const;
+  std::vector<float> scores_between_segments(int layer, std::size_t list, std::size_t size) const;
   std::vector<std::uint32_t> with_protected(std::size_t length, const std::vector<std::uint32_t>& chosen) const;
-  std::vector<std::vector<std::uint32_t>> choose_even(const Layer&, std::size_t size) const;
-  std::vector<std::vector<std::uint32_t>> choose_adaptive(const Layer&, std::size_t size) const;
+  Kept choose_even(const Scores&, std::size_t size) const;
+  Kept choose_adaptive(const Scores&, std::size_t size) const;
   std::size_t held_elsewhere(int layer) const;
+  std::size_t n_protected() const { return options_.sinks + options_.window; }
+  static void keep_scores(List&, std::span<const std::uint32_t> kept);
 
   Options options_;
   AttentionShape shape_;
   PolicyTraits traits_;
   std::vector<Layer> layers_;
   std::size_t n_fed_ = 0;
+  std::size_t n_sized_ = 0;  // tokens fed when a prompt's segment last decided the layers' sizes; 0: none did
 };
 
 // PolicyType::max_entries_per_layer of all of them: C entries, and the new token's until the step's decision.
 std::size_t ranked_max_entries(const PolicySettings&, const AttentionShape&, std::size_t cache_size);
 
-// --- parameters that policies share ----------------------------------------------------------------------------------
-
-// `positions=original|compacted`: for policies whose keys stand at their tokens. `index` closes them up instead.
-PolicyParameter positions_parameter();
-// `sinks=`: first tokens that always stay.
-PolicyParameter sinks_parameter();
-// And `heads=even|adaptive` and `floor=`, last: for policies that score heads apart.
-std::vector<PolicyParameter> with_head_parameters(std::vector<PolicyParameter> own);
-
-// `evict_fraction=`: the share of C that a full list drops at once in decoding.
-PolicyParameter at_once_parameter(double default_value = 1.0 / 64);
-// The entries that this is of a list of `size`, one at least: of C, or where it got fewer than C of its own size, as it
-// would lose them all.
-std::size_t entries_at_once(double share, std::size_t size, std::size_t cache_size);
-
-// Reads those of them that the type declares; sizes and protected entries are in `options` already. Throws
-// Error(kUsage) where they contradict each other.
-void read_shared(const PolicyType&, const PolicySettings&, RankedPolicy::Options&);
+// Options as far as parameters say them that policies share: the cache size, checked, and of sinks, window,
+// evict_fraction, positions, heads and floor those that the type declares. Throws Error(kUsage) where the cache size is
+// too small or they contradict each other.
+RankedPolicy::Options ranked_options(const PolicyType&, const PolicySettings&, const AttentionShape&,
+                                     std::size_t cache_size);
 
 }  // namespace lacake

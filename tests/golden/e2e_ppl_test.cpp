@@ -10,6 +10,7 @@
 #include "golden/golden_files.h"
 #include "lacake/engine.h"
 #include "policies/lacache/ladder.h"
+#include "property/simulated_cache.h"
 #include "tools/divergence.h"
 #include "tools/model_files.h"
 
@@ -77,7 +78,8 @@ std::vector<TextRun> cases() {
 void expect_query_position(const TextRun& run, std::size_t t) {
   if (!run.file.has("query_position") || t >= run.n_tokens(kAll)) return;
   const std::size_t n_kept = run.session->use().entries_per_layer[0];
-  ASSERT_EQ(run.session->policy().query_position(0, n_kept), run.file.i32("query_position")[t]) << "token " << t;
+  ASSERT_EQ(simulation::query_position(run.session->policy(), 0, n_kept), run.file.i32("query_position")[t])
+      << "token " << t;
 }
 
 void expect_logits(const TextRun& run, std::size_t t) {

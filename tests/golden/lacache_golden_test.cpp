@@ -26,9 +26,9 @@ struct Case {
 
   std::unique_ptr<Policy> make(std::string_view query) const {
     PolicySpec spec = PolicySpec::parse("lacache:query=" + std::string(query));
-    spec.settings["span"] = data.at("span");
-    spec.settings["overlap"] = data.at("overlap");
-    spec.settings["sinks"] = data.at("start_size");
+    spec.settings["span"] = data.at("span").get<double>();
+    spec.settings["overlap"] = data.at("overlap").get<double>();
+    spec.settings["sinks"] = data.at("start_size").get<double>();
     return spec.type->make(spec.settings, shape(), size("cache_size"));
   }
 };

@@ -5,160 +5,17 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <functional>
 #include <string>
-#include <vector>
+#include <typeinfo>
 
-#include "lacake/error.h"
-#include "lacake/policy.h"
-#include "property/simulated_cache.h"
-#include "property/specs.h"
+#include "property/every_policy.h"
 
-namespace lacake {
+namespace lacake::simulation {
 namespace {
 
-using simulation::AttentionSource;
-using simulation::PositionList;
-using simulation::SimulatedCache;
+INSTANTIATE_TEST_SUITE_P(Policies, EveryPolicy, testing::ValuesIn(policy_names()), test_name);
 
-// Heavy-tailed attention with a sink and a local band, other numbers for every seed, layer and call. Same seed, same
-// numbers. A generator of one line, because the standard distributions took most of the tests' time.
-AttentionSource synthetic_attention(const AttentionShape& shape, unsigned seed) {
-  return [shape, seed](int layer, std::size_t n_entries, std::size_t n_rows) {
-    std::uint64_t state = (seed * 1009ull + static_cast<unsigned>(layer)) * 100003ull + n_entries * 31 + n_rows;
-    const auto noise = [&] {
-      state = state * 6364136223846793005ull + 1442695040888963407ull;
-      return static_cast<float>(state >> 40) / static_cast<float>(1 << 24);
-    };
-    const auto n_head = static_cast<std::size_t>(shape.n_head);
-    const float tail = 0.01f * static_cast<float>(1 + layer % 3);
-    std::vector<float> rows(n_entries * n_rows * n_head, 0.0f);
-    for (std::size_t r = 0; r < n_rows * n_head; ++r) {
-      float* row = rows.data() + r * n_entries;
-      const std::size_t visible = n_entries - n_rows + r % n_rows + 1;
-      float sum = 0;
-      for (std::size_t i = 0; i < visible; ++i) {
-        sum += row[i] = tail / (noise() + tail) + (i == 0 || i + 4 > visible ? 1.0f : 0.0f);
-      }
-      for (std::size_t i = 0; i < visible; ++i) row[i] /= sum;
-    }
-    return rows;
-  };
-}
-
-struct Segment {
-  Phase phase;
-  std::size_t n_new;
-  std::size_t times = 1;
-};
-
-struct Conversation {
-  std::string name;
-  std::vector<Segment> segments;
-
-  std::size_t n_tokens() const {
-    std::size_t n = 0;
-    for (const Segment& s : segments) n += s.n_new * s.times;
-    return n;
-  }
-};
-
-std::vector<Conversation> conversations() {
-  constexpr Phase kPrompt = Phase::kPrefill;
-  constexpr Phase kDecode = Phase::kDecode;
-  return {
-      {"prompt and answer", {{kPrompt, 230}, {kDecode, 1, 25}}},
-      {"short prompt, long answer", {{kPrompt, 9}, {kDecode, 1, 160}}},
-      {"token by token", {{kDecode, 1, 170}}},
-      {"chunks", {{kPrompt, 40, 6}, {kDecode, 1, 10}}},
-      {"turns", {{kPrompt, 120}, {kDecode, 1, 20}, {kPrompt, 35}, {kDecode, 1, 20}, {kPrompt, 1}, {kDecode, 1, 5}}},
-  };
-}
-
-struct Trial {
-  PolicySpec spec;
-  AttentionShape shape;
-  std::size_t cache_size = 0;
-  unsigned seed = 0;
-
-  std::string text() const {
-    return spec.text() + " C" + std::to_string(cache_size) + " L" + std::to_string(shape.n_layer) + " heads " +
-           std::to_string(shape.n_head) + "/" + std::to_string(shape.n_head_kv) + " seed " + std::to_string(seed);
-  }
-  std::unique_ptr<Policy> make() const { return spec.type->make(spec.settings, shape, cache_size); }
-  std::size_t largest_total() const {
-    return spec.type->max_entries_per_layer(spec.settings, shape, cache_size) * static_cast<std::size_t>(shape.n_layer);
-  }
-};
-
-// Every policy and choice, and a few settings that take other ways.
-std::vector<PolicySpec> specs() {
-  std::vector<PolicySpec> result = simulation::every_choice();
-  for (const char* text : {"streaming-llm:sinks=0", "lacache:span=3,sinks=1", "lacache:span=2,overlap=1",
-                           "cake:order=position,evict_fraction=0.3,window=4", "snapkv:evict_fraction=0.3,window=4",
-                           "h2o:evict_fraction=1,heads=adaptive", "tova:evict_fraction=0.3",
-                           "pyramidkv:beta=3,window=3,heads=adaptive,evict_fraction=0.3",
-                           "cake:window=4,tau1=0.4,tau2=0.6", "cake:window=8,gamma=0,decay=0"}) {
-    result.push_back(PolicySpec::parse(text));
-  }
-  return result;
-}
-
-std::vector<Trial> trials(std::size_t n_tokens) {
-  const std::vector<AttentionShape> shapes = {{.n_layer = 4, .n_head = 4, .n_head_kv = 2},
-                                              {.n_layer = 5, .n_head = 3, .n_head_kv = 1},
-                                              {.n_layer = 9, .n_head = 2, .n_head_kv = 2}};
-  std::vector<Trial> result;
-  unsigned seed = 0;
-  for (const PolicySpec& spec : specs()) {
-    for (const AttentionShape& shape : shapes) {
-      if (!spec.type->bounded) {
-        result.push_back({spec, shape, n_tokens, ++seed});
-        continue;
-      }
-      const std::size_t least = spec.type->min_cache_size(spec.settings, shape);
-      for (std::size_t more : {0, 11, 40}) result.push_back({spec, shape, least + more, ++seed});
-    }
-  }
-  return result;
-}
-
-using AfterSegment = std::function<void(Policy&, const SimulatedCache&)>;
-
-// Runs a conversation; `before` and `after` see every segment. A prompt that the policy refuses by name is not fed.
-void run(const Trial& trial, const Conversation& conversation, Policy& policy, SimulatedCache& cache,
-         const AfterSegment& before, const AfterSegment& after, const std::function<void(int)>& after_layer = {}) {
-  const AttentionSource attention = synthetic_attention(trial.shape, trial.seed);
-  for (const Segment& segment : conversation.segments) {
-    for (std::size_t i = 0; i < segment.times; ++i) {
-      before(policy, cache);
-      try {
-        policy.measures(segment.phase, 0, cache.length(0) + segment.n_new, segment.n_new);
-      } catch (const Error&) {
-        continue;
-      }
-      cache.feed(policy, segment.phase, segment.n_new, attention, after_layer);
-      after(policy, cache);
-    }
-  }
-}
-
-// Calls `check` with a fresh policy and cache for every trial and conversation.
-void for_all(const std::function<void(const Trial&, const Conversation&, Policy&, SimulatedCache&)>& check) {
-  for (const Conversation& conversation : conversations()) {
-    for (const Trial& trial : trials(conversation.n_tokens())) {
-      SCOPED_TRACE(trial.text() + ", " + conversation.name);
-      const std::unique_ptr<Policy> policy = trial.make();
-      SimulatedCache cache(trial.shape, policy->traits());
-      check(trial, conversation, *policy, cache);
-      if (testing::Test::HasFatalFailure()) return;
-    }
-  }
-}
-
-void nothing(Policy&, const SimulatedCache&) {}
-
-TEST(EveryPolicy, StaysWithinItsLargestAtEveryStep) {
+TEST_P(EveryPolicy, StaysWithinItsLargestAtEveryStep) {
   for_all([](const Trial& trial, const Conversation& conversation, Policy& policy, SimulatedCache& cache) {
     std::size_t most = 0;
     run(trial, conversation, policy, cache, nothing, nothing,
@@ -169,7 +26,7 @@ TEST(EveryPolicy, StaysWithinItsLargestAtEveryStep) {
   });
 }
 
-TEST(EveryPolicy, ReservesWhatItMayHoldAndNoMoreThanItsLargest) {
+TEST_P(EveryPolicy, ReservesWhatItMayHoldAndNoMoreThanItsLargest) {
   for_all([](const Trial& trial, const Conversation& conversation, Policy& policy, SimulatedCache& cache) {
     const auto expect_reserves = [&](Policy& p, const SimulatedCache& c) {
       std::size_t sum = 0;  // over all heads, in parts of an entry
@@ -188,7 +45,7 @@ TEST(EveryPolicy, ReservesWhatItMayHoldAndNoMoreThanItsLargest) {
   });
 }
 
-TEST(EveryPolicy, KeepsTheEntriesThatItProtects) {
+TEST_P(EveryPolicy, KeepsTheEntriesThatItProtects) {
   for_all([](const Trial& trial, const Conversation& conversation, Policy& policy, SimulatedCache& cache) {
     run(trial, conversation, policy, cache, nothing, [&](Policy& p, const SimulatedCache& c) {
       const auto n = static_cast<std::size_t>(c.n_past());
@@ -209,7 +66,7 @@ TEST(EveryPolicy, KeepsTheEntriesThatItProtects) {
   });
 }
 
-TEST(EveryPolicy, HoldsAscendingUniquePositionsUnlessItDeclaresOtherwise) {
+TEST_P(EveryPolicy, HoldsAscendingUniquePositionsUnlessItDeclaresOtherwise) {
   for_all([](const Trial& trial, const Conversation& conversation, Policy& policy, SimulatedCache& cache) {
     run(trial, conversation, policy, cache, nothing, [&](Policy& p, const SimulatedCache& c) {
       for (int layer = 0; layer < trial.shape.n_layer && p.traits().ordered; ++layer) {
@@ -220,7 +77,7 @@ TEST(EveryPolicy, HoldsAscendingUniquePositionsUnlessItDeclaresOtherwise) {
   });
 }
 
-TEST(EveryPolicy, LayersAreEquallyLongUnlessItDeclaresOtherwise) {
+TEST_P(EveryPolicy, LayersAreEquallyLongUnlessItDeclaresOtherwise) {
   for_all([](const Trial& trial, const Conversation& conversation, Policy& policy, SimulatedCache& cache) {
     run(trial, conversation, policy, cache, nothing, [&](Policy& p, const SimulatedCache& c) {
       for (int layer = 1; layer < trial.shape.n_layer && !p.traits().uneven_layers; ++layer) {
@@ -233,7 +90,7 @@ TEST(EveryPolicy, LayersAreEquallyLongUnlessItDeclaresOtherwise) {
   });
 }
 
-TEST(EveryPolicy, DropsNothingWhileAllFitsIntoItsCacheSize) {
+TEST_P(EveryPolicy, DropsNothingWhileAllFitsIntoItsCacheSize) {
   for_all([](const Trial& trial, const Conversation& conversation, Policy& policy, SimulatedCache& cache) {
     run(trial, conversation, policy, cache, nothing, [&](Policy&, const SimulatedCache& c) {
       if (static_cast<std::size_t>(c.n_past()) > trial.cache_size) return;
@@ -242,7 +99,7 @@ TEST(EveryPolicy, DropsNothingWhileAllFitsIntoItsCacheSize) {
   });
 }
 
-TEST(EveryPolicy, GivesTheSameAnswersToTheSameCalls) {
+TEST_P(EveryPolicy, GivesTheSameAnswersToTheSameCalls) {
   for_all([](const Trial& trial, const Conversation& conversation, Policy& policy, SimulatedCache& cache) {
     run(trial, conversation, policy, cache, nothing, nothing);
     const std::unique_ptr<Policy> again = trial.make();
@@ -256,5 +113,57 @@ TEST(EveryPolicy, GivesTheSameAnswersToTheSameCalls) {
   });
 }
 
+TEST_P(EveryPolicy, KeepsNoMoreWhileAPromptIsReadThanItSays) {
+  for_all([](const Trial& trial, const Conversation& conversation, Policy& policy, SimulatedCache& cache) {
+    const auto n_layer = static_cast<std::size_t>(trial.shape.n_layer);
+    std::size_t n_held = 0, n_fed = 0, most = 0;
+    run(
+        trial, conversation, policy, cache,
+        [&](Policy&, const SimulatedCache& c) {
+          n_held = (c.total_length() + n_layer - 1) / n_layer;
+          n_fed = static_cast<std::size_t>(c.n_past());
+          most = 0;
+        },
+        [&](Policy& p, const SimulatedCache& c) {
+          const std::size_t n_new = static_cast<std::size_t>(c.n_past()) - n_fed;
+          if (n_new == 1) return;  // maybe a token of an answer
+          const std::size_t peak = p.peak_entries(n_held, n_new);
+          ASSERT_LE(most, peak * n_layer);
+          ASSERT_LE(peak, n_held + n_new);
+        },
+        [&](int) { most = std::max(most, cache.total_length()); });
+  });
+}
+
+TEST_P(EveryPolicy, ACopyDecidesAsTheOriginalDoes) {
+  for_all([](const Trial& trial, const Conversation& conversation, Policy& policy, SimulatedCache& cache) {
+    const AttentionSource attention = synthetic_attention(trial.shape, trial.seed);
+    std::size_t n = 0;
+    for (const Segment& segment : conversation.segments) {
+      for (std::size_t i = 0; i < segment.times; ++i) {
+        // Not of every segment, but in all states.
+        const std::unique_ptr<Policy> copy = n++ % 29 == 0 ? policy.clone() : nullptr;
+        SimulatedCache second = cache;
+        if (!accepts(policy, segment, cache)) continue;
+        cache.feed(policy, segment.phase, segment.n_new, attention);
+        if (!copy) continue;
+        ASSERT_EQ(typeid(*copy), typeid(policy));
+        // A copy of the copy goes further, to see that neither sees what the other is shown.
+        const std::unique_ptr<Policy> third = copy->clone();
+        SimulatedCache ahead = second;
+        ahead.feed(*third, segment.phase, segment.n_new, attention);
+        if (accepts(*third, {Phase::kPrefill, 50}, ahead)) ahead.feed(*third, Phase::kPrefill, 50, attention);
+        for (int j = 0; j < 5; ++j) ahead.feed(*third, Phase::kDecode, 1, attention);
+        second.feed(*copy, segment.phase, segment.n_new, attention);
+        expect_same(cache, second, trial.shape);
+        for (int layer = 0; layer < trial.shape.n_layer; ++layer) {
+          ASSERT_EQ(copy->reserve(layer, 0), policy.reserve(layer, 0));
+        }
+        if (testing::Test::HasFatalFailure()) return;
+      }
+    }
+  });
+}
+
 }  // namespace
-}  // namespace lacake
+}  // namespace lacake::simulation

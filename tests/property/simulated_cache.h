@@ -16,7 +16,7 @@
 #include <vector>
 
 #include "attention/measure.h"
-#include "lacake/policy.h"
+#include "lacake/policy_author.h"
 
 namespace lacake::simulation {
 
@@ -24,6 +24,12 @@ namespace lacake::simulation {
 using AttentionSource = std::function<std::vector<float>(int layer, std::size_t n_entries, std::size_t n_rows)>;
 
 using PositionList = std::vector<std::int64_t>;
+
+// RoPE index of a segment's first query in a layer that keeps `n_kept` entries.
+inline std::int64_t query_position(const Policy& policy, int layer, std::size_t n_kept) {
+  const Measures asked = policy.measures(Phase::kDecode, layer, n_kept + 1, 1);
+  return static_cast<std::int64_t>(n_kept) + asked.query_shift;
+}
 
 class SimulatedCache final : public CacheEdits {
  public:
@@ -103,7 +109,8 @@ class SimulatedCache final : public CacheEdits {
   // Runs a segment through all layers. `after_layer` is called when a layer's selections were applied.
   void feed(Policy& policy, Phase phase, std::size_t n_new, const AttentionSource& attention,
             const std::function<void(int layer)>& after_layer = {}) {
-    query_position_ = policy.query_position(0, length(0));
+    query_position_ =
+        static_cast<std::int64_t>(length(0)) + policy.measures(phase, 0, length(0) + n_new, n_new).query_shift;
     for (int layer = 0; layer < shape_.n_layer; ++layer) {
       append(layer, n_new);
       if (n_new == 1) peak_decode_length_ = std::max(peak_decode_length_, total_length());
@@ -112,6 +119,12 @@ class SimulatedCache final : public CacheEdits {
       if (after_layer) after_layer(layer);
     }
     n_past_ += static_cast<std::int64_t>(n_new);
+  }
+
+  // Between segments.
+  void resize(Policy& policy, std::size_t cache_size) {
+    policy.resize(cache_size, *this);
+    apply();
   }
 
  private:

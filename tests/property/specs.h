@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "lacake/policy.h"
+#include "lacake/policy_author.h"
 
 namespace lacake::simulation {
 
@@ -16,10 +16,9 @@ inline std::vector<PolicySpec> every_choice() {
   for (const PolicyType& type : policy_types()) {
     specs.push_back(PolicySpec::parse(type.name));
     for (const PolicyParameter& parameter : type.parameters) {
-      for (std::size_t i = 0; i < parameter.choices.size(); ++i) {
-        if (static_cast<double>(i) == parameter.default_value) continue;
-        if (parameter.name == "cascade") continue;
-        specs.push_back(PolicySpec::parse(type.name + ":" + parameter.name + "=" + parameter.choices[i]));
+      for (const std::string& word : parameter.words) {
+        if (PolicyValue(word) == parameter.default_value || parameter.name == "cascade") continue;
+        specs.push_back(PolicySpec::parse(type.name + ":" + parameter.name + "=" + word));
       }
     }
   }

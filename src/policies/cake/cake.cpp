@@ -2,13 +2,16 @@
 
 #include <algorithm>
 #include <cassert>
+#include <limits>
 #include <numeric>
 #include <optional>
+#include <utility>
 
-#include "policies/ranked.h"
+#include "lacake/error.h"
+#include "policies/parameters.h"
 #include "policies/release_excess.h"
 #include "policies/score.h"
-#include "policies/settings.h"
+#include "policies/shared_parameters.h"
 
 namespace lacake {
 namespace cake {
@@ -50,7 +53,6 @@ Cake::Cake(const Settings& settings, const AttentionShape& shape)
   traits_.uneven_layers = true;
   traits_.positions = settings.positions;
   traits_.ordered = !settings.by_score;
-  traits_.evicts_after_last_layer = !settings.cascade;
   traits_.layers_independent = true;
   traits_.window = settings.window;
   for (Layer& layer : layers_) layer.budget = settings.cache_size - settings.window;
@@ -167,9 +169,9 @@ void Cake::cut_decode(const Observation& seen, CacheEdits& edits) {
   Layer& layer = layers_[static_cast<std::size_t>(seen.layer)];
   const auto n_head_kv = static_cast<std::size_t>(shape_.n_head_kv);
   assert(seen.window == 1);
-  const std::size_t evict_fraction =
-      entries_at_once(settings_.evict_fraction, layer.budget + settings_.window, settings_.cache_size);
-  const std::size_t n_stay = layer.budget + 1 - std::min(evict_fraction, layer.budget + 1);
+  const std::size_t n_evicted =
+      n_evicted_at_once(settings_.evict_fraction, layer.budget + settings_.window, settings_.cache_size);
+  const std::size_t n_stay = layer.budget + 1 - std::min(n_evicted, layer.budget + 1);
   Selection selection;
   for (std::size_t head = 0; head < n_head_kv; ++head) {
     const std::vector<float> scores = evict_score(head_rows(seen.window_mean, head, n_head_kv), {}, seen.n_entries,
@@ -180,6 +182,73 @@ void Cake::cut_decode(const Observation& seen, CacheEdits& edits) {
   layer.length = n_stay + settings_.window;
   edits.keep(seen.layer, std::move(selection));
 }
+
+// Without the cascade all layers hold what they were given until the last one was seen.
+std::size_t Cake::peak_entries(std::size_t n_held, std::size_t n_new) const {
+  return settings_.cascade ? std::min(n_held + n_new, settings_.cache_size + settings_.window) : n_held + n_new;
+}
+
+// Not in the paper. Shrinks by the scores of the last segment that was cut and the preferences of then.
+void Cake::resize(std::size_t cache_size, CacheEdits& edits) {
+  require_cache_size(cake_policy().name, settings_.window + 1, cache_size);
+  const std::size_t before = std::exchange(settings_.cache_size, cache_size);
+  const std::size_t even = cache_size - settings_.window;
+  if (cache_size >= before) {
+    for (Layer& layer : layers_) layer.budget += cache_size - before;
+    return;
+  }
+  // What was fed in all would not be cut under the new size either.
+  if (n_fed_ <= cache_size + settings_.window) {
+    for (Layer& layer : layers_) layer.budget = even;
+    return;
+  }
+  std::vector<float> preferences;
+  std::vector<std::size_t> caps;
+  for (std::size_t i = 0; i < layers_.size(); ++i) {
+    preferences.push_back(preferences_.of(i));
+    caps.push_back(layers_[i].length - std::min(layers_[i].length, settings_.window));
+  }
+  std::vector<std::size_t> budgets = divide_whole(preferences, even * layers_.size(), caps);
+  spread_lost(budgets, even * layers_.size());
+  for (std::size_t i = 0; i < layers_.size(); ++i) {
+    layers_[i].budget = budgets[i];
+    if (caps[i] > budgets[i]) shrink_between_segments(i, edits);
+  }
+}
+
+// Entries that were never scored, those of an answer above all, cannot be compared with the others: both are cut in
+// proportion, the oldest of the former first. What stays keeps its order.
+void Cake::shrink_between_segments(std::size_t index, CacheEdits& edits) {
+  Layer& layer = layers_[index];
+  const std::size_t candidates = layer.length - settings_.window;
+  Selection selection;
+  for (std::size_t head = 0; head < static_cast<std::size_t>(shape_.n_head_kv); ++head) {
+    std::vector<float> scores = layer.scores.empty() ? std::vector<float>() : layer.scores[head];
+    scores.resize(candidates, 0.0f);
+    std::vector<std::uint32_t> unscored;
+    for (std::uint32_t i = 0; i < candidates; ++i) {
+      if (scores[i] == 0) unscored.push_back(i);
+    }
+    // Rounded up, and at least so many that the scored ones suffice for the rest.
+    const std::size_t n_scored = candidates - unscored.size();
+    const std::size_t part = (unscored.size() * layer.budget + candidates - 1) / candidates;
+    const std::size_t n_unscored = std::max(part, layer.budget - std::min(layer.budget, n_scored));
+    constexpr float kKept = std::numeric_limits<float>::max();
+    for (std::size_t i = 0; i < unscored.size(); ++i) {
+      scores[unscored[i]] = i + n_unscored >= unscored.size() ? kKept : -kKept;
+    }
+    std::vector<std::uint32_t> chosen = best(scores, layer.budget);
+    std::sort(chosen.begin(), chosen.end());
+    selection.heads.push_back(with_window(std::move(chosen), settings_.window, layer.length));
+    if (layer.scores.empty()) continue;
+    gather(layer.scores[head], selection.heads.back(), layer.length);
+    release_excess(layer.scores[head]);
+  }
+  layer.length = layer.budget + settings_.window;
+  edits.keep(static_cast<int>(index), std::move(selection));
+}
+
+std::unique_ptr<Policy> Cake::clone() const { return std::make_unique<Cake>(*this); }
 
 std::size_t Cake::reserve(int layer, int) const {
   // While all that was fed fits into C + W, a further segment may fill a layer up to there.
@@ -211,20 +280,27 @@ std::size_t min_cache_size(const PolicySettings& given, const AttentionShape&) {
 
 std::unique_ptr<Policy> make(const PolicySettings& given, const AttentionShape& shape, std::size_t cache_size) {
   const PolicyType& type = cake_policy();
-  require_least(type, given, shape, cache_size);
+  require_cache_size(type, given, shape, cache_size);
   cake::Settings settings;
   settings.cache_size = cache_size;
   settings.window = window_of(given);
-  settings.gamma = setting(type, given, "gamma");
-  settings.tau1 = setting(type, given, "tau1");
-  settings.tau2 = setting(type, given, "tau2");
-  settings.decay = setting(type, given, "decay");
-  settings.cascade = setting(type, given, "cascade") == 0;
-  settings.uniform = setting(type, given, "budgets") != 0;
-  settings.positions = setting(type, given, "positions") == 0 ? Positions::kTrue : Positions::kCacheIndex;
+  settings.gamma = number_setting(type, given, "gamma");
+  settings.tau1 = number_setting(type, given, "tau1");
+  settings.tau2 = number_setting(type, given, "tau2");
+  settings.decay = number_setting(type, given, "decay");
+  settings.cascade = has_word(type, given, "cascade", "on");
+  settings.uniform = has_word(type, given, "budgets", "uniform");
+  settings.positions = positions_setting(type, given);
   // Indices of an order by score would mean nothing to RoPE.
-  settings.by_score = setting(type, given, "order") == 0 && settings.positions == Positions::kTrue;
-  settings.evict_fraction = setting(type, given, "evict_fraction");
+  settings.by_score = has_word(type, given, "order", "score") && settings.positions == Positions::kTrue;
+  if (settings.positions == Positions::kCacheIndex && given.contains("order") &&
+      has_word(type, given, "order", "score")) {
+    throw Error({.kind = Error::Kind::kUsage,
+                 .subject = policy_subject(type.name),
+                 .expected = "order=position with positions=compacted",
+                 .found = "order=score"});
+  }
+  settings.evict_fraction = number_setting(type, given, "evict_fraction");
   return std::make_unique<cake::Cake>(settings, shape);
 }
 
@@ -238,10 +314,10 @@ const PolicyType& cake_policy() {
       .parameters =
           {
               {.name = "window",
+               .kind = PolicyParameter::Kind::kWholeNumber,
                .default_value = 32,
                .min = 2,
                .max = 4096,
-               .integer = true,
                .help = "last queries that are observed, and last entries that always stay"},
               {.name = "gamma",
                .default_value = 200,
@@ -256,24 +332,21 @@ const PolicyType& cake_policy() {
                .max = 1,
                .help = "of old scores at every further turn or chunk (ours, not the paper's)"},
               {.name = "cascade",
-               .min = 0,
-               .max = 1,
-               .integer = true,
-               .choices = {"on", "off"},
+               .kind = PolicyParameter::Kind::kWord,
+               .default_value = "on",
+               .words = {"on", "off"},
                .help = "off: all layers are cut after the last one, so the prompt is held in full until then"},
               {.name = "budgets",
-               .min = 0,
-               .max = 1,
-               .integer = true,
-               .choices = {"preference", "uniform"},
+               .kind = PolicyParameter::Kind::kWord,
+               .default_value = "preference",
+               .words = {"preference", "uniform"},
                .help = "uniform: all layers alike, for ablation; gamma=0 is the other half (SnapKV's score)"},
               {.name = "order",
-               .min = 0,
-               .max = 1,
-               .integer = true,
-               .choices = {"score", "position"},
+               .kind = PolicyParameter::Kind::kWord,
+               .default_value = "score",
+               .words = {"score", "position"},
                .help = "what entries are neighbours when their attention is pooled; by position decoding is faster"},
-              at_once_parameter(),
+              evict_fraction_parameter(),
               positions_parameter(),
           },
       .max_entries_per_layer = max_entries_per_layer,

@@ -2,9 +2,10 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <vector>
 
-#include "lacake/policy.h"
+#include "lacake/policy_author.h"
 #include "policies/layer_budgets.h"
 
 namespace lacake {
@@ -40,7 +41,10 @@ class Cake final : public Policy {
   const PolicyTraits& traits() const override { return traits_; }
   Measures measures(Phase, int layer, std::size_t n_entries, std::size_t n_new) const override;
   void update(const Observation&, CacheEdits&) override;
+  std::size_t peak_entries(std::size_t n_held, std::size_t n_new) const override;
   std::size_t reserve(int layer, int head) const override;
+  void resize(std::size_t cache_size, CacheEdits&) override;
+  std::unique_ptr<Policy> clone() const override;
   std::size_t metadata_bytes() const override;
 
   // Entries that a layer may hold beside its window.
@@ -53,8 +57,9 @@ class Cake final : public Policy {
     std::size_t length = 0;      // entries held now
     std::size_t candidates = 0;  // entries beside the window when the budget was last divided: its cap
     std::size_t budget = 0;
-    bool ranked = true;                      // false: scored in this segment, not yet put in order
-    std::vector<std::vector<float>> scores;  // [n_head_kv][<= length], 0 beyond; empty: never scored
+    bool ranked = true;  // false: scored in this segment, not yet put in order
+    std::vector<std::vector<float>>
+        scores;  // [n_head_kv][<= length], 0 beyond and where none is known; empty: never scored
   };
 
   bool cuts_prompt(std::size_t n_new) const;
@@ -62,6 +67,7 @@ class Cake final : public Policy {
   void score(const Observation&);
   void divide(std::size_t last_seen, CacheEdits&);
   void shrink(std::size_t layer, CacheEdits&);
+  void shrink_between_segments(std::size_t layer, CacheEdits&);
   std::vector<std::uint32_t> best(std::span<const float> scores, std::size_t count) const;
   void cut_decode(const Observation&, CacheEdits&);
 

@@ -80,21 +80,21 @@ TEST(Cake, LayersThatShiftMoreGetMore) {
 }
 
 TEST(Cake, UniformBudgetsIgnoreWhatAttentionLooksLike) {
-  const auto p = policy(3, {{"budgets", 1}});
+  const auto p = policy(3, {{"budgets", "uniform"}});
   SimulatedCache cache(layers(3), p->traits());
   cache.feed(*p, Phase::kPrefill, 40, later_layers_swing_more(9));
   for (int layer = 0; layer < 3; ++layer) EXPECT_EQ(budget(*p, layer), kCacheSize - kWindow);
 }
 
 TEST(CakeByPosition, KeepsTheSameEntriesInTheOrderOfTheConversation) {
-  const auto p = policy(1, {{"order", 1}});
+  const auto p = policy(1, {{"order", "position"}});
   SimulatedCache cache(layers(1), p->traits());
   cache.feed(*p, Phase::kPrefill, 20, attends_to(9));
   EXPECT_EQ(cache.held(0), (PositionList{7, 8, 9, 10, 11, 15, 18, 19}));
 }
 
 TEST(CakeByPosition, DecodingPoolsOverNeighboursInTheText) {
-  const auto p = policy(1, {{"order", 1}});
+  const auto p = policy(1, {{"order", "position"}});
   SimulatedCache cache(layers(1), p->traits());
   cache.feed(*p, Phase::kPrefill, 20, attends_to(9));
   // 7 8 9 10 11 15 18 | 19 20: the row points at the third, and the seventh is farthest from its pool.
@@ -104,7 +104,7 @@ TEST(CakeByPosition, DecodingPoolsOverNeighboursInTheText) {
 }
 
 TEST(CakeByPosition, IndicesTakeTheOrderOfTheConversation) {
-  const auto p = policy(1, {{"positions", 1}});
+  const auto p = policy(1, {{"positions", "compacted"}});
   EXPECT_TRUE(p->traits().ordered);
   EXPECT_EQ(p->traits().positions, Positions::kCacheIndex);
 }
@@ -127,7 +127,7 @@ TEST(Cascade, NeverExceedsTheTotalNorLeavesItToTheEnd) {
 }
 
 TEST(Cascade, WithoutItAllLayersWaitForTheLast) {
-  const auto p = policy(3, {{"cascade", 1}});
+  const auto p = policy(3, {{"cascade", "off"}});
   SimulatedCache cache(layers(3), p->traits());
   std::vector<std::size_t> totals;
   cache.feed(*p, Phase::kPrefill, 40, attends_to(9), [&](int) { totals.push_back(cache.total_length()); });
@@ -279,6 +279,44 @@ TEST(Cake, CountsItsScoresAsMetadata) {
   const std::size_t empty = p->metadata_bytes();
   cache.feed(*p, Phase::kPrefill, 30, attends_to(9));
   EXPECT_GE(p->metadata_bytes(), empty + 2 * (kCacheSize - kWindow) * sizeof(float));
+}
+
+TEST(CakeResized, KeepsWhatThePromptScoredHighestAndTheWindow) {
+  const auto p = policy(1);
+  SimulatedCache cache(layers(1), p->traits());
+  cache.feed(*p, Phase::kPrefill, 20, attends_to(9));
+  cache.resize(*p, 6);
+  EXPECT_EQ(cache.held(0), (PositionList{7, 8, 9, 10, 18, 19}));
+  EXPECT_EQ(budget(*p, 0), 4u);
+}
+
+TEST(CakeResized, DividesAnewByThePromptsPreferences) {
+  const auto p = policy(3);
+  SimulatedCache cache(layers(3), p->traits());
+  cache.feed(*p, Phase::kPrefill, 40, later_layers_swing_more(9));
+  cache.resize(*p, 5);
+  EXPECT_LT(cache.length(0), cache.length(1));
+  EXPECT_LT(cache.length(1), cache.length(2));
+  EXPECT_EQ(cache.total_length(), 3 * 5u);
+}
+
+TEST(CakeResized, WithoutAnyScoresTheNewestStay) {
+  const auto p = policy(1);
+  SimulatedCache cache(layers(1), p->traits());
+  cache.feed(*p, Phase::kPrefill, 9, attends_to(3));
+  cache.resize(*p, 4);
+  EXPECT_EQ(cache.held(0), (PositionList{5, 6, 7, 8}));
+}
+
+TEST(CakeResized, EntriesOfAnAnswerShrinkInProportionToThePrompts) {
+  const auto p = policy(1);
+  SimulatedCache cache(layers(1), p->traits());
+  cache.feed(*p, Phase::kPrefill, 20, attends_to(9));
+  cache.resize(*p, 14);
+  for (int i = 0; i < 6; ++i) cache.feed(*p, Phase::kDecode, 1, attends_to(0));
+  // Held: 7 8 9 10 11 2 18 19 and 20 .. 25, the last two of them the window; 18 .. 23 have no score.
+  cache.resize(*p, 8);
+  EXPECT_EQ(cache.held(0), (PositionList{7, 8, 9, 21, 22, 23, 24, 25}));
 }
 
 }  // namespace

@@ -3,8 +3,9 @@
 #include <algorithm>
 #include <utility>
 
+#include "policies/parameters.h"
 #include "policies/ranked.h"
-#include "policies/settings.h"
+#include "policies/shared_parameters.h"
 
 namespace lacake {
 namespace {
@@ -20,13 +21,16 @@ class H2o final : public RankedPolicy {
     return {.accumulated = true, .group_mean = true};
   }
 
+  std::unique_ptr<Policy> clone() const override { return std::make_unique<H2o>(*this); }
+
  protected:
-  void score(const Observation& seen, std::size_t list, std::span<float> scores) override {
-    if (seen.accumulated.empty()) return;
+  std::size_t score(const Observation& seen, std::size_t list, std::span<float> scores) override {
+    if (seen.accumulated.empty()) return kNothingSeen;
     const std::span<const float> sums = list_columns(seen.accumulated, list);
     // One query stands for those that were not looked at.
     const float weight = seen.phase == Phase::kDecode ? static_cast<float>(every_) : 1.0f;
     for (std::size_t i = 0; i < scores.size(); ++i) scores[i] += weight * sums[i];
+    return 0;
   }
 
  private:
@@ -37,11 +41,8 @@ std::size_t min_cache_size(const PolicySettings&, const AttentionShape&) { retur
 
 std::unique_ptr<Policy> make(const PolicySettings& given, const AttentionShape& shape, std::size_t cache_size) {
   const PolicyType& type = h2o_policy();
-  require_least(type, given, shape, cache_size);
-  // One candidate at least, so that there is one to drop.
-  const auto recent = static_cast<std::size_t>(setting(type, given, "recent") * static_cast<double>(cache_size));
-  RankedPolicy::Options options{.cache_size = cache_size, .window = std::min(recent, cache_size - 1)};
-  read_shared(type, given, options);
+  RankedPolicy::Options options = ranked_options(type, given, shape, cache_size);
+  options.window_share = number_setting(type, given, "recent");
   return std::make_unique<H2o>(options, shape, size_setting(type, given, "every"));
 }
 
@@ -49,12 +50,12 @@ std::vector<PolicyParameter> parameters() {
   return with_head_parameters(
       {{.name = "recent", .default_value = 0.5, .min = 0, .max = 1, .help = "share of the cache for the last entries"},
        {.name = "every",
+        .kind = PolicyParameter::Kind::kWholeNumber,
         .default_value = 4,
         .min = 1,
         .max = 1024,
-        .integer = true,
         .help = "in decoding one query in so many is looked at, and counts for all of them (ours; 1: the paper's)"},
-       at_once_parameter(),
+       evict_fraction_parameter(),
        positions_parameter()});
 }
 

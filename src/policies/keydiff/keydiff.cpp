@@ -2,8 +2,9 @@
 
 #include <utility>
 
+#include "policies/parameters.h"
 #include "policies/ranked.h"
-#include "policies/settings.h"
+#include "policies/shared_parameters.h"
 
 namespace lacake {
 namespace {
@@ -16,11 +17,14 @@ class KeyDiff final : public RankedPolicy {
     return {.key_similarity = cuts(phase, layer, n_new)};
   }
 
+  std::unique_ptr<Policy> clone() const override { return std::make_unique<KeyDiff>(*this); }
+
  protected:
-  void score(const Observation& seen, std::size_t list, std::span<float> scores) override {
-    if (seen.key_similarity.empty()) return;
+  std::size_t score(const Observation& seen, std::size_t list, std::span<float> scores) override {
+    if (seen.key_similarity.empty()) return kNothingSeen;
     const std::span<const float> similarity = list_columns(seen.key_similarity, list);
     for (std::size_t i = 0; i < scores.size(); ++i) scores[i] = -similarity[i];
+    return 0;
   }
 };
 
@@ -29,21 +33,17 @@ std::size_t min_cache_size(const PolicySettings& given, const AttentionShape&) {
 }
 
 std::unique_ptr<Policy> make(const PolicySettings& given, const AttentionShape& shape, std::size_t cache_size) {
-  const PolicyType& type = keydiff_policy();
-  require_least(type, given, shape, cache_size);
-  RankedPolicy::Options options{.cache_size = cache_size, .window = size_setting(type, given, "window")};
-  read_shared(type, given, options);
-  return std::make_unique<KeyDiff>(options, shape);
+  return std::make_unique<KeyDiff>(ranked_options(keydiff_policy(), given, shape, cache_size), shape);
 }
 
 std::vector<PolicyParameter> parameters() {
   return with_head_parameters({{.name = "window",
+                                .kind = PolicyParameter::Kind::kWholeNumber,
                                 .default_value = 1,
                                 .min = 1,
                                 .max = 65536,
-                                .integer = true,
                                 .help = "last entries that always stay"},
-                               at_once_parameter(1.0 / 8),
+                               evict_fraction_parameter(1.0 / 8),
                                positions_parameter()});
 }
 

@@ -52,7 +52,7 @@ TEST(KeyDiffDecode, OneByOneWhereSoAsked) {
 TEST(KeyDiff, AsksForNothingOfAttention) {
   const auto p = keydiff_policy().make({}, kShape, 8);
   EXPECT_EQ(p->measures(Phase::kPrefill, 0, 9, 9), (Measures{.key_similarity = true}));
-  EXPECT_FALSE(p->measures(Phase::kPrefill, 0, 8, 8).any());
+  EXPECT_EQ(p->measures(Phase::kPrefill, 0, 8, 8), Measures{});
 }
 
 }  // namespace

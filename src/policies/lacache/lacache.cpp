@@ -3,7 +3,8 @@
 #include <algorithm>
 #include <cassert>
 
-#include "policies/settings.h"
+#include "policies/parameters.h"
+#include "policies/shared_parameters.h"
 
 namespace lacake {
 namespace lacache {
@@ -26,13 +27,14 @@ Plan LaCache::plan_for(std::size_t n_entries) const {
   return plan_compaction(settings_, compensated_size_, cursor_, n_entries);
 }
 
-Measures LaCache::measures(Phase, int layer, std::size_t n_entries, std::size_t) const {
+Measures LaCache::measures(Phase, int layer, std::size_t n_entries, std::size_t n_new) const {
   // Nothing to measure; but a prompt that cannot be compacted is refused before attention runs, not after.
   if (layer == 0) plan_for(n_entries);
-  return {};
+  const std::size_t n_kept = n_entries - n_new;
+  return {.query_shift = query_position(n_kept) - static_cast<std::int64_t>(n_kept)};
 }
 
-std::int64_t LaCache::query_position(int, std::size_t n_kept) const {
+std::int64_t LaCache::query_position(std::size_t n_kept) const {
   const auto own = static_cast<std::int64_t>(n_kept);
   if (query_ == Query::kOwn) return own;
   if (last_query_ < 0) return 0;
@@ -52,12 +54,51 @@ void LaCache::update(const Observation& seen, CacheEdits& edits) {
   }
   if (static_cast<std::size_t>(seen.layer) + 1 < settings_.n_layer) return;
 
-  last_query_ = query_position(seen.layer, seen.n_entries - seen.n_new) + static_cast<std::int64_t>(seen.n_new) - 1;
+  last_query_ = query_position(seen.n_entries - seen.n_new) + static_cast<std::int64_t>(seen.n_new) - 1;
   if (seen.n_entries > cache_size_) cache_size_ = compensated_size_;
   if (!plan_.walks.empty()) cursor_ = plan_.cursor;
+  n_held_ = plan_.walks.empty() ? seen.n_entries : plan_.length_after();
+}
+
+std::size_t LaCache::peak_entries(std::size_t n_held, std::size_t n_new) const {
+  return std::min(n_held + n_new, compensated_size_);
 }
 
 std::size_t LaCache::reserve(int, int) const { return compensated_size_ + 1; }
+
+// Not in the paper. The ladder compacts again and again, a round from the sinks at most each time, until all fits: such
+// a round never reaches past the end.
+void LaCache::resize(std::size_t cache_size, CacheEdits& edits) {
+  require_cache_size(lacache_policy().name, least_cache_size(settings_), cache_size);
+  const bool raised = cache_size_ == compensated_size_;
+  compensated_size_ = compensated(ladder_of(settings_), cache_size);
+  cache_size_ = raised || n_held_ > cache_size ? compensated_size_ : cache_size;
+
+  std::vector<Plan> plans;
+  const std::size_t before = n_held_;
+  while (n_held_ > compensated_size_) {
+    const std::size_t size =
+        std::max(compensated_size_, n_held_ - std::min(n_held_, one_round(settings_, compensated_size_)));
+    if (cursor_ + settings_.n_layer > size) cursor_ = settings_.sinks;
+    plans.push_back(plan_compaction(settings_, size, cursor_, n_held_));
+    cursor_ = plans.back().cursor;
+    n_held_ = plans.back().length_after();
+  }
+  if (cursor_ + settings_.n_layer > compensated_size_) cursor_ = settings_.sinks;
+  // The query stays as far from its own key as it was.
+  if (last_query_ >= 0) last_query_ -= static_cast<std::int64_t>(before - n_held_);
+  for (std::size_t layer = 0; layer < settings_.n_layer && !plans.empty(); ++layer) {
+    std::vector<std::uint32_t> list = kept(plans.front(), layer);
+    for (std::size_t i = 1; i < plans.size(); ++i) {
+      std::vector<std::uint32_t> again = kept(plans[i], layer);
+      for (std::uint32_t& index : again) index = list[index];
+      list = std::move(again);
+    }
+    edits.keep(static_cast<int>(layer), {{std::move(list)}});
+  }
+}
+
+std::unique_ptr<Policy> LaCache::clone() const { return std::make_unique<LaCache>(*this); }
 
 }  // namespace lacache
 
@@ -84,8 +125,8 @@ std::size_t min_cache_size(const PolicySettings& given, const AttentionShape& sh
 }
 
 std::unique_ptr<Policy> make(const PolicySettings& given, const AttentionShape& shape, std::size_t cache_size) {
-  require_least(lacache_policy(), given, shape, cache_size);
-  const bool own = setting(lacache_policy(), given, "query") == 0;
+  require_cache_size(lacache_policy(), given, shape, cache_size);
+  const bool own = has_word(lacache_policy(), given, "query", "own");
   return std::make_unique<lacache::LaCache>(settings_for(given, shape), cache_size,
                                             own ? lacache::Query::kOwn : lacache::Query::kScript);
 }
@@ -102,29 +143,23 @@ const PolicyType& lacache_policy() {
       .parameters =
           {
               {.name = "span",
+               .kind = PolicyParameter::Kind::kWholeNumber,
                .default_value = 16,
                .min = 1,
                .max = 1024,
-               .integer = true,
                .help = "layers that share a token within one ladder; below the number of layers",
                .default_text = "min(16, layers / 2)"},
               {.name = "overlap",
+               .kind = PolicyParameter::Kind::kWholeNumber,
                .default_value = 0,
                .min = 0,
                .max = 1023,
-               .integer = true,
                .help = "layers that a step of the ladder shares with the next; below span"},
-              {.name = "sinks",
-               .default_value = 4,
-               .min = 0,
-               .max = 65536,
-               .integer = true,
-               .help = "first tokens that always stay"},
+              sinks_parameter(),
               {.name = "query",
-               .min = 0,
-               .max = 1,
-               .integer = true,
-               .choices = {"own", "script"},
+               .kind = PolicyParameter::Kind::kWord,
+               .default_value = "own",
+               .words = {"own", "script"},
                .help = "RoPE index of the query: its own key's, or the drifting counter of the official ppl/run.py"},
           },
       .max_entries_per_layer = max_entries_per_layer,

@@ -2,8 +2,9 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 
-#include "lacake/policy.h"
+#include "lacake/policy_author.h"
 #include "policies/lacache/ladder.h"
 
 namespace lacake {
@@ -22,15 +23,18 @@ class LaCache final : public Policy {
 
   const PolicyTraits& traits() const override { return traits_; }
   Measures measures(Phase, int layer, std::size_t n_entries, std::size_t n_new) const override;
-  std::int64_t query_position(int layer, std::size_t n_kept) const override;
   void update(const Observation&, CacheEdits&) override;
+  std::size_t peak_entries(std::size_t n_held, std::size_t n_new) const override;
   std::size_t reserve(int layer, int head) const override;
+  void resize(std::size_t cache_size, CacheEdits&) override;
+  std::unique_ptr<Policy> clone() const override;
 
   std::size_t cursor() const { return cursor_; }
   std::size_t cache_size() const { return cache_size_; }  // the one in force: compensated after the first overflow
 
  private:
   Plan plan_for(std::size_t n_entries) const;
+  std::int64_t query_position(std::size_t n_kept) const;
 
   PolicyTraits traits_;
   Settings settings_;
@@ -39,6 +43,7 @@ class LaCache final : public Policy {
   std::size_t cursor_;
   Query query_;
   std::int64_t last_query_ = -1;  // where the last query stood; -1: there was none
+  std::size_t n_held_ = 0;        // entries of every layer between segments
   Plan plan_;                     // of the segment in flight, made at layer 0
 };
 

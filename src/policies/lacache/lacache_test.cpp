@@ -2,7 +2,9 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <string>
+#include <vector>
 
 #include "lacake/error.h"
 #include "property/simulated_cache.h"
@@ -51,13 +53,13 @@ TEST(LaCache, TheFirstOverflowRaisesTheCacheSizeOnce) {
 
 TEST(LaCache, TheQueryStandsAtItsOwnKeyUnlessTheScriptIsReplayed) {
   const auto own = policy({}, 4, 16);
-  EXPECT_EQ(own->query_position(0, 11), 11);
-  const auto script = policy({{"query", 1}}, 4, 16);
-  EXPECT_EQ(script->query_position(0, 0), 0);
+  EXPECT_EQ(simulation::query_position(*own, 0, 11), 11);
+  const auto script = policy({{"query", "script"}}, 4, 16);
+  EXPECT_EQ(simulation::query_position(*script, 0, 0), 0);
 }
 
 TEST(LaCache, TheScriptsQueryDriftsAheadOfItsKey) {
-  const auto p = policy({{"span", 8}, {"overlap", 4}, {"query", 1}}, 30, 60);
+  const auto p = policy({{"span", 8}, {"overlap", 4}, {"query", "script"}}, 30, 60);
   SimulatedCache cache(layers(30), p->traits());
   std::int64_t ahead = 0;
   for (int i = 0; i < 100; ++i) {
@@ -97,6 +99,45 @@ TEST(LaCache, ReservesTheRaisedSizeAndOneTokenInFlight) {
   const PolicySettings settings{{"span", 8}, {"overlap", 4}};
   EXPECT_EQ(lacache_policy().max_entries_per_layer(settings, layers(30), 256), 259u);
   EXPECT_EQ(policy(settings, 30, 256)->reserve(0, 0), 259u);
+}
+
+TEST(LaCacheResized, LayersStillKeepDifferentTokensWithoutGapsBetweenThem) {
+  const auto p = policy({{"sinks", 1}}, 4, 40);
+  SimulatedCache cache(layers(4), p->traits());
+  cache.feed(*p, Phase::kPrefill, 60, {});
+  cache.resize(*p, 12);
+  std::vector<std::int64_t> all;
+  for (int layer = 0; layer < 4; ++layer) {
+    ASSERT_EQ(cache.length(layer), cache.length(0));
+    all.insert(all.end(), cache.held(layer).begin(), cache.held(layer).end());
+  }
+  ASSERT_LE(cache.length(0), 12u);
+  std::sort(all.begin(), all.end());
+  all.erase(std::unique(all.begin(), all.end()), all.end());
+  EXPECT_GT(all.size(), cache.length(0));
+  EXPECT_EQ(cache.held(0).front(), 0);
+  EXPECT_EQ(cache.held(3).back(), 59);
+}
+
+TEST(LaCacheResized, NeverFailsWhereAStretchedLadderWould) {
+  // What one compaction refuses, as the test of measures shows, many rounds do.
+  const auto p = policy({{"span", 2}, {"overlap", 1}}, 4, 60);
+  SimulatedCache cache(layers(4), p->traits());
+  cache.feed(*p, Phase::kPrefill, 57, {});
+  ASSERT_NO_THROW(cache.resize(*p, 17));
+  EXPECT_LE(cache.length(0), 17u);
+}
+
+TEST(LaCacheResized, TheScriptsQueryStaysAsFarAheadOfItsKey) {
+  const auto p = policy({{"span", 8}, {"overlap", 4}, {"query", "script"}}, 30, 80);
+  SimulatedCache cache(layers(30), p->traits());
+  for (int i = 0; i < 200; ++i) cache.feed(*p, Phase::kDecode, 1, {});
+  const auto ahead = [&] {
+    return simulation::query_position(*p, 0, cache.length(0)) - static_cast<std::int64_t>(cache.length(0));
+  };
+  const std::int64_t before = ahead();
+  cache.resize(*p, 50);
+  EXPECT_EQ(ahead(), before);
 }
 
 }  // namespace

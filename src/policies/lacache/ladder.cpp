@@ -31,19 +31,25 @@ std::vector<std::uint32_t> kept(const Walk& walk, std::size_t layer) {
 }  // namespace
 
 void check(const Settings& settings) {
-  auto fail = [&](const std::string& what) { throw Error(Error::Kind::kUsage, "policy lacache: " + what); };
+  const auto refuse = [](std::string expected, std::string found, std::string remedy) {
+    throw Error({.kind = Error::Kind::kUsage,
+                 .subject = "policy lacache",
+                 .expected = std::move(expected),
+                 .found = std::move(found),
+                 .remedy = std::move(remedy)});
+  };
   const std::string span = "span=" + std::to_string(settings.span);
   const std::string overlap = "overlap=" + std::to_string(settings.overlap);
+  const std::string layers = std::to_string(settings.n_layer) + " layers";
   if (settings.overlap >= settings.span) {
-    fail(overlap + " must be below " + span + ": take a smaller overlap or a larger span");
+    refuse("overlap below " + span, overlap, "take a smaller overlap or a larger span");
   }
   if (settings.span >= settings.n_layer) {
-    fail(span + " must be below the model's " + std::to_string(settings.n_layer) +
-         " layers, or no ladder gives anything up: take a smaller span");
+    refuse("span below the model's " + layers + ", or no ladder gives anything up", span, "take a smaller span");
   }
   if (ladder_of(settings).removed == 0) {
-    fail(span + " with " + overlap + " lets no ladder give anything up on " + std::to_string(settings.n_layer) +
-         " layers: take a smaller overlap or a smaller span");
+    refuse("a ladder that gives something up on " + layers, span + " with " + overlap,
+           "take a smaller overlap or a smaller span");
   }
 }
 
@@ -62,6 +68,11 @@ std::size_t least_cache_size(const Settings& settings) {
   // Never negative: removed / 2 < n_layer.
   const Ladder ladder = ladder_of(settings);
   return settings.sinks + settings.n_layer + ladder.after - ladder.removed / 2;
+}
+
+std::size_t one_round(const Settings& settings, std::size_t cache_size) {
+  const Ladder ladder = ladder_of(settings);
+  return (cache_size - settings.sinks - settings.n_layer) / ladder.after * ladder.removed;
 }
 
 std::size_t Walk::length_after() const {
@@ -92,7 +103,7 @@ Plan plan_compaction(const Settings& settings, std::size_t cache_size, std::size
   }
 
   onward.count = room;
-  const std::size_t per_round = (cache_size - settings.sinks - settings.n_layer) / ladder.after * ladder.removed;
+  const std::size_t per_round = one_round(settings, cache_size);
   const std::size_t still = excess - available;
   const std::size_t rounds = ceil_div(still, per_round);  // T
   Walk over{.first = settings.sinks, .after = ladder.after, .gap = rounds};
@@ -102,11 +113,13 @@ Plan plan_compaction(const Settings& settings, std::size_t cache_size, std::size
   over.length = onward.length_after();
   for (std::size_t layer = 0; layer < settings.n_layer; ++layer) {
     if (over.last_index(layer) < over.length) continue;
-    throw Error(Error::Kind::kInput,
-                "policy lacache: " + std::to_string(n_entries) +
-                    " entries (prompt length) cannot be compacted to cache size " + std::to_string(cache_size) +
-                    " in one go: the ladder, stretched " + std::to_string(rounds) +
-                    " times, reaches past the prompt; take overlap=0, a larger cache or streaming prefill");
+    throw Error({.kind = Error::Kind::kInput,
+                 .subject = "policy lacache",
+                 .expected = "a prompt that one compaction brings to cache size " + std::to_string(cache_size),
+                 .found = std::to_string(n_entries) +
+                          " entries, past whose end the ladder reaches when it is stretched " + std::to_string(rounds) +
+                          " times",
+                 .remedy = "take overlap=0, a larger cache, or streaming `prefill`"});
   }
   plan.walks = {onward, over};
   plan.cursor = settings.sinks + over.after * over.count;

@@ -43,6 +43,9 @@ std::size_t compensated(const Ladder&, std::size_t cache_size);
 // The least C for which every overflow finds room: (C + floor(R / 2) - S - L) / A >= 1.
 std::size_t least_cache_size(const Settings&);
 
+// Entries that one round of ladders from the sinks gives up at most.
+std::size_t one_round(const Settings&, std::size_t cache_size);
+
 // One walk along the list: `first` entries stay as they are, then `count` ladders of `before` entries each give up
 // `before - after` of them, then the rest stays.
 //   layer i keeps [0, first), then first + i mod (removed + 1) + before * j + gap * k  for j < count, k < after, then
@@ -60,7 +63,7 @@ struct Walk {
   std::uint32_t last_index(std::size_t layer) const;  // of the ladder part; REQUIRES: count, after > 0
 };
 
-// One edits, for all layers: one walk behind the cursor, or two if the ladder starts over from the sinks (the
+// One compaction, for all layers: one walk behind the cursor, or two if the ladder starts over from the sinks (the
 // second one walks over what the first one left).
 struct Plan {
   std::vector<Walk> walks;

@@ -33,7 +33,7 @@ TEST(Ladder, FollowsTheFormulas) {
 }
 
 TEST(Ladder, SettingsThatGiveNothingUpAreRefusedWithAWayOut) {
-  EXPECT_NE(usage_error({.n_layer = 8, .span = 4, .overlap = 4}).find("overlap=4 must be below span=4"),
+  EXPECT_NE(usage_error({.n_layer = 8, .span = 4, .overlap = 4}).find("expected overlap below span=4, found overlap=4"),
             std::string::npos);
   EXPECT_NE(usage_error({.n_layer = 4, .span = 16}).find("smaller span"), std::string::npos);
   EXPECT_NE(usage_error({.n_layer = 16, .span = 9, .overlap = 7}).find("smaller overlap"), std::string::npos);

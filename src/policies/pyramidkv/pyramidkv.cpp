@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "policies/settings.h"
+#include "policies/parameters.h"
 #include "policies/snapkv/snapkv.h"
 
 namespace lacake {
@@ -27,6 +27,8 @@ class PyramidKv final : public snapkv::SnapKv {
   PyramidKv(const Options& options, const AttentionShape& shape, double decay, snapkv::Decode decode, double beta)
       : SnapKv(options, shape, decay, decode), beta_(beta) {}
 
+  std::unique_ptr<Policy> clone() const override { return std::make_unique<PyramidKv>(*this); }
+
  protected:
   std::size_t layer_size(int layer, std::size_t n_tokens) const override {
     const auto n_layer = static_cast<std::size_t>(shape().n_layer);
@@ -49,11 +51,10 @@ std::size_t min_cache_size(const PolicySettings& given, const AttentionShape&) {
 
 std::unique_ptr<Policy> make(const PolicySettings& given, const AttentionShape& shape, std::size_t cache_size) {
   const PolicyType& type = pyramidkv_policy();
-  require_least(type, given, shape, cache_size);
-  RankedPolicy::Options options = snapkv::options(type, given, cache_size);
+  RankedPolicy::Options options = ranked_options(type, given, shape, cache_size);
   options.uneven_layers = true;
   return std::make_unique<pyramidkv::PyramidKv>(options, shape, snapkv::decay(type, given), snapkv::decode(type, given),
-                                                setting(type, given, "beta"));
+                                                number_setting(type, given, "beta"));
 }
 
 std::vector<PolicyParameter> parameters() {

@@ -2,8 +2,9 @@
 
 #include <algorithm>
 
+#include "policies/parameters.h"
 #include "policies/ranked.h"
-#include "policies/settings.h"
+#include "policies/shared_parameters.h"
 
 namespace lacake {
 namespace {
@@ -23,15 +24,17 @@ class Random final : public RankedPolicy {
       : RankedPolicy(options, shape), seed_(seed) {}
 
   Measures measures(Phase, int, std::size_t, std::size_t) const override { return {}; }
+  std::unique_ptr<Policy> clone() const override { return std::make_unique<Random>(*this); }
 
  protected:
-  void score(const Observation& seen, std::size_t list, std::span<float> scores) override {
+  std::size_t score(const Observation& seen, std::size_t list, std::span<float> scores) override {
     const auto n_head_kv = static_cast<std::size_t>(shape().n_head_kv);
     const std::size_t number = static_cast<std::size_t>(seen.layer) * n_head_kv + list;
     const std::size_t first = scores.size() - seen.n_new;
     for (std::size_t i = 0; i < seen.n_new; ++i) {
       scores[first + i] = drawn(seed_, number, static_cast<std::uint64_t>(seen.n_past) + i);
     }
+    return 0;
   }
 
  private:
@@ -44,12 +47,8 @@ std::size_t min_cache_size(const PolicySettings& given, const AttentionShape&) {
 
 std::unique_ptr<Policy> make(const PolicySettings& given, const AttentionShape& shape, std::size_t cache_size) {
   const PolicyType& type = random_policy();
-  require_least(type, given, shape, cache_size);
-  RankedPolicy::Options options{.cache_size = cache_size,
-                                .sinks = size_setting(type, given, "sinks"),
-                                .window = size_setting(type, given, "window")};
-  read_shared(type, given, options);
-  return std::make_unique<Random>(options, shape, static_cast<std::uint64_t>(setting(type, given, "seed")));
+  return std::make_unique<Random>(ranked_options(type, given, shape, cache_size), shape,
+                                  static_cast<std::uint64_t>(number_setting(type, given, "seed")));
 }
 
 }  // namespace
@@ -61,13 +60,17 @@ const PolicyType& random_policy() {
       .paper = "",
       .parameters = {sinks_parameter(),
                      {.name = "window",
+                      .kind = PolicyParameter::Kind::kWholeNumber,
                       .default_value = 32,
                       .min = 0,
                       .max = 65536,
-                      .integer = true,
                       .help = "last entries that always stay"},
-                     {.name = "seed", .min = 0, .max = 1e15, .integer = true, .help = "other numbers, other choices"},
-                     at_once_parameter(),
+                     {.name = "seed",
+                      .kind = PolicyParameter::Kind::kWholeNumber,
+                      .min = 0,
+                      .max = 1e15,
+                      .help = "other numbers, other choices"},
+                     evict_fraction_parameter(),
                      positions_parameter()},
       .max_entries_per_layer = ranked_max_entries,
       .min_cache_size = min_cache_size,

@@ -3,8 +3,9 @@
 #include <algorithm>
 #include <utility>
 
+#include "policies/parameters.h"
 #include "policies/score.h"
-#include "policies/settings.h"
+#include "policies/shared_parameters.h"
 
 namespace lacake {
 namespace snapkv {
@@ -16,13 +17,18 @@ constexpr std::size_t kObserved = 4;
 }  // namespace
 
 SnapKv::SnapKv(const Options& options, const AttentionShape& shape, double decay, Decode decode)
-    : RankedPolicy(options, shape), decay_(static_cast<float>(decay)), decode_(decode) {
-  // kObserved of the queries between two drops are seen: their weights are such that about `window` tokens are
-  // remembered.
-  const std::size_t evict_fraction = entries_at_once(options.evict_fraction, options.cache_size, options.cache_size);
-  const double per_row = std::max(1.0, static_cast<double>(evict_fraction) / kObserved);
-  if (decode == Decode::kMean)
-    share_ = static_cast<float>(std::min(1.0, per_row / static_cast<double>(options.window)));
+    : RankedPolicy(options, shape), decay_(static_cast<float>(decay)), decode_(decode) {}
+
+std::unique_ptr<Policy> SnapKv::clone() const { return std::make_unique<SnapKv>(*this); }
+
+// Of the newest row in a running answer. kObserved of the queries between two evictions are seen: their weights are
+// such that about `window` tokens are remembered.
+float SnapKv::row_share() const {
+  if (decode_ != Decode::kMean) return 1;
+  const std::size_t size = options().cache_size;
+  const auto n_evicted = static_cast<double>(n_evicted_at_once(options().evict_fraction, size, size));
+  const double per_row = std::max(1.0, n_evicted / kObserved);
+  return static_cast<float>(std::min(1.0, per_row / static_cast<double>(options().window)));
 }
 
 Measures SnapKv::measures(Phase phase, int layer, std::size_t, std::size_t n_new) const {
@@ -34,8 +40,10 @@ Measures SnapKv::measures(Phase phase, int layer, std::size_t, std::size_t n_new
   return asked.window > 0 ? asked : Measures{};
 }
 
-void SnapKv::score(const Observation& seen, std::size_t list, std::span<float> scores) {
-  if (seen.window == 0) return;
+std::size_t SnapKv::score(const Observation& seen, std::size_t list, std::span<float> scores) {
+  // Under kFrozen an answer's entries have no score by design: they are the first to go.
+  const bool frozen = seen.phase == Phase::kDecode && decode_ == Decode::kFrozen;
+  if (seen.window == 0) return frozen ? 0 : kNothingSeen;
   // A prompt's window is not scored. An answer's is: an entry that leaves it competes with what was seen of it before.
   const std::size_t n_outside = seen.phase == Phase::kPrefill ? options().window : 0;
   const std::size_t n = scores.size() - std::min(scores.size(), n_outside);
@@ -45,21 +53,23 @@ void SnapKv::score(const Observation& seen, std::size_t list, std::span<float> s
   if (seen.phase == Phase::kPrefill) {
     for (std::size_t i = 0; i < n; ++i) scores[i] = std::max(pooled[i], decay_ * scores[i]);
   } else {
+    const float share = row_share();
     for (std::size_t i = 0; i < n; ++i) {
       // What was never seen begins with what the first query saw of it.
       const float known = scores[i] == 0 ? pooled[i] : scores[i];
-      scores[i] = known + share_ * (pooled[i] - known);
+      scores[i] = known + share * (pooled[i] - known);
     }
   }
+  return n_outside;
 }
 
 std::vector<PolicyParameter> parameters() {
   return with_head_parameters({
       {.name = "window",
+       .kind = PolicyParameter::Kind::kWholeNumber,
        .default_value = 32,
        .min = 1,
        .max = 4096,
-       .integer = true,
        .help = "last queries that are observed, and last entries that always stay"},
       {.name = "decay",
        .default_value = 0.9,
@@ -67,26 +77,20 @@ std::vector<PolicyParameter> parameters() {
        .max = 1,
        .help = "of old scores at every further turn or chunk (ours, not the paper's)"},
       {.name = "decode",
-       .min = 0,
-       .max = 2,
-       .integer = true,
-       .choices = {"mean", "row", "frozen"},
+       .kind = PolicyParameter::Kind::kWord,
+       .default_value = "mean",
+       .words = {"mean", "row", "frozen"},
        .help = "ranks an answer's entries by a running mean of its queries, by the last query alone, or not at all"},
-      at_once_parameter(),
+      evict_fraction_parameter(),
       positions_parameter(),
   });
 }
 
-RankedPolicy::Options options(const PolicyType& type, const PolicySettings& given, std::size_t cache_size) {
-  RankedPolicy::Options options{.cache_size = cache_size, .window = size_setting(type, given, "window")};
-  read_shared(type, given, options);
-  return options;
-}
-
-double decay(const PolicyType& type, const PolicySettings& given) { return setting(type, given, "decay"); }
+double decay(const PolicyType& type, const PolicySettings& given) { return number_setting(type, given, "decay"); }
 
 Decode decode(const PolicyType& type, const PolicySettings& given) {
-  return static_cast<Decode>(size_setting(type, given, "decode"));
+  if (has_word(type, given, "decode", "row")) return Decode::kRow;
+  return has_word(type, given, "decode", "frozen") ? Decode::kFrozen : Decode::kMean;
 }
 
 }  // namespace snapkv
@@ -99,9 +103,8 @@ std::size_t min_cache_size(const PolicySettings& given, const AttentionShape&) {
 
 std::unique_ptr<Policy> make(const PolicySettings& given, const AttentionShape& shape, std::size_t cache_size) {
   const PolicyType& type = snapkv_policy();
-  require_least(type, given, shape, cache_size);
-  return std::make_unique<snapkv::SnapKv>(snapkv::options(type, given, cache_size), shape, snapkv::decay(type, given),
-                                          snapkv::decode(type, given));
+  return std::make_unique<snapkv::SnapKv>(ranked_options(type, given, shape, cache_size), shape,
+                                          snapkv::decay(type, given), snapkv::decode(type, given));
 }
 
 }  // namespace

@@ -1,5 +1,10 @@
 #pragma once
 
+#include <cstddef>
+#include <memory>
+#include <span>
+#include <vector>
+
 #include "policies/ranked.h"
 
 namespace lacake {
@@ -21,19 +26,20 @@ class SnapKv : public RankedPolicy {
   SnapKv(const Options&, const AttentionShape&, double decay, Decode);
 
   Measures measures(Phase, int layer, std::size_t n_entries, std::size_t n_new) const override;
+  std::unique_ptr<Policy> clone() const override;
 
  protected:
-  void score(const Observation&, std::size_t list, std::span<float> scores) override;
+  std::size_t score(const Observation&, std::size_t list, std::span<float> scores) override;
 
  private:
+  float row_share() const;
+
   float decay_;
-  float share_ = 1;  // of the newest row in a running answer
   Decode decode_;
 };
 
 // Shared with policies that differ in their layers' sizes only: window, decay, decode, positions, heads, floor.
 std::vector<PolicyParameter> parameters();
-RankedPolicy::Options options(const PolicyType&, const PolicySettings&, std::size_t cache_size);
 double decay(const PolicyType&, const PolicySettings&);
 Decode decode(const PolicyType&, const PolicySettings&);
 

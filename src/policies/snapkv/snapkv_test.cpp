@@ -63,16 +63,16 @@ TEST(SnapKv, AsksForNothingWhileAllFits) {
 
 TEST(SnapKvDecode, AMeanForgetsSlowlyARowAtOnceAndFrozenNever) {
   // The prompt saw 9, every query of the answer sees the entry that is now first in the cache.
-  const auto after = [](double decode) {
+  const auto after = [](const char* decode) {
     const auto p = policy(kOneHead, {{"decode", decode}});
     SimulatedCache cache(kOneHead, p->traits());
     cache.feed(*p, Phase::kPrefill, 20, attends_to({9}));
     for (int i = 0; i < 4; ++i) cache.feed(*p, Phase::kDecode, 1, attends_to({0}));
     return cache.held(0);
   };
-  EXPECT_EQ(after(2), (PositionList{7, 8, 9, 10, 11, 21, 22, 23}));  // 21 was the last to leave the window
-  EXPECT_TRUE(holds(after(0), 7));
-  EXPECT_FALSE(holds(after(1), 10));
+  EXPECT_EQ(after("frozen"), (PositionList{7, 8, 9, 10, 11, 21, 22, 23}));  // 21 was the last to leave the window
+  EXPECT_TRUE(holds(after("mean"), 7));
+  EXPECT_FALSE(holds(after("row"), 10));
 }
 
 TEST(SnapKvTurns, OldScoresLiveOnDecayed) {
@@ -89,7 +89,7 @@ TEST(SnapKvTurns, OldScoresLiveOnDecayed) {
 
 TEST(SnapKvHeads, AdaptiveHeadsShareTheLayerAndNoneGoesBelowTheFloor) {
   // KV head 0 sees one entry sharply, KV head 1 nothing at all.
-  const auto p = policy(kTwoHeads, {{"heads", 1}, {"floor", 0.5}});
+  const auto p = policy(kTwoHeads, {{"heads", "adaptive"}, {"floor", 0.5}});
   SimulatedCache cache(kTwoHeads, p->traits());
   cache.feed(*p, Phase::kPrefill, 40, [](int, std::size_t n_entries, std::size_t n_rows) {
     std::vector<float> rows(n_entries * n_rows * 4, 0.0f);
@@ -106,8 +106,8 @@ TEST(SnapKvHeads, AdaptiveHeadsShareTheLayerAndNoneGoesBelowTheFloor) {
 }
 
 TEST(SnapKvHeads, AdaptiveAndIndexedPositionsAreRefusedTogether) {
-  EXPECT_THROW(policy(kTwoHeads, {{"heads", 1}, {"positions", 1}}), Error);
-  EXPECT_EQ(policy(kTwoHeads, {{"positions", 1}})->traits().positions, Positions::kCacheIndex);
+  EXPECT_THROW(policy(kTwoHeads, {{"heads", "adaptive"}, {"positions", "compacted"}}), Error);
+  EXPECT_EQ(policy(kTwoHeads, {{"positions", "compacted"}})->traits().positions, Positions::kCacheIndex);
 }
 
 TEST(SnapKv, NeedsOneEntryBesideItsWindow) {

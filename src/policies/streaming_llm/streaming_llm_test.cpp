@@ -49,7 +49,7 @@ TEST(StreamingLlm, NeedsOneEntryBesideTheSinks) {
 TEST(StreamingLlm, StandsAtIndicesInTheCache) {
   const auto p = policy(4, 8);
   EXPECT_EQ(p->traits().positions, Positions::kCacheIndex);
-  EXPECT_EQ(p->query_position(0, 8), 8);
+  EXPECT_EQ(simulation::query_position(*p, 0, 8), 8);
 }
 
 }  // namespace

@@ -59,5 +59,21 @@ TEST(Tova, AsksForOneRowWhereItCuts) {
   EXPECT_EQ(p->measures(Phase::kPrefill, 0, 4, 4), (Measures{.window = 1, .group_mean = true}));
 }
 
+TEST(TovaResized, KeepsWhatTheLastQuerySawWhereItWasMeasured) {
+  const auto p = tova_policy().make({}, kShape, 5);
+  SimulatedCache cache(kShape, p->traits());
+  cache.feed(*p, Phase::kPrefill, 6, last_row({{0.1f, 0.3f, 0, 0.4f, 0.2f, 0}}));
+  cache.resize(*p, 3);
+  EXPECT_EQ(cache.held(0), (PositionList{1, 3, 5}));
+}
+
+TEST(TovaResized, KeepsTheNewestWhereNothingWasMeasured) {
+  const auto p = tova_policy().make({}, kShape, 8);
+  SimulatedCache cache(kShape, p->traits());
+  cache.feed(*p, Phase::kPrefill, 6, {});
+  cache.resize(*p, 3);
+  EXPECT_EQ(cache.held(0), (PositionList{3, 4, 5}));
+}
+
 }  // namespace
 }  // namespace lacake

@@ -6,9 +6,10 @@
 #include <utility>
 
 #include "policies/layer_budgets.h"
+#include "policies/parameters.h"
 #include "policies/ranked.h"
 #include "policies/score.h"
-#include "policies/settings.h"
+#include "policies/shared_parameters.h"
 #include "policies/trellis/memory.h"
 
 namespace lacake {
@@ -18,8 +19,7 @@ namespace {
 // Of an entry that a rung or the recent share keeps: above every indicator, below what adaptive heads are sure of.
 constexpr float kHeld = std::numeric_limits<float>::max() / 2;
 
-// An answer's queries between two that are looked at, where the user leaves it open: so that looking, whose cost grows
-// with C, stays the same share of a token.
+// Entries for which one query of an answer is skipped.
 constexpr std::size_t kEntriesPerLook = 1024;
 
 struct Settings {
@@ -30,7 +30,7 @@ struct Settings {
   double memory = 0;
   double recent = 0;
   double ladder = 0;
-  std::size_t every = 1;
+  std::size_t every = 0;  // 0: by C
 };
 
 class Trellis final : public RankedPolicy {
@@ -40,8 +40,9 @@ class Trellis final : public RankedPolicy {
         settings_(settings),
         memory_(static_cast<std::size_t>(shape.n_layer),
                 std::vector<Memory>(static_cast<std::size_t>(shape.n_head_kv))),
-        preferences_(memory_.size()),
-        row_share_(fade_share(settings.every)) {}
+        preferences_(memory_.size()) {}
+
+  std::unique_ptr<Policy> clone() const override { return std::make_unique<Trellis>(*this); }
 
   // In an answer also while all fits: what is remembered is of all queries.
   Measures measures(Phase phase, int layer, std::size_t, std::size_t n_new) const override {
@@ -50,7 +51,7 @@ class Trellis final : public RankedPolicy {
       const std::size_t window = settings_.rows > 1 ? settings_.rows : std::max<std::size_t>(settings_.preference, 1);
       return {.window = static_cast<int>(window), .last_row = settings_.rows == 1 && window > 1};
     }
-    return n_fed() % settings_.every == 0 ? Measures{.window = 1, .group_mean = true} : Measures{};
+    return n_fed() % every() == 0 ? Measures{.window = 1, .group_mean = true} : Measures{};
   }
 
   std::size_t metadata_bytes() const override {
@@ -64,7 +65,7 @@ class Trellis final : public RankedPolicy {
   }
 
  protected:
-  void score(const Observation& seen, std::size_t list, std::span<float> scores) override {
+  std::size_t score(const Observation& seen, std::size_t list, std::span<float> scores) override {
     Memory& memory = memory_[static_cast<std::size_t>(seen.layer)][list];
     memory.grow(seen.n_new, seen.n_past);
     if (seen.phase == Phase::kPrefill) {
@@ -75,13 +76,20 @@ class Trellis final : public RankedPolicy {
       }
       if (seen.window > 0) see_prompt(seen, list, memory);
       memory.indicators(settings_.spread, scores);
-      return;
+      return 0;
     }
-    if (seen.window > 0) memory.see_row(list_columns(seen.window_mean, list), row_share_);
+    if (seen.window > 0) memory.see_row(list_columns(seen.window_mean, list), fade_share(every()));
     // At nearly every token of an answer what is remembered is enough: nothing has to go.
-    if (!overflows(seen.layer, list)) return;
+    if (!overflows(seen.layer, list)) return 0;
     memory.indicators(settings_.spread, scores);
-    hold(seen, memory, scores);
+    hold(seen.layer, static_cast<std::size_t>(seen.n_past) + seen.n_new, seen.n_new, memory, scores);
+    return 0;
+  }
+
+  void score_again(int layer, std::size_t list, std::span<float> scores) const override {
+    const Memory& memory = memory_[static_cast<std::size_t>(layer)][list];
+    memory.indicators(settings_.spread, scores);
+    if (n_fed() > n_prompt_) hold(layer, n_fed(), 0, memory, scores);
   }
 
   std::vector<std::size_t> divide(int layer) override {
@@ -92,7 +100,8 @@ class Trellis final : public RankedPolicy {
     std::vector<std::size_t> caps;
     for (std::size_t i = 0; i < n_layer; ++i) {
       const std::size_t beside = held(i) - std::min(held(i), n_protected);
-      if (i < preferences_.n_known()) {
+      // Before any prompt was measured all preferences are alike.
+      if (i < preferences_.n_known() || preferences_.n_known() == 0) {
         preferences.push_back(preferences_.now(i));
         caps.push_back(beside);
       } else {
@@ -113,6 +122,12 @@ class Trellis final : public RankedPolicy {
   }
 
  private:
+  // One query in so many is looked at. Where the user leaves it open it follows C, so that looking, whose cost grows
+  // with C, stays the same share of a token.
+  std::size_t every() const {
+    return settings_.every > 0 ? settings_.every : (options().cache_size + kEntriesPerLook - 1) / kEntriesPerLook;
+  }
+
   float fade_share(std::size_t n_tokens) const {
     return static_cast<float>(1 - std::exp(-static_cast<double>(n_tokens) / settings_.memory));
   }
@@ -137,12 +152,12 @@ class Trellis final : public RankedPolicy {
 
   // In an answer the rungs of this layer's ladder and the newest stay whatever their indicators: shares of what the
   // layer holds. Of a prompt's entries none is among the newest.
-  void hold(const Observation& seen, const Memory& memory, std::span<float> scores) const {
+  //   n_tokens  of the conversation, `n_new` of them not part of the layer's share yet
+  void hold(int layer, std::size_t n_tokens, std::size_t n_new, const Memory& memory, std::span<float> scores) const {
     const auto part = [&](double share) {
-      return static_cast<std::size_t>(share * static_cast<double>(scores.size() - seen.n_new));
+      return static_cast<std::size_t>(share * static_cast<double>(scores.size() - n_new));
     };
-    const double shift = static_cast<double>(seen.layer) / static_cast<double>(shape().n_layer);
-    const std::size_t n_tokens = static_cast<std::size_t>(seen.n_past) + seen.n_new;
+    const double shift = static_cast<double>(layer) / static_cast<double>(shape().n_layer);
     for (const std::uint32_t rung : rungs(memory.tokens(), scores, n_tokens, part(settings_.ladder), shift)) {
       scores[rung] = kHeld;
     }
@@ -154,7 +169,6 @@ class Trellis final : public RankedPolicy {
   std::vector<std::vector<Memory>> memory_;  // [n_layer][n_head_kv]
   Preferences preferences_;
   std::size_t n_prompt_ = 0;  // tokens of the conversation up to the answer
-  float row_share_;           // of one observed query in a mean
 };
 
 }  // namespace
@@ -169,38 +183,33 @@ std::size_t min_cache_size(const PolicySettings& given, const AttentionShape&) {
 
 std::unique_ptr<Policy> make(const PolicySettings& given, const AttentionShape& shape, std::size_t cache_size) {
   const PolicyType& type = trellis_policy();
-  require_least(type, given, shape, cache_size);
-  RankedPolicy::Options options{.cache_size = cache_size,
-                                .sinks = size_setting(type, given, "sinks"),
-                                .window = size_setting(type, given, "window"),
-                                .uneven_layers = size_setting(type, given, "preference") > 0};
-  read_shared(type, given, options);
+  RankedPolicy::Options options = ranked_options(type, given, shape, cache_size);
+  options.uneven_layers = size_setting(type, given, "preference") > 0;
   trellis::Settings settings;
   settings.rows = size_setting(type, given, "rows");
   settings.preference = size_setting(type, given, "preference");
-  settings.gamma = static_cast<float>(setting(type, given, "gamma"));
-  settings.spread = static_cast<float>(setting(type, given, "spread"));
-  settings.memory = setting(type, given, "memory");
-  settings.recent = setting(type, given, "recent");
-  settings.ladder = setting(type, given, "ladder");
+  settings.gamma = static_cast<float>(number_setting(type, given, "gamma"));
+  settings.spread = static_cast<float>(number_setting(type, given, "spread"));
+  settings.memory = number_setting(type, given, "memory");
+  settings.recent = number_setting(type, given, "recent");
+  settings.ladder = number_setting(type, given, "ladder");
   settings.every = size_setting(type, given, "every");
-  if (settings.every == 0) settings.every = (cache_size + trellis::kEntriesPerLook - 1) / trellis::kEntriesPerLook;
   return std::make_unique<trellis::Trellis>(options, shape, settings);
 }
 
 std::vector<PolicyParameter> parameters() {
   return with_head_parameters(
       {{.name = "rows",
+        .kind = PolicyParameter::Kind::kWholeNumber,
         .default_value = 1,
         .min = 1,
         .max = 4096,
-        .integer = true,
         .help = "last queries of a prompt that are looked at"},
        {.name = "preference",
+        .kind = PolicyParameter::Kind::kWholeNumber,
         .default_value = 16,
         .min = 0,
         .max = 4096,
-        .integer = true,
         .help = "last queries of a prompt whose dispersion and shift divide the entries among layers; 0: layers alike"},
        {.name = "gamma",
         .default_value = 200,
@@ -228,19 +237,19 @@ std::vector<PolicyParameter> parameters() {
         .max = 1,
         .help = "in an answer, share of a layer for the best entry of each region, shifted from layer to layer"},
        {.name = "every",
+        .kind = PolicyParameter::Kind::kWholeNumber,
         .min = 0,
         .max = 1024,
-        .integer = true,
         .help = "in decoding one query in so many is looked at",
         .default_text = "C / 1024, rounded up"},
        sinks_parameter(),
        {.name = "window",
+        .kind = PolicyParameter::Kind::kWholeNumber,
         .default_value = 4,
         .min = 1,
         .max = 4096,
-        .integer = true,
         .help = "last entries that always stay"},
-       at_once_parameter(1.0 / 32),
+       evict_fraction_parameter(1.0 / 32),
        positions_parameter()});
 }
 

@@ -1,0 +1,161 @@
+#pragma once
+
+// For those who write a policy: the class to implement, what it is shown, and how it answers. A policy sees numbers
+// (lengths, attention statistics), never tensors, and moves no memory: it hands lists of entries to the cache. So it
+// can be built and tested without a model. src/policies/README.md is a recipe.
+//
+//     struct Newest : lacake::Policy { ... };
+//     lacake::register_policy({.name = "newest", .summary = "...", .parameters = {...},
+//                              .max_entries_per_layer = ..., .min_cache_size = ..., .make = ...});
+//
+// Threads: a policy belongs to one session, and is called by one thread at a time, not always the same. The exception
+// is PolicyTraits::layers_independent. Policies of different sessions are called at the same time. Const members may be
+// called by several threads at once.
+//
+// Errors: make, measures and resize may throw Error, and must then leave everything as it was. Nothing else may throw.
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "lacake/policy.h"
+
+namespace lacake {
+
+// What a policy asks of the engine before a segment's attention runs in a layer. Nothing is measured unasked.
+struct Measures {
+  int window = 0;               // mean, variance and entropy over the last `window` queries; 1: the last query's row
+  bool accumulated = false;     // probabilities summed over all queries of the segment
+  bool key_similarity = false;  // cosine of each key with the mean key of its head
+  bool last_row = false;        // with a window of several queries also the last query's row
+  bool group_mean = false;      // window and accumulated: one column a KV head, the mean over its query heads
+  // Under Positions::kCacheIndex: how far the segment's queries stand from the index of their own keys, for methods
+  // whose query has a position of its own. Ignored under kTrue. REQUIRES: index + shift >= 0.
+  std::int64_t query_shift = 0;
+
+  bool operator==(const Measures&) const = default;
+};
+
+// A *segment* is a run of new tokens that meets the cache at once: a whole prompt (exact prefill), one chunk of it
+// (streaming prefill) or one generated token (decode).
+enum class Phase { kPrefill, kDecode };
+
+// What one layer looked like when a segment had passed it and nothing was evicted yet. Entries are counted in stored
+// order: first the `n_entries - n_new` that were kept before, then the segment's own. The spans are empty unless asked
+// for, and live for the call. Shapes are in ggml order (fastest dimension first).
+struct Observation {
+  Phase phase = Phase::kPrefill;
+  int layer = 0;
+  std::size_t n_entries = 0;  // of the longest head, where heads are uneven
+  std::size_t n_new = 0;
+  std::int64_t n_past = 0;  // tokens of the conversation before this segment, kept or not
+
+  // Probe queries, which see all entries and whose own keys and values nobody keeps. They come after the segment's own
+  // queries. Where there are some, they alone are observed: the window's rows are their last ones, `accumulated` is the
+  // sum over them, and a part of each row goes to keys of the probe that are no entries. 0 in decode.
+  std::size_t n_probe = 0;
+  // More text follows this segment before the question that it will be asked: its last queries say little of what the
+  // answer will need.
+  bool more_follows = false;
+
+  int window = 0;                          // rows that were there: min(asked, n_probe or else n_new)
+  std::span<const float> window_mean;      // [n_entries, n_head]  mean over the window's rows of a = softmax(q.k)
+  std::span<const float> window_variance;  // [n_entries, n_head]  unbiased variance over the rows
+  std::span<const float> last_row;         // [n_entries, n_head]  the last of the window's rows
+  std::span<const double> window_entropy;  // [n_head]  - sum of a ln(a + 1e-10) over rows, columns < n_entries - window
+  std::span<const float> accumulated;      // [n_entries, n_head]
+  std::span<const float> key_similarity;   // [n_entries, n_head_kv]
+  // Variance and entropy are empty for one row, and under Measures::group_mean; the latter also makes window_mean and
+  // accumulated [n_entries, n_head_kv]. Where heads are uneven, a shorter head's columns end in zeros.
+};
+
+// The entries of one layer that stay: indices as counted by Observation, in their new stored order. One list for all KV
+// heads, or one for each. Ascending and unique unless PolicyTraits::ordered is false.
+struct Selection {
+  std::vector<std::vector<std::uint32_t>> heads;
+};
+
+// Where a policy puts its decisions; the engine applies them when the call returns. A layer that is not named keeps all
+// that it has. In `update`, a layer above the observed one still holds what it kept before the segment.
+class CacheEdits {
+ public:
+  virtual ~CacheEdits() = default;
+  // At most once a layer in one call.
+  virtual void keep(int layer, Selection selection) = 0;
+  // Evicts one entry of all KV heads alike, or one of each: [1] or [n_head_kv], kNoEntry for a head that evicts none.
+  // What stays keeps its order. This is the cheap path for decoding: it names only the evicted entry.
+  virtual void drop(int layer, std::span<const std::uint32_t> entries) = 0;
+
+  static constexpr std::uint32_t kNoEntry = UINT32_MAX;
+};
+
+// What a policy declares, so that nobody has to ask which policy it is. `window` may change with the cache size
+// (Policy::resize), nothing else ever does.
+struct PolicyTraits {
+  Positions positions = Positions::kTrue;
+  bool per_head = false;       // the KV heads of a layer may keep different tokens
+  bool uneven_layers = false;  // layers may keep different numbers of entries
+  bool uneven_heads = false;   // so may the heads of one layer
+  bool ordered = true;         // selections are ascending and unique
+  // The updates of different layers for one generated token share nothing: they may come in any order, on several
+  // threads at the same time.
+  bool layers_independent = false;
+  std::size_t sinks = 0;   // first tokens of the conversation that always stay
+  std::size_t window = 0;  // last tokens that always stay; after growth from those on that were there before it
+};
+
+class Policy {
+ public:
+  virtual ~Policy() = default;
+
+  virtual const PolicyTraits& traits() const = 0;
+
+  // What it asks for in this layer once the segment is in (`n_entries` includes it). Asked before attention runs, layer
+  // 0 before anything else of the segment: a segment that the policy cannot take is refused here by an Error. The plan
+  // asks too, of a policy that was fed nothing, as if all entries were new.
+  virtual Measures measures(Phase, int layer, std::size_t n_entries, std::size_t n_new) const = 0;
+
+  // Called for layers 0 .. n_layer-1 in order (in decode under PolicyTraits::layers_independent in any order), once a
+  // segment, as soon as the layer's attention is known. Same calls, same answers.
+  virtual void update(const Observation&, CacheEdits&) = 0;
+
+  // The most entries a layer, on average over layers and rounded up, that are kept at any moment while a prompt's
+  // segment of `n_new` tokens runs, where `n_held` are kept before it (on average, rounded up). Entries of a layer
+  // count as kept once its update returned. The engine refuses a segment for which this is more than the budget, before
+  // anything runs. Not less than what is kept then, and not more than n_held + n_new.
+  virtual std::size_t peak_entries(std::size_t n_held, std::size_t n_new) const = 0;
+
+  // The most entries that this head may hold from here on, one token of a running step included; asked between
+  // segments, so that the arena's slices can be divided. Their sum over layers is at most n_layer *
+  // PolicyType::max_entries_per_layer(C).
+  virtual std::size_t reserve(int layer, int head) const = 0;
+
+  // Changes C between two segments. If the cache holds more than the new size allows, the policy evicts at once, by
+  // what it knows without new measures; if the size grows, nothing changes but that later entries find room. From there
+  // on it behaves as one of the new size, with what it has learnt. Entries are counted in stored order, none is new.
+  // Throws Error(kUsage) if `cache_size` is below PolicyType::min_cache_size, Error(kCapacity) if a policy that evicts
+  // nothing holds more; nothing has changed then.
+  virtual void resize(std::size_t cache_size, CacheEdits&) = 0;
+
+  // A copy with all of its state: given the same calls, both decide alike from here on, and neither sees the other's.
+  virtual std::unique_ptr<Policy> clone() const = 0;
+
+  // Bytes of the policy's own memory (scores, cursors): not in the budget, but shown in the plan.
+  virtual std::size_t metadata_bytes() const { return 0; }
+};
+
+// The value of a parameter that these settings give, or its default. REQUIRES: `parameters` has it, and the settings
+// were checked.
+PolicyValue setting(std::span<const PolicyParameter> parameters, const PolicySettings& settings, std::string_view name);
+double number_setting(std::span<const PolicyParameter>, const PolicySettings&, std::string_view name);
+std::size_t size_setting(std::span<const PolicyParameter>, const PolicySettings&, std::string_view name);
+std::string text_setting(std::span<const PolicyParameter>, const PolicySettings&, std::string_view name);
+
+// Throws Error(kUsage) if `cache_size` is below `least`: what `make` and `resize` owe their callers.
+void require_cache_size(std::string_view policy, std::size_t least, std::size_t cache_size);
+
+}  // namespace lacake

@@ -1,0 +1,29 @@
+#pragma once
+
+// Parameters that mean the same in every policy that has them, and what follows from them.
+
+#include <cstddef>
+#include <string>
+#include <vector>
+
+#include "lacake/policy_author.h"
+
+namespace lacake {
+
+// `positions=original|compacted`: for policies whose keys stand at their tokens unless asked for the other.
+PolicyParameter positions_parameter();
+Positions positions_setting(const PolicyType&, const PolicySettings&);
+
+// `sinks=`: first tokens that always stay.
+PolicyParameter sinks_parameter();
+
+// And `heads=even|adaptive` and `floor=`, last: for policies that score heads apart.
+std::vector<PolicyParameter> with_head_parameters(std::vector<PolicyParameter> own);
+
+// `evict_fraction=`: the share of C that a full list evicts at once in decoding.
+PolicyParameter evict_fraction_parameter(double default_value = 1.0 / 64);
+// How many entries a list of `size` evicts at once: share * min(size, C), at least 1. A list that got fewer than C
+// entries evicts a share of its own size, or it would lose all of them.
+std::size_t n_evicted_at_once(double share, std::size_t size, std::size_t cache_size);
+
+}  // namespace lacake
