@@ -281,6 +281,17 @@ TEST(Cake, CountsItsScoresAsMetadata) {
   EXPECT_GE(p->metadata_bytes(), empty + 2 * (kCacheSize - kWindow) * sizeof(float));
 }
 
+TEST(Cake, SaysThatWithoutTheCascadeItKeepsThePromptWhole) {
+  const auto on = policy(2), off = policy(2, {{"cascade", "off"}});
+  EXPECT_EQ(on->peak_entries(0, 40), kCacheSize + kWindow);
+  EXPECT_EQ(off->peak_entries(0, 40), 40u);
+  EXPECT_EQ(off->peak_entries(8, 5), 13u);
+  SimulatedCache cache(layers(2), off->traits());
+  std::size_t most = 0;
+  cache.feed(*off, Phase::kPrefill, 40, attends_to(9), [&](int) { most = std::max(most, cache.length(0)); });
+  EXPECT_EQ(most, 40u);
+}
+
 TEST(CakeResized, KeepsWhatThePromptScoredHighestAndTheWindow) {
   const auto p = policy(1);
   SimulatedCache cache(layers(1), p->traits());
