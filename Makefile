@@ -34,7 +34,7 @@ asan: setup  ## the tests under AddressSanitizer and UndefinedBehaviorSanitizer
 tsan:  ## the tests under ThreadSanitizer
 	@scripts/setup --tsan
 	@scripts/build tsan
-	@status=0; $$(setarch -R true 2>/dev/null && echo setarch -R) ctest --preset tsan -LE '$(LONG)|real-model' \
+	@status=0; $$(setarch -R true 2>/dev/null && echo setarch -R) ctest --preset tsan -LE '$(LONG)|golden-real|parity-real' \
 	  --no-label-summary || status=$$?; scripts/skipped build/tsan; exit $$status
 
 format:  ## apply clang-format

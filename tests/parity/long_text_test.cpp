@@ -58,8 +58,8 @@ void expect_flat_and_equal(const Model& model, std::span<const Token> tokens) {
   EXPECT_LT(f32.growth, 2 << 20);
 }
 
-// What a clone has at hand (under a sanitizer its first 1,500 tokens), in this order: WikiText-2 and multi_news as in the golden files, our licence and two of our
-// own documents.
+// What a clone has at hand (under a sanitizer its first 1,500 tokens), in this order: WikiText-2 and multi_news as in
+// the golden files, our licence and two of our own documents.
 TEST(LongText, RunsInFlatMemoryAndRoundingDoesNotPileUp) {
   constexpr std::size_t kTokens = kSanitized ? 1500 : 10'000;
   const Model model(quantised_model());

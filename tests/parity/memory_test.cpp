@@ -1,5 +1,5 @@
-// A prompt of 6,000 tokens (1,000 under a sanitizer) at a budget of 512, each case in a process of its own: what the arena, the workspace and the
-// system count, against the plan.
+// A prompt of 6,000 tokens (1,000 under a sanitizer) at a budget of 512, each case in a process of its own: what the
+// arena, the workspace and the system count, against the plan.
 
 #include <gtest/gtest.h>
 
