@@ -1,6 +1,6 @@
-// A few tokens on the real model in F32: in seconds what the suites of the labels golden-real and parity-real do, so that
-// every sanitizer sees the real shapes. One pass for several policies, a batch of them, and libllama beside the full
-// cache.
+// A few tokens on the real model in F32: in seconds what the suites of the labels golden-real and parity-real do, so
+// that every sanitizer sees the real shapes. One pass for several policies, a batch of them, and libllama beside the
+// full cache.
 
 #include <gtest/gtest.h>
 
