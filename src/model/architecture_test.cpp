@@ -145,6 +145,24 @@ TEST(RopeOptions, WithoutEffectAreRefused) {
   EXPECT_EQ(without_effect({.scaling = "yarn"}, number("llama.rope.scaling.factor", 4)), "");
 }
 
+TEST(ModelOverrides, OfKeysThatNobodyReadsAreRefused) {
+  const ModelFile file(tiny());
+  const auto opened = [&](const char* text) {
+    try {
+      const Model model(file.path(), {.overrides = {MetadataOverride::parse(text)}});
+      return std::string();
+    } catch (const Error& error) {
+      EXPECT_EQ(error.kind(), Error::Kind::kUsage);
+      return std::string(error.what());
+    }
+  };
+  EXPECT_EQ(opened("llama.rope.freq_base=float:5000"), "");
+  EXPECT_EQ(
+      opened("llama.attention.clamp_kqv=float:8"),
+      "override_kv: expected a key that is read of a model of this architecture, found llama.attention.clamp_kqv");
+  EXPECT_NE(opened("qwen2.rope.freq_base=float:5000"), "");
+}
+
 TinyModel of(const char* name) {
   for (const models::Variant& v : models::variants()) {
     if (v.name == name) return v.model;

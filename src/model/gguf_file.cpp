@@ -90,7 +90,10 @@ Mapping::~Mapping() { ::munmap(data_, bytes_); }
 GgufFile::GgufFile(std::string path, std::span<const MetadataOverride> overrides) : path_(std::move(path)) {
   open_part(path_);
   open_others();
-  for (const MetadataOverride& o : overrides) apply(o);
+  for (const MetadataOverride& o : overrides) {
+    apply(o);
+    if (!o.key.starts_with("tokenizer.")) unread_.insert(o.key);
+  }
 }
 
 void GgufFile::open_part(const std::string& path) {
@@ -165,6 +168,19 @@ void GgufFile::apply(const MetadataOverride& o) {
   } else {
     gguf_set_val_str(g, key, std::get<std::string>(o.value).c_str());
   }
+}
+
+std::int64_t GgufFile::find(const std::string& key) const {
+  unread_.erase(key);
+  return gguf_find_key(metadata(), key.c_str());
+}
+
+void GgufFile::check_overrides_read() const {
+  if (unread_.empty()) return;
+  throw Error({.kind = Error::Kind::kUsage,
+               .subject = "override_kv",
+               .expected = "a key that is read of a model of this architecture",
+               .found = *unread_.begin()});
 }
 
 void GgufFile::fail(const std::string& found) const { fail_on(path_, found); }

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <set>
 #include <span>
 #include <string>
 #include <unordered_map>
@@ -79,7 +80,11 @@ class GgufFile {
   // And so of all bytes: what was mapped beside a tensor that was read (read-ahead, whole folios) leaves too.
   void forget_all() const;
 
-  // Throw Error(kInput) about this file, or about a key or "tensor NAME" in it.
+  // Throws Error(kUsage) about override_kv for an override that nobody has asked for: it changed nothing. To be called
+  // when all that is read has been read; keys of the tokenizer are libllama's to read.
+  void check_overrides_read() const;
+
+  // These throw Error(kInput) about this file, or about a key or "tensor NAME" in it.
   [[noreturn]] void fail(const std::string& found) const;
   [[noreturn]] void fail(const std::string& key, const std::string& expected, const std::string& found,
                          const std::string& remedy = "") const;
@@ -96,14 +101,15 @@ class GgufFile {
     std::byte* data = nullptr;
   };
   gguf_context* metadata() const { return parts_[0].gguf.get(); }
-  std::int64_t find(const std::string& key) const { return gguf_find_key(metadata(), key.c_str()); }
+  std::int64_t find(const std::string& key) const;
   const Place& place(const ggml_tensor* tensor) const { return places_.at(tensor->name); }
   void open_part(const std::string& path);
   void open_others();
   void apply(const MetadataOverride&);
 
   std::string path_;
-  std::vector<Part> parts_;  // the first holds the metadata
+  std::vector<Part> parts_;               // the first holds the metadata
+  mutable std::set<std::string> unread_;  // keys of overrides
   std::vector<std::string> names_;
   std::unordered_map<std::string, Place> places_;
 };

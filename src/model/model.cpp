@@ -54,6 +54,7 @@ Model::Parts::Parts(const std::string& path, const Options& options)
       chat_template(ChatTemplate::of(vocabulary)),
       weights(file, hyperparameters, cpu_device(), product, options.repack) {
   const Hyperparameters& h = hyperparameters;
+  file.check_overrides_read();
   for (const Model::LoraFile& lora : options.loras) loras.emplace_back(lora.path, lora.scale, weights, h.architecture);
   if (vocabulary.n_tokens() > h.n_vocab) {
     file.fail("tensor token_embd.weight", fmt::format("a row for each of {} tokens", vocabulary.n_tokens()),
