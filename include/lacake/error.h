@@ -46,7 +46,7 @@ class Error : public std::runtime_error {
   const Fields& fields() const { return fields_; }
 
   // The line with other names for settings: `name_of` gives a program's name for a setting of this library
-  // ("kv_budget" -> "--kv-budget"), or "" where it has none, and the setting then keeps its own.
+  // ("kv_budget" -> "--budget"), or "" where it has none, and the setting then keeps its own.
   template <class NameOf>
   std::string with_names(const NameOf& name_of) const {
     return line(renamed(fields_, name_of));

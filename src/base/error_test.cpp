@@ -7,7 +7,7 @@ namespace {
 
 using Fields = Error::Fields;
 
-std::string flag(std::string_view setting) { return setting == "kv_budget" ? "--kv-budget" : ""; }
+std::string flag(std::string_view setting) { return setting == "kv_budget" ? "--budget" : ""; }
 
 TEST(Error, SaysItsFieldsInOneLine) {
   EXPECT_STREQ(
@@ -26,13 +26,13 @@ TEST(Error, TakesTheProgramsNamesForSettings) {
                            .remedy = "a larger `kv_budget` would do"});
   EXPECT_STREQ(error.what(), "kv_budget: expected more than kv_budget 3, found chunk 4; a larger kv_budget would do");
   EXPECT_EQ(error.with_names(flag),
-            "--kv-budget: expected more than --kv-budget 3, found chunk 4; a larger --kv-budget would do");
+            "--budget: expected more than --budget 3, found chunk 4; a larger --budget would do");
 }
 
 TEST(Error, LeavesASubjectThatIsNoSettingAlone) {
   EXPECT_EQ(Error(Fields{.subject = "kv_budget.gguf: x", .found = "y"}).with_names(flag), "kv_budget.gguf: x: y");
   EXPECT_EQ(Error(Fields{.subject = "kv_budget 3", .found = "an open ` quote"}).with_names(flag),
-            "--kv-budget 3: an open ` quote");
+            "--budget 3: an open ` quote");
 }
 
 }  // namespace

@@ -18,7 +18,7 @@ struct Text {
 
 // How a text is scored.
 //   by token   tokens 0, 1, ... are fed one by one, and every next one is scored: LaCache's ppl/run.py, which for
-//              --tokens N scores N + 1. All cells step together.
+//              `tokens` N scores N + 1. All cells step together.
 //   by chunk   chunks of `chunk` tokens, each on its own, of which the second half is scored (positions chunk/2 + 1 and
 //              on), the first token replaced by BOS where the model wants one: llama-perplexity. A cell that keeps
 //              everything reads a chunk at once; a bounded one reads the first half at once, compacts it, and then
