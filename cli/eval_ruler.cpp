@@ -3,7 +3,10 @@
 #include "eval/ruler/ruler.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <unistd.h>
+
+#include <algorithm>
 
 #include "base/files.h"
 #include "eval.h"
@@ -11,6 +14,28 @@
 #include "prompt.h"
 
 namespace lacake::cli {
+
+namespace {
+
+// Texts that none of the tasks asked for has a use for.
+void check_used(const Options& options, const std::vector<std::string>& tasks) {
+  const auto refuse = [&](const char* flag, const std::vector<std::string>& wanted) {
+    throw Error({.kind = Error::Kind::kUsage,
+                 .subject = flag,
+                 .expected = fmt::format("one of the tasks {}", fmt::join(wanted, ", ")),
+                 .found = fmt::format("{}", fmt::join(tasks, ", "))});
+  };
+  const auto any_of = [&](const std::vector<std::string>& wanted) {
+    return tasks.empty() || std::ranges::any_of(tasks, [&](const std::string& task) {
+             return std::ranges::find(wanted, task) != wanted.end();
+           });
+  };
+  const std::vector<std::string> haystack = eval::ruler_haystack_tasks();
+  if (!options.files.empty() && !any_of(haystack)) refuse("--file", haystack);
+  if (!options.qa.empty() && !any_of({"qa"})) refuse("--qa", {"qa"});
+}
+
+}  // namespace
 
 int eval_ruler(const Options& options) {
   if (options.files.size() > 1) {
@@ -20,6 +45,7 @@ int eval_ruler(const Options& options) {
                  .found = fmt::format("{}", options.files.size())});
   }
   const std::vector<std::string> tasks = chosen_tasks(options, eval::ruler_task_names());
+  check_used(options, tasks);
   const bool read = !options.data.empty();
   eval::RulerOptions ruler;
   for (const std::int64_t length : options.lengths) ruler.lengths.push_back(static_cast<std::size_t>(length));

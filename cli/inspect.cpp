@@ -5,6 +5,7 @@
 
 #include <algorithm>
 
+#include "base/files.h"
 #include "checks.h"
 #include "commands.h"
 #include "generate.h"
@@ -99,8 +100,8 @@ int inspect(const Options& given) {
     if (interrupted()) return kInterruptedStatus;
 
     const Kept kept = kept_entries(*session, model.facts(), sized);
-    if (options.plot) write_file(*options.plot, plot(kept, *options.plot));
-    if (options.kept) write_file(*options.kept, json_line(kept_json(kept)));
+    if (options.plot) replace_durably(*options.plot, plot(kept, *options.plot));
+    if (options.kept) replace_durably(*options.kept, json_line(kept_json(kept)));
     json["kv"] = cache_json(session->use(), sized);
     json["n_tokens"] = kept.n_tokens;
     json["layers"] = layers_json(kept);

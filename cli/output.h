@@ -18,10 +18,7 @@ bool output_closed();
 // A line for the user on standard error about something that was lost, which --quiet does not hide. "": none.
 void warn(const std::string& line);
 
-// Throws Error(kUsage) naming `flag` if write_file(path) is bound to fail: known before hours of work, not after.
+// Throws Error(kUsage) naming `flag` if replace_durably(path) is bound to fail: known before hours of work, not after.
 void require_writable(const std::string& path, std::string_view flag);
-
-// The whole file or none: written beside its place, then moved there. Throws Error(kInput).
-void write_file(const std::string& path, std::string_view bytes);
 
 }  // namespace lacake::cli

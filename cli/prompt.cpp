@@ -1,12 +1,9 @@
 #include "prompt.h"
 
-#include <fcntl.h>
 #include <fmt/format.h>
 #include <unistd.h>
 
-#include <cerrno>
-#include <cstring>
-
+#include "base/files.h"
 #include "lacake/error.h"
 #include "text/utf8.h"
 
@@ -20,22 +17,7 @@ namespace {
 std::string read_text(const std::string& path) {
   const bool standard = path == "-";
   const std::string name = standard ? "standard input" : path;
-  const int fd = standard ? STDIN_FILENO : ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
-  if (fd < 0) fail(fmt::format("{}: cannot be opened: {}", name, std::strerror(errno)));
-
-  std::string text;
-  constexpr std::size_t kStep = 1 << 16;
-  ssize_t got = 0;
-  do {
-    const std::size_t size = text.size();
-    text.resize(size + kStep);
-    do got = ::read(fd, text.data() + size, kStep);
-    while (got < 0 && errno == EINTR);
-    text.resize(size + (got > 0 ? static_cast<std::size_t>(got) : 0));
-  } while (got > 0);
-  const int error = got < 0 ? errno : 0;
-  if (!standard) ::close(fd);
-  if (error != 0) fail(fmt::format("{}: cannot be read: {}", name, std::strerror(error)));
+  const std::string text = standard ? read_descriptor(STDIN_FILENO, name) : read_file(path);
   require_utf8(text, name);
   return text;
 }

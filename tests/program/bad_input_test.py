@@ -1,9 +1,10 @@
 """Whatever cannot be used is refused in one clear line, before anything runs and without traces."""
 
+import os
 import struct
 import unittest
 
-from gguf_edit import Gguf
+from gguf_edit import Gguf, metadata_only
 from program import FABLE, MODEL, MODEL_LENGTH, ON_MODEL, ProgramTest, run
 
 
@@ -27,6 +28,21 @@ class BadInput(ProgramTest):
         self.refused(["-p", "hi"], 2, "inspct", "did you mean inspect", command="inspct")
         self.refused(["-p", "hi", "--policy", "lacach"], 2, "lacach", "did you mean 'lacache'")
 
+    def test_names_of_llama_cpp_lead_to_ours(self):
+        for theirs, ours in (("-ctk", "--kv-type K,V"), ("-sys", "--system"), ("-tb", "--threads"), ("-nr", "--no-repack"),
+                             ("--temperature", "--temp"), ("-ngl", "on the CPU"), ("-hf", "-m FILE"),
+                             ("-cnv", "lacake chat"), ("-fa", "--attention"), ("--context-shift", "streaming-llm"),
+                             ("-np", "one conversation"), ("-ub", "--chunk")):
+            with self.subTest(theirs=theirs):
+                self.refused(["-p", "hi", theirs, "9"], 2, f"{theirs}: no such option", ours, "lacake run --help")
+        # A value is never taken for an option.
+        self.refused(["-p", "-ngl", "--topk", 3], 2, "--topk")
+
+    def test_an_instruction_set_that_is_none(self):
+        done = run("run", *ON_MODEL, "-p", "hi", LACAKE_TARGET="AVX9")
+        self.assertEqual(done.returncode, 2)
+        self.assertRegex(done.stderr.decode(), r'^lacake: error: LACAKE_TARGET: expected one of .*, found "AVX9"\n$')
+
     def test_values_out_of_range_are_named_with_the_range(self):
         self.refused(["-p", "hi", "-n", "many"], 2, "--predict", "many")
         self.refused(["-p", "hi", "--top-p", "1.5"], 2, "--top-p", "0 to 1", "1.5")
@@ -46,6 +62,38 @@ class BadInput(ProgramTest):
         self.refused(["-p", "hi"], 1, "letter.gguf", "GGUF", model=self.file("letter.gguf", FABLE))
         self.refused(["-p", "hi"], 1, "empty.gguf", model=self.file("empty.gguf", b""))
         self.refused(["-p", "hi"], 1, str(self.folder), model=self.folder)
+
+    def test_what_is_given_instead_of_a_model_is_named_for_what_it_is(self):
+        given = {
+            "zeros.gguf": (b"\0" * 100_000, "begins with zeros"),
+            "model.safetensors": (struct.pack("<Q", 20) + b'{"__metadata__":{}}', "safetensors", "convert_hf_to_gguf.py"),
+            "pytorch_model.bin": (b"PK\x03\x04" + b"\1" * 60, "zip archive", "convert_hf_to_gguf.py"),
+            "pointer.gguf": (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "Git LFS", "git lfs pull"),
+            "page.gguf": (b"<!DOCTYPE html><html><body>404", "web page"),
+        }
+        for name, (content, *says) in given.items():
+            with self.subTest(name=name):
+                self.refused(["-p", "hi"], 1, f"{name}: expected a GGUF file, found", *says, model=self.file(name, content))
+        self.refused(["-p", "hi"], 1, "expected a GGUF file, found a folder", model=self.folder)
+        pipe = self.folder / "pipe.gguf"
+        os.mkfifo(pipe)
+        self.refused(["-p", "hi"], 1, "pipe.gguf: expected a GGUF file, found a pipe", model=pipe)
+
+    def test_split_model_without_one_of_its_parts(self):
+        first = self.file("big-00001-of-00003.gguf",
+                          metadata_only(general__architecture="llama", split__count=3, split__no=0))
+        self.refused(["-p", "hi"], 1, "big-00002-of-00003.gguf: cannot be opened: No such file", "part 2 of the 3",
+                     model=first)
+        renamed = self.file("big.gguf", first.read_bytes())
+        self.refused(["-p", "hi"], 1, "split.count", "-00001-of-00003.gguf", model=renamed)
+
+    def test_adapter_that_is_none_or_of_another_model(self):
+        self.refused(["-p", "hi", "--lora", MODEL], 1, "general.type: expected adapter, found model")
+        other = self.file("other.gguf", metadata_only(general__architecture="qwen2", general__type="adapter",
+                                                      adapter__type="lora"))
+        self.refused(["-p", "hi", "--lora", other], 1, "other.gguf: general.architecture: expected llama, found qwen2")
+        self.refused(["-p", "hi", "--lora", self.folder / "no.gguf"], 1, "no.gguf", "No such file")
+        self.refused(["-p", "hi", "--lora-scaled", other], 2, "--lora-scaled: expected FILE:SCALE")
 
     def test_model_cut_anywhere(self):
         whole = Gguf(MODEL)
@@ -88,6 +136,7 @@ class BadInput(ProgramTest):
         self.refused(["-p", "hi", "--override-kv", "llama.block_count=7"], 2, "--override-kv", "KEY=TYPE:VALUE")
         self.refused(["-p", "hi", "--override-kv", "llama.block_count=int:0"], 1, "llama.block_count", "1 to 4096", "0")
         self.refused(["-p", "hi", "--override-kv", "llama.attention.head_count=int:7"], 1, "head_count_kv", "divisor of head_count 7")
+        self.refused(["-p", "hi", "--override-kv", "llama.rope.freq_bse=float:7"], 2, "--override-kv", "llama.rope.freq_bse")
         self.refused(["-p", "hi", "--rope-scaling", "dynamic"], 2, "--rope-scaling", "yarn", "dynamic")
         self.refused(["-p", "hi", "--rope-freq-base", "0"], 2, "--rope-freq-base", "0")
 
@@ -103,6 +152,8 @@ class BadInput(ProgramTest):
         for budget in ("", "-5", "0", "12 apples", "nan", "1e999"):
             with self.subTest(budget=budget):
                 self.refused(["-p", "hi", "--kv-budget", budget], 2, "--kv-budget")
+        self.refused(["-p", "hi", "--kv-budget", "200%"], 2, "--kv-budget: expected a share of the prompt of at most 100%",
+                     '"200%"')
 
     def test_type_that_is_none(self):
         self.refused(["-p", "hi", "--kv-type", "f17"], 2, "--kv-type", "f17", "f16")
@@ -147,6 +198,14 @@ class BadInput(ProgramTest):
         self.refused(["-f", self.file("a.txt", b"caf\xe9 au lait")], 1, "a.txt", "0xe9", "offset 3")
         self.refused(["-f", self.file("b.txt", b"cut off \xe2\x82")], 1, "b.txt", "offset 8")
         self.refused(["-f", "-"], 1, "standard input", "offset 0", stdin=b"\xff")
+
+    def test_files_that_people_take_for_texts(self):
+        given = {"book.pdf": b"%PDF-1.7\n%\xe2\xe3\xcf\xd3\n1 0 obj", "utf16.txt": "A crow".encode("utf-16"),
+                 "book.epub": b"PK\x03\x04\x14\0\0\0\x08\0\xa5\xb1", "latin1.txt": "caf\xe9".encode("latin-1")}
+        for name, content in given.items():
+            with self.subTest(name=name):
+                self.refused(["-f", self.file(name, content)], 1, name, "not UTF-8", "offset")
+        self.refused(["-f", MODEL], 1, MODEL, "not UTF-8")
 
     def test_prompt_beyond_the_models_length(self):
         words = self.file("long.txt", "word " * (MODEL_LENGTH + 100))

@@ -103,6 +103,10 @@ class Eval(ProgramTest):
         good = {"dataset": "lcc", "answers": ["x = 1"]}
         data = self.longbench_file(good, '{"input": ', {**good, "dataset": "lccc"}, good)
         self.refused(1, "some.jsonl:2: not JSON", arguments=["longbench", *ON_MODEL, data])
+        empty = self.longbench_file({**good, "answers": []})
+        self.refused(1, "answers: expected a list of texts, one or more, found an empty list",
+                     arguments=["longbench", *ON_MODEL, empty])
+        data = self.longbench_file(good, '{"input": ', {**good, "dataset": "lccc"}, good)
         done = run("eval", "longbench", *ON_MODEL, data, "--skip-broken", "--limit", 1, "--max-length", 64, "--results",
                    self.folder / "results")
         self.assertEqual(done.returncode, 0, done.stderr.decode())

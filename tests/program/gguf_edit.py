@@ -8,6 +8,18 @@ _SIZES = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}
 _STRING, _ARRAY = 8, 9
 
 
+def metadata_only(**values):
+    """The bytes of a GGUF file without tensors: texts as strings, numbers as uint16. Dots of keys are written "__"."""
+    def text(word):
+        return struct.pack("<Q", len(word)) + word.encode()
+
+    content = b"GGUF" + struct.pack("<IQQ", 3, 0, len(values))
+    for key, value in values.items():
+        content += text(key.replace("__", "."))
+        content += struct.pack("<IH", 2, value) if isinstance(value, int) else struct.pack("<I", _STRING) + text(value)
+    return content + b"\0" * (-len(content) % 32)
+
+
 @dataclasses.dataclass
 class Tensor:
     shape: list

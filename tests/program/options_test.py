@@ -16,6 +16,7 @@ from program import FABLE, MODEL, ON_MODEL, ProgramTest, run
 
 TEXT = "A crow sat on a branch with a piece of cheese in her beak when a fox came by. What did the fox say to her?"
 DROPS = ["--policy", "streaming-llm", "--kv-budget", "24"]
+COMPARED = ["--policy", "full,streaming-llm", "--kv-budget", "24"]  # records then say how far one is from the other
 YARN = ["--rope-scaling", "yarn", "--rope-scale", "4"]
 
 # Ends by itself after a few tokens.
@@ -29,7 +30,7 @@ BASE = {
     "bench": ["-p", "16", "-n", "1", "-r", "1", "--json"],
     "perplexity": ["-f", "{fable}", "--chunk", "32", "--limit", "2", "--json"],
     "needle": ["-f", "{long}", "--lengths", "160", "--depths", "2", "--seeds", "1", "--json"],
-    "ruler": ["--lengths", "256", "--samples", "1", "--tasks", "niah_single_1", "--json"],
+    "ruler": ["--lengths", "400", "--samples", "1", "--tasks", "niah_single_1", "--json"],
     "longbench": ["{trec}", "--json"],
 }
 
@@ -99,30 +100,34 @@ OWN = {
         "json": (["!--json"], ["--json"]),
     },
     "perplexity": {
-        "files": ["-f", "{long}"],
-        "prefill": ([*DROPS], ["--prefill", "streaming"]),
+        "files": (["!--limit"], ["-f", "{long}"]),
+        "prefill": (["--chunk", "64", "--policy", "full,streaming-llm", "--kv-budget", "16"], ["--prefill", "streaming"]),
         "score_chunk": ["--chunk", "40"],
         "tokens": (["!--chunk"], ["--tokens", "20"]),
         "window": ["--window", "8"],
         "limit": ["--limit", "1"],
     },
     "needle": {"files": ["-f", "{fable}"], "lengths": ["--lengths", "200"], "n_depths": ["--depths", "3"],
-               "question": ([*DROPS], ["--question", "later"]), "needles": ["--needles", "2"],
+               "question": (COMPARED, ["--question", "later"]), "needles": ["--needles", "2"],
                "limit": ["--limit", "1"]},
-    "ruler": {"files": ["-f", "{long}"], "tasks": ["--tasks", "vt"], "lengths": ["--lengths", "300"],
-              "question": ([*DROPS], ["--question", "later"]), "qa": ["--qa", "{squad}", "--tasks", "qa"],
+    "ruler": {"files": ["-f", "{long}"], "tasks": ["--tasks", "vt"], "lengths": ["--lengths", "500"],
+              "question": (COMPARED, ["--question", "later"]), "qa": ["--qa", "{squad}", "--tasks", "qa"],
               "data": ["--data", "{none}"], "skip_broken": (["!--lengths", "!--samples", "--data", "{niah}"], ["--skip-broken"]),
               "raw": ["--raw"], "limit": (["--samples", "2"], ["--limit", "1"])},
+    # Tasks of few shots, such as trec, have no chat template to begin with.
     "longbench": {"files": ["-f", "{none}"], "tasks": ["--tasks", "lcc"], "max_length": ["--max-length", "40"],
-                  "question": ([*DROPS], ["--question", "later"]), "skip_broken": (["{broken}"], ["--skip-broken"]),
-                  "raw": ["--raw"], "limit": ["--limit", "1"]},
+                  "question": (COMPARED, ["--question", "later"]), "skip_broken": (["{broken}"], ["--skip-broken"]),
+                  "raw": (["!{trec}", "{count}"], ["--raw"]), "limit": ["--limit", "1"]},
 }
-OWN_OF_EVAL = {"results": ["--results", "{kept}/no"], "cache_memory": ["--cache-memory", "12%"],
+OWN_OF_EVAL = {"results": ["--results", "{fable}/no"], "prefill": (COMPARED, ["--prefill", "streaming"]),
+               "cache_memory": ["--cache-memory", "12%"],
                "color": (["!--json"], ["--color", "always"]), "json": (["!--json"], ["--json"]), "quiet": ["-q"]}
 
 # What rightly changes nothing that can be seen from here, and why.
 SILENT = {
     ("inspect", "quiet"): "hides only progress on a terminal",
+    ("perplexity", "threads"): "the numbers are the same bits whatever the number of threads",
+    ("perplexity", "no_repack"): "only memory and speed differ",
     ("bench", "quiet"): "hides only progress on a terminal",
     ("bench", "no_repack"): "shows in planned_bytes, which also has what the process held before",
     **{("bench", json_name): "bench shows no numbers that a model computes, only how fast it does"
@@ -132,6 +137,9 @@ SILENT = {
        for json_name in ("rope_freq_base", "yarn_ext_factor", "yarn_attn_factor", "yarn_beta_slow",
                          "yarn_beta_fast", "rope_scaling", "override_kv", "attention")},
 }
+
+# What is refused without the option, and so shows what it does.
+REFUSED_WITHOUT = {("bench", "beyond_training")}
 
 VOLATILE = re.compile(r"(^|_)(ms|per_s|rss_bytes|read|share|time|options|program|vocabulary|total|planned_bytes|"
                       r"prefill_ms|pass|together|step_ms|seconds|bytes_per_s|values|median|fill_ms)($|_)|tokens_per_s")
@@ -189,6 +197,7 @@ class Everything(ProgramTest):
             "short": self.file("short.txt", "Hi."),
             "grammar": self.file("yes.gbnf", 'root ::= "yes" | "no"'),
             "trec": self.file("trec.jsonl", lines),
+            "count": self.file("count.jsonl", json.dumps({**line, "dataset": "passage_count", "answers": ["5"]}) + "\n"),
             "broken": self.file("broken.jsonl", lines.replace('"1"', '"2"') + "broken\n"),
             "niah": self.file("niah_single_1.jsonl", json.dumps(niah) + "\nbroken\n"),
             "squad": self.file("squad.json", json.dumps({"data": [{"paragraphs": [
@@ -243,6 +252,7 @@ class Everything(ProgramTest):
         self.assertIsNotNone(case, f"{command} {name}: a text, which needs an entry in this test")
         company, setting = case if isinstance(case, tuple) else ([], case)
         without = self.base(command, task, company)
+        self.assertEqual(without["status"], 2 if (command, name) in REFUSED_WITHOUT else 0, without["stderr"])
         with_it = self.observed([*self.command_line(command, task, company), *self.filled(setting)], command)
         if with_it["status"] in (1, 2):
             # A conversation has shown its plan by then.
@@ -250,7 +260,7 @@ class Everything(ProgramTest):
             self.assertTrue(lines[-1].startswith("lacake: error: "), lines)
             self.assertTrue(len(lines) == 1 or command == "chat", lines)
         differs = with_it != without
-        reason = SILENT.get((command, name))
+        reason = SILENT.get((task or command, name))
         if reason:
             self.assertFalse(differs, f"{command} {name} is listed as silent ({reason}), but is not")
         else:

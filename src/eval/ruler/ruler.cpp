@@ -151,6 +151,14 @@ std::vector<std::string> ruler_task_names() {
   return names;
 }
 
+std::vector<std::string> ruler_haystack_tasks() {
+  std::vector<std::string> names;
+  for (const RulerTask& task : ruler_tasks({.length = 0, .haystack = ""})) {
+    if (!task.make && task.name != "qa") names.push_back(task.name);
+  }
+  return names;
+}
+
 std::vector<Sample> ruler_samples(const Model& model, const RulerOptions& options) {
   return Maker(model, options).all();
 }

@@ -31,6 +31,8 @@ struct RulerOptions {
 
 // niah_single_1 ... fwe, qa.
 std::vector<std::string> ruler_task_names();
+// Those of them that need a text as haystack.
+std::vector<std::string> ruler_haystack_tasks();
 
 // Samples "niah_single_1/2048/0", tagged with task and length, the question being what follows the made-up text.
 // Throws Error(kUsage) for a length that has no room for a task's smallest text, or a task without what it needs.

@@ -176,8 +176,8 @@ TEST_F(RulerSamples, OfItsOwnFilesKeepQuestionPrefixAndMetric) {
   EXPECT_TRUE(
       contains(refusal(Error::Kind::kInput, [&] { ruler_file(path, "", {}, BadLine::kStop); }), ":2: input: expected"));
   const std::string nameless = folder.file("x.jsonl", "{}\n");
-  EXPECT_TRUE(
-      contains(refusal(Error::Kind::kInput, [&] { ruler_file(nameless, "", {}, BadLine::kStop); }), "named after its task"));
+  EXPECT_TRUE(contains(refusal(Error::Kind::kInput, [&] { ruler_file(nameless, "", {}, BadLine::kStop); }),
+                       "named after its task"));
 }
 
 // RULER's string_match_all and _part, by hand.
