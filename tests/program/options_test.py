@@ -64,13 +64,45 @@ COMMON = {
     "temp": ["--temp", "0"],
     "repeat_penalty": ["--repeat-penalty", "3"],
     "grammar_file": ["--grammar-file", "{grammar}"],
+    "grammar": ["--grammar", 'root ::= "yes" | "no"'],
+    "json_schema": ["--json-schema", '{"type": "integer"}'],
+    "json_schema_file": ["--json-schema-file", "{schema}"],
+    "typical_p": ["--typical", "0.05"],
+    "top_n_sigma": ["--top-nsigma", "0.1"],
+    "xtc_probability": ["--xtc-probability", "1"],
+    "xtc_threshold": (["--xtc-probability", "1"], ["--xtc-threshold", "0.001"]),
+    "min_keep": (["--top-p", "0.01"], ["--min-keep", "30"]),
+    "dynatemp_range": ["--dynatemp-range", "1.2"],
+    "dynatemp_exponent": (["--dynatemp-range", "1.2"], ["--dynatemp-exp", "0.1"]),
+    "repeat_last_n": (["--repeat-penalty", "3"], ["--repeat-last-n", "0"]),
+    "presence_penalty": ["--presence-penalty", "9"],
+    "frequency_penalty": ["--frequency-penalty", "9"],
+    "mirostat": ["--mirostat", "2"],
+    "mirostat_eta": (["--mirostat", "2"], ["--mirostat-lr", "9"]),
+    "mirostat_tau": (["--mirostat", "2"], ["--mirostat-ent", "0.1"]),
+    "logit_bias": ["--logit-bias", "28+90"],
+    "samplers": ["--samplers", "temperature"],
+    "sampling_seq": ["--sampling-seq", "t"],
+    "chat_template": ["--chat-template", "llama3"],
+    "chat_template_file": ["--chat-template-file", "{template}"],
+    "chat_template_kwargs": (["--chat-template-file", "{template}"], ["--chat-template-kwargs", '{"x": "Sing."}']),
+    "stop": ["--stop", "e"],
+    "tools_file": ["--tools-file", "{none}"],
 }
+REPEATS = ["-p", "one two three four one two three four one two three four one two three", "--raw", "--temp", "0", "-n", "8"]
+DRY = [*REPEATS, "--dry-multiplier", "5"]
 OWN = {
     "run": {
         "file": ["-f", "{fable}"],
         "prompt": ["-p", "Sing."],
         "continuation": ["--continuation", "{fable}"],
         "ignore_eos": (SHORT_ANSWER, ["--ignore-eos"]),
+        "parse_special": (["-p", "<|im_end|> hi"], ["--parse-special"]),
+        "dry_multiplier": (REPEATS, ["--dry-multiplier", "5"]),
+        "dry_base": (["--dry-multiplier", "0.01", *REPEATS], ["--dry-base", "90"]),
+        "dry_allowed_length": (DRY, ["--dry-allowed-length", "90"]),
+        "dry_penalty_last_n": (DRY, ["--dry-penalty-last-n", "0"]),
+        "dry_sequence_breakers": (DRY, ["--dry-sequence-breaker", " two"]),
         "color": (["!--json"], ["--color", "always"]),
         "quiet": ["-q"],
         "json": (["!--json"], ["--json"]),
@@ -125,6 +157,8 @@ OWN_OF_EVAL = {"results": ["--results", "{fable}/no"], "prefill": (COMPARED, ["-
 
 # What rightly changes nothing that can be seen from here, and why.
 SILENT = {
+    **{("chat", json_name): "needs a text that repeats itself; tried in run"
+       for json_name in ("dry_multiplier", "dry_base", "dry_allowed_length", "dry_penalty_last_n", "dry_sequence_breakers")},
     ("inspect", "quiet"): "hides only progress on a terminal",
     ("perplexity", "threads"): "the numbers are the same bits whatever the number of threads",
     ("perplexity", "no_repack"): "only memory and speed differ",
@@ -196,6 +230,8 @@ class Everything(ProgramTest):
             "long": self.file("long.txt", FABLE * 3),
             "short": self.file("short.txt", "Hi."),
             "grammar": self.file("yes.gbnf", 'root ::= "yes" | "no"'),
+            "schema": self.file("schema.json", '{"type": "integer"}'),
+            "template": self.file("template.jinja", "{{ x }} {{ messages[-1]['content'] }}"),
             "trec": self.file("trec.jsonl", lines),
             "count": self.file("count.jsonl", json.dumps({**line, "dataset": "passage_count", "answers": ["5"]}) + "\n"),
             "broken": self.file("broken.jsonl", lines.replace('"1"', '"2"') + "broken\n"),
@@ -208,8 +244,8 @@ class Everything(ProgramTest):
         self.seen = {}
 
     def filled(self, words):
-        return [str(word).format(**self.places) if str(word).startswith("{") or ":" not in str(word) and "{" in str(word)
-                else str(word) for word in words]
+        """Words with the places that stand in braces; JSON has braces too."""
+        return [re.sub(r"\{(\w+)\}", lambda m: str(self.places[m[1]]), str(word)) for word in words]
 
     def command_line(self, command, task, company):
         """The base, without what the company takes out of it ("!--json")."""
