@@ -168,10 +168,79 @@ const std::vector<Row>& rows() {
        Real{&O::top_p, 0, 1}},
       {"--min-p", "min_p", "X", "Sampling", "only those X times as likely as the likeliest, 0 for all [0.05]",
        kModelled, Real{&O::min_p, 0, 1}},
+      {"--typical-p,--typical", "typical_p", "X", "Sampling",
+       "only the most typical tokens that together reach X, 1 for all [1]", kModelled, Real{&O::typical_p, 0, 1}},
+      {"--top-n-sigma,--top-nsigma", "top_n_sigma", "X", "Sampling",
+       "only logits within X standard deviations of the largest, -1 for all [-1]", kModelled,
+       Real{&O::top_n_sigma, -1, 1e3}},
+      {"--xtc-probability", "xtc_probability", "X", "Sampling",
+       "XTC: how often all but the least likely above the threshold go [0]", kModelled,
+       Real{&O::xtc_probability, 0, 1}},
+      {"--xtc-threshold", "xtc_threshold", "X", "Sampling", "XTC: threshold, above 0.5 never reached [0.1]", kModelled,
+       Real{&O::xtc_threshold, 0, 1}},
+      {"--min-keep", "min_keep", "N", "Sampling",
+       "top-p, min-p, typical and XTC leave at least N tokens, 0 for no such limit [0]", kModelled,
+       Whole{&O::min_keep, 0, kMost}},
+      {"--dynatemp-range", "dynatemp_range", "X", "Sampling",
+       "temperature varies X around --temp with the entropy, 0 for not [0]", kModelled,
+       Real{&O::dynatemp_range, 0, 1e6}},
+      {"--dynatemp-exp", "dynatemp_exponent", "X", "Sampling", "exponent of that [1]", kModelled,
+       Real{&O::dynatemp_exponent, -1e3, 1e3}},
+      {"--repeat-last-n", "repeat_last_n", "N", "Sampling", "last tokens that penalties look at, 0 for none [64]",
+       kModelled, Whole{&O::repeat_last_n, 0, kMost}},
       {"--repeat-penalty", "repeat_penalty", "X", "Sampling", "above 1: recent tokens become less likely [1]",
        kModelled, Real{&O::repeat_penalty, 1e-3, 1e3}},
-      {"--grammar-file", "grammar_file", "FILE", "Sampling", "GBNF grammar that the answer follows", kAnswering,
+      {"--presence-penalty", "presence_penalty", "X", "Sampling", "taken from the logits of recent tokens [0]",
+       kModelled, Real{&O::presence_penalty, -1e3, 1e3}},
+      {"--frequency-penalty", "frequency_penalty", "X", "Sampling", "taken from them as often as they are there [0]",
+       kModelled, Real{&O::frequency_penalty, -1e3, 1e3}},
+      {"--dry-multiplier", "dry_multiplier", "X", "Sampling",
+       "DRY: penalty of a token that prolongs a repetition, 0 for none [0]", kModelled,
+       Real{&O::dry_multiplier, 0, 1e3}},
+      {"--dry-base", "dry_base", "X", "Sampling", "DRY: growth of the penalty by token [1.75]", kModelled,
+       Real{&O::dry_base, 1, 1e3}},
+      {"--dry-allowed-length", "dry_allowed_length", "N", "Sampling", "DRY: repetitions so long are free [2]",
+       kModelled, Whole{&O::dry_allowed_length, 0, kMost}},
+      {"--dry-penalty-last-n", "dry_penalty_last_n", "N", "Sampling", "DRY: last tokens searched, 0 for none [64]",
+       kModelled, Whole{&O::dry_penalty_last_n, 0, kMost}},
+      {"--dry-sequence-breaker", "dry_sequence_breakers", "TEXT", "Sampling",
+       "DRY: no repetition reaches over it; several by giving it again, \"none\" for none [line break : \" *]",
+       kModelled, Texts{&O::dry_sequence_breakers}},
+      {"--mirostat", "mirostat", "N", "Sampling",
+       "1 or 2: hold the surprise steady; ignores penalties, DRY and all that cuts tokens off [0]", kModelled,
+       Whole{&O::mirostat, 0, 2}},
+      {"--mirostat-lr", "mirostat_eta", "X", "Sampling", "Mirostat: how fast it learns [0.1]", kModelled,
+       Real{&O::mirostat_eta, 0, 1e3}},
+      {"--mirostat-ent", "mirostat_tau", "X", "Sampling", "Mirostat: surprise to hold, in bits [5]", kModelled,
+       Real{&O::mirostat_tau, 0, 1e3}},
+      {"-l,--logit-bias", "logit_bias", "TOKEN+BIAS", "Sampling",
+       "add BIAS to the logit of a token, by number or \"text\"; -inf forbids; several by giving it again", kModelled,
+       Texts{&O::logit_bias}},
+      {"--samplers", "samplers", "NAME;...", "Sampling",
+       "samplers in their order [penalties;dry;top_n_sigma;top_k;typ_p;top_p;min_p;xtc;temperature]", kModelled,
+       Text{&O::samplers}},
+      {"--sampler-seq,--sampling-seq", "sampling_seq", "LETTERS", "Sampling",
+       "the same by llama.cpp's letters [edskypmxt]", kModelled, Text{&O::sampling_seq}},
+      {"--grammar", "grammar", "GBNF", "Sampling", "grammar that the answer follows", kAnswering, Text{&O::grammar}},
+      {"--grammar-file", "grammar_file", "FILE", "Sampling", "the same from a file", kAnswering,
        Text{&O::grammar_file}},
+      {"-j,--json-schema", "json_schema", "SCHEMA", "Sampling", "the answer is JSON that follows this schema",
+       kAnswering, Text{&O::json_schema}},
+      {"--json-schema-file", "json_schema_file", "FILE", "Sampling", "the same from a file", kAnswering,
+       Text{&O::json_schema_file}},
+
+      {"--chat-template", "chat_template", "TEMPLATE", "Chat template",
+       "Jinja template instead of the model's, or the name of a known one (chatml, llama3)", kModelled,
+       Text{&O::chat_template}},
+      {"--chat-template-file", "chat_template_file", "FILE", "Chat template", "the same from a file", kModelled,
+       Text{&O::chat_template_file}},
+      {"--chat-template-kwargs", "chat_template_kwargs", "JSON", "Chat template",
+       "more variables for the template, as one JSON object", kAnswering, Text{&O::chat_template_kwargs}},
+      {"--reasoning", "reasoning", "WHEN", "Chat template",
+       "whether the model thinks first: on, off or auto, as its template has it [auto]", kAnswering,
+       Choice{&O::reasoning, {"on", "off", "auto"}}},
+      {"--reasoning-budget", "reasoning_budget", "N", "Chat template",
+       "reasoning is ended after N tokens, -1 for never [-1]", kAnswering, Whole{&O::reasoning_budget, -1, kMost}},
 
       {"--plot", "plot", "FILE", "Picture", "draw what each layer keeps, as .svg or .png", kInspect, Text{&O::plot}},
       {"--kept", "kept", "FILE", "Picture", "write the kept positions by layer and head as JSON", kInspect,
@@ -323,6 +392,18 @@ nlohmann::json value_json(const Value& value) {
   return value;
 }
 
+[[noreturn]] void refuse_both(const std::string& one, const std::string& other) {
+  throw Error(
+      {.kind = Error::Kind::kUsage, .subject = one, .expected = "either it or `" + other + "`", .found = "both"});
+}
+
+// A setting that can be given as text or as a file. "": neither.
+std::string text_or_file(const std::optional<std::string>& text, const std::optional<std::string>& file,
+                         const std::string& setting) {
+  if (text && file) refuse_both(setting, setting + "_file");
+  return file ? read_text(*file) : text.value_or("");
+}
+
 }  // namespace
 
 std::vector<std::string> list_items(const std::vector<std::string>& lists, bool with_settings) {
@@ -466,19 +547,66 @@ Model::Options model_options(const Options& options) {
     model.loras.push_back(Model::LoraFile::parse(text));
   }
   model.context_length = options.ctx_size.value_or(0);
+  model.chat_template = text_or_file(options.chat_template, options.chat_template_file, "chat_template");
   return model;
 }
 
 SamplerOptions sampler_options(const Options& options) {
   SamplerOptions sampling;
+  const auto set = [](auto& to, const auto& from) {
+    if (from) to = static_cast<std::remove_reference_t<decltype(to)>>(*from);
+  };
   if (options.seed && *options.seed >= 0) sampling.seed = static_cast<std::uint32_t>(*options.seed);
-  if (options.temp) sampling.temp = static_cast<float>(*options.temp);
-  if (options.top_k) sampling.top_k = static_cast<std::int32_t>(*options.top_k);
-  if (options.top_p) sampling.top_p = static_cast<float>(*options.top_p);
-  if (options.min_p) sampling.min_p = static_cast<float>(*options.min_p);
-  if (options.repeat_penalty) sampling.repeat_penalty = static_cast<float>(*options.repeat_penalty);
-  if (options.grammar_file) sampling.grammar = read_text(*options.grammar_file);
+  set(sampling.temp, options.temp);
+  set(sampling.dynatemp_range, options.dynatemp_range);
+  set(sampling.dynatemp_exponent, options.dynatemp_exponent);
+  set(sampling.top_k, options.top_k);
+  set(sampling.top_p, options.top_p);
+  set(sampling.min_p, options.min_p);
+  set(sampling.typical_p, options.typical_p);
+  set(sampling.top_n_sigma, options.top_n_sigma);
+  set(sampling.xtc_probability, options.xtc_probability);
+  set(sampling.xtc_threshold, options.xtc_threshold);
+  set(sampling.min_keep, options.min_keep);
+  set(sampling.repeat_penalty, options.repeat_penalty);
+  set(sampling.repeat_last_n, options.repeat_last_n);
+  set(sampling.presence_penalty, options.presence_penalty);
+  set(sampling.frequency_penalty, options.frequency_penalty);
+  set(sampling.dry_multiplier, options.dry_multiplier);
+  set(sampling.dry_base, options.dry_base);
+  set(sampling.dry_allowed_length, options.dry_allowed_length);
+  set(sampling.dry_penalty_last_n, options.dry_penalty_last_n);
+  set(sampling.mirostat, options.mirostat);
+  set(sampling.mirostat_eta, options.mirostat_eta);
+  set(sampling.mirostat_tau, options.mirostat_tau);
+  set(sampling.reasoning_budget, options.reasoning_budget);
+  if (!options.dry_sequence_breakers.empty()) {
+    sampling.dry_sequence_breakers = options.dry_sequence_breakers;
+    std::erase(sampling.dry_sequence_breakers, "none");
+  }
+  for (const std::string& text : options.logit_bias) sampling.logit_bias.push_back(parse_logit_bias(text));
+  if (options.samplers && options.sampling_seq) refuse_both("samplers", "sampling_seq");
+  if (options.samplers) sampling.samplers = parse_samplers(*options.samplers);
+  if (options.sampling_seq) sampling.samplers = parse_sampler_letters(*options.sampling_seq);
+  sampling.grammar = text_or_file(options.grammar, options.grammar_file, "grammar");
+  sampling.json_schema = text_or_file(options.json_schema, options.json_schema_file, "json_schema");
+  if (!sampling.grammar.empty() && !sampling.json_schema.empty()) refuse_both("grammar", "json_schema");
   return sampling;
+}
+
+ChatOptions chat_options(const Options& options) {
+  ChatOptions chat;
+  if (options.reasoning && *options.reasoning != "auto") chat.thinking = *options.reasoning == "on";
+  if (!options.chat_template_kwargs) return chat;
+  const auto values = nlohmann::json::parse(*options.chat_template_kwargs, nullptr, false);
+  if (!values.is_object()) {
+    throw Error({.kind = Error::Kind::kUsage,
+                 .subject = "chat_template_kwargs",
+                 .expected = "a JSON object",
+                 .found = "\"" + *options.chat_template_kwargs + "\""});
+  }
+  for (const auto& [name, value] : values.items()) chat.template_arguments[name] = value.dump();
+  return chat;
 }
 
 }  // namespace lacake::cli

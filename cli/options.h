@@ -48,8 +48,38 @@ struct Options {
   std::optional<std::int64_t> top_k;
   std::optional<double> top_p;
   std::optional<double> min_p;
+  std::optional<double> typical_p;
+  std::optional<double> top_n_sigma;
+  std::optional<double> xtc_probability;
+  std::optional<double> xtc_threshold;
+  std::optional<std::int64_t> min_keep;
+  std::optional<double> dynatemp_range;
+  std::optional<double> dynatemp_exponent;
   std::optional<double> repeat_penalty;
+  std::optional<std::int64_t> repeat_last_n;
+  std::optional<double> presence_penalty;
+  std::optional<double> frequency_penalty;
+  std::optional<double> dry_multiplier;
+  std::optional<double> dry_base;
+  std::optional<std::int64_t> dry_allowed_length;
+  std::optional<std::int64_t> dry_penalty_last_n;
+  std::vector<std::string> dry_sequence_breakers;
+  std::optional<std::int64_t> mirostat;
+  std::optional<double> mirostat_eta;
+  std::optional<double> mirostat_tau;
+  std::vector<std::string> logit_bias;
+  std::optional<std::string> samplers;
+  std::optional<std::string> sampling_seq;
+  std::optional<std::string> grammar;
   std::optional<std::string> grammar_file;
+  std::optional<std::string> json_schema;
+  std::optional<std::string> json_schema_file;
+
+  std::optional<std::string> chat_template;
+  std::optional<std::string> chat_template_file;
+  std::optional<std::string> chat_template_kwargs;
+  std::optional<std::string> reasoning;
+  std::optional<std::int64_t> reasoning_budget;
 
   std::optional<std::int64_t> threads;
   std::string product = "auto";
@@ -149,7 +179,11 @@ nlohmann::json options_json(const Options& options, Command command);
 // Those of the given groups that were given or have a default.
 nlohmann::json options_json(const Options& options, Command command, std::initializer_list<std::string_view> groups);
 
-// Throws Error(kInput) for a grammar file that cannot be read.
+// Throws Error(kInput) for a file that cannot be read, Error(kUsage) for what cannot be used.
 SamplerOptions sampler_options(const Options& options);
+
+// How prompts are made from conversations: thinking, and the template's arguments.
+// Throws Error(kUsage) for arguments that are no JSON object.
+ChatOptions chat_options(const Options& options);
 
 }  // namespace lacake::cli

@@ -9,11 +9,11 @@
 #include <variant>
 #include <vector>
 
+#include "lacake/chat.h"
 #include "lacake/policy.h"
+#include "lacake/token.h"
 
 namespace lacake {
-
-using Token = std::int32_t;
 
 // What a GGUF file says of its model.
 struct ModelFacts {
@@ -70,10 +70,8 @@ struct MetadataOverride {
 // The families that can be run, by general.architecture.
 std::vector<std::string> supported_architectures();
 
-struct Message {
-  std::string role;  // "system", "user", "assistant"
-  std::string content;
-};
+// The chat templates that can be chosen by name: "chatml", "llama3", ...
+std::vector<std::string> chat_template_names();
 
 // A GGUF model: weights (mapped), vocabulary and chat template. Immutable, shared by engines and threads.
 // The constructor throws Error(kInput), one line that names the file and the key or tensor.
@@ -100,6 +98,9 @@ class Model {
     // The longest conversation that is meant: chooses between long and short RoPE factors where the file has both (Phi
     // 3.5). 0: the model's training length.
     std::int64_t context_length = 0;
+    // Instead of the file's chat template: a Jinja template, or the name of one that libllama knows
+    // (chat_template_names). "": the file's, or what an override of tokenizer.chat_template says.
+    std::string chat_template = {};
   };
 
   explicit Model(const std::string& path);
@@ -113,13 +114,22 @@ class Model {
   // `parse_special`: "<|im_start|>" in the text is the token, not its letters. `add_special`: a beginning-of-text token
   // where the model wants one.
   std::vector<Token> tokenize(std::string_view text, bool parse_special, bool add_special) const;
+  // Special tokens outside of the text's letters only. Without special tokens' texts in the letters: as the whole text
+  // with parse_special.
+  std::vector<Token> tokenize(const PromptText& text, bool add_special) const;
   std::string piece(Token token) const;  // bytes; may be part of a UTF-8 character; "" for control tokens
-  bool is_end(Token token) const;        // end of text or of turn
+  std::string piece(Token token, bool show_control) const;
+  bool is_end(Token token) const;  // end of text or of turn
 
   bool has_chat_template() const;
   std::string chat_notice() const;  // one line for the user where there is no template or it may be rendered otherwise
-  // The conversation as the model's own template writes it. REQUIRES: has_chat_template().
-  // Throws Error(kInput) with the template's words where it refuses.
+
+  // The conversation as the model's own template writes it, and how to read the answer. What messages and tools say is
+  // letters. REQUIRES: has_chat_template().
+  // Throws Error(kInput) with the template's words where it refuses the conversation or cannot be run, Error(kUsage)
+  // naming `tools`, `thinking`, `json_schema`, `template_arguments` or `messages` for what cannot be used.
+  ChatPrompt chat(std::span<const Message> messages, const ChatOptions& options = {}) const;
+  // The text alone, to be looked at.
   std::string chat_text(std::span<const Message> messages, bool add_generation_prompt) const;
 
   struct Parts;  // for the library's own use

@@ -10,6 +10,7 @@
 #include "lacake/sampler.h"
 #include "model/device.h"
 #include "model/parts.h"
+#include "text/make_sampler.h"
 
 namespace lacake {
 namespace {
@@ -51,7 +52,7 @@ Model::Parts::Parts(const std::string& path, const Options& options)
       file(path, options.overrides),
       hyperparameters(read_hyperparameters(file, options.rope, options.context_length)),
       vocabulary(open_vocabulary(file, options.overrides, resident_before, vocabulary_bytes)),
-      chat_template(ChatTemplate::of(vocabulary)),
+      chat(vocabulary, ChatTemplate::of(vocabulary, options.chat_template)),
       weights(file, hyperparameters, cpu_device(), product, options.repack) {
   const Hyperparameters& h = hyperparameters;
   file.check_overrides_read();
@@ -98,16 +99,30 @@ std::vector<Token> Model::tokenize(std::string_view text, bool parse_special, bo
   return parts_->vocabulary.tokenize(text, {.parse = parse_special, .add = add_special});
 }
 
+std::vector<Token> Model::tokenize(const PromptText& text, bool add_special) const {
+  return parts_->chat.tokenizer().tokenize(text, add_special);
+}
+
 std::string Model::piece(Token token) const { return parts_->vocabulary.piece(token); }
+
+std::string Model::piece(Token token, bool show_control) const {
+  return parts_->vocabulary.piece(token, show_control ? ControlTokens::kShown : ControlTokens::kHidden);
+}
+
 bool Model::is_end(Token token) const { return parts_->vocabulary.is_end(token); }
-bool Model::has_chat_template() const { return !parts_->chat_template.empty(); }
-std::string Model::chat_notice() const { return parts_->chat_template.notice(); }
+bool Model::has_chat_template() const { return !parts_->chat.chat_template().empty(); }
+std::string Model::chat_notice() const { return parts_->chat.chat_template().notice(); }
+
+ChatPrompt Model::chat(std::span<const Message> messages, const ChatOptions& options) const {
+  return parts_->chat.prompt(messages, options);
+}
 
 std::string Model::chat_text(std::span<const Message> messages, bool add_generation_prompt) const {
-  return parts_->chat_template.render(messages, {.add_generation_prompt = add_generation_prompt});
+  return parts_->chat.chat_template().render(messages, {.add_generation_prompt = add_generation_prompt}).text;
 }
 
 // Here, so that src/text knows no model.
-Sampler::Sampler(const Model& model, const SamplerOptions& options) : Sampler(model.parts().vocabulary, options) {}
+Sampler::Sampler(const Model& model, const SamplerOptions& options)
+    : Sampler(make_sampler(model.parts().vocabulary, options)) {}
 
 }  // namespace lacake

@@ -9,7 +9,7 @@
 #include "model/gguf_file.h"
 #include "model/lora.h"
 #include "model/weights.h"
-#include "text/chat_template.h"
+#include "text/chat_prompts.h"
 #include "text/vocabulary.h"
 
 namespace lacake {
@@ -25,7 +25,7 @@ struct Model::Parts {
   GgufFile file;
   Hyperparameters hyperparameters;
   Vocabulary vocabulary;
-  ChatTemplate chat_template;
+  ChatPrompts chat;
   Weights weights;
   std::vector<Lora> loras;
   ModelFacts facts;

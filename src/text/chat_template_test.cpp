@@ -50,9 +50,11 @@ struct Outcome {
 };
 
 Outcome run(const ChatTemplate& chat, const Json& test_case) {
-  const RenderOptions options = {test_case.at("add_generation_prompt"), fixtures().at("now").get<std::time_t>()};
+  ChatOptions options;
+  options.add_generation_prompt = test_case.at("add_generation_prompt");
+  options.now = fixtures().at("now").get<std::time_t>();
   try {
-    return {chat.render(conversation(test_case.at("conversation")), options), ""};
+    return {chat.render(conversation(test_case.at("conversation")), options).text, ""};
   } catch (const Error& e) {
     EXPECT_EQ(e.kind(), Error::Kind::kInput);
     return {"", std::string(e.what()).substr(std::string("chat template: ").size())};
@@ -108,7 +110,7 @@ TEST(ChatTemplate, OfTheModelHasItsDefaultSystemMessage) {
   if (!ChatTemplate::has_jinja()) GTEST_SKIP() << "built without a Jinja engine";
   const ChatTemplate chat = ChatTemplate::of(Vocabulary(LACAKE_TEST_MODEL));
   EXPECT_EQ(chat.notice(), "");
-  EXPECT_EQ(chat.render(kHello),
+  EXPECT_EQ(chat.render(kHello).text,
             "<|im_start|>system\nYou are a helpful AI assistant named SmolLM, trained by Hugging Face<|im_end|>\n"
             "<|im_start|>user\nHello!<|im_end|>\n<|im_start|>assistant\n");
 }
@@ -117,7 +119,7 @@ TEST(ChatTemplate, WithoutAnEngineSaysSo) {
   if (ChatTemplate::has_jinja()) GTEST_SKIP() << "built with a Jinja engine";
   const ChatTemplate chat = ChatTemplate::of(Vocabulary(LACAKE_TEST_MODEL));
   EXPECT_NE(chat.notice().find("without a Jinja engine"), std::string::npos);
-  EXPECT_EQ(chat.render(kHello), "<|im_start|>user\nHello!<|im_end|>\n<|im_start|>assistant\n");
+  EXPECT_EQ(chat.render(kHello).text, "<|im_start|>user\nHello!<|im_end|>\n<|im_start|>assistant\n");
   EXPECT_THROW(ChatTemplate("{{ messages[0].content }}", "", "").render(kHello), Error);
 }
 
@@ -130,7 +132,7 @@ TEST(ChatTemplate, WithoutASourceIsEmpty) {
 
 std::string refusal(const std::string& source) {
   try {
-    return "rendered: " + ChatTemplate(source, "", "").render(kHello);
+    return "rendered: " + ChatTemplate(source, "", "").render(kHello).text;
   } catch (const Error& e) {
     EXPECT_EQ(e.kind(), Error::Kind::kInput);
     EXPECT_EQ(std::string(e.what()).find('\n'), std::string::npos) << e.what();
@@ -154,7 +156,7 @@ TEST(ChatTemplate, RefusesInOneLine) {
 // The list in README.md. A line that fails here after a newer llama.cpp is good news: take it off both lists.
 TEST(ChatTemplate, DiffersFromPythonOnlyWhereTheReadmeSays) {
   if (!ChatTemplate::has_jinja()) GTEST_SKIP() << "built without a Jinja engine";
-  const auto rendered = [](const std::string& source) { return ChatTemplate(source, "", "").render(kHello); };
+  const auto rendered = [](const std::string& source) { return ChatTemplate(source, "", "").render(kHello).text; };
   EXPECT_EQ(rendered("{{ 'é' | length }}"), "2");            // Python: 1
   EXPECT_EQ(rendered("{{ 'éa'[2:] }}"), "a");                // Python: nothing
   EXPECT_EQ(rendered("{{ 'é' | upper }}"), "é");             // Python: É

@@ -5,162 +5,150 @@
 #include <algorithm>
 #include <cassert>
 #include <cmath>
+#include <exception>
 #include <limits>
-#include <sstream>
-#include <string_view>
-#include <type_traits>
+#include <utility>
 #include <vector>
 
 #include "lacake/error.h"
-#include "text/llama_log.h"
+#include "text/grammar.h"
+#include "text/make_sampler.h"
+#include "text/reasoning_budget.h"
+#include "text/sampler_chain.h"
 #include "text/vocabulary.h"
 
 namespace lacake {
 namespace {
 
-struct FreeSampler {
-  void operator()(llama_sampler* sampler) const { llama_sampler_free(sampler); }
-};
-using OwnedSampler = std::unique_ptr<llama_sampler, FreeSampler>;
-
 constexpr float kForbidden = -std::numeric_limits<float>::infinity();
 
-void require(bool holds, std::string_view flag, std::string_view expected, float found) {
-  if (holds) return;
-  std::ostringstream message;
-  message << flag << ": expected " << expected << ", found " << found;
-  throw Error(Error::Kind::kUsage, message.str());
-}
-
-void check(const SamplerOptions& options) {
-  require(std::isfinite(options.temp), "--temp", "a finite number", options.temp);
-  require(options.top_p >= 0 && options.top_p <= 1, "--top-p", "0 to 1", options.top_p);
-  require(options.min_p >= 0 && options.min_p <= 1, "--min-p", "0 to 1", options.min_p);
-  require(std::isnormal(options.repeat_penalty) && options.repeat_penalty > 0, "--repeat-penalty", "a number above 0",
-          options.repeat_penalty);
-  require(options.repeat_last_n >= 0, "--repeat-last-n", "0 or more", static_cast<float>(options.repeat_last_n));
-}
-
-// libllama of 2026 asks for the size of the vocabulary, earlier ones don't.
-template <typename Make>
-llama_sampler* make_penalties(Make make, const Vocabulary& vocabulary, const SamplerOptions& options) {
-  if constexpr (std::is_invocable_v<Make, std::int32_t, std::int32_t, float, float, float>) {
-    return make(vocabulary.n_tokens(), options.repeat_last_n, options.repeat_penalty, 0.0F, 0.0F);
-  } else {
-    return make(options.repeat_last_n, options.repeat_penalty, 0.0F, 0.0F);
-  }
-}
-
-OwnedSampler make_chain(const Vocabulary& vocabulary, const SamplerOptions& options) {
-  llama_sampler_chain_params params = llama_sampler_chain_default_params();
-  params.no_perf = true;
-  OwnedSampler chain(llama_sampler_chain_init(params));
-  const auto add = [&](llama_sampler* link) { llama_sampler_chain_add(chain.get(), link); };
-  add(make_penalties(&llama_sampler_init_penalties, vocabulary, options));
-  if (options.temp <= 0) {
-    add(llama_sampler_init_greedy());
-    return chain;
-  }
-  constexpr std::size_t kMinKeep = 0;
-  add(llama_sampler_init_top_k(options.top_k));
-  add(llama_sampler_init_top_p(options.top_p, kMinKeep));
-  add(llama_sampler_init_min_p(options.min_p, kMinKeep));
-  add(llama_sampler_init_temp(options.temp));
-  add(llama_sampler_init_dist(options.seed));
-  return chain;
-}
-
-OwnedSampler make_grammar(const Vocabulary& vocabulary, const std::string& grammar) {
-  if (grammar.empty()) return nullptr;
-  const LlamaErrors errors;
-  OwnedSampler made(llama_sampler_init_grammar(vocabulary.handle(), grammar.c_str(), "root"));
-  if (!made) {
-    const std::string cause = errors.first();
-    throw Error(Error::Kind::kUsage,
-                "grammar: expected GBNF with a rule `root`" + (cause.empty() ? "" : ", found: " + cause));
-  }
-  return made;
+[[noreturn]] void fail(const char* subject, std::string expected, std::string found) {
+  throw Error(
+      {.kind = Error::Kind::kInput, .subject = subject, .expected = std::move(expected), .found = std::move(found)});
 }
 
 }  // namespace
 
 struct Sampler::State {
-  const Vocabulary& vocabulary;
-  std::int32_t repeat_last_n;
+  const Vocabulary* vocabulary;
+  SamplerOptions options;  // as given; the seed in use is `seed`
+  std::uint32_t seed = 0;
   OwnedSampler chain;
-  OwnedSampler grammar;  // null: everything goes
+  OwnedSampler grammar;    // null: everything goes
+  OwnedSampler reasoning;  // null: nobody asks where reasoning is
   std::vector<llama_token_data> candidates;
 
-  bool allows(std::int32_t token) const {
-    if (!grammar) return true;
+  State(const Vocabulary& of, const SamplerOptions& given) : vocabulary(&of), options(given) { begin(); }
+
+  State(const State& from)
+      : vocabulary(from.vocabulary),
+        options(from.options),
+        seed(from.seed),
+        chain(llama_sampler_clone(from.chain.get())) {
+    if (from.grammar) grammar.reset(llama_sampler_clone(from.grammar.get()));
+    if (from.reasoning) reasoning.reset(llama_sampler_clone(from.reasoning.get()));
+  }
+  State& operator=(const State&) = delete;
+
+  void begin() {
+    check_ranges(options);
+    SamplerOptions seeded = options;
+    seeded.seed = seed = answer_seeds(options.seed, 1).front();
+    chain = make_chain(*vocabulary, seeded);
+    grammar = make_grammar(*vocabulary, options);
+    reasoning = make_reasoning_budget(*vocabulary, options);
+  }
+
+  // A lazy grammar waits until reasoning is closed.
+  bool grammar_holds() const { return grammar && !(options.grammar_lazy && in_reasoning(reasoning.get())); }
+
+  bool allows(Token token) const {
+    if (!grammar_holds()) return true;
     llama_token_data one = {token, 0.0F, 0.0F};
     llama_token_data_array array = {&one, 1, -1, false};
     llama_sampler_apply(grammar.get(), &array);
     return one.logit != kForbidden;
   }
 
-  std::int32_t draw(std::span<const float> logits, bool grammar_first) {
+  Token draw(std::span<const float> logits, bool grammar_first) {
     candidates.resize(logits.size());
-    for (std::size_t i = 0; i < logits.size(); ++i) candidates[i] = {static_cast<llama_token>(i), logits[i], 0.0F};
+    bool numbers = true;
+    for (std::size_t i = 0; i < logits.size(); ++i) {
+      numbers = numbers && logits[i] <= std::numeric_limits<float>::max();
+      candidates[i] = {static_cast<llama_token>(i), logits[i], 0.0F};
+    }
+    if (!numbers) fail("logits", "numbers", "NaN or infinity");
     llama_token_data_array array = {candidates.data(), candidates.size(), -1, false};
+    if (reasoning) llama_sampler_apply(reasoning.get(), &array);
     if (grammar_first) {
       llama_sampler_apply(grammar.get(), &array);
       const auto allowed = [](const llama_token_data& candidate) { return candidate.logit != kForbidden; };
       if (std::none_of(candidates.begin(), candidates.end(), allowed)) {
-        throw Error(Error::Kind::kInput,
-                    "grammar: expected an answer that can go on or end, found no token that it allows");
+        fail("grammar", "an answer that can go on or end", "no token that it allows");
       }
     }
     llama_sampler_apply(chain.get(), &array);
     assert(array.selected >= 0);
     return array.data[array.selected].id;
   }
+
+  void accept(Token token) {
+    const bool held = grammar_holds();
+    // Asked first because libllama ends the process when an end token comes where the grammar has none.
+    if (!allows(token)) fail("grammar", "a token that it allows here", std::to_string(token));
+    try {
+      if (reasoning) {
+        llama_sampler_accept(reasoning.get(), token);
+        // The mark that closes reasoning may be what the grammar waits for.
+        if (grammar && !held) {
+          for (const Token closing : reasoning_closed_by(reasoning.get())) {
+            llama_sampler_accept(grammar.get(), closing);
+          }
+        }
+      }
+      if (held) llama_sampler_accept(grammar.get(), token);
+    } catch (const std::exception& e) {
+      fail("grammar", "text that it allows behind its trigger", e.what());
+    }
+    llama_sampler_accept(chain.get(), token);
+  }
 };
 
-Sampler::Sampler(const Vocabulary& vocabulary, const SamplerOptions& options) {
-  check(options);
-  state_ = std::make_unique<State>(State{vocabulary,
-                                         options.repeat_last_n,
-                                         make_chain(vocabulary, options),
-                                         make_grammar(vocabulary, options.grammar),
-                                         {}});
+Sampler make_sampler(const Vocabulary& vocabulary, const SamplerOptions& options) {
+  return Sampler(std::make_unique<Sampler::State>(vocabulary, options));
 }
 
+Sampler::Sampler(std::unique_ptr<State> state) : state_(std::move(state)) {}
 Sampler::~Sampler() = default;
 Sampler::Sampler(Sampler&&) noexcept = default;
 Sampler& Sampler::operator=(Sampler&&) noexcept = default;
 
-void Sampler::observe(std::span<const std::int32_t> prompt) {
-  const std::size_t seen = std::min(prompt.size(), static_cast<std::size_t>(state_->repeat_last_n));
-  for (const std::int32_t token : prompt.last(seen)) llama_sampler_accept(state_->chain.get(), token);
+Sampler Sampler::clone() const { return Sampler(std::make_unique<State>(*state_)); }
+
+void Sampler::observe(std::span<const Token> prompt) {
+  const auto looked_at =
+      static_cast<std::size_t>(std::max(state_->options.repeat_last_n, state_->options.dry_penalty_last_n));
+  for (const Token token : prompt.last(std::min(prompt.size(), looked_at))) {
+    llama_sampler_accept(state_->chain.get(), token);
+  }
 }
 
-std::int32_t Sampler::sample(std::span<const float> logits) {
-  const auto n_tokens = static_cast<std::size_t>(state_->vocabulary.n_tokens());
+Token Sampler::sample(std::span<const float> logits) {
+  const auto n_tokens = static_cast<std::size_t>(state_->vocabulary->n_tokens());
   assert(logits.size() >= n_tokens);
   logits = logits.first(n_tokens);
   // As llama.cpp does: the grammar is asked about one drawn token, and about all of the vocabulary only where that one
   // is forbidden. The likeliest allowed token is the same either way.
-  std::int32_t token = state_->draw(logits, false);
+  Token token = state_->draw(logits, false);
   if (!state_->allows(token)) token = state_->draw(logits, true);
-  accept(token);
+  state_->accept(token);
   return token;
 }
 
-void Sampler::accept(std::int32_t token) {
-  // Asked first because libllama ends the process when an end token comes where the grammar has none.
-  if (!state_->allows(token)) {
-    throw Error(Error::Kind::kInput, "grammar: token " + std::to_string(token) + " is not allowed here");
-  }
-  if (state_->grammar) llama_sampler_accept(state_->grammar.get(), token);
-  llama_sampler_accept(state_->chain.get(), token);
-}
+void Sampler::accept(Token token) { state_->accept(token); }
 
-void Sampler::reset() {
-  llama_sampler_reset(state_->chain.get());
-  if (state_->grammar) llama_sampler_reset(state_->grammar.get());
-}
+void Sampler::reset() { state_->begin(); }
 
-std::uint32_t Sampler::seed() const { return llama_sampler_get_seed(state_->chain.get()); }
+std::uint32_t Sampler::seed() const { return state_->seed; }
 
 }  // namespace lacake

@@ -17,10 +17,10 @@ namespace {
 
 void require_readable(const std::filesystem::path& path) {
   if (std::filesystem::is_directory(path))
-    throw Error(Error::Kind::kInput, path.string() + ": expected a GGUF file, found a folder");
+    throw Error({.subject = path.string(), .expected = "a GGUF file", .found = "a folder"});
   errno = 0;
   if (!std::ifstream(path, std::ios::binary)) {
-    throw Error(Error::Kind::kInput, path.string() + ": cannot be opened: " + std::strerror(errno));
+    throw Error({.subject = path.string(), .found = std::string("cannot be opened: ") + std::strerror(errno)});
   }
 }
 
@@ -42,23 +42,30 @@ std::string sized_by_callee(std::size_t guess, Write write) {
   return out;
 }
 
-}  // namespace
+constexpr const char* kTemplateKey = "tokenizer.chat_template";
+constexpr std::size_t kRoom = 127;  // bytes of a key or text that libllama's form of an override has room for
 
-namespace {
+bool fits(const MetadataOverride& o) {
+  const auto* text = std::get_if<std::string>(&o.value);
+  return o.key.size() <= kRoom && (text == nullptr || text->size() <= kRoom);
+}
 
-// libllama's form of overrides, ended by an empty key. It has no room for more than 127 bytes of a key or text.
+// The tokenizer's own keys are libllama's to read; everything else, the chat template too, is read here.
+bool of_tokenizer(const std::string& key) { return key.starts_with("tokenizer.") && !key.starts_with(kTemplateKey); }
+
+// libllama's form of overrides, ended by an empty key.
 std::vector<llama_model_kv_override> llama_overrides(std::span<const MetadataOverride> overrides) {
-  std::vector<llama_model_kv_override> list(overrides.size() + 1);
-  for (std::size_t i = 0; i < overrides.size(); ++i) {
-    const MetadataOverride& o = overrides[i];
-    llama_model_kv_override& to = list[i];
-    const auto put = [&](const std::string& text, char* out, std::size_t room) {
-      if (text.size() >= room) {
-        throw Error(Error::Kind::kUsage, "--override-kv: expected at most 127 bytes, found " + text);
-      }
-      std::memcpy(out, text.c_str(), text.size() + 1);
-    };
-    put(o.key, to.key, sizeof to.key);
+  std::vector<llama_model_kv_override> list;
+  for (const MetadataOverride& o : overrides) {
+    if (!fits(o)) {
+      if (!of_tokenizer(o.key)) continue;
+      throw Error({.kind = Error::Kind::kUsage,
+                   .subject = "override_kv",
+                   .expected = "at most 127 bytes for a key of the tokenizer and its text",
+                   .found = "more for " + o.key.substr(0, kRoom)});
+    }
+    llama_model_kv_override to = {};
+    std::memcpy(to.key, o.key.c_str(), o.key.size() + 1);
     if (const auto* truth = std::get_if<bool>(&o.value)) {
       to.tag = LLAMA_KV_OVERRIDE_TYPE_BOOL, to.val_bool = *truth;
     } else if (const auto* whole = std::get_if<std::int64_t>(&o.value)) {
@@ -66,18 +73,39 @@ std::vector<llama_model_kv_override> llama_overrides(std::span<const MetadataOve
     } else if (const auto* real = std::get_if<double>(&o.value)) {
       to.tag = LLAMA_KV_OVERRIDE_TYPE_FLOAT, to.val_f64 = *real;
     } else {
+      const auto& text = std::get<std::string>(o.value);
       to.tag = LLAMA_KV_OVERRIDE_TYPE_STR;
-      put(std::get<std::string>(o.value), to.val_str, sizeof to.val_str);
+      std::memcpy(to.val_str, text.c_str(), text.size() + 1);
     }
+    list.push_back(to);
   }
+  list.emplace_back();
   return list;
+}
+
+// The template of a file is text; one of another type in an override has no meaning.
+std::optional<std::string> overridden_template(std::span<const MetadataOverride> overrides) {
+  std::optional<std::string> source;
+  for (const MetadataOverride& o : overrides) {
+    if (o.key != kTemplateKey) continue;
+    const auto* text = std::get_if<std::string>(&o.value);
+    if (text == nullptr) {
+      throw Error({.kind = Error::Kind::kUsage,
+                   .subject = "override_kv",
+                   .expected = std::string(kTemplateKey) + "=str:TEMPLATE",
+                   .found = "another type"});
+    }
+    source = *text;
+  }
+  return source;
 }
 
 }  // namespace
 
 void Vocabulary::Free::operator()(llama_model* model) const { llama_model_free(model); }
 
-Vocabulary::Vocabulary(const std::filesystem::path& gguf, std::span<const MetadataOverride> overrides) {
+Vocabulary::Vocabulary(const std::filesystem::path& gguf, std::span<const MetadataOverride> overrides)
+    : overridden_template_(overridden_template(overrides)) {
   require_readable(gguf);
   silence_llama_log();
   static std::once_flag once;
@@ -94,12 +122,13 @@ Vocabulary::Vocabulary(const std::filesystem::path& gguf, std::span<const Metada
   model_.reset(llama_model_load_from_file(gguf.string().c_str(), params));
   if (!model_) {
     const std::string cause = errors.first();
-    throw Error(Error::Kind::kInput, gguf.string() + ": expected a GGUF model with a vocabulary" +
-                                         (cause.empty() ? "" : ", found: " + cause));
+    throw Error({.subject = gguf.string(),
+                 .expected = "a GGUF model with a vocabulary",
+                 .found = cause.empty() ? "something else" : cause});
   }
   vocab_ = llama_model_get_vocab(model_.get());
   if (llama_vocab_type(vocab_) == LLAMA_VOCAB_TYPE_NONE) {
-    throw Error(Error::Kind::kInput, gguf.string() + ": tokenizer.ggml.model: expected a tokenizer, found none");
+    throw Error({.subject = gguf.string() + ": tokenizer.ggml.model", .expected = "a tokenizer", .found = "none"});
   }
 }
 
@@ -107,7 +136,7 @@ std::vector<std::int32_t> Vocabulary::tokenize(std::string_view text, SpecialTok
   // A token is at least a byte of the text, so this room is enough but for tokenizers that normalise first.
   constexpr std::size_t kAdded = 8;
   if (text.size() > std::numeric_limits<std::int32_t>::max() - kAdded) {
-    throw Error(Error::Kind::kInput, "text: expected less than 2 GiB, found " + std::to_string(text.size()) + " bytes");
+    throw Error({.subject = "text", .expected = "less than 2 GiB", .found = std::to_string(text.size()) + " bytes"});
   }
   std::size_t room = text.size() + kAdded;
   // Not initialised: the pages that no token reaches are never resident.
@@ -122,11 +151,19 @@ std::vector<std::int32_t> Vocabulary::tokenize(std::string_view text, SpecialTok
     ids = std::make_unique_for_overwrite<llama_token[]>(room);
     n = run();
   }
-  if (n < 0) throw Error(Error::Kind::kInput, "text: expected fewer than 2^31 tokens, found more");
+  if (n < 0) throw Error({.subject = "text", .expected = "fewer than 2^31 tokens", .found = "more"});
 
   // A chat template that begins with BOS, for a model that wants BOS in front: one is meant.
   const bool twice = specials.add && n >= 2 && ids[0] == llama_vocab_bos(vocab_) && ids[1] == ids[0];
   return {ids.get() + (twice ? 1 : 0), ids.get() + n};
+}
+
+std::vector<std::int32_t> Vocabulary::with_added(std::vector<std::int32_t> tokens) const {
+  if (llama_vocab_get_add_bos(vocab_) && (tokens.empty() || tokens.front() != llama_vocab_bos(vocab_))) {
+    tokens.insert(tokens.begin(), llama_vocab_bos(vocab_));
+  }
+  if (llama_vocab_get_add_eos(vocab_)) tokens.push_back(llama_vocab_eos(vocab_));
+  return tokens;
 }
 
 std::string Vocabulary::piece(std::int32_t token, ControlTokens control) const {
@@ -154,6 +191,7 @@ std::optional<std::int32_t> Vocabulary::eos() const { return if_any(llama_vocab_
 bool Vocabulary::add_bos() const { return llama_vocab_get_add_bos(vocab_); }
 
 std::string Vocabulary::chat_template() const {
+  if (overridden_template_) return *overridden_template_;
   const char* source = llama_model_chat_template(model_.get(), nullptr);
   return source == nullptr ? "" : source;
 }

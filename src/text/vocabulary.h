@@ -41,6 +41,9 @@ class Vocabulary {
   // of them. Throws Error(kInput) for 2 GiB of text or more.
   std::vector<std::int32_t> tokenize(std::string_view text, SpecialTokens specials = {}) const;
 
+  // With what the model wants around every text, where it is not there yet: tokenize's `add`.
+  std::vector<std::int32_t> with_added(std::vector<std::int32_t> tokens) const;
+
   // The bytes of one token, as they are streamed: may be part of a UTF-8 character (see Utf8Stream).
   // REQUIRES: 0 <= token < n_tokens().
   std::string piece(std::int32_t token, ControlTokens control = ControlTokens::kHidden) const;
@@ -56,7 +59,7 @@ class Vocabulary {
   std::optional<std::int32_t> eos() const;
   bool add_bos() const;  // the model was trained with BOS in front of every text
 
-  // The Jinja source in the file (tokenizer.chat_template); "" if there is none.
+  // The Jinja source in the file (tokenizer.chat_template), or of an override; "" if there is none.
   std::string chat_template() const;
 
   const llama_vocab* handle() const { return vocab_; }  // lives as long as this
@@ -65,6 +68,7 @@ class Vocabulary {
   struct Free {
     void operator()(llama_model* model) const;
   };
+  std::optional<std::string> overridden_template_;
   std::unique_ptr<llama_model, Free> model_;
   const llama_vocab* vocab_ = nullptr;
 };

@@ -9,6 +9,7 @@
 #include <iterator>
 
 #include "lacake/error.h"
+#include "lacake/model.h"
 #include "text/utf8.h"
 #include "tools/paths.h"
 #include "tools/temporary_folder.h"
@@ -149,7 +150,7 @@ TEST(Vocabulary, RefusesWhatIsNoFile) {
 
 TEST(Vocabulary, RefusesWhatIsNoGguf) {
   for (const std::string& content : {std::string(), std::string("GGU"), std::string(4096, 'x')}) {
-    EXPECT_TRUE(refusal(TemporaryFile(content).path()).starts_with("expected a GGUF model with a vocabulary, found: "));
+    EXPECT_TRUE(refusal(TemporaryFile(content).path()).starts_with("expected a GGUF model with a vocabulary, found "));
   }
 }
 
@@ -158,8 +159,33 @@ TEST(Vocabulary, RefusesAFileCutAnywhereInItsHeader) {
   std::ifstream(LACAKE_TEST_MODEL, std::ios::binary).read(head.data(), static_cast<std::streamsize>(head.size()));
   for (const std::size_t length : {4, 5, 8, 20, 24, 30, 100, 257, 1000, 4097, 60001, 1 << 20}) {
     const std::string message = refusal(TemporaryFile(std::string_view(head).substr(0, length)).path());
-    EXPECT_TRUE(message.starts_with("expected a GGUF model with a vocabulary, found: ")) << length << ' ' << message;
+    EXPECT_TRUE(message.starts_with("expected a GGUF model with a vocabulary, found ")) << length << ' ' << message;
   }
+}
+
+TEST(Vocabulary, OverridesOfAnyLengthWorkWhereLibllamaIsNotAsked) {
+  const std::string longer(3000, 'x');
+  const std::vector<MetadataOverride> overrides = {
+      {"tokenizer.chat_template", "{{ '" + longer + "' }}"}, {"my." + longer, true}, {"general.name", longer}};
+  const Vocabulary vocabulary(LACAKE_TEST_MODEL, overrides);
+  EXPECT_EQ(vocabulary.chat_template(), "{{ '" + longer + "' }}");
+}
+
+TEST(Vocabulary, OverridesThatLibllamaHasNoRoomForAreRefused) {
+  const auto message = [](const MetadataOverride& o) -> std::string {
+    try {
+      const Vocabulary vocabulary(LACAKE_TEST_MODEL, {&o, 1});
+    } catch (const Error& e) {
+      EXPECT_EQ(e.kind(), Error::Kind::kUsage);
+      return e.what();
+    }
+    return "accepted";
+  };
+  EXPECT_EQ(message({"tokenizer.ggml.pre", std::string(128, 'x')}),
+            "override_kv: expected at most 127 bytes for a key of the tokenizer and its text, found more for "
+            "tokenizer.ggml.pre");
+  EXPECT_EQ(message({"tokenizer.chat_template", true}),
+            "override_kv: expected tokenizer.chat_template=str:TEMPLATE, found another type");
 }
 
 TEST(Vocabulary, PrintsNothing) {

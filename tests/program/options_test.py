@@ -17,6 +17,8 @@ from program import FABLE, MODEL, ON_MODEL, ProgramTest, run
 TEXT = "A crow sat on a branch with a piece of cheese in her beak when a fox came by. What did the fox say to her?"
 DROPS = ["--policy", "streaming-llm", "--kv-budget", "24"]
 COMPARED = ["--policy", "full,streaming-llm", "--kv-budget", "24"]  # records then say how far one is from the other
+# A list that a model without DRY goes on with.
+DRY = ["!-p", "-p", "cat dog cow cat dog cow cat dog cow cat dog cow cat dog", "--raw", "!--temp", "--temp", "0"]
 YARN = ["--rope-scaling", "yarn", "--rope-scale", "4"]
 
 # Ends by itself after a few tokens.
@@ -65,32 +67,43 @@ COMMON = {
     "repeat_penalty": ["--repeat-penalty", "3"],
     "grammar_file": ["--grammar-file", "{grammar}"],
     "grammar": ["--grammar", 'root ::= "yes" | "no"'],
-    "json_schema": ["--json-schema", '{"type": "integer"}'],
+    "json_schema": ["--json-schema", '{{"enum": ["yes", "no"]}}'],
     "json_schema_file": ["--json-schema-file", "{schema}"],
     "typical_p": ["--typical", "0.05"],
     "top_n_sigma": ["--top-nsigma", "0.1"],
     "xtc_probability": ["--xtc-probability", "1"],
-    "xtc_threshold": (["--xtc-probability", "1"], ["--xtc-threshold", "0.001"]),
-    "min_keep": (["--top-p", "0.01"], ["--min-keep", "30"]),
+    "xtc_threshold": (["--xtc-probability", "1"], ["--xtc-threshold", "0.02"]),
+    "min_keep": (["--top-p", "0.01"], ["--min-keep", "8"]),
     "dynatemp_range": ["--dynatemp-range", "1.2"],
-    "dynatemp_exponent": (["--dynatemp-range", "1.2"], ["--dynatemp-exp", "0.1"]),
-    "repeat_last_n": (["--repeat-penalty", "3"], ["--repeat-last-n", "0"]),
+    "dynatemp_exponent": (["--dynatemp-range", "1.2"], ["--dynatemp-exp", "9"]),
+    "repeat_last_n": (["--repeat-penalty", "3"], ["--repeat-last-n", "1"]),
     "presence_penalty": ["--presence-penalty", "9"],
     "frequency_penalty": ["--frequency-penalty", "9"],
+    "dry_multiplier": [*DRY, "--dry-multiplier", "30"],
+    "dry_base": ([*DRY, "--dry-multiplier", "0.1"], ["--dry-base", "30"]),
+    "dry_allowed_length": ([*DRY, "--dry-multiplier", "30"], ["--dry-allowed-length", "60"]),
+    "dry_penalty_last_n": ([*DRY, "--dry-multiplier", "30"], ["--dry-penalty-last-n", "0"]),
+    "dry_sequence_breakers": ([*DRY, "--dry-multiplier", "30"], ["--dry-sequence-breaker", " dog"]),
     "mirostat": ["--mirostat", "2"],
-    "mirostat_eta": (["--mirostat", "2"], ["--mirostat-lr", "9"]),
+    "mirostat_eta": (["--mirostat", "2", "--mirostat-ent", "0.5"], ["--mirostat-lr", "9"]),
     "mirostat_tau": (["--mirostat", "2"], ["--mirostat-ent", "0.1"]),
-    "logit_bias": ["--logit-bias", "28+90"],
-    "samplers": ["--samplers", "temperature"],
+    "logit_bias": ["--logit-bias", '" the"+30'],
+    "samplers": ["--samplers", "top_k;temperature"],
     "sampling_seq": ["--sampling-seq", "t"],
     "chat_template": ["--chat-template", "llama3"],
     "chat_template_file": ["--chat-template-file", "{template}"],
-    "chat_template_kwargs": (["--chat-template-file", "{template}"], ["--chat-template-kwargs", '{"x": "Sing."}']),
+    "chat_template_kwargs": (["--chat-template", "{{{{ messages[0].content }}}}{{{{ tail }}}}"],
+                             ["--chat-template-kwargs", '{{"tail": "!"}}']),
+    "reasoning": ["--reasoning", "on"],  # refused: the model's template knows no thinking
     "stop": ["--stop", "e"],
     "tools_file": ["--tools-file", "{none}"],
 }
-REPEATS = ["-p", "one two three four one two three four one two three four one two three", "--raw", "--temp", "0", "-n", "8"]
-DRY = [*REPEATS, "--dry-multiplier", "5"]
+# Without company: refused by name, as nothing is drawn without -n.
+REFUSED_BY_INSPECT = {name: COMMON[name][1] for name in (
+    "xtc_threshold", "min_keep", "dynatemp_exponent", "repeat_last_n", "dry_base", "dry_allowed_length",
+    "dry_penalty_last_n", "dry_sequence_breakers", "mirostat_eta", "mirostat_tau")}
+DRY_OPTIONS = ("dry_multiplier", "dry_base", "dry_allowed_length", "dry_penalty_last_n", "dry_sequence_breakers")
+
 OWN = {
     "run": {
         "file": ["-f", "{fable}"],
@@ -98,17 +111,15 @@ OWN = {
         "continuation": ["--continuation", "{fable}"],
         "ignore_eos": (SHORT_ANSWER, ["--ignore-eos"]),
         "parse_special": (["-p", "<|im_end|> hi"], ["--parse-special"]),
-        "dry_multiplier": (REPEATS, ["--dry-multiplier", "5"]),
-        "dry_base": (["--dry-multiplier", "0.01", *REPEATS], ["--dry-base", "90"]),
-        "dry_allowed_length": (DRY, ["--dry-allowed-length", "90"]),
-        "dry_penalty_last_n": (DRY, ["--dry-penalty-last-n", "0"]),
-        "dry_sequence_breakers": (DRY, ["--dry-sequence-breaker", " two"]),
         "color": (["!--json"], ["--color", "always"]),
         "quiet": ["-q"],
         "json": (["!--json"], ["--json"]),
     },
-    "chat": {"ignore_eos": (["--temp", "0", "-n", "24"], ["--ignore-eos"])},
+    "chat": {"ignore_eos": (["--temp", "0", "-n", "24"], ["--ignore-eos"]),
+             **{name: COMMON[name][1] if isinstance(COMMON[name], tuple) else COMMON[name][-2:] for name in DRY_OPTIONS}},
     "inspect": {
+        **REFUSED_BY_INSPECT,
+        "dry_multiplier": COMMON["dry_multiplier"][-2:],
         "file": ["-f", "{fable}"],
         "prompt": ["-p", "Sing."],
         "ctx_size": (["!-p"], ["-c", "100"]),
@@ -157,8 +168,8 @@ OWN_OF_EVAL = {"results": ["--results", "{fable}/no"], "prefill": (COMPARED, ["-
 
 # What rightly changes nothing that can be seen from here, and why.
 SILENT = {
-    **{("chat", json_name): "needs a text that repeats itself; tried in run"
-       for json_name in ("dry_multiplier", "dry_base", "dry_allowed_length", "dry_penalty_last_n", "dry_sequence_breakers")},
+    ("chat", "quiet"): None,
+    **{("chat", name): "an answer of six tokens repeats nothing; `run` shows it" for name in DRY_OPTIONS},
     ("inspect", "quiet"): "hides only progress on a terminal",
     ("perplexity", "threads"): "the numbers are the same bits whatever the number of threads",
     ("perplexity", "no_repack"): "only memory and speed differ",
@@ -229,6 +240,8 @@ class Everything(ProgramTest):
             "fable": self.file("fable.txt", FABLE),
             "long": self.file("long.txt", FABLE * 3),
             "short": self.file("short.txt", "Hi."),
+            "schema": self.file("yes.json", '{"enum": ["yes", "no"]}'),
+            "template": self.file("own.jinja", "{{ messages[0].content }}"),
             "grammar": self.file("yes.gbnf", 'root ::= "yes" | "no"'),
             "schema": self.file("schema.json", '{"type": "integer"}'),
             "template": self.file("template.jinja", "{{ x }} {{ messages[-1]['content'] }}"),
