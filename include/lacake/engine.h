@@ -6,9 +6,11 @@
 //     lacake::Model model("model.gguf");
 //     lacake::Engine engine(model, {});
 //     auto session = engine.open({.policy = lacake::PolicySpec::parse("lacache"),
-//                                 .budget = lacake::Budget::parse("512"), .prompt_tokens = prompt.size()});
-//     session->prefill(prompt);
-//     while (!model.is_end(token = sampler.sample(session->logits()))) session->step(token);
+//                                 .budget = lacake::Budget::parse("512"), .prompt_tokens = prompt.tokens.size()});
+//     std::cout << lacake::generate(model, engine, *session, prompt, {}).text;
+//
+// The last line is lacake/generation.h, which makes of a prompt an answer's text. What it stands on: Session::prefill
+// feeds a prompt, Session::logits say what may come next, and Session::step or Engine::step feeds the token chosen.
 //
 // Threads: an engine, its sessions and its jobs are one thing, used by one thread at a time (any thread; the engine has
 // its own for computing). Several engines may run at the same time, also over one model.
@@ -185,6 +187,7 @@ class Session {
 
   std::span<const float> logits() const;     // [n_vocab] of the last token fed; empty before the first
   const std::vector<Token>& tokens() const;  // all that were fed
+  const SessionOptions& options() const;     // as it was opened
   const SessionPlan& plan() const;
   CacheUse use() const;
   // Positions of the tokens that a KV head of a layer keeps, in stored order.

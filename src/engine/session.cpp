@@ -16,6 +16,7 @@ Session::~Session() {
 SessionStatus Session::status() const { return state_->status(); }
 std::span<const float> Session::logits() const { return state_->logits(); }
 const std::vector<Token>& Session::tokens() const { return state_->tokens(); }
+const SessionOptions& Session::options() const { return state_->options(); }
 const SessionPlan& Session::plan() const { return state_->plan(); }
 CacheUse Session::use() const { return state_->use(); }
 const Policy& Session::policy() const { return state_->policy(); }
