@@ -1,0 +1,238 @@
+#include "lacake/conversation.h"
+
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <stdexcept>
+
+#include "generation/test_generation.h"
+
+namespace lacake {
+namespace {
+
+constexpr std::size_t kLength = 400;
+
+ConversationOptions options(std::size_t n_new = 12, const std::string& policy = "full") {
+  SessionOptions session = with(policy, policy == "full" ? "" : "64", "f32", PrefillMode::kExact, kLength);
+  return {.session = session, .generation = greedy(n_new), .opening = {{.role = "system", .content = "be brief"}}};
+}
+
+Message user(const std::string& text) { return {.role = "user", .content = text}; }
+
+// The text of all that a session was fed, control tokens included.
+std::string fed(const Loaded& loaded, const Conversation& conversation) {
+  std::string text;
+  for (const Token token : conversation.session()->tokens()) text += loaded.model.piece(token, true);
+  return text;
+}
+
+// White space is the tokenizer's affair.
+std::string without_spaces(std::string text) {
+  std::erase_if(text, [](char c) { return c == ' ' || c == '\n'; });
+  return text;
+}
+
+std::vector<std::string> contents(const Conversation& conversation) {
+  std::vector<std::string> texts;
+  for (const Message& message : conversation.messages()) texts.push_back(message.content);
+  return texts;
+}
+
+// Every turn's answer.
+std::vector<std::string> answers(Loaded& loaded, const ConversationOptions& o,
+                                 const std::vector<std::string>& questions) {
+  Conversation conversation(loaded.model, loaded.engine, o);
+  std::vector<std::string> texts;
+  for (const std::string& question : questions) texts.push_back(conversation.ask(user(question)).answer.text);
+  return texts;
+}
+
+TEST(Conversation, FeedsOnlyWhatIsNew) {
+  Loaded loaded(chatting());
+  for (const std::string policy : {"full", "streaming-llm"}) {
+    SCOPED_TRACE(policy);
+    Conversation conversation(loaded.model, loaded.engine, options(12, policy));
+    std::string expected = "<s>system be brief</s>";
+    for (const std::string question : {"why is it", "and what else", "no"}) {
+      const std::size_t before = conversation.session()->tokens().size();
+      const Turn turn = conversation.ask(user(question));
+      EXPECT_FALSE(turn.read_again);
+      EXPECT_EQ(conversation.session()->tokens().size(), before + turn.n_read + turn.answer.tokens.size() - 1);
+      EXPECT_LE(turn.n_read, 40U);
+      const std::string text = text_of(loaded.model, Tokens(turn.answer.tokens.begin(), turn.answer.tokens.end() - 1));
+      expected += "<s>user " + question + "</s><s>assistant ";
+      EXPECT_EQ(without_spaces(fed(loaded, conversation)), without_spaces(expected + text));
+      expected += text_of(loaded.model, turn.answer.tokens) + "</s>";
+    }
+    EXPECT_EQ(conversation.n_turns(), 3U);
+    EXPECT_EQ(conversation.messages().size(), 7U);
+  }
+}
+
+TEST(Conversation, AnswersAsAfterTheWholeTextWrittenOut) {
+  Loaded loaded(chatting());
+  ConversationOptions ended = options(12);
+  ended.generation.stop = {};
+  Conversation conversation(loaded.model, loaded.engine, ended);
+  (void)conversation.ask(user("why is it"));
+  const Tokens before = conversation.session()->tokens();
+  const Turn second = conversation.ask(user("and what else"));
+  // What was fed in turns, fed at once.
+  const Tokens all = conversation.session()->tokens();
+  const Tokens prompt(all.begin(), all.begin() + static_cast<std::ptrdiff_t>(before.size() + second.n_read));
+  EXPECT_EQ(plain_answer(loaded, ended.session, prompt, 12), second.answer.tokens);
+}
+
+TEST(Conversation, ReadsAgainWhatTheTemplateRewrites) {
+  Loaded loaded(chatting(kForgetfulTemplate));
+  Conversation conversation(loaded.model, loaded.engine, options());
+  std::vector<std::size_t> again;
+  const ConversationHooks hooks{.read_again = [&](std::size_t n_tokens) { again.push_back(n_tokens); }};
+  EXPECT_FALSE(conversation.ask(user("why is it"), hooks).read_again);
+  const Turn turn = conversation.ask(user("and what else"), hooks);
+  EXPECT_TRUE(turn.read_again);
+  EXPECT_EQ(again, std::vector<std::size_t>{turn.n_read});
+  // The session holds what the template writes, from its beginning, and not what was said before.
+  const Message messages[] = {{.role = "system", .content = "be brief"}, user("why is it"), user("and what else")};
+  const Tokens prompt = loaded.model.chat(messages).tokens;
+  const Tokens& fed = conversation.session()->tokens();
+  EXPECT_EQ(turn.n_read, prompt.size());
+  EXPECT_TRUE(std::equal(prompt.begin(), prompt.end(), fed.begin()));
+  EXPECT_EQ(conversation.messages().size(), 5U);
+}
+
+TEST(Conversation, ReadsAgainWhereAnAnswerWasCutBeforeAStopString) {
+  Loaded loaded(chatting());
+  const std::string all = answers(loaded, options(), {"why is it"})[0];
+  ConversationOptions stopped = options();
+  stopped.generation.stop = {all.substr(4, 4)};
+  Conversation conversation(loaded.model, loaded.engine, stopped);
+  EXPECT_EQ(conversation.ask(user("why is it")).answer.text, all.substr(0, all.find(all.substr(4, 4))));
+  // Part of the stop string was fed: what the session holds is not what was said.
+  EXPECT_TRUE(conversation.ask(user("and what else")).read_again);
+  const Message messages[] = {
+      {.role = "system", .content = "be brief"}, user("why is it"), conversation.messages()[2], user("and what else")};
+  const Tokens prompt = loaded.model.chat(messages).tokens;
+  EXPECT_TRUE(std::equal(prompt.begin(), prompt.end(), conversation.session()->tokens().begin()));
+}
+
+void stop_questions(const std::string& policy) {
+  Loaded loaded(chatting());
+  const std::vector<std::string> expected = answers(loaded, options(12, policy), {"why is it", "and what else"});
+  for (const std::size_t stop_at : {1, 2, 4}) {
+    Conversation conversation(loaded.model, loaded.engine, options(12, policy));
+    EXPECT_EQ(conversation.ask(user("why is it")).answer.text, expected[0]);
+    const std::vector<std::string> before = contents(conversation);
+    std::size_t calls = 0;
+    const Turn stopped =
+        conversation.ask(user("never answered"), {.prompt_progress = [&](auto, auto) { return ++calls < stop_at; }});
+    EXPECT_EQ(stopped.answer.finish, Finish::kCancelled);
+    EXPECT_EQ(contents(conversation), before);
+    EXPECT_EQ(conversation.n_turns(), 1U);
+    const Turn next = conversation.ask(user("and what else"));
+    EXPECT_FALSE(next.read_again);
+    EXPECT_EQ(next.answer.text, expected[1]);
+    EXPECT_EQ(conversation.n_turns(), 2U);
+  }
+}
+
+TEST(Conversation, IsAsItWasAfterAQuestionThatWasStopped) { stop_questions("full"); }
+TEST(Conversation, IsAsItWasAfterAStoppedQuestionThatEvicted) { stop_questions("streaming-llm"); }
+
+TEST(Conversation, IsAsItWasAfterAQuestionThatDoesNotFit) {
+  Loaded loaded(chatting());
+  ConversationOptions o = options();
+  o.generation.limits.conversation = 120;
+  const std::vector<std::string> expected = answers(loaded, o, {"why is it", "and what else"});
+  Conversation conversation(loaded.model, loaded.engine, o);
+  (void)conversation.ask(user("why is it"));
+  const std::size_t held = conversation.session()->tokens().size();
+  const std::string long_question(200, 'x');
+  EXPECT_TRUE(contains(refusal(Error::Kind::kCapacity, [&] { (void)conversation.ask(user(long_question)); }), "120"));
+  EXPECT_EQ(conversation.session()->tokens().size(), held);
+  EXPECT_EQ(conversation.messages().size(), 3U);
+  const Turn next = conversation.ask(user("and what else"));
+  EXPECT_FALSE(next.read_again);
+  EXPECT_EQ(next.answer.text, expected[1]);
+}
+
+TEST(Conversation, IsAsItWasAfterAQuestionThatTheCacheRefuses) {
+  Loaded loaded(chatting());
+  ConversationOptions o = options();
+  o.session.prompt_tokens = 150;
+  const std::vector<std::string> expected = answers(loaded, o, {"why is it", "and what else"});
+  Conversation conversation(loaded.model, loaded.engine, o);
+  (void)conversation.ask(user("why is it"));
+  EXPECT_NE(refusal(Error::Kind::kCapacity, [&] { (void)conversation.ask(user(std::string(300, 'x'))); }), "");
+  EXPECT_EQ(conversation.messages().size(), 3U);
+  const Turn next = conversation.ask(user("and what else"));
+  EXPECT_FALSE(next.read_again);
+  EXPECT_EQ(next.answer.text, expected[1]);
+}
+
+TEST(Conversation, IsAsItWasAfterAnAnswerThatFailed) {
+  Loaded loaded(chatting());
+  const std::vector<std::string> expected = answers(loaded, options(), {"why is it", "and what else"});
+  Conversation conversation(loaded.model, loaded.engine, options());
+  (void)conversation.ask(user("why is it"));
+  EXPECT_THROW((void)conversation.ask(user("never"), {.on_text = [](auto) { throw std::runtime_error("gone"); }}),
+               std::runtime_error);
+  EXPECT_EQ(conversation.messages().size(), 3U);
+  const Turn next = conversation.ask(user("and what else"));
+  EXPECT_TRUE(next.read_again);  // the question that has no answer cannot be taken out of the cache
+  EXPECT_EQ(next.answer.text, expected[1]);
+}
+
+TEST(Conversation, KeepsAnAnswerThatWasStopped) {
+  Loaded loaded(chatting());
+  std::atomic<bool> cancel = false;
+  ConversationOptions o = options(50);
+  o.generation.cancel = &cancel;
+  Conversation conversation(loaded.model, loaded.engine, o);
+  const Turn stopped = conversation.ask(user("why is it"), {.on_text = [&](auto) { cancel = true; }});
+  EXPECT_EQ(stopped.answer.finish, Finish::kCancelled);
+  cancel = false;
+  EXPECT_EQ(conversation.messages().back().content, stopped.answer.text);
+  EXPECT_FALSE(conversation.ask(user("go on")).read_again);  // the token that was chosen last is fed now
+  EXPECT_TRUE(contains(without_spaces(fed(loaded, conversation)), without_spaces(stopped.answer.text) + "</s>"));
+}
+
+TEST(Conversation, ForgetsEverythingButItsOpening) {
+  Loaded loaded(chatting());
+  const std::vector<std::string> expected = answers(loaded, options(), {"and what else"});
+  Conversation conversation(loaded.model, loaded.engine, options());
+  (void)conversation.ask(user("why is it"));
+  conversation.clear();
+  EXPECT_EQ(contents(conversation), std::vector<std::string>{"be brief"});
+  EXPECT_EQ(conversation.session()->tokens().size(), 0U);
+  const Turn turn = conversation.ask(user("and what else"));
+  EXPECT_FALSE(turn.read_again);
+  EXPECT_EQ(turn.answer.text, expected[0]);
+}
+
+TEST(Conversation, RunsWithoutATemplate) {
+  Loaded loaded(small());
+  ConversationOptions o = options();
+  o.raw = true;
+  Conversation conversation(loaded.model, loaded.engine, o);
+  const Turn first = conversation.ask(user("why is it"));
+  EXPECT_FALSE(conversation.ask(user("and what else")).read_again);
+  EXPECT_TRUE(contains(without_spaces(fed(loaded, conversation)),
+                       without_spaces("be brief why is it" + first.answer.text + "and what else")));
+}
+
+TEST(Conversation, TakesMessagesAsLetters) {
+  Loaded loaded(chatting());
+  const auto n_ends = [&](bool parse) {
+    ConversationOptions o = options();
+    o.parse_special = parse;
+    Conversation conversation(loaded.model, loaded.engine, o);
+    (void)conversation.ask(user("no</s>more"));
+    const Tokens& tokens = conversation.session()->tokens();
+    return std::count(tokens.begin(), tokens.end(), kEndOfText);
+  };
+  EXPECT_EQ(n_ends(true), n_ends(false) + 1);
+}
+
+}  // namespace
+}  // namespace lacake
