@@ -12,6 +12,7 @@
 #include "checks.h"
 #include "commands.h"
 #include "engine/bench.h"
+#include "grid.h"
 #include "interrupt.h"
 #include "lacake/error.h"
 #include "output.h"

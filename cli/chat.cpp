@@ -5,14 +5,20 @@
 
 #include <cerrno>
 #include <cstdio>
+#include <optional>
+#include <utility>
+#include <vector>
 
+#include "answer_report.h"
 #include "checks.h"
 #include "commands.h"
-#include "conversation.h"
 #include "interrupt.h"
+#include "lacake/conversation.h"
 #include "lacake/error.h"
+#include "lacake/memory.h"
 #include "output.h"
 #include "prompt.h"
+#include "reading.h"
 #include "report.h"
 #include "sizing.h"
 
@@ -49,26 +55,101 @@ class Lines {
   std::string held_;
 };
 
-void answer(Conversation& conversation, const std::string& line, const Terminal& terminal, const Options& options,
-            bool interactive) {
+void print_error(const Terminal& terminal, const Error& error) {
+  const std::string line = error.with_names([](std::string_view setting) { return flag_of(kChat, setting); });
+  std::fputs((terminal.paint(Style::kRed, "error:") + " " + line + "\n").c_str(), stderr);
+}
+
+// What happened over the turns, for /stats.
+class Statistics {
+ public:
+  void add(const Turn& turn) {
+    n_read_ += turn.n_read;
+    read_s_ += turn.n_read > 0 ? turn.read_ms / 1e3 : 0;
+    token_ms_ = turn.answer.token_ms;
+  }
+
+  std::string text(const Conversation& conversation) const {
+    const std::size_t n_turns = conversation.n_turns();
+    const Session* session = conversation.session();
+    const std::size_t n_tokens = session != nullptr ? session->tokens().size() : 0;
+    std::string text = fmt::format("{} turn{}, {} tokens\n", n_turns, n_turns == 1 ? "" : "s", n_tokens);
+    if (n_read_ > 0) {
+      text += fmt::format("questions read at {:.1f} tokens/s", static_cast<double>(n_read_) / read_s_);
+      if (token_ms_) text += fmt::format(", last answer written at {:.1f} tokens/s", 1e3 / *token_ms_);
+      text += "\n";
+    }
+    if (session == nullptr) return text + "no cache is open: the next question reads the conversation again\n";
+    const CacheUse use = session->use();
+    text += fmt::format("KV {} held of {} (full cache {})\n", bytes_text(use.held_bytes), bytes_text(use.budget_bytes),
+                        bytes_text(use.full_bytes));
+    return text + fmt::format("peak memory {} of {} planned\n", bytes_text(peak_resident_bytes()),
+                              bytes_text(session->plan().memory.total()));
+  }
+
+ private:
+  std::size_t n_read_ = 0;
+  double read_s_ = 0;
+  std::optional<double> token_ms_;
+};
+
+struct Chat {
+  Conversation& conversation;
+  Statistics statistics;
+  const Terminal& terminal;
+  const Options& options;
+  bool interactive;
+};
+
+Turn ask(Chat& chat, const std::string& line) {
+  PromptBar bar({chat.terminal, chat.options.quiet});
+  const ConversationHooks hooks{
+      .prompt_progress = bar.hook(),
+      .on_text = write_output,
+      .read_again =
+          [&](std::size_t n_tokens) {
+            notice(chat.options, fmt::format("the conversation as the chat template writes it now is not what was read "
+                                             "before: all {} tokens of it are read again",
+                                             n_tokens));
+          },
+  };
+  const Turn turn = chat.conversation.ask({.role = "user", .content = line}, hooks);
+  bar.check_output();
+  return turn;
+}
+
+void answer(Chat& chat, const std::string& line) {
   try {
     require_utf8(line, "the line");
-    const Turn turn = conversation.ask(line, write_output);
+    const Turn turn = ask(chat, line);
+    chat.statistics.add(turn);
     write_output("\n");
-    if (turn.stopped == "interrupt") notice(options, terminal.paint(Style::kDim, "(stopped)"));
-    if (turn.stopped == "length") notice(options, terminal.paint(Style::kDim, "(length reached)"));
+    const Answer& answer = turn.answer;
+    if (answer.finish == Finish::kCancelled) notice(chat.options, chat.terminal.paint(Style::kDim, "(stopped)"));
+    if (answer.finish != Finish::kLength) return;
+    const std::string cut = length_notice(answer, chat.options);
+    if (cut.empty()) {
+      notice(chat.options, chat.terminal.paint(Style::kDim, "(length reached)"));
+    } else {
+      warn(chat.terminal.paint(Style::kDim, fmt::format("({})", cut)));
+    }
   } catch (const Error& error) {
     // A conversation goes on after a line that did not fit; a script's should fail.
-    if (!interactive) throw;
-    std::fputs((terminal.paint(Style::kRed, "error:") + " " + error.what() + "\n").c_str(), stderr);
+    if (!chat.interactive) throw;
+    print_error(chat.terminal, error);
   }
+}
+
+std::vector<Message> opening(const Options& options) {
+  if (!options.system) return {};
+  return {{.role = "system", .content = *options.system}};
 }
 
 }  // namespace
 
 int chat(const Options& options) {
-  const SamplerOptions sampling = sampler_options(options);
-  (void)session_options(options);
+  const GenerationOptions generating = generation_options(options);
+  const SessionOptions asked = session_options(options);
   if (options.system) require_utf8(*options.system, "--system");
   const bool interactive = ::isatty(STDIN_FILENO) == 1;
   const Terminal terminal(STDERR_FILENO, options.color);
@@ -77,12 +158,19 @@ int chat(const Options& options) {
   warn(kv_type_warning(model.facts(), options));
   if (!model.chat_notice().empty()) notice(options, model.chat_notice());
 
-  const SessionOptions sized = sized_chat(engine, model, options);
+  const SessionOptions sized = sized_for_conversation(engine, model.facts(), asked, generating.limits);
   if (!options.quiet) {
     std::fputs(plan_text(engine.plan(sized), model.facts(), sized, terminal).c_str(), stderr);
     if (interactive) std::fputs(terminal.paint(Style::kDim, "/help lists what else can be said\n").c_str(), stderr);
   }
-  Conversation conversation(model, engine, sized, sampling, options, {terminal, options.quiet});
+  Conversation conversation(model, engine,
+                            {.session = sized,
+                             .generation = generating,
+                             .chat = chat_options(options),
+                             .opening = opening(options),
+                             .raw = !model.has_chat_template(),
+                             .parse_special = options.parse_special});
+  Chat chat{conversation, {}, terminal, options, interactive};
 
   Lines lines;
   for (;;) {
@@ -97,14 +185,14 @@ int chat(const Options& options) {
     if (*line == "/help") {
       std::fputs(kHelp, stderr);
     } else if (*line == "/stats") {
-      std::fputs(conversation.stats().c_str(), stderr);
+      std::fputs(chat.statistics.text(conversation).c_str(), stderr);
     } else if (*line == "/clear") {
       conversation.clear();
     } else if (line->front() == '/' && line->find(' ') == std::string::npos && interactive) {
       std::fputs(fmt::format("{} is no command; /help lists them\n", *line).c_str(), stderr);
     } else {
       watch_interrupt();
-      answer(conversation, *line, terminal, options, interactive);
+      answer(chat, *line);
       if (interrupted() && !interactive) return kInterruptedStatus;
     }
   }

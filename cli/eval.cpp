@@ -14,12 +14,12 @@
 #include "checks.h"
 #include "commands.h"
 #include "eval/report.h"
+#include "grid.h"
 #include "interrupt.h"
 #include "lacake/error.h"
 #include "lacake/memory.h"
 #include "output.h"
 #include "report.h"
-#include "sizing.h"
 #include "text/utf8.h"
 
 namespace lacake::cli {

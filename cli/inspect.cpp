@@ -8,13 +8,13 @@
 #include "base/files.h"
 #include "checks.h"
 #include "commands.h"
-#include "generate.h"
 #include "interrupt.h"
 #include "kept.h"
 #include "lacake/error.h"
 #include "output.h"
 #include "plot.h"
 #include "prompt.h"
+#include "reading.h"
 #include "report.h"
 #include "sizing.h"
 
@@ -23,11 +23,13 @@ namespace {
 
 // What can be refused before the model is opened.
 void check(const Options& options, bool has_prompt) {
-  (void)session_options(options);
   const auto check_file = [&](const std::optional<std::string>& path, std::string_view flag) {
     if (!path) return;
     if (!has_prompt) {
-      throw Error(Error::Kind::kUsage, fmt::format("{}: needs a prompt, expected -f FILE or -p TEXT", flag));
+      throw Error({.kind = Error::Kind::kUsage,
+                   .subject = std::string(flag),
+                   .expected = "a prompt beside it (-f FILE or -p TEXT)",
+                   .found = "none"});
     }
     if (flag == "--plot") require_plot_name(*path, flag);
     require_writable(*path, flag);
@@ -61,7 +63,8 @@ int inspect(const Options& given) {
   if (!options.predict) options.predict = 0;
   const auto text = prompt_text(options);
   check(options, text.has_value());
-  const SamplerOptions sampling = sampler_options(options);
+  const GenerationOptions generating = generation_options(options);
+  const SessionOptions asked = session_options(options);
   const Terminal terminal(STDOUT_FILENO, options.color);
   const Terminal log(STDERR_FILENO, options.color);
   const Progress progress{log, options.quiet || options.json};
@@ -74,8 +77,11 @@ int inspect(const Options& given) {
   if (text) prompt = make_prompt(model, *text, options);
   for (const std::string& line : prompt.notices) notice(options, line);
 
-  const auto length = static_cast<std::size_t>(options.prompt_tokens.value_or(model.facts().training_length));
-  const SessionOptions sized = sized_session(engine, model, options, text ? prompt.tokens.size() : length);
+  const std::vector<Token>& tokens = prompt.chat.tokens;
+  const auto length = static_cast<std::size_t>(
+      options.prompt_tokens.value_or(options.ctx_size.value_or(model.facts().training_length)));
+  const SessionOptions sized =
+      sized_for_answer(engine, model.facts(), asked, text ? tokens.size() : length, generating.limits);
   const SessionPlan plan = engine.plan(sized);
   nlohmann::json json = {{"schema", 1},
                          {"model", model_json(model.facts())},
@@ -91,12 +97,11 @@ int inspect(const Options& given) {
   if (text) {
     const auto session = engine.open(sized);
     Session* const sessions[] = {session.get()};
-    if (!feed(engine, sessions, prompt.tokens, progress)) return kInterruptedStatus;
-    Sampler sampler(model, sampling);
-    sampler.observe(prompt.tokens);
-    if (const std::size_t most = longest_answer(options, *session, sized); most > 0) {
-      (void)generate(model, *session, sampler, {.most = most, .ignore_eos = options.ignore_eos});
-    }
+    Generation generation(model, prompt.chat.format, generating);
+    if (!feed(engine, sessions, tokens, progress).finished) return kInterruptedStatus;
+    generation.begin(*session);
+    const Writing writing{&generation, session.get()};
+    write_answers(engine, {&writing, 1});
     if (interrupted()) return kInterruptedStatus;
 
     const Kept kept = kept_entries(*session, model.facts(), sized);

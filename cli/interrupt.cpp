@@ -3,8 +3,6 @@
 #include <signal.h>
 #include <unistd.h>
 
-#include <atomic>
-
 namespace lacake::cli {
 namespace {
 
@@ -29,6 +27,7 @@ void watch_interrupt() {
 }
 
 bool interrupted() { return noted; }
+const std::atomic<bool>* interrupt_flag() { return &noted; }
 
 void leave_on_interrupt() {
   handle(

@@ -13,6 +13,7 @@
 
 #include "lacake/error.h"
 #include "prompt.h"
+#include "tools.h"
 
 namespace lacake::cli {
 namespace {
@@ -117,6 +118,11 @@ const std::vector<Row>& rows() {
        Text{&O::prompt}},
       {"--system", "system", "TEXT", "Prompt", "system message", kModelled, Text{&O::system}},
       {"--raw", "raw", "", "Prompt", "the prompt as it is, without chat template", kPrompted, Switch{&O::raw}},
+      {"--parse-special", "parse_special", "", "Prompt",
+       "control tokens written out in prompt or messages count as such [they are letters]", kModelled,
+       Switch{&O::parse_special}},
+      {"--tools-file", "tools_file", "FILE", "Prompt",
+       "functions that the model may call, a JSON list as OpenAI's API has", kRun, Text{&O::tools_file}},
       {"--prompt-tokens", "prompt_tokens", "N", "Prompt", "plan for a prompt of N tokens [the model's length]",
        kInspect, Whole{&O::prompt_tokens, 1, kMost}},
 
@@ -137,6 +143,11 @@ const std::vector<Row>& rows() {
       {"-n,--n-predict,--predict", "predict", "N", "Answer", "at most N new tokens, -1 without end [until end of text]",
        kModelled, Whole{&O::predict, -1, kMost}},
       {"--ignore-eos", "ignore_eos", "", "Answer", "never end before N tokens", kModelled, Switch{&O::ignore_eos}},
+      {"-r,--reverse-prompt,--stop", "stop", "TEXT", "Answer",
+       "end the answer where this text would begin; may be repeated", kAnswering, Texts{&O::stop}},
+      {"--logprobs", "logprobs", "N", "Answer",
+       "with --json: log-probabilities of the answer's tokens and of the N likeliest", kRun,
+       Whole{&O::logprobs, 0, 1000}},
       {"--continuation", "continuation", "FILE", "Answer", "score this text as what follows the prompt (perplexity)",
        kRun, Text{&O::continuation}},
 
@@ -597,6 +608,7 @@ SamplerOptions sampler_options(const Options& options) {
 ChatOptions chat_options(const Options& options) {
   ChatOptions chat;
   if (options.reasoning && *options.reasoning != "auto") chat.thinking = *options.reasoning == "on";
+  if (options.tools_file) chat.tools = read_tools(*options.tools_file);
   if (!options.chat_template_kwargs) return chat;
   const auto values = nlohmann::json::parse(*options.chat_template_kwargs, nullptr, false);
   if (!values.is_object()) {

@@ -31,7 +31,11 @@ struct Options {
   std::optional<std::string> prompt;
   std::optional<std::string> system;
   bool raw = false;
+  bool parse_special = false;
+  std::optional<std::string> tools_file;
   std::optional<std::int64_t> predict;
+  std::vector<std::string> stop;
+  std::optional<std::int64_t> logprobs;
   std::optional<std::string> continuation;
   bool ignore_eos = false;
 

@@ -18,7 +18,7 @@ void write_output(std::string_view text) {
   const int error = write_descriptor(STDOUT_FILENO, text);
   if (error == EPIPE) throw OutputClosed{};
   if (error != 0) {
-    throw Error(Error::Kind::kInput, fmt::format("standard output: cannot be written: {}", std::strerror(error)));
+    throw Error({.subject = "standard output", .found = fmt::format("cannot be written: {}", std::strerror(error))});
   }
 }
 
@@ -33,7 +33,10 @@ void warn(const std::string& line) {
 
 void require_writable(const std::string& path, std::string_view flag) {
   const auto fail = [&](const std::string& what) {
-    throw Error(Error::Kind::kUsage, fmt::format("{}: {}: {}", flag, path, what));
+    throw Error({.kind = Error::Kind::kUsage,
+                 .subject = std::string(flag),
+                 .expected = "a file that can be written",
+                 .found = fmt::format("{}: {}", path, what)});
   };
   const std::filesystem::path folder = std::filesystem::path(path).parent_path();
   struct stat info {};

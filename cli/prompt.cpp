@@ -3,30 +3,32 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include <utility>
+
 #include "base/files.h"
+#include "interrupt.h"
 #include "lacake/error.h"
+#include "output.h"
+#include "sizing.h"
 #include "text/utf8.h"
 
 namespace lacake::cli {
-namespace {
-
-[[noreturn]] void fail(const std::string& what) { throw Error(Error::Kind::kInput, what); }
-
-}  // namespace
 
 std::string read_text(const std::string& path) {
   const bool standard = path == "-";
   const std::string name = standard ? "standard input" : path;
-  const std::string text = standard ? read_descriptor(STDIN_FILENO, name) : read_file(path);
+  std::string text = standard ? read_descriptor(STDIN_FILENO, name) : read_file(path);
   require_utf8(text, name);
   return text;
 }
 
 void require_utf8(std::string_view text, std::string_view name) {
-  if (const auto offset = invalid_utf8_offset(text)) {
-    fail(fmt::format("{}: not UTF-8 text: byte 0x{:02x} at offset {} belongs to no character", name,
-                     static_cast<unsigned char>(text[*offset]), *offset));
-  }
+  const auto offset = invalid_utf8_offset(text);
+  if (!offset) return;
+  throw Error({.subject = std::string(name),
+               .expected = "UTF-8 text",
+               .found = fmt::format("byte 0x{:02x} at offset {}, which belongs to no character",
+                                    static_cast<unsigned char>(text[*offset]), *offset)});
 }
 
 std::optional<std::string> prompt_text(const Options& options) {
@@ -42,27 +44,37 @@ std::optional<std::string> prompt_text(const Options& options) {
     text += *options.prompt;
   }
   if (text.empty()) {
-    fail(fmt::format("{}: the prompt is empty, expected some text", options.file ? *options.file : "--prompt"));
+    throw Error(
+        {.subject = options.file ? *options.file : "--prompt", .expected = "some text", .found = "an empty prompt"});
   }
   return text;
 }
 
 Prompt make_prompt(const Model& model, const std::string& text, const Options& options) {
   Prompt prompt;
-  prompt.raw = options.raw || !model.has_chat_template();
   if (!options.raw && !model.chat_notice().empty()) prompt.notices.push_back(model.chat_notice());
-  std::string rendered = text;
-  if (!prompt.raw) {
-    std::vector<Message> messages;
-    if (options.system) messages.push_back({"system", *options.system});
-    messages.push_back({"user", text});
-    rendered = model.chat_text(messages, true);
-  } else if (options.system) {
-    prompt.notices.emplace_back("--system has no effect on a prompt without chat template");
+  if (options.raw || !model.has_chat_template()) {
+    if (options.system) warn("--system has no effect: the model has no chat template");
+    if (options.tools_file) warn("--tools-file has no effect: the prompt has no chat template");
+    prompt.chat = plain_prompt(model, text, options.parse_special);
+    return prompt;
   }
-  prompt.tokens = model.tokenize(rendered, true, true);
-  if (prompt.tokens.empty()) fail("the prompt is empty: it has no tokens");
+  std::vector<Message> messages;
+  if (options.system) messages.push_back({.role = "system", .content = *options.system});
+  messages.push_back({.role = "user", .content = text});
+  prompt.chat = model.chat(messages, chat_options(options));
+  if (options.parse_special) prompt.chat = with_special_tokens(model, std::move(prompt.chat));
   return prompt;
+}
+
+GenerationOptions generation_options(const Options& options) {
+  GenerationOptions generation{.sampling = sampler_options(options),
+                               .stop = options.stop,
+                               .limits = length_limits(options),
+                               .cancel = interrupt_flag()};
+  generation.sampling.ignore_eos = options.ignore_eos;
+  if (options.logprobs) generation.log_probabilities = static_cast<std::size_t>(*options.logprobs);
+  return generation;
 }
 
 }  // namespace lacake::cli

@@ -5,6 +5,7 @@
 #include <string_view>
 #include <vector>
 
+#include "lacake/generation.h"
 #include "lacake/model.h"
 #include "options.h"
 
@@ -21,15 +22,18 @@ void require_utf8(std::string_view text, std::string_view name);
 // Error(kInput) if what was given has no text in it.
 std::optional<std::string> prompt_text(const Options& options);
 
-// A question as the model is to see it.
+// A question as the model is to see it, and what the user should know of it, a line each.
 struct Prompt {
-  std::vector<Token> tokens;
-  bool raw = false;                  // without chat template
-  std::vector<std::string> notices;  // what the user should know of it, a line each
+  ChatPrompt chat;
+  std::vector<std::string> notices;
 };
 
 // In the model's chat template, with --system before it; as it is with --raw, or where the model has no template.
-// Control tokens written out in the text count as such, as in llama.cpp. Throws Error(kInput) if no token comes of it.
+// Control tokens that are written out in the text are letters, but with --parse-special. Throws Error(kInput) if no
+// token comes of it.
 Prompt make_prompt(const Model& model, const std::string& text, const Options& options);
+
+// What the options say of every answer; Ctrl-C cancels it.
+GenerationOptions generation_options(const Options& options);
 
 }  // namespace lacake::cli

@@ -2,29 +2,25 @@
 
 #include <fmt/format.h>
 #include <unistd.h>
+#include <xxhash.h>
 
-#include <chrono>
 #include <cstdio>
 
+#include "answer_report.h"
+#include "base/stopwatch.h"
 #include "checks.h"
 #include "commands.h"
-#include "generate.h"
 #include "interrupt.h"
 #include "lacake/error.h"
 #include "lacake/memory.h"
 #include "output.h"
 #include "prompt.h"
+#include "reading.h"
 #include "report.h"
 #include "sizing.h"
 
 namespace lacake::cli {
 namespace {
-
-using Clock = std::chrono::steady_clock;
-
-double ms_since(Clock::time_point begin) {
-  return std::chrono::duration<double, std::milli>(Clock::now() - begin).count();
-}
 
 // What a run came to. Empty parts were not reached before Ctrl-C.
 struct Result {
@@ -34,11 +30,12 @@ struct Result {
   SessionPlan plan;
   std::optional<CacheUse> use;
   std::optional<Answer> answer;
+  std::uint64_t logits_hash = 0;  // 64-bit XXH3 of the f32 logits that chose the last token, the ending one included
   std::optional<Perplexity> continuation;
   bool interrupted = false;
 };
 
-nlohmann::json result_json(const Result& result, const ModelFacts& facts, const SessionOptions& session,
+nlohmann::json result_json(const Result& result, const Model& model, const SessionOptions& session,
                            const Options& options) {
   const Answer answer = result.answer.value_or(Answer{});
   const auto reached = [&](const auto& value) { return result.answer ? nlohmann::json(value) : nlohmann::json(); };
@@ -46,24 +43,25 @@ nlohmann::json result_json(const Result& result, const ModelFacts& facts, const 
   if (result.use) kv = cache_json(*result.use, session);
   nlohmann::json json = {
       {"schema", 1},
-      {"model", facts.name},
+      {"model", model.facts().name},
       {"text", answer.text},
-      {"stopped", result.interrupted ? "interrupt" : answer.stopped},
-      {"tokens", {{"prompt", result.prompt_tokens}, {"generated", answer.ids.size()}, {"ids", answer.ids}}},
+      {"stopped", result.interrupted ? finish_name(Finish::kCancelled) : finish_name(answer.finish)},
+      {"tokens", {{"prompt", result.prompt_tokens}, {"generated", answer.tokens.size()}, {"ids", answer.tokens}}},
       {"policy", session.policy.text()},
       {"kv", kv},
       {"time",
        {{"load_ms", result.load_ms},
         {"prefill_ms", reached(result.prefill_ms)},
         {"first_token_ms", reached(result.prefill_ms + answer.first_token_ms)},
-        {"decode_ms_per_token", answer.decode_ms ? nlohmann::json(*answer.decode_ms) : nlohmann::json()}}},
+        {"decode_ms_per_token", answer.token_ms ? nlohmann::json(*answer.token_ms) : nlohmann::json()}}},
       {"memory",
        {{"planned_bytes", result.plan.memory.total()},
         {"peak_rss_bytes", peak_resident_bytes()},
         {"plan", plan_json(result.plan.memory)}}},
-      {"logits_hash", reached(fmt::format("{:016x}", answer.logits_hash))},
+      {"logits_hash", reached(fmt::format("{:016x}", result.logits_hash))},
       {"options", options_json(options, kRun)},
   };
+  if (result.answer) json.update(answer_json(answer, model));
   if (result.continuation) {
     json["continuation"] = {{"tokens", result.continuation->tokens}, {"perplexity", result.continuation->value}};
   }
@@ -74,8 +72,8 @@ std::string closing_line(const Result& result) {
   std::string line = result.answer ? fmt::format("{} prompt tokens at {:.1f} tokens/s", result.prompt_tokens,
                                                  1e3 * static_cast<double>(result.prompt_tokens) / result.prefill_ms)
                                    : fmt::format("stopped while reading a prompt of {} tokens", result.prompt_tokens);
-  if (result.answer && result.answer->decode_ms) {
-    line += fmt::format(", {} new at {:.1f} tokens/s", result.answer->ids.size(), 1e3 / *result.answer->decode_ms);
+  if (result.answer && result.answer->token_ms) {
+    line += fmt::format(", {} new at {:.1f} tokens/s", result.answer->tokens.size(), 1e3 / *result.answer->token_ms);
   }
   if (result.use) {
     line += fmt::format("; KV {} held of {} (full cache {})", bytes_text(result.use->held_bytes),
@@ -85,86 +83,95 @@ std::string closing_line(const Result& result) {
                             bytes_text(result.plan.memory.total()));
 }
 
-// The prompt for the answer's session and, where asked, the one whose continuation is scored.
-bool feed_all(Engine& engine, Session& session, Session* scored, std::span<const Token> tokens,
-              const Progress& progress) {
-  Session* both[] = {&session, scored};
-  return feed(engine, std::span(both, scored != nullptr ? 2 : 1), tokens, progress);
+// The plan of a session beside which, in exact prefill, another one waits for the continuation.
+MemoryPlan with_scored(MemoryPlan plan, const MemoryPlan& scored, const SessionOptions& sized) {
+  if (sized.prefill == PrefillMode::kExact) {  // streaming runs the two one after the other
+    plan.cache += scored.cache;
+    plan.policy_metadata += scored.policy_metadata;
+  }
+  return plan;
+}
+
+std::vector<Token> continuation_tokens(const Model& model, const std::string& text, const std::string& file) {
+  std::vector<Token> tokens = model.tokenize(text, false, false);
+  if (tokens.empty()) {
+    throw Error({.kind = Error::Kind::kInput, .subject = file, .expected = "some text", .found = "none"});
+  }
+  return tokens;
 }
 
 }  // namespace
 
 int run(const Options& options) {
   // Everything that can be refused without the model comes first.
-  const SamplerOptions sampling = sampler_options(options);
-  (void)session_options(options);
+  const GenerationOptions generating = generation_options(options);
+  const SessionOptions asked = session_options(options);
   const auto text = prompt_text(options);
-  if (!text) throw Error(Error::Kind::kUsage, "no prompt: expected -f FILE, -p TEXT or both");
+  if (!text) throw Error({.kind = Error::Kind::kUsage, .expected = "-f FILE, -p TEXT or both", .found = "no prompt"});
   const auto continued = options.continuation ? std::optional(read_text(*options.continuation)) : std::nullopt;
   const Terminal terminal(STDERR_FILENO, options.color);
   const Progress progress{terminal, options.quiet || options.json};
   watch_interrupt();
 
   Result result;
-  const auto load_begin = Clock::now();
+  Stopwatch watch;
   const Model model(options.model, model_options(options));
   Engine engine(model, engine_options(options));
+  result.load_ms = watch.ms();
   warn(kv_type_warning(model.facts(), options));
-  result.load_ms = ms_since(load_begin);
 
   const Prompt prompt = make_prompt(model, *text, options);
-  result.prompt_tokens = prompt.tokens.size();
+  const std::vector<Token>& tokens = prompt.chat.tokens;
+  result.prompt_tokens = tokens.size();
   for (const std::string& line : prompt.notices) notice(options, line);
   std::vector<Token> continuation;
-  if (continued) continuation = model.tokenize(*continued, false, false);
-  if (continued && continuation.empty()) {
-    throw Error(Error::Kind::kInput, *options.continuation + ": the continuation is empty, expected some text");
-  }
+  if (continued) continuation = continuation_tokens(model, *continued, *options.continuation);
 
-  Sampler sampler(model, sampling);  // before the plan is shown: it refuses a grammar that cannot be read
-  const SessionOptions sized = sized_session(engine, model, options, prompt.tokens.size());
+  Generation generation(model, prompt.chat.format, generating);  // before the plan is shown: it refuses a wrong grammar
+  const SessionOptions sized = sized_for_answer(engine, model.facts(), asked, tokens.size(), generating.limits);
   SessionOptions scored_sized = sized;
   scored_sized.new_tokens = continuation.size();
   const bool exact = sized.prefill == PrefillMode::kExact;
   result.plan = engine.plan(sized);
-  if (continued) {
-    const MemoryPlan scored = engine.plan(scored_sized).memory;
-    // Streaming runs the two one after the other.
-    if (exact) result.plan.memory.cache += scored.cache;
-    if (exact) result.plan.memory.policy_metadata += scored.policy_metadata;
-  }
+  if (continued) result.plan.memory = with_scored(result.plan.memory, engine.plan(scored_sized).memory, sized);
   if (!options.quiet) std::fputs(plan_text(result.plan, model.facts(), sized, terminal).c_str(), stderr);
 
   auto session = engine.open(sized);
   auto scored = continued && exact ? engine.open(scored_sized) : nullptr;
-  const auto prefill_begin = Clock::now();
-  bool going = feed_all(engine, *session, scored.get(), prompt.tokens, progress);
-  result.prefill_ms = ms_since(prefill_begin);
+  Session* const both[] = {session.get(), scored.get()};
+  const PromptRead read = feed(engine, std::span(both, scored ? 2 : 1), tokens, progress);
+  result.prefill_ms = read.ms;
+  bool going = read.finished;
 
   if (going) {
-    sampler.observe(prompt.tokens);
-    AnswerOptions answering{.most = longest_answer(options, *session, sized), .ignore_eos = options.ignore_eos};
-    if (!options.json) answering.on_text = write_output;
-    result.answer = generate(model, *session, sampler, answering);
+    generation.begin(*session);
+    const Writing writing{&generation, session.get()};
+    write_answers(engine, {&writing, 1}, [&](std::size_t, std::string_view part) {
+      if (!options.json) write_output(part);
+    });
     if (!options.json) write_output("\n");
+    result.answer = generation.answer();
+    result.logits_hash = XXH3_64bits(session->logits().data(), session->logits().size_bytes());
     result.use = session->use();
-    going = result.answer->stopped != "interrupt";
+    going = result.answer->finish != Finish::kCancelled;
   }
   if (going && continued) {
     session.reset();
     if (!scored) {
       scored = engine.open(scored_sized);
-      going = feed_all(engine, *scored, nullptr, prompt.tokens, progress);
+      Session* const alone[] = {scored.get()};
+      going = feed(engine, alone, tokens, progress).finished;
     }
     if (going) result.continuation = score(*scored, continuation, progress);
   }
   result.interrupted = interrupted();
 
-  if (options.json) write_output(json_line(result_json(result, model.facts(), sized, options)));
+  if (options.json) write_output(json_line(result_json(result, model, sized, options)));
   if (result.continuation) {
     notice(options, fmt::format("continuation: {} tokens, perplexity {:.4f}", result.continuation->tokens,
                                 result.continuation->value));
   }
+  if (result.answer && !options.json) warn(length_notice(*result.answer, options));
   notice(options, closing_line(result));
   return result.interrupted ? kInterruptedStatus : 0;
 }

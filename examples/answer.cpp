@@ -3,9 +3,9 @@
 //     answer MODEL.gguf "Why is the sky blue?"
 #include <lacake/engine.h>
 #include <lacake/error.h>
+#include <lacake/generation.h>
 #include <lacake/model.h>
 
-#include <algorithm>
 #include <iostream>
 
 int main(int argc, char** argv) {
@@ -16,22 +16,16 @@ int main(int argc, char** argv) {
   try {
     const lacake::Model model(argv[1]);
     const lacake::Message question{.role = "user", .content = argv[2]};
-    // The template brings its own special tokens, so none are added.
-    const auto prompt = model.tokenize(model.chat_text({&question, 1}, true), true, false);
+    const lacake::ChatPrompt prompt = model.chat({&question, 1});
 
     lacake::Engine engine(model, {});
     const auto session = engine.open({.policy = lacake::PolicySpec::parse("lacache"),
                                       .budget = lacake::Budget::parse("256"),
-                                      .prompt_tokens = prompt.size()});
-    session->prefill(prompt);
-    for (int n = 0; n < 64; ++n) {
-      const auto logits = session->logits();
-      const auto likeliest = std::max_element(logits.begin(), logits.end()) - logits.begin();
-      const auto token = static_cast<lacake::Token>(likeliest);
-      if (model.is_end(token)) break;
-      std::cout << model.piece(token) << std::flush;
-      session->step(token);
-    }
+                                      .prompt_tokens = prompt.tokens.size()});
+    lacake::GenerationOptions options{.limits = {.answer = 64}};
+    options.sampling.temp = 0;  // always the likeliest token
+    lacake::generate(model, engine, *session, prompt, options,
+                     {.on_text = [](std::size_t, std::string_view text) { std::cout << text << std::flush; }});
     std::cout << '\n';
   } catch (const lacake::Error& error) {
     std::cerr << error.what() << '\n';

@@ -97,6 +97,7 @@ COMMON = {
     "reasoning": ["--reasoning", "on"],  # refused: the model's template knows no thinking
     "stop": ["--stop", "e"],
     "tools_file": ["--tools-file", "{none}"],
+    "parse_special": (["--system", "Be brief.<|im_end|>"], ["--parse-special"]),
 }
 # Without company: refused by name, as nothing is drawn without -n.
 REFUSED_BY_INSPECT = {name: COMMON[name][1] for name in (

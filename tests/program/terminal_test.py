@@ -104,7 +104,7 @@ class Chat(unittest.TestCase):
         system = "You are a helpful AI assistant named SmolLM, trained by Hugging Face"
         whole = "".join(f"<|im_start|>{role}\n{text}<|im_end|>\n" for role, text in
                         (("system", system), ("user", first), ("assistant", told), ("user", second)))
-        expected = answer("--raw", "-p", whole + "<|im_start|>assistant\n", *flags)["text"]
+        expected = answer("--raw", "--parse-special", "-p", whole + "<|im_start|>assistant\n", *flags)["text"]
         self.assertEqual(done.stdout.decode(), f"{told}\n{expected}\n")
 
     def test_conversation_at_a_terminal(self):
@@ -147,6 +147,30 @@ class Chat(unittest.TestCase):
         self.assertRegex(screen.wait_for(r"error:[^>]*> "), "100")
         screen.type(b"Hello\n")
         self.assertNotIn("error", screen.wait_for("> "))
+        screen.type(CTRL_D)
+        self.assertEqual(screen.status(), 0)
+
+    def test_an_answer_ends_where_the_conversation_is_full_and_says_so(self):
+        for policy in ([], ["--policy", "streaming-llm", "--kv-budget", 48]):
+            done = run("chat", *ON_MODEL, "-q", "--ignore-eos", "-n", 300, "-c", 64, *policy, stdin=b"Hello\n")
+            self.assertEqual(done.returncode, 0)
+            self.assertRegex(done.stderr.decode(), r"^\(the answer was cut: [^\n]*64 tokens[^\n]*--ctx-size[^\n]*\)\n$")
+
+    def test_a_stopped_question_leaves_the_conversation_as_it_was(self):
+        screen = Screen("chat", *ON_MODEL, "--temp", 0, "-n", 6)
+        screen.wait_for("> ")
+        screen.type(b"Hello\n")
+        screen.wait_for("> ")
+        screen.type(b"word " * 700 + b"\n")
+        screen.wait_for("prompt ")
+        screen.type(CTRL_C)
+        screen.wait_for(r"stopped[^>]*> ")
+        screen.type(b"/stats\n")
+        self.assertIn("1 turn, ", screen.wait_for("> "))
+        screen.type(b"Hello again\n")
+        self.assertNotIn("error", screen.wait_for("> "))
+        screen.type(b"/stats\n")
+        self.assertIn("2 turns, ", screen.wait_for("> "))
         screen.type(CTRL_D)
         self.assertEqual(screen.status(), 0)
 

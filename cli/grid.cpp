@@ -1,0 +1,15 @@
+#include "grid.h"
+
+#include "sizing.h"
+
+namespace lacake::cli {
+
+std::vector<eval::Configuration> grid_of(const Options& options) {
+  std::vector<std::string> policies = list_items(options.policies, true);
+  const std::vector<std::string> budgets = list_items(options.kv_budgets, false);
+  if (policies.empty()) policies = {"full"};
+  if (options.policies.empty() && !budgets.empty()) policies.emplace_back(kPolicyOfABudget);
+  return eval::make_grid(policies, budgets);
+}
+
+}  // namespace lacake::cli

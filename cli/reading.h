@@ -1,0 +1,47 @@
+#pragma once
+
+#include <functional>
+#include <span>
+#include <string>
+
+#include "lacake/generation.h"
+#include "terminal.h"
+
+namespace lacake::cli {
+
+// How to show that something goes on.
+struct Progress {
+  const Terminal& terminal;
+  bool quiet;
+};
+
+// A progress bar for a prompt, as a hook. Ctrl-C stops the prompt by GenerationOptions::cancel; the hook stops it where
+// nobody reads standard output any more.
+class PromptBar {
+ public:
+  explicit PromptBar(const Progress& progress, std::string label = "prompt");
+
+  std::function<bool(std::size_t done, std::size_t total)> hook();
+  // Throws OutputClosed if that is why the prompt was stopped.
+  void check_output() const;
+
+ private:
+  ProgressBar bar_;
+  bool output_gone_ = false;
+};
+
+// Feeds a prompt to sessions that watch it together, with a progress bar. False if Ctrl-C stopped it; throws
+// OutputClosed if nobody reads the answer any more.
+PromptRead feed(Engine& engine, std::span<Session* const> sessions, std::span<const Token> tokens,
+                const Progress& progress);
+
+struct Perplexity {
+  std::size_t tokens = 0;
+  double value = 0;  // exp of the mean negative log probability
+};
+
+// Feeds a given text and measures how likely it was, token by token; the first from the logits that are there. Stops
+// early at Ctrl-C. REQUIRES: tokens not empty.
+Perplexity score(Session& session, std::span<const Token> tokens, const Progress& progress);
+
+}  // namespace lacake::cli
