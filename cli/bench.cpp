@@ -27,7 +27,9 @@ constexpr std::size_t kReadAnyway = 512;  // up to this depth --fill auto reads:
 
 std::vector<SessionOptions> sessions(const Options& options) {
   std::vector<SessionOptions> result;
-  for (const eval::Configuration& cell : grid_of(options)) {
+  const std::vector<eval::Configuration> grid = grid_of(options);
+  check_budgets(options, grid);
+  for (const eval::Configuration& cell : grid) {
     result.push_back(session_options(options));
     result.back().policy = cell.policy;
     result.back().budget = cell.budget;

@@ -96,6 +96,12 @@ void check_effects_of_task(const Options& options, std::string_view task) {
   }
 }
 
+void check_budgets(const Options& options, std::span<const eval::Configuration> grid) {
+  if (options.kv_budgets.empty()) return;
+  if (std::ranges::any_of(grid, [](const eval::Configuration& cell) { return cell.budget.given(); })) return;
+  refuse("--kv-budget", "a policy that it bounds", fmt::format("{} alone", grid.front().policy.text()));
+}
+
 std::string kv_type_warning(const ModelFacts& facts, const Options& options) {
   if (!options.kv_type || !facts.biased_keys || CacheTypes::parse(*options.kv_type).k != "q4_0") return "";
   const std::string v = CacheTypes::parse(*options.kv_type).v;

@@ -1,8 +1,10 @@
 #pragma once
 
+#include <span>
 #include <string>
 #include <string_view>
 
+#include "eval/grid.h"
 #include "lacake/model.h"
 #include "options.h"
 
@@ -16,6 +18,9 @@ void check_effects(const Options& options, Command command);
 
 // The same for options that a task of `eval` does not look at.
 void check_effects_of_task(const Options& options, std::string_view task);
+
+// The same for budgets that no policy of the grid looks at.
+void check_budgets(const Options& options, std::span<const eval::Configuration> grid);
 
 // One line where the asked for KV type is known to spoil this model's answers; "" otherwise.
 std::string kv_type_warning(const ModelFacts& facts, const Options& options);

@@ -94,6 +94,7 @@ Evaluation::Evaluation(const Options& options, std::string task)
       engine_(model_, engine_options(options)),
       most_cache_bytes_(cache_memory(options)),
       bar_(terminal_, task_, options.quiet || options.json) {
+  check_budgets(options, grid_);
   if (options.words.size() > 1) {
     throw Error({.kind = Error::Kind::kUsage,
                  .subject = task_,

@@ -42,12 +42,6 @@ std::vector<Configuration> make_grid(std::span<const std::string> policies, std:
     }
     for (const Budget& budget : sizes) add({spec, budget});
   }
-  if (!sizes.empty() && std::ranges::none_of(cells, [](const Configuration& cell) { return cell.budget.given(); })) {
-    throw Error({.kind = Error::Kind::kUsage,
-                 .subject = "kv_budget",
-                 .expected = "a policy that it bounds",
-                 .found = fmt::format("{} alone", cells.front().policy.text())});
-  }
   return cells;
 }
 

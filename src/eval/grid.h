@@ -20,8 +20,8 @@ struct Configuration {
 };
 
 // Policies x budgets, in this order; the unbounded come once, and so does what is given twice. "all" stands for every
-// policy there is. Throws Error(kUsage) for a policy or budget that cannot be understood, a bounded policy without any
-// budget, or budgets that no policy of these looks at.
+// policy there is. Throws Error(kUsage) for a policy or budget that cannot be understood, or a bounded policy without
+// any budget.
 std::vector<Configuration> make_grid(std::span<const std::string> policies, std::span<const std::string> budgets);
 
 // What all cells of an evaluation share.

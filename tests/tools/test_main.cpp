@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <cstdio>
+#include <string_view>
 
 #include "lacake/error.h"
 #include "tools/target_of_environment.h"
@@ -12,7 +13,8 @@ int main(int argc, char** argv) {
   try {
     lacake::use_target_of_environment();
   } catch (const lacake::Error& error) {
-    std::fprintf(stderr, "LACAKE_TARGET: %s\n", error.what());
+    const auto name = [](std::string_view setting) { return setting == "instruction_set" ? "LACAKE_TARGET" : ""; };
+    std::fprintf(stderr, "%s\n", error.with_names(name).c_str());
     return 2;
   }
   return RUN_ALL_TESTS();
