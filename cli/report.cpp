@@ -23,6 +23,7 @@ constexpr PlanRow kPlanRows[] = {
     {"layer_workspace", "one layer's workspace", &MemoryPlan::layer_workspace},
     {"hidden_states", "hidden states", &MemoryPlan::hidden_states},
     {"compute", "compute", &MemoryPlan::compute},
+    {"turn_copy", "copy to undo a turn", &MemoryPlan::turn_copy},
 };
 
 std::string count_text(std::uint64_t n) {
