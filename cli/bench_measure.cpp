@@ -130,7 +130,7 @@ bool Bench::fill(Session& session, const BenchCase& what, BenchResult& result) {
   if (what.synthetic) {
     ProgressBar bar(terminal_, fmt::format("{}: making up {} tokens", what.session.policy.type->name, what.depth),
                     quiet_);
-    PrefillHooks hooks;
+    PrefillOptions hooks;
     hooks.progress = [&](std::size_t n, std::size_t total) {
       bar.show(n, total);
       return !interrupted();
@@ -190,7 +190,7 @@ bool Bench::decode(Session& session, const BenchCase& what, BenchResult& result)
 bool Bench::feed(Session& session, std::size_t n, const std::string& label,
                  const std::function<void(std::size_t)>& on_progress) {
   ProgressBar bar(terminal_, label, quiet_);
-  PrefillHooks hooks;
+  PrefillOptions hooks;
   hooks.progress = [&](std::size_t done, std::size_t total) {
     if (on_progress) on_progress(done);
     bar.show(done, total);

@@ -128,7 +128,6 @@ struct PrefillOptions {
   // More text will come before the question: policies may see it (Observation::more_follows).
   bool more_follows = false;
 };
-using PrefillHooks = PrefillOptions;
 
 // A prompt on its way into one session, or into several that watch it together. Nothing happens but in advance(), so a
 // job can wait as long as its owner likes, while other sessions step and other jobs advance; the results are the same

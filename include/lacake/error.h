@@ -39,8 +39,6 @@ class Error : public std::runtime_error {
   };
 
   explicit Error(Fields fields);
-  // TRANSITIONAL: a line that is not in fields yet. Goes when the last caller is converted.
-  Error(Kind kind, const std::string& line);
 
   Kind kind() const { return fields_.kind; }
   const Fields& fields() const { return fields_; }

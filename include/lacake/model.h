@@ -73,6 +73,8 @@ std::vector<std::string> supported_architectures();
 // The chat templates that can be chosen by name: "chatml", "llama3", ...
 std::vector<std::string> chat_template_names();
 
+struct LoadedModel;
+
 // A GGUF model: weights (mapped), vocabulary and chat template. Immutable, shared by engines and threads.
 // The constructor throws Error(kInput), one line that names the file and the key or tensor.
 class Model {
@@ -132,11 +134,10 @@ class Model {
   // The text alone, to be looked at.
   std::string chat_text(std::span<const Message> messages, bool add_generation_prompt) const;
 
-  struct Parts;  // for the library's own use
-  const Parts& parts() const { return *parts_; }
+  const LoadedModel& loaded() const { return *loaded_; }  // for the library's own use
 
  private:
-  std::unique_ptr<Parts> parts_;
+  std::unique_ptr<LoadedModel> loaded_;
 };
 
 }  // namespace lacake

@@ -6,8 +6,6 @@ namespace lacake {
 
 Error::Error(Fields fields) : std::runtime_error(line(renamed(fields, own_name))), fields_(std::move(fields)) {}
 
-Error::Error(Kind kind, const std::string& line) : Error(Fields{.kind = kind, .found = line}) {}
-
 std::string Error::line(const Fields& f) {
   std::string text = f.subject;
   const auto add = [&](const char* separator, const std::string& part) {

@@ -11,7 +11,7 @@
 #include "engine/rope_table.h"
 #include "graph/matmul_nodes.h"
 #include "lacake/engine.h"
-#include "model/parts.h"
+#include "model/loaded_model.h"
 #include "place/host_place.h"
 #include "place/workers.h"
 
@@ -25,7 +25,7 @@ struct StepScratch;
 class EngineState {
  public:
   EngineState(const Model& m, int threads, attention::Method method, std::uint64_t kv_memory)
-      : model(m.parts()),
+      : model(m.loaded()),
         layers(model.hyperparameters),
         place(threads, method),
         workers(place),
@@ -41,7 +41,7 @@ class EngineState {
     return std::find(sessions.begin(), sessions.end(), session) != sessions.end();
   }
 
-  const Model::Parts& model;
+  const LoadedModel& model;
   bool any_length = false;  // positions beyond the model's training length are not refused (engine/bench.h)
   LayerMap layers;
   HostPlace place;

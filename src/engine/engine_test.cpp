@@ -22,8 +22,7 @@ std::vector<std::vector<std::int64_t>> all_kept(const Session& s, const TinyMode
   return kept;
 }
 
-// --- sessions together
-// ------------------------------------------------------------------------------------------------
+// --- sessions together --------------------------------------------------------------------------------------
 
 struct Talk {
   SessionOptions options;
@@ -163,7 +162,7 @@ void expect_one_pass_as_alone(int threads) {
     together.push_back(loaded.engine.open(o));
     list.push_back(together.back().get());
   }
-  PrefillHooks hooks;
+  PrefillOptions hooks;
   hooks.progress = [&](std::size_t, std::size_t total) {
     EXPECT_EQ(total, prompt.size());
     return true;
@@ -199,8 +198,7 @@ TEST(Engine, TheFirstSegmentAnswersTheSameInBothFormsOfKeys) {
   EXPECT_GT(difference, 0.0f);  // each kept its own form
 }
 
-// --- nothing evicted
-// --------------------------------------------------------------------------------------------------
+// --- nothing evicted ----------------------------------------------------------------------------------------
 
 TEST(Engine, ExactStreamingAndTokenByTokenAgree) {
   Loaded loaded(wide());
@@ -261,7 +259,7 @@ TEST(Engine, AllLogitsHookGivesEveryToken) {
     SessionOptions o = with("full", "", "f32", mode, 75);
     o.chunk = 20;
     std::vector<Logits> every;
-    PrefillHooks hooks;
+    PrefillOptions hooks;
     hooks.all_logits = [&](std::size_t index, std::span<const float> logits) {
       EXPECT_EQ(index, every.size());
       every.emplace_back(logits.begin(), logits.end());

@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "attention/attention.h"
-#include "model/parts.h"
+#include "model/loaded_model.h"
 #include "place/place.h"
 
 namespace lacake {
@@ -14,7 +14,7 @@ namespace lacake {
 // every variant of it (frequency factors, scaling, partial dimensions) is exact without a second implementation.
 class RopeTable {
  public:
-  explicit RopeTable(const Model::Parts& model) : model_(model) {}
+  explicit RopeTable(const LoadedModel& model) : model_(model) {}
 
   // Makes positions 0 .. n-1 known. Moves the table: REQUIRES that no graph runs.
   void extend(Place& place, std::size_t n);
@@ -30,7 +30,7 @@ class RopeTable {
   static std::size_t used(const Hyperparameters& h);
   void extend(Place& place, int kind, std::size_t n);
 
-  const Model::Parts& model_;
+  const LoadedModel& model_;
   std::size_t n_ = 0;
   std::vector<std::vector<float>> tables_;  // by Hyperparameters::ropes: [n_rot, n]
 };

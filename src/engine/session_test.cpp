@@ -15,8 +15,7 @@
 namespace lacake {
 namespace {
 
-// --- the budget
-// -------------------------------------------------------------------------------------------------------
+// --- the budget ---------------------------------------------------------------------------------------------
 
 // Feeds a conversation of two turns; calls `check` after every segment and every token.
 void converse(Session& s, const Tokens& tokens, const std::function<void()>& check) {
@@ -199,8 +198,7 @@ TEST(Session, FiguresOfThePlanAreThoseOfTheRun) {
   }
 }
 
-// --- turns and ends
-// ---------------------------------------------------------------------------------------------------
+// --- turns and ends -----------------------------------------------------------------------------------------
 
 TEST(Session, ATurnAfterDecodeSeesWhatIsKept) {
   Loaded loaded(wide());
@@ -245,7 +243,7 @@ TEST(Session, CancelledPrefillReturnsFalse) {
   for (const PrefillMode mode : {PrefillMode::kExact, PrefillMode::kStreaming}) {
     const auto s = loaded.engine.open(with("streaming-llm", "30", "f16", mode, 90));
     int calls = 0;
-    PrefillHooks hooks;
+    PrefillOptions hooks;
     hooks.progress = [&](std::size_t, std::size_t) { return ++calls < 3; };
     EXPECT_FALSE(s->prefill(prompt, hooks));
     EXPECT_EQ(calls, 3);
@@ -262,7 +260,7 @@ TEST(Session, ProgressCountsUpToTheWholePrompt) {
   for (const PrefillMode mode : {PrefillMode::kExact, PrefillMode::kStreaming}) {
     const auto s = loaded.engine.open(with("streaming-llm", "30", "f16", mode, 90));
     std::size_t last = 0;
-    PrefillHooks hooks;
+    PrefillOptions hooks;
     hooks.progress = [&](std::size_t done, std::size_t total) {
       EXPECT_EQ(total, 90u);
       EXPECT_GE(done, last);

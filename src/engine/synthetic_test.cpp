@@ -140,7 +140,7 @@ TEST(SyntheticFill, StopsWhenTheHookSaysSo) {
   Sampled s(small());
   const auto session = s.engine.open(with("full", "", "f32", PrefillMode::kExact, 400));
   std::size_t calls = 0;
-  PrefillHooks hooks;
+  PrefillOptions hooks;
   hooks.progress = [&](std::size_t done, std::size_t total) {
     EXPECT_LE(done, total);
     return ++calls < 2;

@@ -158,7 +158,7 @@ class Run {
   }
 
   bool read(std::vector<Column>& columns, const Prompt& prompt, const std::function<bool(double)>& progress) {
-    PrefillHooks hooks;
+    PrefillOptions hooks;
     hooks.progress = [&](std::size_t done, std::size_t total) { return progress(0.9 * (double)done / (double)total); };
     if (options_.cells.prefill == PrefillMode::kExact) {
       std::vector<Session*> sessions;

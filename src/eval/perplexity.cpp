@@ -10,7 +10,7 @@
 #include "base/stopwatch.h"
 #include "eval/distribution.h"
 #include "lacake/error.h"
-#include "model/parts.h"
+#include "model/loaded_model.h"
 
 namespace lacake::eval {
 namespace {
@@ -53,7 +53,7 @@ struct Score {
 };
 
 std::vector<Stretch> stretches(const Model& model, const std::vector<Text>& texts, const PerplexityOptions& options) {
-  const Vocabulary& vocabulary = model.parts().vocabulary;
+  const Vocabulary& vocabulary = model.loaded().vocabulary;
   const auto length = (std::size_t)model.facts().training_length;
   std::vector<Stretch> all;
   for (const Text& text : texts) {
@@ -181,7 +181,7 @@ class Run {
     const auto session = engine_.open(this->session(cell, s));
     Score score;
     const bool keep = reference_ == cell && cells_.size() > 1;
-    PrefillHooks hooks;
+    PrefillOptions hooks;
     hooks.progress = [&](std::size_t done, std::size_t) { return tell(done); };
     hooks.all_logits = [&](std::size_t index, std::span<const float> logits) {
       if (index + 1 < s.first) return;
@@ -211,7 +211,7 @@ class Run {
     const std::size_t fed = s.tokens.size() - 1, prompt = options_.chunk > 0 ? s.first : 0;
     double prefill_s = 0;
     if (prompt > 0) {
-      PrefillHooks hooks;
+      PrefillOptions hooks;
       hooks.progress = [&](std::size_t done, std::size_t total) {
         return tell(done * prompt / std::max<std::size_t>(total, 1) * group.size());
       };
@@ -249,7 +249,7 @@ class Run {
     return true;
   }
 
-  bool prefill(std::span<Session* const> sessions, std::span<const Token> tokens, const PrefillHooks& hooks) {
+  bool prefill(std::span<Session* const> sessions, std::span<const Token> tokens, const PrefillOptions& hooks) {
     if (options_.cells.prefill == PrefillMode::kExact) return engine_.prefill(sessions, tokens, hooks);
     for (Session* session : sessions) {
       if (!session->prefill(tokens, hooks)) return false;

@@ -14,8 +14,8 @@ class Reading {
   Reading(const ReadOptions& options, std::span<const Token> tokens, std::size_t n_passes, PromptRead& read)
       : options_(options), tokens_(tokens), total_(tokens.size() * n_passes), read_(read) {}
 
-  PrefillHooks hooks(std::size_t pass) {
-    PrefillHooks hooks;
+  PrefillOptions hooks(std::size_t pass) {
+    PrefillOptions hooks;
     hooks.progress = [this, pass](std::size_t done, std::size_t total) {
       if (options_.cancel != nullptr && *options_.cancel) return false;
       return !options_.progress || options_.progress(pass * tokens_.size() + std::min(done, total), total_);

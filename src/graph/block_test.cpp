@@ -27,7 +27,7 @@ std::vector<float> found(const ModelFile& file, const std::vector<Token>& tokens
       {.policy = PolicySpec::parse(policy), .types = CacheTypes::parse("f32"), .prompt_tokens = tokens.size()});
   std::vector<float> logits;
   const auto add = [&](std::span<const float> row) { logits.insert(logits.end(), row.begin(), row.end()); };
-  PrefillHooks hooks;
+  PrefillOptions hooks;
   hooks.all_logits = [&](std::size_t, std::span<const float> row) { add(row); };
   const std::size_t half = tokens.size() / 2;
   session->prefill({tokens.data(), half}, hooks);

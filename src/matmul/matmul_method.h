@@ -13,8 +13,7 @@ namespace lacake::matmul {
 //   kF32   many columns by f32 tiles of unpacked weights
 //   kInt8  many columns by 8-bit tiles of unpacked weights and columns quantised to 8 bits, which is where ggml rounds
 //          too; types that are no 8-bit numbers with a scale and an offset by f32 tiles
-//   kBf16  many columns by bf16 tiles of unpacked weights, on a matrix unit; weights and columns rounded to bf16, which
-//   is
+//   kBf16  many columns by bf16 tiles of unpacked weights, on a matrix unit; weights and columns are rounded to bf16,
 //          finer than 8 bits in blocks. Weights of f16 or bf16 as under kBf16x3, those of f32 as under kF32
 //   kBf16x3  the same with every number as the sum of two bf16: three products, nearly those of f32
 // Few columns (decode) are memory's business: under all but kGgml the packed form is multiplied in integers, where

@@ -9,7 +9,7 @@
 #include "lacake/memory.h"
 #include "lacake/sampler.h"
 #include "model/device.h"
-#include "model/parts.h"
+#include "model/loaded_model.h"
 #include "text/make_sampler.h"
 
 namespace lacake {
@@ -46,7 +46,7 @@ Vocabulary open_vocabulary(const GgufFile& file, std::span<const MetadataOverrid
 
 }  // namespace
 
-Model::Parts::Parts(const std::string& path, const Options& options)
+LoadedModel::LoadedModel(const std::string& path, const Model::Options& options)
     : product(matmul::parse_method(options.product)),
       resident_before(resident_bytes()),
       file(path, options.overrides),
@@ -90,39 +90,39 @@ Model::Parts::Parts(const std::string& path, const Options& options)
 }
 
 Model::Model(const std::string& path) : Model(path, Options{}) {}
-Model::Model(const std::string& path, const Options& options) : parts_(std::make_unique<Parts>(path, options)) {}
+Model::Model(const std::string& path, const Options& options) : loaded_(std::make_unique<LoadedModel>(path, options)) {}
 Model::~Model() = default;
 
-const ModelFacts& Model::facts() const { return parts_->facts; }
+const ModelFacts& Model::facts() const { return loaded_->facts; }
 
 std::vector<Token> Model::tokenize(std::string_view text, bool parse_special, bool add_special) const {
-  return parts_->vocabulary.tokenize(text, {.parse = parse_special, .add = add_special});
+  return loaded_->vocabulary.tokenize(text, {.parse = parse_special, .add = add_special});
 }
 
 std::vector<Token> Model::tokenize(const PromptText& text, bool add_special) const {
-  return parts_->chat.tokenizer().tokenize(text, add_special);
+  return loaded_->chat.tokenizer().tokenize(text, add_special);
 }
 
-std::string Model::piece(Token token) const { return parts_->vocabulary.piece(token); }
+std::string Model::piece(Token token) const { return loaded_->vocabulary.piece(token); }
 
 std::string Model::piece(Token token, bool show_control) const {
-  return parts_->vocabulary.piece(token, show_control ? ControlTokens::kShown : ControlTokens::kHidden);
+  return loaded_->vocabulary.piece(token, show_control ? ControlTokens::kShown : ControlTokens::kHidden);
 }
 
-bool Model::is_end(Token token) const { return parts_->vocabulary.is_end(token); }
-bool Model::has_chat_template() const { return !parts_->chat.chat_template().empty(); }
-std::string Model::chat_notice() const { return parts_->chat.chat_template().notice(); }
+bool Model::is_end(Token token) const { return loaded_->vocabulary.is_end(token); }
+bool Model::has_chat_template() const { return !loaded_->chat.chat_template().empty(); }
+std::string Model::chat_notice() const { return loaded_->chat.chat_template().notice(); }
 
 ChatPrompt Model::chat(std::span<const Message> messages, const ChatOptions& options) const {
-  return parts_->chat.prompt(messages, options);
+  return loaded_->chat.prompt(messages, options);
 }
 
 std::string Model::chat_text(std::span<const Message> messages, bool add_generation_prompt) const {
-  return parts_->chat.chat_template().render(messages, {.add_generation_prompt = add_generation_prompt}).text;
+  return loaded_->chat.chat_template().render(messages, {.add_generation_prompt = add_generation_prompt}).text;
 }
 
 // Here, so that src/text knows no model.
 Sampler::Sampler(const Model& model, const SamplerOptions& options)
-    : Sampler(make_sampler(model.parts().vocabulary, options)) {}
+    : Sampler(make_sampler(model.loaded().vocabulary, options)) {}
 
 }  // namespace lacake

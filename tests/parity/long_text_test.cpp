@@ -35,7 +35,7 @@ Reading read_through(const Model& model, std::span<const Token> tokens, const ch
   const std::size_t warm = tokens.size() / 10;
   double nll = 0;
   std::uint64_t first = 0, last = 0;
-  const PrefillHooks hooks{.all_logits = [&](std::size_t i, std::span<const float> logits) {
+  const PrefillOptions hooks{.all_logits = [&](std::size_t i, std::span<const float> logits) {
     if (i + 1 < tokens.size()) nll += negative_log_likelihood(logits, tokens[i + 1]);
     if (i % kChunk != 0 || i < warm) return;
     last = resident_bytes();

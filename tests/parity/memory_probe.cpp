@@ -53,7 +53,7 @@ void probe(char** argument) {
                    .new_tokens = n_decode,
                    .single_turn = true});
   std::uint64_t most_held = 0;
-  const PrefillHooks hooks{.progress = [&](std::size_t, std::size_t) {
+  const PrefillOptions hooks{.progress = [&](std::size_t, std::size_t) {
     most_held = std::max(most_held, session->use().held_bytes);
     return true;
   }};

@@ -15,8 +15,8 @@
 namespace lacake {
 
 // What a Model is made of, for the parts of the library that compute with it.
-struct Model::Parts {
-  Parts(const std::string& path, const Options&);
+struct LoadedModel {
+  LoadedModel(const std::string& path, const Model::Options&);
 
   cpu::TargetHold target;  // before the first question about what this machine can do
   matmul::Method product;
