@@ -171,7 +171,7 @@ nlohmann::json file_json(const std::string& path, std::string_view content) {
 }
 
 std::vector<std::string> chosen_tasks(const Options& options, const std::vector<std::string>& names) {
-  const std::vector<std::string> tasks = list_items(options.tasks, false);
+  const std::vector<std::string> tasks = list_items(options.tasks);
   for (const std::string& task : tasks) {
     if (std::find(names.begin(), names.end(), task) != names.end()) continue;
     const std::string near = nearest(task, names);

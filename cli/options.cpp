@@ -417,22 +417,10 @@ std::string text_or_file(const std::optional<std::string>& text, const std::opti
 
 }  // namespace
 
-std::vector<std::string> list_items(const std::vector<std::string>& lists, bool with_settings) {
+std::vector<std::string> list_items(const std::vector<std::string>& lists) {
   std::vector<std::string> result;
   for (const std::string& list : lists) {
-    bool first = true;
-    for (std::size_t from = 0; from <= list.size();) {
-      const std::size_t comma = std::min(list.find(',', from), list.size());
-      const std::string item = list.substr(from, comma - from);
-      const bool setting = with_settings && item.find('=') != std::string::npos && item.find(':') == std::string::npos;
-      if (setting && !first) {
-        result.back() += "," + item;
-      } else {
-        result.push_back(item);
-      }
-      first = false;
-      from = comma + 1;
-    }
+    for (const auto part : std::views::split(list, ',')) result.emplace_back(part.begin(), part.end());
   }
   return result;
 }

@@ -145,8 +145,8 @@ struct Options {
 Model::Options model_options(const Options&);
 Engine::Options engine_options(const Options&);
 
-// Lists as given: a comma ends an item, but in policies where a `key=value` follows it.
-std::vector<std::string> list_items(const std::vector<std::string>& lists, bool with_settings);
+// The items of lists as given: a comma ends one.
+std::vector<std::string> list_items(const std::vector<std::string>& lists);
 
 // Adds to `app` every option that `command` takes; parsing then fills `options`. Values that cannot be used throw
 // Error(kUsage) while parsing.

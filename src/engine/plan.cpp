@@ -41,8 +41,8 @@ std::string policies_by_cache_index(const AttentionShape& shape) {
   for (const PolicyType& type : policy_types()) {
     if (!type.bounded) continue;
     try {
-      const std::size_t least = type.min_cache_size({}, shape);
-      if (type.make({}, shape, least)->traits().positions == Positions::kCacheIndex) names.push_back(type.name);
+      const PolicySpec spec{.type = find_policy_type(type.name)};
+      if (spec.positions(shape) == Positions::kCacheIndex) names.push_back(type.name);
     } catch (const Error&) {
       continue;  // cannot run on this model: no remedy
     }
@@ -164,8 +164,7 @@ class Planner {
     }
     // Positions that are cache indices must stay where the model was trained.
     std::size_t low = least, high = fits;
-    const bool index =
-        type_.make(options_.policy.settings, shape_, least)->traits().positions == Positions::kCacheIndex;
+    const bool index = options_.policy.positions(shape_) == Positions::kCacheIndex;
     if (index) high = std::min(high, (std::size_t)h_.n_ctx_train);
     while (low < high) {
       const std::size_t middle = low + (high - low + 1) / 2;

@@ -204,8 +204,8 @@ class BadInput(ProgramTest):
                  "book.epub": b"PK\x03\x04\x14\0\0\0\x08\0\xa5\xb1", "latin1.txt": "caf\xe9".encode("latin-1")}
         for name, content in given.items():
             with self.subTest(name=name):
-                self.refused(["-f", self.file(name, content)], 1, name, "not UTF-8", "offset")
-        self.refused(["-f", MODEL], 1, MODEL, "not UTF-8")
+                self.refused(["-f", self.file(name, content)], 1, name, "expected UTF-8 text", "offset")
+        self.refused(["-f", MODEL], 1, MODEL, "expected UTF-8 text")
 
     def test_prompt_beyond_the_models_length(self):
         words = self.file("long.txt", "word " * (MODEL_LENGTH + 100))
