@@ -28,7 +28,7 @@ constexpr Rule kRules[] = {
     {kRun | kChat | kInspect | kBench | kEval, "rope_freq_scale", [](const Options& o) { return !o.rope_scale; },
      "one of --rope-scale and --rope-freq-scale", "both"},
     {kRun | kInspect, "system", [](const Options& o) { return !o.raw; }, "a chat template", "--raw"},
-    {kRun, "tools_file", [](const Options& o) { return !o.raw; }, "a chat template", "--raw"},
+    {kRun, "tools", [](const Options& o) { return !o.raw; }, "a chat template", "--raw"},
     {kRun, "logprobs", [](const Options& o) { return o.json; }, "--json, whose result they are part of", "none"},
     {kInspect, "system", has_prompt, "a prompt (-f FILE or -p TEXT)", "none"},
     {kInspect, "parse_special", has_prompt, "a prompt (-f FILE or -p TEXT)", "none"},

@@ -20,6 +20,9 @@ SamplerOptions sampling_of(const AnswerFormat& format, const GenerationOptions& 
 
 std::vector<std::string> stops_of(const AnswerFormat& format, const GenerationOptions& options) {
   std::vector<std::string> stops = options.stop;
+  if (std::find(stops.begin(), stops.end(), "") != stops.end()) {
+    throw Error({.kind = Error::Kind::kUsage, .subject = "stop", .expected = "some text", .found = "none"});
+  }
   stops.insert(stops.end(), format.stops().begin(), format.stops().end());
   return stops;
 }

@@ -125,6 +125,17 @@ TEST(Generation, EndsWhereTheConversationIsFull) {
   EXPECT_EQ(none.finish, Finish::kLength);
 }
 
+TEST(Generation, GoesOnBeyondTrainingWherePositionsNeverRunOut) {
+  TinyModel tiny = small();
+  tiny.n_ctx_train = 128;
+  Loaded loaded(tiny);
+  const Answer on = answer(loaded, with("streaming-llm", "24"), greedy(200));
+  EXPECT_EQ(on.tokens.size(), 200U);
+  const Answer cut = answer(loaded, with("cake:window=4", "24"), greedy(200));
+  EXPECT_EQ(cut.tokens.size(), 128U - kPrompt);
+  EXPECT_EQ(cut.limit, LengthLimit::kModel);
+}
+
 TEST(Generation, TellsHowLikelyItsTokensWere) {
   Loaded loaded(small());
   GenerationOptions options = greedy(6);

@@ -72,11 +72,11 @@ SessionOptions sized_for_conversation(const Engine& engine, const ModelFacts& fa
 
 void require_room(std::size_t n_held, std::size_t n_new, const LengthLimits& limits) {
   if (!limits.conversation || n_held + n_new <= *limits.conversation) return;
-  const std::string held = n_held > 0 ? fmt::format("{} tokens and ", n_held) : "";
   throw Error({.kind = Error::Kind::kCapacity,
                .subject = "ctx_size",
                .expected = fmt::format("a conversation of at most {} tokens", *limits.conversation),
-               .found = fmt::format("{}{} more to read", held, n_new)});
+               .found = n_held > 0 ? fmt::format("{} tokens and {} more to read", n_held, n_new)
+                                   : fmt::format("a prompt of {}", n_new)});
 }
 
 }  // namespace lacake

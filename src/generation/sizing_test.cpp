@@ -102,7 +102,7 @@ TEST(Sizing, RefusesAPromptLongerThanTheConversation) {
     });
   };
   EXPECT_EQ(asked(64), "");
-  EXPECT_EQ(asked(65), "ctx_size: expected a conversation of at most 64 tokens, found 65 more to read");
+  EXPECT_EQ(asked(65), "ctx_size: expected a conversation of at most 64 tokens, found a prompt of 65");
   EXPECT_EQ(refusal(Error::Kind::kCapacity, [] { require_room(60, 5, {.conversation = 64}); }),
             "ctx_size: expected a conversation of at most 64 tokens, found 60 tokens and 5 more to read");
 }

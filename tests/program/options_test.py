@@ -95,7 +95,7 @@ COMMON = {
     "chat_template_kwargs": (["--chat-template-file", "{template}"], ["--chat-template-kwargs", '{"x": "Sing."}']),
     "reasoning": ["--reasoning", "on"],  # refused: the model's template knows no thinking
     "stop": ["--stop", "e"],
-    "tools_file": ["--tools-file", "{none}"],
+    "tools": ["--tools-file", "{none}"],
     "parse_special": (["--system", "Be brief.<|im_end|>"], ["--parse-special"]),
 }
 # Without company: refused by name, as nothing is drawn without -n.

@@ -177,7 +177,7 @@ class Length(ProgramTest):
             self.assertEqual((done.returncode, done.stdout), (1, b""))
             self.assertRegex(done.stderr.decode(), r"^lacake: error: [^\n]*at most 64 tokens[^\n]*\n$")
 
-    def test_positions_that_never_run_out_go_on_beyond_training(self):
+    def test_without_it_only_the_length_that_was_asked_for_ends_an_answer(self):
         flags = ["-p", "Tell me a story.", "--ignore-eos", "--policy", "streaming-llm", "--kv-budget", 16]
         self.assertEqual(answer(*flags, "-n", 80)["tokens"]["generated"], 80)
 
