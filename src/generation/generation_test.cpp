@@ -292,6 +292,10 @@ TEST(Generation, RefusesWhatCannotBeUsedBeforeAPromptIsRead) {
   options.sampling.grammar = "root ::= (";
   EXPECT_TRUE(
       contains(refusal(Error::Kind::kUsage, [&] { Generation(loaded.model, AnswerFormat(), options); }), "grammar"));
+  options = greedy(10);
+  options.stop = {"a", ""};
+  EXPECT_EQ(refusal(Error::Kind::kUsage, [&] { Generation(loaded.model, AnswerFormat(), options); }),
+            "stop: expected some text, found none");
 }
 
 TEST(Generation, FollowsAGrammar) {
