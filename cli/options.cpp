@@ -121,8 +121,8 @@ const std::vector<Row>& rows() {
       {"--parse-special", "parse_special", "", "Prompt",
        "control tokens written out in prompt or messages count as such [they are letters]", kModelled,
        Switch{&O::parse_special}},
-      {"--tools-file", "tools", "FILE", "Prompt",
-       "functions that the model may call, a JSON list as OpenAI's API has", kRun, Text{&O::tools_file}},
+      {"--tools-file", "tools", "FILE", "Prompt", "functions that the model may call, a JSON list as OpenAI's API has",
+       kRun, Text{&O::tools_file}},
       {"--prompt-tokens", "prompt_tokens", "N", "Prompt", "plan for a prompt of N tokens [the model's length]",
        kInspect, Whole{&O::prompt_tokens, 1, kMost}},
 

@@ -176,8 +176,7 @@ class PrefillPass::Run {
     n_kept_ = sessions_[0]->cache().length(layer_);
     reserve_workspace(wanted());
     const LayerKind& kind = h_.layers[(std::size_t)layer_];
-    first_position_ =
-        rotated_ ? (std::int64_t)n_past_ : (std::int64_t)n_kept_ + asked_by(*sessions_[0]).query_shift;
+    first_position_ = rotated_ ? (std::int64_t)n_past_ : (std::int64_t)n_kept_ + asked_by(*sessions_[0]).query_shift;
     rotates_stored_ = !rotated_ && kind.rope != kNoRope;
     if (kind.window > 0) rank_past();
     if (!rotated_) {
