@@ -77,7 +77,9 @@ void HostPlace::run(Graph& graph) {
 std::uint64_t HostPlace::graph_bytes() const { return ggml_gallocr_get_buffer_size(allocator_.get(), 0); }
 
 void HostPlace::move(std::span<const RowRun> runs) {
-  for (const RowRun& run : runs) std::memmove(run.to, run.from, run.bytes);
+  for (const RowRun& run : runs) {
+    if (run.bytes > 0) std::memmove(run.to, run.from, run.bytes);  // of nothing, addresses may be null
+  }
 }
 
 }  // namespace lacake
