@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <memory>
 #include <stdexcept>
 #include <string>
 #include <string_view>
@@ -40,14 +41,14 @@ class Error : public std::runtime_error {
 
   explicit Error(Fields fields);
 
-  Kind kind() const { return fields_.kind; }
-  const Fields& fields() const { return fields_; }
+  Kind kind() const { return fields_->kind; }
+  const Fields& fields() const { return *fields_; }
 
   // The line with other names for settings: `name_of` gives a program's name for a setting of this library
   // ("kv_budget" -> "--budget"), or "" where it has none, and the setting then keeps its own.
   template <class NameOf>
   std::string with_names(const NameOf& name_of) const {
-    return line(renamed(fields_, name_of));
+    return line(renamed(*fields_, name_of));
   }
 
  private:
@@ -82,7 +83,7 @@ class Error : public std::runtime_error {
     return f;
   }
 
-  Fields fields_;
+  std::shared_ptr<const Fields> fields_;  // shared by copies, so that copying does not throw
 };
 
 }  // namespace lacake

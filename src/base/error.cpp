@@ -4,7 +4,8 @@
 
 namespace lacake {
 
-Error::Error(Fields fields) : std::runtime_error(line(renamed(fields, own_name))), fields_(std::move(fields)) {}
+Error::Error(Fields fields)
+    : std::runtime_error(line(renamed(fields, own_name))), fields_(std::make_shared<const Fields>(std::move(fields))) {}
 
 std::string Error::line(const Fields& f) {
   std::string text = f.subject;

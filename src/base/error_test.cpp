@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <type_traits>
+
 namespace lacake {
 namespace {
 
@@ -27,6 +29,13 @@ TEST(Error, TakesTheProgramsNamesForSettings) {
   EXPECT_STREQ(error.what(), "kv_budget: expected more than kv_budget 3, found chunk 4; a larger kv_budget would do");
   EXPECT_EQ(error.with_names(flag),
             "--budget: expected more than --budget 3, found chunk 4; a larger --budget would do");
+}
+
+TEST(Error, IsCopiedWithoutThrowing) {
+  static_assert(std::is_nothrow_copy_constructible_v<Error> && std::is_nothrow_copy_assignable_v<Error>);
+  const Error error(Fields{.subject = "a", .found = "b"}), copy = error;
+  EXPECT_STREQ(copy.what(), "a: b");
+  EXPECT_EQ(copy.fields().found, "b");
 }
 
 TEST(Error, LeavesASubjectThatIsNoSettingAlone) {
