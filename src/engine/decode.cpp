@@ -150,15 +150,7 @@ class StepRun {
       layer.n_rotated = n_rotated_;
       layer.partials = &engine_.partials;
       layer.scratch = &engine_.scratch;
-      layer.shape = {.d_k = h_.d_k,
-                     .d_v = h_.d_v,
-                     .group = h_.group(),
-                     .type_k = first.type_k,
-                     .type_v = first.type_v,
-                     .scale = h_.attention_scale,
-                     .rope = engine_.rope_table.rope(l),
-                     .softcap = h_.attention_softcap,
-                     .sinks = engine_.model.weights.sinks(l)};
+      layer.shape = engine_.attention_shape(l, first);
       for (const Column& c : columns_) add_lanes(c, l, layer);
       partials = std::max(partials, layer.cut());
     }

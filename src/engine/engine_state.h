@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "attention/attention_op.h"
+#include "cache/arena.h"
 #include "cache/kv_pool.h"
 #include "engine/layer_map.h"
 #include "engine/policy_time.h"
@@ -36,6 +37,19 @@ class EngineState {
   MatmulPlan matmuls(bool batch_invariant) const {
     return {
         .method = model.product, .threads = place.threads(), .batch_invariant = batch_invariant, .loras = model.loras};
+  }
+  // How this layer's queries meet rows of these types.
+  attention::Shape attention_shape(int layer, const CacheShape& stored) const {
+    const Hyperparameters& h = model.hyperparameters;
+    return {.d_k = h.d_k,
+            .d_v = h.d_v,
+            .group = h.group(),
+            .type_k = stored.type_k,
+            .type_v = stored.type_v,
+            .scale = h.attention_scale,
+            .rope = rope_table.rope(layer),
+            .softcap = h.attention_softcap,
+            .sinks = model.weights.sinks(layer)};
   }
   bool owns(const Session* session) const {
     return std::find(sessions.begin(), sessions.end(), session) != sessions.end();

@@ -10,7 +10,7 @@ PrefillJob::State::State(EngineState& engine, std::span<Session* const> sessions
                          PrefillOptions options)
     : engine_(engine), tokens_(tokens.begin(), tokens.end()), options_(std::move(options)) {
   for (Session* session : sessions) sessions_.push_back(&session->state());
-  divide(sessions);
+  divide();
   for (SessionState* s : sessions_) s->begin_reading(*this);
 }
 
@@ -21,7 +21,7 @@ PrefillJob::State::~State() {
 // One pass serves the sessions that store rows in the same types: hidden states depend on how rows are rounded. A
 // session that streams is alone, and has a pass a chunk: chunks of nearly equal size, because a short last one would
 // show its policy too few queries.
-void PrefillJob::State::divide(std::span<Session* const>) {
+void PrefillJob::State::divide() {
   const std::size_t n = tokens_.size(), n_probe = options_.probe.size();
   const SessionState& first = *sessions_[0];
   if (first.options().prefill == PrefillMode::kStreaming) {

@@ -36,7 +36,7 @@ struct PrefillJob::State {
     bool shows_logits = true;  // to all_logits
     bool last = true;          // of its sessions
   };
-  void divide(std::span<Session* const> sessions);
+  void divide();
   void begin_pass();
   void keep_copies();
   void take_back();

@@ -116,7 +116,8 @@ class PrefillPass::Run {
   void advance() {
     assert(!finished());
     // Other sessions and jobs may have used it for shapes of their own.
-    engine_.scratch.reserve(engine_.place.threads(), attention::prefill_scratch_bytes(kernel_shape(0)));
+    engine_.scratch.reserve(engine_.place.threads(),
+                            attention::prefill_scratch_bytes(engine_.attention_shape(0, shape_)));
     switch (stage_) {
       case Stage::kEmbed:
         embed();
@@ -206,7 +207,7 @@ class PrefillPass::Run {
   void attend() {
     const std::size_t n = chunk_size();
     attention::PrefillLayer attention;
-    attention.shape = kernel_shape(layer_);
+    attention.shape = engine_.attention_shape(layer_, shape_);
     attention.arithmetic = engine_.place.attention().arithmetic(shape_.type_k, shape_.type_v);
     attention.window = (std::size_t)h_.layers[(std::size_t)layer_].window;
     for (int h = 0; h < h_.n_head_kv; ++h) {
@@ -349,18 +350,6 @@ class PrefillPass::Run {
     return all;
   }
 
-  attention::Shape kernel_shape(int l) const {
-    return {.d_k = h_.d_k,
-            .d_v = h_.d_v,
-            .group = h_.group(),
-            .type_k = shape_.type_k,
-            .type_v = shape_.type_v,
-            .scale = h_.attention_scale,
-            .rope = engine_.rope_table.rope(l),
-            .softcap = h_.attention_softcap,
-            .sinks = engine_.model.weights.sinks(l)};
-  }
-
   // The rank of each slot's token by age, in a layer that slides; all its heads keep the same.
   void rank_past() {
     const auto slots = sessions_[0]->cache().slots(layer_, 0);
@@ -411,7 +400,7 @@ std::uint64_t prefill_compute_bytes(EngineState& engine, const CacheShape& shape
   const Hyperparameters& h = engine.model.hyperparameters;
   const std::size_t n = std::min(n_new, kComputeChunk);
   attention::PrefillLayer attention;
-  attention.shape = {.d_k = h.d_k, .d_v = h.d_v, .group = h.group(), .type_k = shape.type_k, .type_v = shape.type_v};
+  attention.shape = engine.attention_shape(0, shape);
   // A composition's graph holds all entries: the last chunk has the most.
   static std::byte nowhere;
   attention.past.assign((std::size_t)h.n_head_kv, {.k = &nowhere, .v = &nowhere, .n = n_kept});

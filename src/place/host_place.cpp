@@ -3,6 +3,7 @@
 #include <cstring>
 
 #include "lacake/error.h"
+#include "lacake/memory.h"
 #include "model/device.h"
 
 namespace lacake {
@@ -46,9 +47,8 @@ ggml_backend_buffer_type_t HostPlace::buffer_type() const {
 }
 
 std::uint64_t HostPlace::free_bytes() const {
-  std::size_t free = 0, total = 0;
-  ggml_backend_dev_memory(cpu_device(), &free, &total);
-  return free;
+  // ggml calls all of the machine's memory free.
+  return free_memory_bytes();
 }
 
 ggml_backend_buffer_ptr HostPlace::wrap(void* memory, std::uint64_t bytes) const {
