@@ -89,7 +89,8 @@ struct PromptText {
   // All of it letters: a text that a user hands over without a chat template.
   static PromptText as_letters(std::string text);
 
-  // What is behind the first `offset` bytes. REQUIRES: offset <= text.size().
+  // The first `offset` bytes, and what is behind them. REQUIRES: offset <= text.size().
+  PromptText first(std::size_t offset) const;
   PromptText from(std::size_t offset) const;
 };
 

@@ -122,6 +122,8 @@ class Model {
   std::string piece(Token token) const;  // bytes; may be part of a UTF-8 character; "" for control tokens
   std::string piece(Token token, bool show_control) const;
   bool is_end(Token token) const;  // end of text or of turn
+  // What the model was trained to have in front of every text; none where it was not.
+  std::optional<Token> text_begin() const;
 
   bool has_chat_template() const;
   std::string chat_notice() const;  // one line for the user where there is no template or it may be rendered otherwise
@@ -131,7 +133,7 @@ class Model {
   // Throws Error(kInput) with the template's words where it refuses the conversation or cannot be run, Error(kUsage)
   // naming `tools`, `thinking`, `json_schema`, `template_arguments` or `messages` for what cannot be used.
   ChatPrompt chat(std::span<const Message> messages, const ChatOptions& options = {}) const;
-  // The text alone, to be looked at.
+  // The text alone, to be looked at. As `chat` in what it requires and throws.
   std::string chat_text(std::span<const Message> messages, bool add_generation_prompt) const;
 
   const LoadedModel& loaded() const { return *loaded_; }  // for the library's own use

@@ -74,11 +74,10 @@ class Run {
   static std::string length(const nlohmann::json& tags) { return tags.contains("length") ? tags["length"].dump() : ""; }
 
   Prompt prompt(const Sample& sample) const {
-    if (options_.question == Question::kSeen) {
-      return {model_.tokenize(sample.context + sample.question, sample.special, true), {}};
-    }
-    return {model_.tokenize(sample.context, sample.special, true),
-            model_.tokenize(sample.question, sample.special, false)};
+    const PromptText text = prompt_text(sample);
+    if (options_.question == Question::kSeen) return {model_.tokenize(text, true), {}};
+    const std::size_t cut = sample.context.size();
+    return {model_.tokenize(text.first(cut), true), model_.tokenize(text.from(cut), false)};
   }
 
   std::vector<std::size_t> missing(const Sample& sample) const {
@@ -251,6 +250,13 @@ class Run {
 };
 
 }  // namespace
+
+PromptText prompt_text(const Sample& sample) {
+  PromptText prompt = {sample.context + sample.question, {}};
+  const std::size_t end = prompt.text.size() - sample.template_after;
+  if (sample.template_before < end) prompt.letters.push_back({sample.template_before, end});
+  return prompt;
+}
 
 bool has_line(std::string_view text) {
   const std::size_t begin = text.find_first_not_of('\n');

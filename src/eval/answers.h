@@ -9,6 +9,7 @@
 #include "eval/grid.h"
 #include "eval/results.h"
 #include "eval/run_control.h"
+#include "lacake/chat.h"
 #include "lacake/engine.h"
 
 namespace lacake::eval {
@@ -19,12 +20,17 @@ struct Sample {
   std::string context;   // what the question is about
   std::string question;  // follows it at once
   std::size_t most_new = 32;
-  bool special = false;   // control tokens written out in context and question are such: both hold a chat template
-  bool one_line = false;  // the answer is done with its first line that has something in it
+  // Bytes that a chat template wrote: at the context's beginning and at the question's end. Control tokens written out
+  // in them are such; in everything else they are letters.
+  std::size_t template_before = 0, template_after = 0;
+  bool one_line = false;                           // the answer is done with its first line that has something in it
   nlohmann::json tags = nlohmann::json::object();  // what tables group by: {"length": 2048, "depth": 30}
   std::vector<std::string> references;
   std::function<double(std::string_view answer)> score;  // 0 to 1
 };
+
+// Context and question as one prompt; from(context.size()) is the question alone.
+PromptText prompt_text(const Sample& sample);
 
 // What a policy knows when it evicts from the context.
 //   kSeen   the question: context and question are one prompt

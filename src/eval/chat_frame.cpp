@@ -34,7 +34,8 @@ std::size_t ChatFrame::n_tokens(const Model& model) const {
 
 void ChatFrame::put_around(Sample& sample, const std::string& answer) const {
   if (!empty()) {
-    sample.special = true;
+    sample.template_before = before.size();
+    sample.template_after = after.size() + answer.size();
     if (trims) {
       sample.context.erase(0, sample.context.find_first_not_of(kSpace));
       sample.question.erase(sample.question.find_last_not_of(kSpace) + 1);

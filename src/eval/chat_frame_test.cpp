@@ -14,7 +14,8 @@ TEST(ChatFrame, IsNothingWithoutATemplate) {
   Sample sample{.context = " c", .question = "q "};
   frame.put_around(sample, "a");
   EXPECT_EQ(sample.context + "|" + sample.question, " c|q a");
-  EXPECT_FALSE(sample.special);
+  EXPECT_EQ(sample.template_before, 0u);
+  EXPECT_EQ(sample.template_after, 0u);
 }
 
 TEST(ChatFrame, GoesAroundContextAndQuestionWithTheAnswersBeginningBehindIt) {
@@ -24,7 +25,8 @@ TEST(ChatFrame, GoesAroundContextAndQuestionWithTheAnswersBeginningBehindIt) {
   Sample sample{.context = " c", .question = "q "}, trimmed = sample;
   frame.put_around(sample, " is");
   EXPECT_EQ(sample.context + "|" + sample.question, "<u> c|q </u><a> is");
-  EXPECT_TRUE(sample.special);
+  EXPECT_EQ(prompt_text(sample).from(3).text, " cq </u><a> is");
+  EXPECT_EQ(prompt_text(sample).letters, (std::vector<PromptText::Range>{{3, 7}}));
   frame.trims = true;
   frame.put_around(trimmed);
   EXPECT_EQ(trimmed.context + "|" + trimmed.question, "<u>c|q</u><a>");

@@ -10,7 +10,6 @@
 #include "base/stopwatch.h"
 #include "eval/distribution.h"
 #include "lacake/error.h"
-#include "model/loaded_model.h"
 
 namespace lacake::eval {
 namespace {
@@ -53,7 +52,6 @@ struct Score {
 };
 
 std::vector<Stretch> stretches(const Model& model, const std::vector<Text>& texts, const PerplexityOptions& options) {
-  const Vocabulary& vocabulary = model.loaded().vocabulary;
   const auto length = (std::size_t)model.facts().training_length;
   std::vector<Stretch> all;
   for (const Text& text : texts) {
@@ -81,7 +79,7 @@ std::vector<Stretch> stretches(const Model& model, const std::vector<Text>& text
       const auto begin = text.tokens.begin() + (std::ptrdiff_t)(i * options.chunk);
       Stretch stretch{
           fmt::format("{}#{}", text.name, i), {begin, begin + (std::ptrdiff_t)options.chunk}, options.chunk / 2 + 1};
-      if (vocabulary.add_bos() && vocabulary.bos()) stretch.tokens[0] = *vocabulary.bos();
+      if (const auto begin_token = model.text_begin()) stretch.tokens[0] = *begin_token;
       all.push_back(std::move(stretch));
     }
   }

@@ -1,10 +1,10 @@
 #include "lacake/conversation.h"
 
-#include <algorithm>
 #include <optional>
 #include <span>
 #include <utility>
 
+#include "generation/answer_piece.h"
 #include "lacake/error.h"
 #include "text/utf8.h"
 
@@ -83,13 +83,9 @@ struct Conversation::State {
 
   // The text of the answer's tokens that were fed.
   std::string fed_text(const AnswerFormat& format, std::span<const Token> fed) const {
-    const std::vector<Token>& shown = format.shown_tokens();
     Utf8Stream characters;
     std::string text;
-    for (const Token token : fed) {
-      const bool show = std::find(shown.begin(), shown.end(), token) != shown.end();
-      text += characters.push(model.piece(token, show));
-    }
+    for (const Token token : fed) text += characters.push(answer_piece(model, format, token));
     return text + characters.flush();
   }
 

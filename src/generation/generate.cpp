@@ -40,8 +40,11 @@ class Reading {
 
 ChatPrompt plain_prompt(const Model& model, std::string text, bool parse_special) {
   ChatPrompt prompt;
-  prompt.text.text = std::move(text);
-  if (!parse_special && !prompt.text.text.empty()) prompt.text.letters = {{0, prompt.text.text.size()}};
+  if (parse_special) {
+    prompt.text.text = std::move(text);
+  } else {
+    prompt.text = PromptText::as_letters(std::move(text));
+  }
   prompt.tokens = model.tokenize(prompt.text, true);
   if (prompt.tokens.empty()) {
     throw Error({.kind = Error::Kind::kInput, .subject = "prompt", .expected = "some text", .found = "no tokens"});
@@ -66,8 +69,7 @@ PromptRead read_prompt(Engine& engine, std::span<Session* const> sessions, std::
   Reading reading(options, tokens, n_passes, read);
   read.finished = true;
   for (std::size_t i = 0; read.finished && i < n_passes; ++i) {
-    read.finished = together && sessions.size() > 1 ? engine.prefill(sessions, tokens, reading.hooks(i))
-                                                    : sessions[i]->prefill(tokens, reading.hooks(i));
+    read.finished = engine.prefill(together ? sessions : sessions.subspan(i, 1), tokens, reading.hooks(i));
   }
   read.ms = watch.ms();
   return read;

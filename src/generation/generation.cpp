@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "base/stopwatch.h"
+#include "generation/answer_piece.h"
 #include "lacake/error.h"
 #include "text/stop_strings.h"
 #include "text/utf8.h"
@@ -36,12 +37,6 @@ struct Generation::State {
   }
 
   bool cancelled() const { return options.cancel != nullptr && *options.cancel; }
-
-  // The bytes that a token adds to the answer.
-  std::string piece(Token token) const {
-    const std::vector<Token>& shown = format.shown_tokens();
-    return model.piece(token, std::binary_search(shown.begin(), shown.end(), token));
-  }
 
   void add(std::string text) {
     answer.text += text;
@@ -117,7 +112,7 @@ Generation::Step Generation::advance(std::span<const float> logits) {
   if (s.options.log_probabilities) {
     answer.log_probabilities.push_back(log_probabilities(logits, token, *s.options.log_probabilities));
   }
-  s.add(s.stops.push(s.characters.push(s.piece(token))));
+  s.add(s.stops.push(s.characters.push(answer_piece(s.model, s.format, token))));
   if (s.stops.found()) {
     s.end(Finish::kStop);
   } else if (answer.tokens.size() >= s.room.tokens) {

@@ -109,6 +109,9 @@ std::string Model::piece(Token token, bool show_control) const {
   return loaded_->vocabulary.piece(token, show_control ? ControlTokens::kShown : ControlTokens::kHidden);
 }
 
+std::optional<Token> Model::text_begin() const {
+  return loaded_->vocabulary.add_bos() ? loaded_->vocabulary.bos() : std::nullopt;
+}
 bool Model::is_end(Token token) const { return loaded_->vocabulary.is_end(token); }
 bool Model::has_chat_template() const { return !loaded_->chat.chat_template().empty(); }
 std::string Model::chat_notice() const { return loaded_->chat.chat_template().notice(); }

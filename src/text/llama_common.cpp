@@ -10,6 +10,8 @@
 #include <string>
 #include <vector>
 
+#include "text/llama_vocab.h"
+
 // --- log.h: nothing is logged ---------------------------------------------------------------------------------------
 
 int common_log_get_verbosity_thold() { return std::numeric_limits<int>::min(); }
@@ -51,30 +53,13 @@ void string_replace_all(std::string& text, const std::string& search, const std:
 }
 
 std::string common_token_to_piece(const llama_vocab* vocab, llama_token token, bool special) {
-  std::string piece(32, '\0');
-  int n = llama_token_to_piece(vocab, token, piece.data(), static_cast<int>(piece.size()), 0, special);
-  if (n < 0) {
-    piece.resize(static_cast<std::size_t>(-n));
-    n = llama_token_to_piece(vocab, token, piece.data(), static_cast<int>(piece.size()), 0, special);
-  }
-  piece.resize(static_cast<std::size_t>(n));
-  return piece;
+  using lacake::ControlTokens;
+  return lacake::llama_piece(vocab, token, special ? ControlTokens::kShown : ControlTokens::kHidden);
 }
 
 std::vector<llama_token> common_tokenize(const llama_vocab* vocab, const std::string& text, bool add_special,
                                          bool parse_special) {
-  std::vector<llama_token> tokens(text.size() + 8);
-  const auto run = [&] {
-    return llama_tokenize(vocab, text.data(), static_cast<int>(text.size()), tokens.data(),
-                          static_cast<int>(tokens.size()), add_special, parse_special);
-  };
-  int n = run();
-  if (n < 0) {
-    tokens.resize(static_cast<std::size_t>(-n));
-    n = run();
-  }
-  tokens.resize(static_cast<std::size_t>(n));
-  return tokens;
+  return lacake::llama_tokens(vocab, text, {.parse = parse_special, .add = add_special});
 }
 
 #endif

@@ -13,6 +13,15 @@ PromptText PromptText::as_letters(std::string text) {
   return result;
 }
 
+PromptText PromptText::first(std::size_t offset) const {
+  assert(offset <= text.size());
+  PromptText beginning = {text.substr(0, offset), {}};
+  for (const Range& range : letters) {
+    if (range.begin < offset) beginning.letters.push_back({range.begin, std::min(range.end, offset)});
+  }
+  return beginning;
+}
+
 PromptText PromptText::from(std::size_t offset) const {
   assert(offset <= text.size());
   PromptText rest = {text.substr(offset), {}};

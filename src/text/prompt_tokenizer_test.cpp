@@ -148,5 +148,14 @@ TEST(PromptText, FromCutsItsRanges) {
   EXPECT_EQ(text.from(7).text, "789");
 }
 
+TEST(PromptText, FirstAndFromAreTheWhole) {
+  const PromptText text = {"0123456789", {{1, 3}, {5, 9}}};
+  using Ranges = std::vector<PromptText::Range>;
+  EXPECT_EQ(text.first(7).text + text.from(7).text, text.text);
+  EXPECT_EQ(text.first(7).letters, (Ranges{{1, 3}, {5, 7}}));
+  EXPECT_EQ(text.first(5).letters, (Ranges{{1, 3}}));
+  EXPECT_EQ(text.first(1).letters, Ranges{});
+}
+
 }  // namespace
 }  // namespace lacake

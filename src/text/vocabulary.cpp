@@ -11,6 +11,7 @@
 
 #include "lacake/error.h"
 #include "text/llama_log.h"
+#include "text/llama_vocab.h"
 
 namespace lacake {
 namespace {
@@ -132,7 +133,7 @@ Vocabulary::Vocabulary(const std::filesystem::path& gguf, std::span<const Metada
   }
 }
 
-std::vector<std::int32_t> Vocabulary::tokenize(std::string_view text, SpecialTokens specials) const {
+std::vector<std::int32_t> llama_tokens(const llama_vocab* vocab, std::string_view text, SpecialTokens specials) {
   // A token is at least a byte of the text, so this room is enough but for tokenizers that normalise first.
   constexpr std::size_t kAdded = 8;
   if (text.size() > std::numeric_limits<std::int32_t>::max() - kAdded) {
@@ -142,7 +143,7 @@ std::vector<std::int32_t> Vocabulary::tokenize(std::string_view text, SpecialTok
   // Not initialised: the pages that no token reaches are never resident.
   auto ids = std::make_unique_for_overwrite<llama_token[]>(room);
   const auto run = [&] {
-    return llama_tokenize(vocab_, text.data(), static_cast<std::int32_t>(text.size()), ids.get(),
+    return llama_tokenize(vocab, text.data(), static_cast<std::int32_t>(text.size()), ids.get(),
                           static_cast<std::int32_t>(room), specials.add, specials.parse);
   };
   std::int32_t n = run();
@@ -152,10 +153,21 @@ std::vector<std::int32_t> Vocabulary::tokenize(std::string_view text, SpecialTok
     n = run();
   }
   if (n < 0) throw Error({.subject = "text", .expected = "fewer than 2^31 tokens", .found = "more"});
+  return {ids.get(), ids.get() + n};
+}
 
+std::string llama_piece(const llama_vocab* vocab, std::int32_t token, ControlTokens control) {
+  return sized_by_callee(32, [&](char* out, std::int32_t size) {
+    return llama_token_to_piece(vocab, token, out, size, 0, control == ControlTokens::kShown);
+  });
+}
+
+std::vector<std::int32_t> Vocabulary::tokenize(std::string_view text, SpecialTokens specials) const {
+  std::vector<std::int32_t> ids = llama_tokens(vocab_, text, specials);
   // A chat template that begins with BOS, for a model that wants BOS in front: one is meant.
-  const bool twice = specials.add && n >= 2 && ids[0] == llama_vocab_bos(vocab_) && ids[1] == ids[0];
-  return {ids.get() + (twice ? 1 : 0), ids.get() + n};
+  const bool twice = specials.add && ids.size() >= 2 && ids[0] == llama_vocab_bos(vocab_) && ids[1] == ids[0];
+  if (twice) ids.erase(ids.begin());
+  return ids;
 }
 
 std::vector<std::int32_t> Vocabulary::with_added(std::vector<std::int32_t> tokens) const {
@@ -168,9 +180,7 @@ std::vector<std::int32_t> Vocabulary::with_added(std::vector<std::int32_t> token
 
 std::string Vocabulary::piece(std::int32_t token, ControlTokens control) const {
   assert(token >= 0 && token < n_tokens());
-  return sized_by_callee(32, [&](char* out, std::int32_t size) {
-    return llama_token_to_piece(vocab_, token, out, size, 0, control == ControlTokens::kShown);
-  });
+  return llama_piece(vocab_, token, control);
 }
 
 std::string Vocabulary::text(std::span<const std::int32_t> tokens, ControlTokens control) const {

@@ -135,7 +135,7 @@ class Reader {
                    .expected = fmt::format("a model of more than {} tokens", taken + 2),
                    .found = fmt::format("one of {}", length)});
     }
-    Halves halves = cut_middle(model_, begin + question, question.size(), most, chat);
+    Halves halves = cut_middle(model_, begin + question, question.size(), most);
     Sample sample{.id = "",
                   .context = std::move(halves.context),
                   .question = std::move(halves.question),
@@ -164,10 +164,9 @@ class Reader {
 
 }  // namespace
 
-Halves cut_middle(const Model& model, std::string_view prompt, std::size_t question_bytes, std::size_t most,
-                  bool special) {
+Halves cut_middle(const Model& model, std::string_view prompt, std::size_t question_bytes, std::size_t most) {
   const std::string_view question = prompt.substr(prompt.size() - question_bytes);
-  const std::vector<Token> tokens = model.tokenize(prompt, special, true);
+  const std::vector<Token> tokens = model.tokenize(PromptText::as_letters(std::string(prompt)), true);
   if (tokens.size() <= most) {
     return {std::string(prompt.substr(0, prompt.size() - question_bytes)), std::string(question)};
   }

@@ -53,7 +53,6 @@ LongBenchSamples longbench_samples(const Model& model, const std::vector<std::st
 struct Halves {
   std::string context, question;
 };
-Halves cut_middle(const Model& model, std::string_view prompt, std::size_t question_bytes, std::size_t most,
-                  bool special);
+Halves cut_middle(const Model& model, std::string_view prompt, std::size_t question_bytes, std::size_t most);
 
 }  // namespace lacake::eval

@@ -71,10 +71,10 @@ TEST_F(LongBench, TooLongAPromptLosesItsMiddleBetweenCharacters) {
   for (int i = 0; i < 400; ++i) text += "字é" + std::to_string(i % 10);
   const std::string question = "\nWhich?";
   const std::size_t all = loaded_.model.tokenize(text + question, false, true).size();
-  const Halves whole = cut_middle(loaded_.model, text + question, question.size(), all, false);
+  const Halves whole = cut_middle(loaded_.model, text + question, question.size(), all);
   EXPECT_EQ(whole.context + whole.question, text + question);
   for (std::size_t most = 40; most < 52; ++most) {
-    const Halves cut = cut_middle(loaded_.model, text + question, question.size(), most, false);
+    const Halves cut = cut_middle(loaded_.model, text + question, question.size(), most);
     EXPECT_EQ(cut.question, question);
     EXPECT_TRUE(text.starts_with(cut.context.substr(0, 6)));
     EXPECT_TRUE(text.ends_with(cut.context.substr(cut.context.size() - 1)));
@@ -83,7 +83,7 @@ TEST_F(LongBench, TooLongAPromptLosesItsMiddleBetweenCharacters) {
     EXPECT_NO_THROW((void)nlohmann::json(cut.context).dump());  // whole characters
   }
   // Where the cut goes through the question, what is left of it is asked.
-  const Halves short_one = cut_middle(loaded_.model, text + question, question.size(), 6, false);
+  const Halves short_one = cut_middle(loaded_.model, text + question, question.size(), 6);
   EXPECT_TRUE(question.ends_with(short_one.question));
 }
 

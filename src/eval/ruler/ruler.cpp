@@ -107,7 +107,7 @@ class Maker {
   }
 
   bool fits(const Sample& sample, std::size_t length) const {
-    return model_.tokenize(sample.context + sample.question, sample.special, true).size() + sample.most_new <= length;
+    return model_.tokenize(prompt_text(sample), true).size() + sample.most_new <= length;
   }
 
   void add(const RulerTask& task, const std::string& name, std::size_t length) {

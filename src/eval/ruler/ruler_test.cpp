@@ -123,9 +123,7 @@ TEST(RulerQa, ReadsBothFormsAndKeepsWhatAnswers) {
 
 class RulerSamples : public testing::Test {
  protected:
-  std::size_t tokens(const Sample& s) const {
-    return loaded_.model.tokenize(s.context + s.question, s.special, true).size() + s.most_new;
-  }
+  std::size_t tokens(const Sample& s) const { return loaded_.model.tokenize(prompt_text(s), true).size() + s.most_new; }
   Loaded loaded_{small()};
 };
 
