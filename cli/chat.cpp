@@ -157,6 +157,7 @@ int chat(const Options& options) {
   Engine engine(model, engine_options(options));
   warn(kv_type_warning(model.facts(), options));
   if (!model.chat_notice().empty()) notice(options, model.chat_notice());
+  if (!model.has_chat_template()) warn_without_template(options, kChat);
 
   const SessionOptions sized = sized_for_conversation(engine, model.facts(), asked, generating.limits);
   if (!options.quiet) {

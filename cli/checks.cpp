@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include "lacake/error.h"
+#include "output.h"
 
 namespace lacake::cli {
 namespace {
@@ -27,8 +28,6 @@ constexpr Rule kRules[] = {
      "--prefill streaming beside it", "an exact prefill"},
     {kRun | kChat | kInspect | kBench | kEval, "rope_freq_scale", [](const Options& o) { return !o.rope_scale; },
      "one of --rope-scale and --rope-freq-scale", "both"},
-    {kRun | kInspect, "system", [](const Options& o) { return !o.raw; }, "a chat template", "--raw"},
-    {kRun, "tools", [](const Options& o) { return !o.raw; }, "a chat template", "--raw"},
     {kRun, "logprobs", [](const Options& o) { return o.json; }, "--json, whose result they are part of", "none"},
     {kInspect, "system", has_prompt, "a prompt (-f FILE or -p TEXT)", "none"},
     {kInspect, "parse_special", has_prompt, "a prompt (-f FILE or -p TEXT)", "none"},
@@ -39,6 +38,10 @@ constexpr Rule kRules[] = {
     {kBench, "fill", [](const Options& o) { return std::ranges::any_of(o.depths, [](auto d) { return d > 0; }); },
      "a depth (-d N)", "none"},
 };
+
+// What nothing but a chat template looks at.
+constexpr const char* kOfTemplate[] = {
+    "system", "tools", "chat_template", "chat_template_file", "chat_template_kwargs", "reasoning"};
 
 struct TaskRule {
   const char* task;
@@ -73,11 +76,23 @@ void check_effects(const Options& options, Command command) {
     if (!(rule.commands & command) || !is_given(options, rule.json) || rule.has_effect(options)) continue;
     refuse(flag_of(command, rule.json), rule.expected, rule.found);
   }
+  for (const char* json : kOfTemplate) {
+    if (options.raw && is_given(options, json)) refuse(flag_of(command, json), "a chat template", "--raw");
+  }
   if (command != kInspect || samples(options)) return;
   for (const OptionFacts& option : option_facts(command)) {
     if (option.group == "Sampling" && is_given(options, option.json)) {
       refuse(option.name(), "a prompt and the length of an answer (-n N)", "none");
     }
+  }
+}
+
+void warn_without_template(const Options& options, Command command) {
+  for (const char* json : kOfTemplate) {
+    const bool is_text =
+        command == kChat && std::string_view(json) == "system";  // begins the conversation all the same
+    if (is_text || !is_given(options, json)) continue;
+    warn(fmt::format("{} has no effect: the model has no chat template", flag_of(command, json)));
   }
 }
 

@@ -16,7 +16,10 @@ namespace lacake::cli {
 // sampling are not looked at where an answer is sampled: `--temp 0 --seed 1` is what people write, and harmless.
 void check_effects(const Options& options, Command command);
 
-// The same for options that a task of `eval` does not look at.
+// Says which options have no effect on a model that has no chat template.
+void warn_without_template(const Options& options, Command command);
+
+// The same as check_effects for options that a task of `eval` does not look at.
 void check_effects_of_task(const Options& options, std::string_view task);
 
 // The same for budgets that no policy of the grid looks at.

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "base/files.h"
+#include "checks.h"
 #include "interrupt.h"
 #include "lacake/error.h"
 #include "output.h"
@@ -54,8 +55,7 @@ Prompt make_prompt(const Model& model, const std::string& text, const Options& o
   Prompt prompt;
   if (!options.raw && !model.chat_notice().empty()) prompt.notices.push_back(model.chat_notice());
   if (options.raw || !model.has_chat_template()) {
-    if (options.system) warn("--system has no effect: the model has no chat template");
-    if (options.tools_file) warn("--tools-file has no effect: the prompt has no chat template");
+    if (!options.raw) warn_without_template(options, kRun);  // inspect has the same flags
     prompt.chat = plain_prompt(model, text, options.parse_special);
     return prompt;
   }

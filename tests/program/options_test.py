@@ -374,10 +374,15 @@ class Together(ProgramTest):
             self.assertIn(words, line)
 
     def test_by_name(self):
+        text = self.file("fable.txt", FABLE)
         asked = ["run", *ON_MODEL, "-p", TEXT, "-n", "1"]
         self.refused([*asked, "--chunk", "8"], "--chunk: expected --prefill streaming")
         self.refused([*asked, "--rope-scale", "2", "--rope-freq-scale", "0.5"], "--rope-freq-scale", "both")
         self.refused([*asked, "--raw", "--system", "Be brief."], "--system", "--raw")
+        self.refused([*asked, "--raw", "--chat-template", "chatml"], "--chat-template: expected a chat template", "--raw")
+        self.refused([*asked, "--raw", "--chat-template-file", text], "--chat-template-file", "--raw")
+        self.refused([*asked, "--raw", "--chat-template-kwargs", "{}"], "--chat-template-kwargs", "--raw")
+        self.refused([*asked, "--raw", "--reasoning", "on"], "--reasoning", "--raw")
         self.refused([*asked, "--yarn-beta-fast", "16"], "--yarn-beta-fast: expected --rope-scaling yarn")
         self.refused([*asked, "--rope-scaling", "yarn"], "--rope-scaling", "--rope-scale 4")
         self.refused([*asked, "--rope-scaling", "longrope"], "--rope-scaling", "one without")
@@ -386,7 +391,6 @@ class Together(ProgramTest):
         self.refused(["inspect", *ON_MODEL, "-p", TEXT, "--top-k", "3"], "--top-k", "-n N")
         self.refused(["bench", *ON_MODEL, "--fill", "real"], "--fill", "a depth")
         self.refused(["bench", *ON_MODEL, "--policy", "full", "--kv-budget", "64"], "--kv-budget", "full alone")
-        text = self.file("fable.txt", FABLE)
         scored = ["eval", "perplexity", *ON_MODEL, "-f", text]
         self.refused([*scored, "--depths", "3"], "--depths: expected task needle, found perplexity")
         self.refused([*scored, "--prefill", "streaming"], "--prefill", "--chunk N")
