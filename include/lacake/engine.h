@@ -77,7 +77,7 @@ struct MemoryPlan {
   std::uint64_t hidden_states = 0;    // of the segment that runs
   std::uint64_t compute = 0;          // graphs' intermediate tensors, logits
   // What a turn after the first keeps aside while it is read, so that it can be taken back: rows that may be evicted,
-  // orders, the policy's state. Nothing for a policy that keeps everything, nor for a single turn.
+  // orders, the policy's state, logits. No rows of a policy that keeps everything; nothing for a single turn.
   std::uint64_t turn_copy = 0;
 
   std::uint64_t total() const {
@@ -118,7 +118,8 @@ enum class SessionStatus {
 
 // How a prompt is read.
 struct PrefillOptions {
-  // Tokens' worth of work done, of all. Called after every step of a job. False stops it: everything is taken back.
+  // Tokens' worth of work done, of all. Called after every step of a job but the last. False stops it: everything is
+  // taken back. So it is if the hook throws, and what it threw comes out of advance().
   std::function<bool(std::size_t done, std::size_t total)> progress = {};
   // If set, called with the logits of every token in order, not only kept for the last.
   std::function<void(std::size_t index, std::span<const float> logits)> all_logits = {};
@@ -181,12 +182,13 @@ class Session {
   // Feeds one token: Engine::step for this session alone.
   void step(Token token);
   // Another budget from here on: the policy drops down to it at once, or may grow into it. Throws Error(kUsage or
-  // kCapacity), and changes nothing, if the policy cannot work with it or the pool has not as much free.
+  // kCapacity) if the policy cannot work with it or the reserved KV memory has not as much free, Error(kState) if the
+  // status is not kReady; nothing has changed then.
   void resize(const Budget& budget);
 
   std::span<const float> logits() const;     // [n_vocab] of the last token fed; empty before the first
   const std::vector<Token>& tokens() const;  // all that were fed
-  const SessionOptions& options() const;     // as it was opened
+  const SessionOptions& options() const;     // as it was opened, with the budget of the last resize()
   const SessionPlan& plan() const;
   CacheUse use() const;
   // Positions of the tokens that a KV head of a layer keeps, in stored order.
@@ -248,8 +250,9 @@ class Engine {
   void step(std::span<const Next> batch);
 
   // Begins to read a prompt into sessions that watch it together, each with its own policy and cache: the same result
-  // as for each alone, for little more than the cost of one. More than one: nothing was fed to any of them, and the
-  // whole prompt sees itself whatever their prefill mode. Throws as Session::prefill, before anything changes.
+  // as for each alone, for little more than the cost of one. Throws as Session::prefill, before anything changes; also
+  // Error(kState) for sessions as step() refuses them, for none, and for more than one of which one was fed before, and
+  // Error(kUsage) for more than one of which one streams its prompts.
   std::unique_ptr<PrefillJob> start_prefill(std::span<Session* const> sessions, std::span<const Token> tokens,
                                             PrefillOptions options = {});
   // The same from beginning to end. False if the progress hook stopped it.

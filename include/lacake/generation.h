@@ -142,6 +142,7 @@ struct Writing {
 };
 
 // Advances all of them, one Engine::step a token, until the last has ended. `on_text` gets what each text grows by.
+// Throws what Generation::advance, Engine::step and `on_text` throw; each answer then has what came before.
 void write_answers(Engine& engine, std::span<const Writing> writing,
                    const std::function<void(std::size_t index, std::string_view text)>& on_text = {});
 

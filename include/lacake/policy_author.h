@@ -130,7 +130,7 @@ class Policy {
   virtual std::size_t peak_entries(std::size_t n_held, std::size_t n_new) const = 0;
 
   // The most entries that this head may hold from here on, one token of a running step included; asked between
-  // segments, so that the arena's slices can be divided. Their sum over layers is at most n_layer *
+  // segments, so that the session's memory can be divided among heads. Their sum over layers is at most n_layer *
   // PolicyType::max_entries_per_layer(C).
   virtual std::size_t reserve(int layer, int head) const = 0;
 
