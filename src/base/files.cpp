@@ -2,14 +2,15 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <atomic>
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
 #include <filesystem>
+#include <utility>
 
 #include "lacake/error.h"
 
@@ -30,27 +31,31 @@ class Descriptor {
   Descriptor& operator=(const Descriptor&) = delete;
 
   int get() const { return fd_; }
-  // Closes now; returns 0 or the errno. Some file systems say only here that a disk is full.
-  int close() {
-    const int fd = fd_;
-    fd_ = -1;
-    return ::close(fd) == 0 ? 0 : errno;
-  }
 
  private:
   int fd_;
 };
 
 // Returns 0 or the errno. A sync that the file system does not know (a pipe, some mounts) is no failure.
-int write_and_sync(int fd, std::string_view bytes) {
-  if (const int error = write_descriptor(fd, bytes)) return error;
-  return ::fsync(fd) == 0 || errno == EINVAL ? 0 : errno;
+int sync(int fd) {
+  while (::fsync(fd) != 0) {
+    if (errno == EINVAL || errno == ENOTSUP) return 0;
+    if (errno != EINTR) return errno;
+  }
+  return 0;
 }
 
-// A name that no other thread or process writes at the same time.
-std::string name_beside(const std::string& path) {
-  static std::atomic<unsigned> count = 0;
-  return fmt::format("{}.{}-{}.tmp", path, ::getpid(), count++);
+int write_and_sync(int fd, std::string_view bytes) {
+  const int error = write_descriptor(fd, bytes);
+  return error != 0 ? error : sync(fd);
+}
+
+// Locked, and still the file of this name when the lock was had: the one who held it may have renamed it meanwhile.
+bool is_ours(int fd, const std::string& path) {
+  struct stat held {
+  }, named{};
+  return ::flock(fd, LOCK_EX | LOCK_NB) == 0 && ::fstat(fd, &held) == 0 && ::stat(path.c_str(), &named) == 0 &&
+         held.st_dev == named.st_dev && held.st_ino == named.st_ino;
 }
 
 }  // namespace
@@ -104,20 +109,48 @@ void append_durably(const std::string& path, std::string_view lines) {
 }
 
 void replace_durably(const std::string& path, std::string_view bytes) {
-  const std::string beside = name_beside(path);
-  Descriptor file(beside, O_WRONLY | O_CREAT | O_EXCL);
-  if (file.get() < 0) fail(path, "written", errno);
-  int error = write_and_sync(file.get(), bytes);
-  if (const int closing = file.close(); error == 0) error = closing;
-  if (error == 0 && std::rename(beside.c_str(), path.c_str()) != 0) error = errno;
-  if (error != 0) {
-    ::unlink(beside.c_str());
-    fail(path, "written", error);
+  Replacement file(path);
+  file.write(bytes);
+  file.commit();
+}
+
+Replacement::Replacement(std::string path) : path_(std::move(path)) {
+  constexpr int kMostWriters = 1000;
+  for (int i = 0; i < kMostWriters; ++i) {
+    beside_ = i == 0 ? path_ + ".tmp" : fmt::format("{}.{}.tmp", path_, i);
+    do {
+      fd_ = ::open(beside_.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0666);
+    } while (fd_ < 0 && errno == EINTR);
+    if (fd_ < 0) fail(path_, "written", errno);
+    if (is_ours(fd_, beside_)) break;
+    ::close(std::exchange(fd_, -1));
   }
-  // The folder's entry too; a file system without that offers no more.
-  const std::filesystem::path folder = std::filesystem::path(path).parent_path();
+  if (fd_ < 0) fail(path_, "written", EBUSY);
+  if (::ftruncate(fd_, 0) == 0) return;
+  const int error = errno;
+  ::close(std::exchange(fd_, -1));
+  fail(path_, "written", error);
+}
+
+Replacement::~Replacement() {
+  if (fd_ < 0) return;
+  ::unlink(beside_.c_str());
+  ::close(fd_);
+}
+
+void Replacement::write(std::string_view bytes) {
+  if (const int error = write_descriptor(fd_, bytes)) fail(path_, "written", error);
+}
+
+void Replacement::commit() {
+  if (const int error = sync(fd_)) fail(path_, "written", error);
+  if (std::rename(beside_.c_str(), path_.c_str()) != 0) fail(path_, "written", errno);
+  // Some file systems say only here that a disk is full, but what was synced is there.
+  ::close(std::exchange(fd_, -1));
+  const std::filesystem::path folder = std::filesystem::path(path_).parent_path();
   const Descriptor entry(folder.empty() ? "." : folder.string(), O_RDONLY | O_DIRECTORY);
-  if (entry.get() >= 0) (void)::fsync(entry.get());
+  const int error = entry.get() < 0 ? errno : sync(entry.get());
+  if (error != 0) fail(path_, "written for good: its folder cannot be synced", error);
 }
 
 }  // namespace lacake

@@ -29,4 +29,26 @@ void append_durably(const std::string& path, std::string_view lines);
 // folder synced too. Costs a wait for the disk, of milliseconds to tenths of a second.
 void replace_durably(const std::string& path, std::string_view bytes);
 
+// The same for a file that is written piece by piece. One that goes before commit() leaves the old file as it is.
+//
+// The piece by piece file is "PATH.tmp", or "PATH.1.tmp" and so on while others write the same. It is locked as long as
+// it is written, so what a killed process left is taken over by the next writer and does not pile up.
+class Replacement {
+ public:
+  explicit Replacement(std::string path);
+  ~Replacement();
+  Replacement(const Replacement&) = delete;
+  Replacement& operator=(const Replacement&) = delete;
+
+  // Throws Error as above: the old file is as it was, and nothing more may be written.
+  void write(std::string_view bytes);
+  // The new file takes the old one's place. What throws here before the renaming leaves the old file; an error of the
+  // folder's sync leaves the new one, of which a power cut may still make the old one.
+  void commit();
+
+ private:
+  std::string path_, beside_;
+  int fd_ = -1;
+};
+
 }  // namespace lacake

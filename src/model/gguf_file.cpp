@@ -1,9 +1,7 @@
 #include "model/gguf_file.h"
 
-#include <fcntl.h>
 #include <fmt/format.h>
 #include <sys/mman.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -58,34 +56,19 @@ const char* kind_of(std::string_view bytes, std::string& remedy) {
   return "another (its first four bytes are not \"GGUF\")";
 }
 
-}  // namespace
-
-Mapping::Mapping(const std::string& path) {
-  // Without O_NONBLOCK a pipe that nobody writes to would be waited for.
-  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-  if (fd < 0) fail_on(path, fmt::format("cannot be opened: {}", std::strerror(errno)));
-  struct stat info {};
-  const bool known = ::fstat(fd, &info) == 0, regular = known && S_ISREG(info.st_mode);
-  char begin[64] = {};
-  const ssize_t got = regular ? ::pread(fd, begin, sizeof begin, 0) : 0;
-  const std::string_view bytes(begin, got > 0 ? (std::size_t)got : 0);
-  if (!bytes.starts_with("GGUF")) {
-    ::close(fd);
-    Error::Fields fields = {.subject = path, .expected = "a GGUF file"};
-    fields.found = regular                           ? kind_of(bytes, fields.remedy)
-                   : known && S_ISDIR(info.st_mode)  ? "a folder"
-                   : known && S_ISFIFO(info.st_mode) ? "a pipe, which cannot be mapped into memory"
-                                                     : "no regular file";
-    throw Error(fields);
-  }
-  void* mapped = ::mmap(nullptr, (std::size_t)info.st_size, PROT_READ, MAP_SHARED, fd, 0);
-  ::close(fd);
-  if (mapped == MAP_FAILED) fail_on(path, fmt::format("cannot be mapped into memory: {}", std::strerror(errno)));
-  data_ = (std::byte*)mapped;
-  bytes_ = (std::size_t)info.st_size;
+// Mapped, and known to be no other kind of file.
+std::unique_ptr<MappedFile> map_gguf(const std::string& path) {
+  constexpr const char* kExpected = "a GGUF file";
+  auto mapping = std::make_unique<MappedFile>(path, kExpected);
+  const auto begin = mapping->bytes().first(std::min<std::size_t>(mapping->bytes().size(), 64));
+  const std::string_view bytes((const char*)begin.data(), begin.size());
+  if (bytes.starts_with("GGUF")) return mapping;
+  Error::Fields fields = {.subject = path, .expected = kExpected};
+  fields.found = kind_of(bytes, fields.remedy);
+  throw Error(fields);
 }
 
-Mapping::~Mapping() { ::munmap(data_, bytes_); }
+}  // namespace
 
 GgufFile::GgufFile(std::string path, std::span<const MetadataOverride> overrides) : path_(std::move(path)) {
   open_part(path_);
@@ -98,10 +81,10 @@ GgufFile::GgufFile(std::string path, std::span<const MetadataOverride> overrides
 
 void GgufFile::open_part(const std::string& path) {
   const LlamaErrors errors;  // ggml writes to standard error what it dislikes, unless someone listens
-  Part part{.mapping = std::make_unique<Mapping>(path)};
-  const Mapping& mapping = *part.mapping;
+  Part part{.mapping = map_gguf(path)};
+  const std::span<const std::byte> mapping = part.mapping->bytes();
   ggml_context* tensors = nullptr;
-  part.gguf.reset(gguf_init_from_buffer(mapping.data(), mapping.bytes(), {.no_alloc = true, .ctx = &tensors}));
+  part.gguf.reset(gguf_init_from_buffer(mapping.data(), mapping.size(), {.no_alloc = true, .ctx = &tensors}));
   part.tensors.reset(tensors);
   if (!part.gguf) fail_on(path, fmt::format("its header is damaged or cut short: {}", errors.first()));
   const gguf_context* g = part.gguf.get();
@@ -110,12 +93,12 @@ void GgufFile::open_part(const std::string& path) {
     const std::uint64_t begin = data_offset + gguf_get_tensor_offset(g, i);
     const std::uint64_t size = gguf_get_tensor_size(g, i);
     const std::string name = gguf_get_tensor_name(g, i);
-    if (begin > mapping.bytes() || size > mapping.bytes() - begin) {
+    if (begin > mapping.size() || size > mapping.size() - begin) {
       fail_on(path, "tensor " + name, fmt::format("bytes {} to {}", begin, begin + size),
-              fmt::format("a file of {} bytes", mapping.bytes()), "it is cut short");
+              fmt::format("a file of {} bytes", mapping.size()), "it is cut short");
     }
     ggml_tensor* described = ggml_get_tensor(tensors, name.c_str());
-    if (!places_.emplace(name, Place{described, parts_.size(), mapping.data() + begin}).second) {
+    if (!places_.emplace(name, Place{described, parts_.size(), (std::byte*)mapping.data() + begin}).second) {
       fail_on(path, "tensor " + name, "one of this name", "two");
     }
     names_.push_back(name);
@@ -157,7 +140,7 @@ void GgufFile::open_others() {
 }
 
 void GgufFile::apply(const MetadataOverride& o) {
-  gguf_context* g = metadata();
+  gguf_context* g = parts_[0].gguf.get();
   const char* key = o.key.c_str();
   if (const auto* truth = std::get_if<bool>(&o.value)) {
     gguf_set_val_bool(g, key, *truth);
@@ -313,7 +296,10 @@ void GgufFile::forget(const ggml_tensor* tensor) const {
 }
 
 void GgufFile::forget_all() const {
-  for (const Part& part : parts_) ::madvise(part.mapping->data(), part.mapping->bytes(), MADV_DONTNEED);
+  for (const Part& part : parts_) {
+    const std::span<const std::byte> bytes = part.mapping->bytes();
+    ::madvise((void*)bytes.data(), bytes.size(), MADV_DONTNEED);
+  }
 }
 
 }  // namespace lacake

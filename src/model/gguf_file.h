@@ -10,27 +10,12 @@
 #include <unordered_map>
 #include <vector>
 
+#include "base/mapped_file.h"
 #include "ggml-cpp.h"
 #include "gguf.h"
 #include "lacake/model.h"
 
 namespace lacake {
-
-// A file in memory, read only, as long as this lives. Errors name the file.
-class Mapping {
- public:
-  explicit Mapping(const std::string& path);
-  ~Mapping();
-  Mapping(const Mapping&) = delete;
-  Mapping& operator=(const Mapping&) = delete;
-
-  std::byte* data() const { return data_; }
-  std::size_t bytes() const { return bytes_; }
-
- private:
-  std::byte* data_ = nullptr;
-  std::size_t bytes_ = 0;
-};
 
 // A GGUF file: its metadata, and its tensors as descriptions over the mapped file. A model that was split into several
 // files (NAME-00001-of-00003.gguf) is opened by its first, and is one. Opening checks everything that can be checked
@@ -68,12 +53,14 @@ class GgufFile {
   ggml_tensor* tensor(const std::string& name) const;
   // Its bytes in the mapping.
   std::byte* data(const ggml_tensor* tensor) const { return place(tensor).data; }
+  // The metadata as a whole, overrides among them.
+  const gguf_context* metadata() const { return parts_[0].gguf.get(); }
   std::size_t n_tensors() const { return names_.size(); }
   const std::vector<std::string>& tensor_names() const { return names_; }
 
   // The files: one, or as many as the model was split into.
   std::size_t n_parts() const { return parts_.size(); }
-  const Mapping& mapping(std::size_t part) const { return *parts_[part].mapping; }
+  std::span<const std::byte> mapping(std::size_t part) const { return parts_[part].mapping->bytes(); }
   std::size_t part_of(const ggml_tensor* tensor) const { return place(tensor).part; }
   // Tells the system that these mapped bytes will not be read again soon: they leave resident memory.
   void forget(const ggml_tensor* tensor) const;
@@ -91,7 +78,7 @@ class GgufFile {
 
  private:
   struct Part {
-    std::unique_ptr<Mapping> mapping;
+    std::unique_ptr<MappedFile> mapping;
     gguf_context_ptr gguf;
     ggml_context_ptr tensors;
   };
@@ -100,7 +87,6 @@ class GgufFile {
     std::size_t part = 0;
     std::byte* data = nullptr;
   };
-  gguf_context* metadata() const { return parts_[0].gguf.get(); }
   std::int64_t find(const std::string& key) const;
   const Place& place(const ggml_tensor* tensor) const { return places_.at(tensor->name); }
   void open_part(const std::string& path);

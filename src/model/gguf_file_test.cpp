@@ -64,7 +64,7 @@ TEST(GgufFile, OpensWhatIsWhole) {
   const ggml_tensor* embedding = file.tensor("token_embd.weight");
   ASSERT_NE(embedding, nullptr);
   EXPECT_EQ(embedding->ne[1], 8);
-  EXPECT_LE(file.data(embedding) + ggml_nbytes(embedding), file.mapping(0).data() + file.mapping(0).bytes());
+  EXPECT_LE(file.data(embedding) + ggml_nbytes(embedding), file.mapping(0).data() + file.mapping(0).size());
   EXPECT_EQ(file.tensor("blk.7.attn_q.weight"), nullptr);
   EXPECT_FALSE(file.integer("llama.no_such_key").has_value());
 }
@@ -75,8 +75,7 @@ TEST(GgufFile, NamesTheFileWhereverItIsCut) {
   const std::size_t whole = std::filesystem::file_size(model.path());
   const std::size_t data = whole - [&] {
     const GgufFile file(model.path());
-    return file.mapping(0).bytes() -
-           (std::size_t)(file.data(file.tensor("token_embd.weight")) - file.mapping(0).data());
+    return file.mapping(0).size() - (std::size_t)(file.data(file.tensor("token_embd.weight")) - file.mapping(0).data());
   }();
   // Every byte of header, metadata and descriptions; then some of the data, the last byte among them.
   std::vector<std::size_t> cuts{whole - 1};

@@ -38,8 +38,8 @@ Weights::Weights(const GgufFile& file, const Hyperparameters& h, ggml_backend_de
   context_.reset(ggml_init(
       {.mem_size = ggml_tensor_overhead() * (file.n_tensors() + 1), .mem_buffer = nullptr, .no_alloc = true}));
   for (std::size_t part = 0; part < file.n_parts(); ++part) {
-    const Mapping& m = file.mapping(part);
-    mapped_.emplace_back(ggml_backend_dev_buffer_from_host_ptr(device, m.data(), m.bytes(), 0));
+    const std::span<const std::byte> m = file.mapping(part);
+    mapped_.emplace_back(ggml_backend_dev_buffer_from_host_ptr(device, (void*)m.data(), m.size(), 0));
     if (!mapped_.back())
       file.fail(fmt::format("device {} cannot use weights where the file is mapped", ggml_backend_dev_name(device)));
     ggml_backend_buffer_set_usage(mapped_.back().get(), GGML_BACKEND_BUFFER_USAGE_WEIGHTS);
