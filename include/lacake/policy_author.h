@@ -12,10 +12,12 @@
 // is PolicyTraits::layers_independent. Policies of different sessions are called at the same time. Const members may be
 // called by several threads at once.
 //
-// Errors: make, measures and resize may throw Error, and must then leave everything as it was. Nothing else may throw.
+// Errors: make, measures, resize and visit may throw Error; the first three must then leave everything as it was.
+// Nothing else may throw.
 
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <memory>
 #include <span>
 #include <string>
@@ -108,6 +110,35 @@ struct PolicyTraits {
   std::size_t window = 0;  // last tokens that always stay; after growth from those on that were there before it
 };
 
+// The fields of a policy's state on their way into a snapshot, or out of one. One function of the policy names them
+// all, in the same order either way, so that what is saved and what is loaded cannot differ. Saving reads the values;
+// loading replaces them, and throws Error(kInput) naming the field if the snapshot has none, has more or fewer numbers
+// than asked for, or a number outside of what is allowed. Then nothing may be used of the policy any more.
+//
+// A field may be named several times: its values follow each other. What follows from the settings and the cache size
+// is no field, because the policy is made with the same before it is loaded.
+class PolicyFields {
+ public:
+  virtual ~PolicyFields() = default;
+
+  // Entries that the cache holds of a KV head of a layer: what lists of entries must agree with.
+  virtual std::size_t n_entries(int layer, int head) const = 0;
+
+  // A whole number in [least, most].
+  virtual void number(std::string_view name, std::int64_t& value, std::int64_t least, std::int64_t most) = 0;
+  // Likewise; what is above 2^63 - 1 is saved as that.
+  void number(std::string_view name, std::size_t& value, std::size_t least, std::size_t most);
+  // A finite number.
+  virtual void real(std::string_view name, double& value) = 0;
+  // `n` numbers in [least, most]. Saving REQUIRES that the list has so many.
+  virtual void reals(std::string_view name, std::vector<float>& values, std::size_t n, float least = -kMostReal,
+                     float most = kMostReal) = 0;
+  static constexpr float kMostReal = std::numeric_limits<float>::max() / 2;
+  // `n` whole numbers in [least, most]. Likewise.
+  virtual void numbers(std::string_view name, std::vector<std::int64_t>& values, std::size_t n, std::int64_t least,
+                       std::int64_t most) = 0;
+};
+
 class Policy {
  public:
   virtual ~Policy() = default;
@@ -143,6 +174,10 @@ class Policy {
 
   // A copy with all of its state: given the same calls, both decide alike from here on, and neither sees the other's.
   virtual std::unique_ptr<Policy> clone() const = 0;
+
+  // Names all of its state between two segments. One that is made with the same settings and cache size and loaded with
+  // it decides alike from here on.
+  virtual void visit(PolicyFields& state) = 0;
 
   // Bytes of the policy's own memory (scores, cursors): not in the budget, but shown in the plan.
   virtual std::size_t metadata_bytes() const { return 0; }

@@ -39,6 +39,7 @@ class Onlooker final : public Policy {
   std::size_t reserve(int, int) const override { return 2000; }
   void resize(std::size_t, CacheEdits&) override {}
   std::unique_ptr<Policy> clone() const override { return std::make_unique<Onlooker>(*this); }
+  void visit(PolicyFields&) override {}
 
  private:
   PolicyTraits traits_;

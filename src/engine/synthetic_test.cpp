@@ -167,6 +167,7 @@ struct Watcher final : Policy {
   std::size_t reserve(int, int) const override { return 1000; }
   void resize(std::size_t, CacheEdits&) override {}
   std::unique_ptr<Policy> clone() const override { return std::make_unique<Watcher>(*this); }
+  void visit(PolicyFields&) override {}
   static inline std::function<void(const Observation&)> look;
   PolicyTraits traits_;
 };

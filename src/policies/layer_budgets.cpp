@@ -58,6 +58,14 @@ float Preferences::now(std::size_t layer) const {
   return static_cast<float>(all_[layer] * scale);
 }
 
+void Preferences::visit(PolicyFields& state) {
+  state.reals("preference", all_, all_.size());
+  state.number("n_preferences_known", n_known_, 0, all_.size());
+  state.number("n_preferences_seen", n_seen_, 0, n_known_);
+  state.real("preferences_before", before_);
+  state.real("preferences_sum", sum_);
+}
+
 std::vector<std::int64_t> divide_budget(std::span<const float> preferences, std::size_t total,
                                         std::span<const std::size_t> caps) {
   assert(preferences.size() == caps.size());

@@ -38,6 +38,7 @@ class Preferences {
   std::size_t n_known() const { return n_known_; }
 
   std::size_t bytes() const { return all_.capacity() * sizeof(float); }
+  void visit(PolicyFields& state);
 
  private:
   std::vector<float> all_;

@@ -309,6 +309,21 @@ std::size_t RankedPolicy::reserve(int layer, int head) const {
   return lists[lists.size() == 1 ? 0 : static_cast<std::size_t>(head)].size + 1;
 }
 
+void RankedPolicy::visit(PolicyFields& state) {
+  state.number("n_fed", n_fed_, 0, INT32_MAX);
+  state.number("n_sized", n_sized_, 0, n_fed_);
+  for (int layer = 0; layer < shape_.n_layer; ++layer) {
+    Layer& lists = layers_[static_cast<std::size_t>(layer)];
+    for (std::size_t i = 0; i < lists.size(); ++i) {
+      List& list = lists[i];
+      // A list that adaptive heads leave short, decoding fills first.
+      state.number("size", list.size, options_.adaptive_heads ? 0 : n_protected(), INT32_MAX);
+      state.number("n_unscored", list.n_unscored, 0, INT64_MAX);
+      state.reals("scores", list.scores, state.n_entries(layer, static_cast<int>(i)));
+    }
+  }
+}
+
 std::size_t RankedPolicy::metadata_bytes() const {
   std::size_t bytes = 0;
   for (const Layer& lists : layers_) {

@@ -40,6 +40,7 @@ class RankedPolicy : public Policy {
   std::size_t peak_entries(std::size_t n_held, std::size_t n_new) const final;
   std::size_t reserve(int layer, int head) const final;
   void resize(std::size_t cache_size, CacheEdits&) final;
+  void visit(PolicyFields& state) override;
   std::size_t metadata_bytes() const override;
 
  protected:

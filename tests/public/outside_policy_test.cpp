@@ -47,6 +47,12 @@ class Pinned final : public lacake::Policy {
     for (int layer = 0; layer < n_layer_; ++layer) cut(layer, lengths_[static_cast<std::size_t>(layer)], edits);
   }
   std::unique_ptr<lacake::Policy> clone() const override { return std::make_unique<Pinned>(*this); }
+  void visit(lacake::PolicyFields& state) override {
+    for (int layer = 0; layer < n_layer_; ++layer) {
+      const std::size_t n = state.n_entries(layer, 0);
+      state.number("length", lengths_[static_cast<std::size_t>(layer)], n, n);
+    }
+  }
 
  private:
   void cut(int layer, std::size_t n_entries, CacheEdits& edits) {

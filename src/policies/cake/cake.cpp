@@ -250,6 +250,27 @@ void Cake::shrink_between_segments(std::size_t index, CacheEdits& edits) {
 
 std::unique_ptr<Policy> Cake::clone() const { return std::make_unique<Cake>(*this); }
 
+void Cake::visit(PolicyFields& state) {
+  state.number("n_fed", n_fed_, 0, INT32_MAX);
+  preferences_.visit(state);
+  for (int index = 0; index < shape_.n_layer; ++index) {
+    Layer& layer = layers_[static_cast<std::size_t>(index)];
+    const std::size_t n = state.n_entries(index, 0);  // all heads are equally long
+    state.number("length", layer.length, n, n);
+    state.number("budget", layer.budget, 0, INT32_MAX);
+    std::size_t ranked = layer.ranked ? 1 : 0, scored = layer.scores.empty() ? 0 : 1;
+    state.number("ranked", ranked, 0, 1);
+    state.number("scored", scored, 0, 1);
+    layer.ranked = ranked == 1;
+    layer.scores.resize(scored * static_cast<std::size_t>(shape_.n_head_kv));
+    for (std::vector<float>& scores : layer.scores) {
+      std::size_t n_scores = scores.size();
+      state.number("n_scores", n_scores, 0, n);
+      state.reals("scores", scores, n_scores);
+    }
+  }
+}
+
 std::size_t Cake::reserve(int layer, int) const {
   // While all that was fed fits into C + W, a further segment may fill a layer up to there.
   const std::size_t uncut = settings_.cache_size + settings_.window;

@@ -45,6 +45,7 @@ class Cake final : public Policy {
   std::size_t reserve(int layer, int head) const override;
   void resize(std::size_t cache_size, CacheEdits&) override;
   std::unique_ptr<Policy> clone() const override;
+  void visit(PolicyFields& state) override;
   std::size_t metadata_bytes() const override;
 
   // Entries that a layer may hold beside its window.

@@ -24,6 +24,10 @@ class Full final : public Policy {
   std::size_t peak_entries(std::size_t n_held, std::size_t n_new) const override { return n_held + n_new; }
   std::size_t reserve(int, int) const override { return cache_size_ + 1; }
   std::unique_ptr<Policy> clone() const override { return std::make_unique<Full>(*this); }
+  void visit(PolicyFields& state) override {
+    const std::size_t n = state.n_entries(last_layer_, 0);
+    state.number("n_held", n_held_, n, n);
+  }
 
   void resize(std::size_t cache_size, CacheEdits&) override {
     if (cache_size < n_held_) {

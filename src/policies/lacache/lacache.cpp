@@ -100,6 +100,16 @@ void LaCache::resize(std::size_t cache_size, CacheEdits& edits) {
 
 std::unique_ptr<Policy> LaCache::clone() const { return std::make_unique<LaCache>(*this); }
 
+void LaCache::visit(PolicyFields& state) {
+  for (std::size_t layer = 0; layer < settings_.n_layer; ++layer) {
+    const std::size_t n = state.n_entries(static_cast<int>(layer), 0);  // all layers are equally long
+    state.number("n_held", n_held_, n, std::min(n, compensated_size_));
+  }
+  state.number("cache_size", cache_size_, std::min(cache_size_, compensated_size_), compensated_size_);
+  state.number("cursor", cursor_, settings_.sinks, compensated_size_);
+  state.number("last_query", last_query_, -1, INT32_MAX);
+}
+
 }  // namespace lacache
 
 namespace {

@@ -28,6 +28,7 @@ class LaCache final : public Policy {
   std::size_t reserve(int layer, int head) const override;
   void resize(std::size_t cache_size, CacheEdits&) override;
   std::unique_ptr<Policy> clone() const override;
+  void visit(PolicyFields& state) override;
 
   std::size_t cursor() const { return cursor_; }
   std::size_t cache_size() const { return cache_size_; }  // the one in force: compensated after the first overflow

@@ -42,6 +42,12 @@ class StreamingLlm final : public Policy {
   }
 
   std::unique_ptr<Policy> clone() const override { return std::make_unique<StreamingLlm>(*this); }
+  void visit(PolicyFields& state) override {
+    for (int layer = 0; layer < n_layer_; ++layer) {
+      const std::size_t n = state.n_entries(layer, 0);
+      state.number("n_held", n_held_, n, std::min(n, cache_size_));
+    }
+  }
 
  private:
   void cut(int layer, std::size_t n_entries, CacheEdits& edits) const {

@@ -62,6 +62,15 @@ void Memory::indicators(float spread, std::span<float> scores) const {
   for (std::size_t i = 0; i < size(); ++i) scores[i] = mean_[i] + spread * std::sqrt(variance_[i]);
 }
 
+// Attention is at most 1, its weighted variance and mean (Observation) at most a million of it.
+void Memory::visit(PolicyFields& state, std::size_t n_entries) {
+  constexpr float kMost = 1e12f;
+  state.reals("mean", mean_, n_entries, -kMost, kMost);
+  state.reals("variance", variance_, n_entries, 0, kMost);
+  state.reals("weight", weight_, n_entries, 0, 1);
+  state.numbers("token", token_, n_entries, 0, INT32_MAX);
+}
+
 std::size_t Memory::bytes() const {
   return (mean_.capacity() + variance_.capacity() + weight_.capacity()) * sizeof(float) +
          token_.capacity() * sizeof(std::int64_t);

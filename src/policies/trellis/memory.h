@@ -7,6 +7,8 @@
 #include <span>
 #include <vector>
 
+#include "lacake/policy_author.h"
+
 namespace lacake::trellis {
 
 // Exponentially weighted mean and variance of what each entry received, an observation at a time. An entry's first
@@ -34,6 +36,7 @@ class Memory {
   std::size_t size() const { return mean_.size(); }
   std::span<const std::int64_t> tokens() const { return token_; }
   std::size_t bytes() const;
+  void visit(PolicyFields& state, std::size_t n_entries);
   static constexpr std::size_t kEntryBytes = 3 * sizeof(float) + sizeof(std::int64_t);
 
  private:

@@ -54,6 +54,18 @@ class Trellis final : public RankedPolicy {
     return n_fed() % every() == 0 ? Measures{.window = 1, .group_mean = true} : Measures{};
   }
 
+  void visit(PolicyFields& state) override {
+    RankedPolicy::visit(state);
+    preferences_.visit(state);
+    state.number("n_prompt", n_prompt_, 0, INT32_MAX);
+    for (int layer = 0; layer < shape().n_layer; ++layer) {
+      for (int head = 0; head < shape().n_head_kv; ++head) {
+        memory_[static_cast<std::size_t>(layer)][static_cast<std::size_t>(head)].visit(state,
+                                                                                       state.n_entries(layer, head));
+      }
+    }
+  }
+
   std::size_t metadata_bytes() const override {
     std::size_t bytes = RankedPolicy::metadata_bytes() + preferences_.bytes();
     for (const std::vector<Memory>& layer : memory_) {
