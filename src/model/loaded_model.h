@@ -1,6 +1,8 @@
 #pragma once
 
 #include <cstdint>
+#include <mutex>
+#include <string>
 
 #include "cpu/target_hold.h"
 #include "lacake/model.h"
@@ -18,6 +20,11 @@ namespace lacake {
 struct LoadedModel {
   LoadedModel(const std::string& path, const Model::Options&);
 
+  // What it computes with (model/fingerprint.h): found at the first call, which reads all weights. Any thread.
+  const std::string& fingerprint() const;
+  // What a person knows it by: the name that the file gives it, or the file's own.
+  std::string display_name() const;
+
   cpu::TargetHold target;  // before the first question about what this machine can do
   matmul::Method product;
   std::uint64_t resident_before = 0;   // of the process, when opening began
@@ -29,6 +36,10 @@ struct LoadedModel {
   Weights weights;
   std::vector<Lora> loras;
   ModelFacts facts;
+
+ private:
+  mutable std::once_flag fingerprinted_;
+  mutable std::string fingerprint_;
 };
 
 }  // namespace lacake

@@ -31,7 +31,7 @@ Model::LoraFile Model::LoraFile::parse(std::string_view text) {
 }
 
 Lora::Lora(const std::string& path, double scale, const Weights& weights, const std::string& architecture)
-    : file_(std::make_unique<GgufFile>(path)) {
+    : file_(std::make_unique<GgufFile>(path)), scale_(scale) {
   const auto expect = [&](const char* key, const std::string& value) {
     const auto found = file_->string(key);
     if (!found) file_->fail(key, value + " (a LoRA adapter in GGUF)", "none");

@@ -30,12 +30,15 @@ class Lora {
   // What is added to a matrix's products, or null.
   const Pair* pair(const ggml_tensor* weight) const;
   std::uint64_t bytes() const { return bytes_; }
+  const GgufFile& file() const { return *file_; }
+  double scale() const { return scale_; }  // the user's
 
  private:
   void add(const std::string& name, const Weights& weights, double scale);
   ggml_tensor* take(const std::string& name);
 
   std::unique_ptr<GgufFile> file_;
+  double scale_;
   ggml_context_ptr context_;
   std::unordered_map<const ggml_tensor*, Pair> pairs_;
   std::uint64_t bytes_ = 0;

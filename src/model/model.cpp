@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <filesystem>
 #include <map>
 #include <string_view>
 #include <unordered_set>
@@ -9,6 +10,7 @@
 #include "lacake/memory.h"
 #include "lacake/sampler.h"
 #include "model/device.h"
+#include "model/fingerprint.h"
 #include "model/loaded_model.h"
 #include "text/make_sampler.h"
 
@@ -87,6 +89,15 @@ LoadedModel::LoadedModel(const std::string& path, const Model::Options& options)
   facts.mapped_bytes = weights.mapped_bytes();
   facts.second_bytes = weights.second_bytes();
   facts.product = matmul::name(product);
+}
+
+const std::string& LoadedModel::fingerprint() const {
+  std::call_once(fingerprinted_, [&] { fingerprint_ = lacake::fingerprint(*this); });
+  return fingerprint_;
+}
+
+std::string LoadedModel::display_name() const {
+  return facts.name.empty() ? std::filesystem::path(facts.path).filename().string() : facts.name;
 }
 
 Model::Model(const std::string& path) : Model(path, Options{}) {}
