@@ -164,6 +164,25 @@ class PrefillJob {
 
 class SessionState;
 class EngineState;
+class Snapshot;
+struct SnapshotNote;
+
+// A moment of a session to go back to: made by Session::checkpoint, of use as long as that session lives.
+class SessionCheckpoint {
+ public:
+  ~SessionCheckpoint();
+  SessionCheckpoint(const SessionCheckpoint&) = delete;
+  SessionCheckpoint& operator=(const SessionCheckpoint&) = delete;
+
+  std::size_t n_tokens() const;  // that the session had been fed
+  std::uint64_t bytes() const;   // of memory beside the session's
+  struct State;                  // for the library's own use
+
+ private:
+  friend class Session;
+  explicit SessionCheckpoint(std::unique_ptr<State> state);
+  std::unique_ptr<State> state_;
+};
 
 // One conversation: made by Engine::open, no longer alive than its engine.
 class Session {
@@ -185,6 +204,21 @@ class Session {
   // kCapacity) if the policy cannot work with it or the reserved KV memory has not as much free, Error(kState) if the
   // status is not kReady; nothing has changed then.
   void resize(const Budget& budget);
+
+  // A copy of what it is now: the keys and values of entries that may be evicted, the policy's state, logits. Costs as
+  // much memory as is held, little where the policy keeps everything. Throws Error(kCapacity) if there is no memory,
+  // Error(kState) if the status is not kReady.
+  std::unique_ptr<SessionCheckpoint> checkpoint();
+  std::uint64_t checkpoint_bytes() const;  // that one would take now
+  // The same session as at that moment, bit for bit. Checkpoints of later moments can not be gone back to any more, nor
+  // can those from before a resize(). Throws Error(kState) for them, for a checkpoint of another session, and if the
+  // status is not kReady.
+  void go_back(const SessionCheckpoint& checkpoint);
+
+  // Keeps it in a file, from which Engine::open makes the same session again (lacake/snapshot.h), with what else the
+  // program wants to find there. An old file of the name is replaced, or stays whole where this throws Error(kInput)
+  // about the file; the session is not touched. Throws Error(kState) if the status is not kReady.
+  void save(const std::string& path, std::span<const SnapshotNote> notes = {}) const;
 
   std::span<const float> logits() const;     // [n_vocab] of the last token fed; empty before the first
   const std::vector<Token>& tokens() const;  // all that were fed
@@ -237,6 +271,12 @@ class Engine {
   SessionPlan plan(const SessionOptions&) const;
   // Throws what plan() throws, and Error(kCapacity) if the reserved KV memory has not as much free.
   std::unique_ptr<Session> open(const SessionOptions&);
+  // The same as a session of this engine: its entries, tokens and policy, and from here on a life of its own. Throws
+  // Error(kState) if it is not ready or not of this engine, and what open() throws.
+  std::unique_ptr<Session> fork(const Session& session);
+  // The session that was saved, where it was. Throws Error(kInput) about the file where it is of another model or
+  // cannot be what a session was, and what plan() and open() throw.
+  std::unique_ptr<Session> open(const Snapshot&);
 
   // One token for each of several sessions in one graph: bit for bit what `step` gives each alone. Throws before
   // anything changes: Error(kState) for a session of another engine, one that is there twice, is closed or is not

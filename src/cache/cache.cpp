@@ -329,6 +329,59 @@ void Cache::restore(const CacheCopy& copy) {
   maps_ = copy.maps;
 }
 
+void Cache::copy_rows_out(int layer, int head, bool keys, std::span<std::byte> to) const {
+  const std::size_t lane = arena_.shape().lane(layer, head);
+  const std::size_t row = keys ? arena_.shape().k_row() : arena_.shape().v_row();
+  assert(to.size() == length(layer, head) * row);
+  std::vector<RowRun> runs;
+  for (const std::uint32_t slot : slots(layer, head)) {
+    runs.push_back({to.data(), keys ? arena_.k(lane, slot) : arena_.v(lane, slot), row});
+    to = to.subspan(row);
+  }
+  mover_.move(runs);
+}
+
+void Cache::put(int layer, std::span<const Entries> entries, const std::byte* k, const std::byte* v) {
+  const CacheShape& shape = arena_.shape();
+  assert(entries.size() == (per_head_ ? (std::size_t)shape.n_head_kv : 1));
+  std::vector<RowRun> runs;
+  for (int h = 0; h < shape.n_head_kv; ++h) {
+    const Entries& own = entries[per_head_ ? (std::size_t)h : 0];
+    const std::size_t lane = shape.lane(layer, h);
+    assert(arena_.live(lane) == 0 && own.slots.size() <= arena_.capacity(lane));
+    arena_.set_live(lane, own.slots.size());
+    for (const std::uint32_t slot : own.slots) {
+      runs.push_back({arena_.k(lane, slot), k, shape.k_row()});
+      runs.push_back({arena_.v(lane, slot), v, shape.v_row()});
+      k += shape.k_row();
+      v += shape.v_row();
+    }
+    if (!per_head_ && h > 0) continue;
+    Map& m = maps_[per_head_ ? lane : (std::size_t)layer];
+    m.slot = own.slots;
+    m.position = own.positions;
+    index_slots(m);
+  }
+  mover_.move(runs);
+}
+
+void Cache::assign(const Cache& other) {
+  const CacheShape& shape = arena_.shape();
+  assert(empty() && arena_.bytes() == other.arena_.bytes());
+  std::vector<std::size_t> capacities(shape.n_lanes());
+  for (std::size_t lane = 0; lane < capacities.size(); ++lane) capacities[lane] = other.arena_.capacity(lane);
+  arena_.divide(capacities);
+  std::vector<RowRun> runs;
+  for (std::size_t lane = 0; lane < capacities.size(); ++lane) {
+    const std::size_t n = other.arena_.live(lane);
+    arena_.set_live(lane, n);
+    runs.push_back({arena_.k(lane, 0), other.arena_.k(lane, 0), n * shape.k_row()});
+    runs.push_back({arena_.v(lane, 0), other.arena_.v(lane, 0), n * shape.v_row()});
+  }
+  mover_.move(runs);
+  maps_ = other.maps_;
+}
+
 void Cache::index_slots(Map& m) {
   if (!cache_index_) return;
   m.index_of_slot.resize(m.slot.size());

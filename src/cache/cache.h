@@ -102,6 +102,24 @@ class Cache {
   // The same bits as when the copy was made. REQUIRES: the arena is as large as it was then.
   void restore(const CacheCopy& copy);
 
+  // --- out of this process and into it ---------------------------------------------------------------------------
+  // Do the heads of a layer hold their own entries? Else they are those of head 0.
+  bool per_head() const { return per_head_; }
+  // A lane's keys or values in stored order, to memory of the host: [length] rows.
+  void copy_rows_out(int layer, int head, bool keys, std::span<std::byte> to) const;
+  // The entries of a layer that holds none: of each head, or of all where heads hold the same.
+  struct Entries {
+    std::vector<std::uint32_t> slots;     // by entry: a permutation of 0 .. n - 1
+    std::vector<std::int32_t> positions;  // by entry
+  };
+  // REQUIRES: room for them.
+  //   entries  [n_head_kv], or one where heads hold the same
+  //   k, v     [n_head_kv] runs of rows in stored order, one run behind the other
+  void put(int layer, std::span<const Entries> entries, const std::byte* k, const std::byte* v);
+
+  // Holds the same as another cache of its shape, bit for bit. REQUIRES: this one is empty, and as large.
+  void assign(const Cache& other);
+
   // Bytes of orders and positions of `n_entries` entries over all layers.
   static std::uint64_t metadata_bytes(const CacheShape&, const PolicyTraits&, std::size_t n_entries);
 

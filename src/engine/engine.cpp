@@ -107,6 +107,14 @@ std::unique_ptr<Session> Engine::open(const SessionOptions& options) {
   return std::unique_ptr<Session>(new Session(std::make_unique<SessionState>(*state_, options)));
 }
 
+std::unique_ptr<Session> Engine::fork(const Session& session) {
+  check_sessions(*state_, 1, [&](std::size_t) { return &session; });
+  session.state().check_ready();
+  std::unique_ptr<Session> copy = open(session.options());
+  copy->state().assign(session.state());
+  return copy;
+}
+
 void Engine::step(std::span<const Next> batch) { step_batch(*state_, batch); }
 
 std::unique_ptr<PrefillJob> Engine::start_prefill(std::span<Session* const> sessions, std::span<const Token> tokens,

@@ -99,7 +99,7 @@ bool PrefillJob::State::advance() {
 }
 
 void PrefillJob::State::take_back() {
-  for (std::size_t i = 0; i < copies_.size(); ++i) sessions_[i]->restore(std::move(copies_[i]));
+  for (std::size_t i = 0; i < copies_.size(); ++i) sessions_[i]->restore(copies_[i]);
   end(/*finished*/ false);
 }
 

@@ -1,6 +1,7 @@
 #include "engine/prefill_job.h"
 #include "engine/run.h"
 #include "engine/session_state.h"
+#include "lacake/error.h"
 
 namespace lacake {
 
@@ -25,6 +26,39 @@ void Session::resize(const Budget& budget) { state_->resize(budget); }
 std::vector<std::int64_t> Session::kept(int layer, int head) const {
   const auto positions = state_->cache().positions(layer, head);
   return {positions.begin(), positions.end()};
+}
+
+struct SessionCheckpoint::State {
+  SessionCopy copy;
+  const SessionState* session;
+  std::uint64_t mark;
+};
+
+SessionCheckpoint::SessionCheckpoint(std::unique_ptr<State> state) : state_(std::move(state)) {}
+SessionCheckpoint::~SessionCheckpoint() = default;
+std::size_t SessionCheckpoint::n_tokens() const { return state_->copy.n_tokens; }
+std::uint64_t SessionCheckpoint::bytes() const { return state_->copy.bytes(); }
+
+std::unique_ptr<SessionCheckpoint> Session::checkpoint() {
+  state_->check_ready();
+  SessionCopy copy = state_->copy();
+  return std::unique_ptr<SessionCheckpoint>(new SessionCheckpoint(std::make_unique<SessionCheckpoint::State>(
+      SessionCheckpoint::State{std::move(copy), state_.get(), state_->mark()})));
+}
+
+std::uint64_t Session::checkpoint_bytes() const { return state_->copy_bytes(); }
+
+void Session::go_back(const SessionCheckpoint& checkpoint) {
+  state_->check_ready();
+  const SessionCheckpoint::State& moment = *checkpoint.state_;
+  if (moment.session != state_.get() || !state_->marked(moment.mark)) {
+    throw Error({.kind = Error::Kind::kState,
+                 .subject = "checkpoint",
+                 .expected = "one of this session, not later than one that was gone back to, nor older than a resize",
+                 .found = "another"});
+  }
+  state_->restore(moment.copy);
+  state_->forget_marks_behind(checkpoint.n_tokens());
 }
 
 bool Session::prefill(std::span<const Token> tokens, const PrefillOptions& options) {

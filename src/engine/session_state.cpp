@@ -108,18 +108,46 @@ void SessionState::check_segment(std::span<const Token> tokens, const PrefillOpt
   check_peak(plan_, options_, *policy_, n_held / layers.size(), tokens.size());
 }
 
-// A policy that keeps everything only appends, and what it appended can be cut off again. Layers that slide do lose
-// entries whatever the policy.
 SessionCopy SessionState::copy() const {
-  const bool bounded = options_.policy.type->bounded;
-  return {policy_->clone(), cache_.copy([&](int l) { return bounded || engine_.layers.slides(l); }), n_past(), logits_};
+  return {policy_->clone(), cache_.copy([&](int layer) { return loses(layer); }), n_past(), logits_};
 }
 
-void SessionState::restore(SessionCopy copy) {
-  policy_ = std::move(copy.policy);
+std::uint64_t SessionState::copy_bytes() const {
+  const Arena& arena = cache_.arena();
+  std::uint64_t bytes = policy_->metadata_bytes() + logits_.size() * sizeof(float);
+  for (int layer = 0; layer < arena.shape().n_layer; ++layer) {
+    for (int head = 0; head < arena.shape().n_head_kv && loses(layer); ++head) {
+      bytes += arena.live_bytes(arena.shape().lane(layer, head));
+    }
+  }
+  return bytes;
+}
+
+void SessionState::restore(const SessionCopy& copy) {
+  policy_ = copy.policy->clone();
   cache_.restore(copy.cache);
   tokens_.resize(copy.n_tokens);
-  logits_ = std::move(copy.logits);
+  logits_ = copy.logits;
+}
+
+void SessionState::assign(const SessionState& other) {
+  cache_.assign(other.cache_);
+  policy_ = other.policy_->clone();
+  tokens_ = other.tokens_;
+  logits_ = other.logits_;
+}
+
+std::uint64_t SessionState::mark() {
+  marks_.push_back({++n_marks_, n_past()});
+  return n_marks_;
+}
+
+bool SessionState::marked(std::uint64_t mark) const {
+  return std::any_of(marks_.begin(), marks_.end(), [&](const Mark& m) { return m.number == mark; });
+}
+
+void SessionState::forget_marks_behind(std::size_t n_tokens) {
+  std::erase_if(marks_, [&](const Mark& m) { return m.n_tokens > n_tokens; });
 }
 
 // The policy answers first: it refuses before anything changes. A larger cache needs its memory before the policy may
@@ -145,6 +173,7 @@ void SessionState::resize(const Budget& budget) {
   }
   plan_ = plan;
   options_ = options;
+  marks_.clear();
   for (int l = 0; l < cache_.arena().shape().n_layer; ++l) {
     const std::size_t n = cache_.length(l), most = plan_.sliding_entries;
     if (engine_.layers.slides(l) && n > most) cache_.compact(l, newest(n, most));

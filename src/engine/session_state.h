@@ -37,6 +37,7 @@ class SessionState {
   Observer& observer(int thread = 0) { return observers_[(std::size_t)thread]; }
   std::vector<float>& logits() { return logits_; }
   std::vector<float>& rows() { return rows_; }
+  const std::vector<float>& logits() const { return logits_; }
   const std::vector<Token>& tokens() const { return tokens_; }
   std::size_t n_past() const { return tokens_.size(); }
   bool cache_index() const { return policy_->traits().positions == Positions::kCacheIndex; }
@@ -49,21 +50,39 @@ class SessionState {
   void end_reading() { status_ = SessionStatus::kReady, job_ = nullptr; }
   void fail() { status_ = SessionStatus::kFailed; }
 
+  void check_ready() const;  // throws Error(kState) if the status is another
   // Throws Error if one token, or this many at once, cannot be fed, before anything runs.
   void check_step(Token token) const;
   void check_segment(std::span<const Token> tokens, const PrefillOptions& options) const;
   // Gives every lane the capacity that the policy reserves from here on.
   void reserve_lanes();
 
+  // What a saved session was fed, and what its last token foretold. REQUIRES: nothing was fed.
+  void load(std::vector<Token> tokens, std::vector<float> logits) {
+    tokens_ = std::move(tokens), logits_ = std::move(logits);
+  }
+
   SessionCopy copy() const;
-  void restore(SessionCopy copy);
+  std::uint64_t copy_bytes() const;  // of what copy() returns
+  void restore(const SessionCopy& copy);
+  // The same as another session of this engine. REQUIRES: this one was made with the other's options, and fed nothing.
+  void assign(const SessionState& other);
+
+  // Moments to go back to (Session::checkpoint): a number for each, which counts as long as the moment can be returned
+  // to. A copy leaves out rows of entries that are never evicted, so what is later than a moment that was returned to
+  // is lost, and everything when the arena changes its size.
+  std::uint64_t mark();
+  bool marked(std::uint64_t mark) const;
+  void forget_marks_behind(std::size_t n_tokens);
   // See Session::resize.
   void resize(const Budget& budget);
   CacheUse use() const;
 
  private:
-  void check_ready() const;
   void check_tokens(std::span<const Token> tokens) const;
+  // A policy that keeps everything only appends, and what it appended can be cut off again. Layers that slide do lose
+  // entries whatever the policy.
+  bool loses(int layer) const { return options_.policy.type->bounded || engine_.layers.slides(layer); }
   bool has_room() const;  // for one token, in the layers that the policy decides about
 
   EngineState& engine_;
@@ -75,6 +94,12 @@ class SessionState {
   std::vector<float> logits_;
   std::vector<Observer> observers_;  // one a thread
   std::vector<float> rows_;          // recorded rows of a running step, all layers
+  struct Mark {
+    std::uint64_t number;
+    std::size_t n_tokens;
+  };
+  std::vector<Mark> marks_;
+  std::uint64_t n_marks_ = 0;
   SessionStatus status_ = SessionStatus::kReady;
   PrefillJob::State* job_ = nullptr;
 };

@@ -1,0 +1,324 @@
+#include "engine/session_parts.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "lacake/error.h"
+#include "snapshot/policy_parts.h"
+
+namespace lacake {
+namespace {
+
+constexpr const char* kKind = "lacake.session";
+constexpr std::uint64_t kMany = INT32_MAX;
+
+std::string layer_part(int layer, const char* what) { return fmt::format("blk.{}.{}", layer, what); }
+
+std::vector<std::int64_t> differences(std::span<const std::int32_t> values) {
+  std::vector<std::int64_t> result(values.size());
+  std::int64_t before = 0;
+  for (std::size_t i = 0; i < values.size(); ++i) result[i] = values[i] - std::exchange(before, values[i]);
+  return result;
+}
+
+// Heads of a layer that hold entries of their own: all of them, or one that stands for all.
+int n_lists(const Cache& cache) { return cache.per_head() ? cache.arena().shape().n_head_kv : 1; }
+
+void save_layer(const SessionState& session, int layer, PartsWriter& file) {
+  const Cache& cache = session.cache();
+  const CacheShape& shape = cache.arena().shape();
+  std::vector<std::int64_t> positions, slots;
+  bool moved = false;
+  for (int head = 0; head < n_lists(cache); ++head) {
+    const std::vector<std::int64_t> steps = differences(cache.positions(layer, head));
+    positions.insert(positions.end(), steps.begin(), steps.end());
+    for (std::size_t i = 0; i < cache.length(layer, head); ++i) {
+      slots.push_back(cache.slots(layer, head)[i]);
+      moved = moved || cache.slots(layer, head)[i] != i;
+    }
+  }
+  if (positions.empty()) return;
+  file.add_integers(layer_part(layer, "positions"), positions);
+  if (moved) file.add_integers(layer_part(layer, "slots"), slots);
+
+  std::int64_t n = 0;
+  for (int head = 0; head < shape.n_head_kv; ++head) n += (std::int64_t)cache.length(layer, head);
+  const auto add_rows = [&](const char* name, ggml_type type, std::int64_t size, bool keys) {
+    file.add(layer_part(layer, name), type, std::array<std::int64_t, 2>{size, n},
+             [&cache, &shape, layer, keys](std::span<std::byte> to) {
+               for (int head = 0; head < shape.n_head_kv; ++head) {
+                 const std::size_t bytes = cache.length(layer, head) * (keys ? shape.k_row() : shape.v_row());
+                 cache.copy_rows_out(layer, head, keys, to.first(bytes));
+                 to = to.subspan(bytes);
+               }
+             });
+  };
+  add_rows("k", shape.type_k, shape.d_k, true);
+  add_rows("v", shape.type_v, shape.d_v, false);
+}
+
+// What attention and policies count, of every layer and head: [n_head_kv * n_layer].
+std::vector<std::int64_t> lengths_of(const Cache& cache) {
+  std::vector<std::int64_t> lengths;
+  for (int layer = 0; layer < cache.arena().shape().n_layer; ++layer) {
+    for (int head = 0; head < cache.arena().shape().n_head_kv; ++head) {
+      lengths.push_back((std::int64_t)cache.length(layer, head));
+    }
+  }
+  return lengths;
+}
+
+EntryCount entry_count(const SessionState& session) {
+  return [&session](int layer, int head) {
+    return session.cache().length(session.engine().layers.model_layers()[(std::size_t)layer], head);
+  };
+}
+
+constexpr std::array<const char*, 4> kBudgetUnits = {"none", "entries", "share", "bytes"};  // as Budget::Unit has them
+
+const char* prefill_name(PrefillMode mode) { return mode == PrefillMode::kExact ? "exact" : "streaming"; }
+
+void save_options(const SessionOptions& options, PartsWriter& file) {
+  file.set("session.policy", options.policy.text());
+  file.set("session.kv_budget.unit", kBudgetUnits[(std::size_t)options.budget.unit]);
+  file.set("session.kv_budget.value", options.budget.value);
+  file.set("session.kv_type", options.types.text());
+  file.set("session.prefill", prefill_name(options.prefill));
+  file.set("session.chunk", (std::uint64_t)options.chunk);
+  file.set("session.prompt_tokens", (std::uint64_t)options.prompt_tokens);
+  file.set("session.new_tokens", (std::uint64_t)options.new_tokens);
+  file.set("session.single_turn", options.single_turn);
+}
+
+void require_model(const PartsFile& file, const LoadedModel& model) {
+  if (file.text("model.fingerprint") == model.fingerprint()) return;
+  file.fail("model", fmt::format("{} with content {}", file.text("model.name"), file.text("model.fingerprint")),
+            fmt::format("{} with content {}", model.display_name(), model.fingerprint()));
+}
+
+void require_shape(const PartsFile& file, const Cache& cache, std::size_t n_layer) {
+  const CacheShape& shape = cache.arena().shape();
+  file.number("cache.n_layer", n_layer, n_layer);
+  file.number("cache.n_head_kv", (std::uint64_t)shape.n_head_kv, (std::uint64_t)shape.n_head_kv);
+  file.number("cache.head_size_k", (std::uint64_t)shape.d_k, (std::uint64_t)shape.d_k);
+  file.number("cache.head_size_v", (std::uint64_t)shape.d_v, (std::uint64_t)shape.d_v);
+  if (file.flag("cache.per_head") != cache.per_head()) file.fail("cache.per_head", "as its policy declares", "another");
+}
+
+std::vector<std::size_t> saved_lengths(const PartsFile& file, std::size_t n_lanes) {
+  const std::vector<std::int64_t> lengths = file.integers("lengths");
+  if (lengths.size() != n_lanes) {
+    file.fail("part lengths", fmt::format("{} numbers", n_lanes), fmt::format("{}", lengths.size()));
+  }
+  for (const std::int64_t n : lengths) {
+    if (n < 0 || n > INT32_MAX) file.fail("part lengths", "numbers of entries", fmt::format("{}", n));
+  }
+  return {lengths.begin(), lengths.end()};
+}
+
+void load_layer(SessionState& session, int layer, const PartsFile& file, std::span<const std::size_t> lengths) {
+  Cache& cache = session.cache();
+  const CacheShape& shape = cache.arena().shape();
+  std::size_t n_rows = 0, n_listed = 0;
+  for (int head = 0; head < shape.n_head_kv; ++head) {
+    const std::size_t n = lengths[shape.lane(layer, head)];
+    if (n > cache.arena().capacity(shape.lane(layer, head)) ||
+        (!cache.per_head() && n != lengths[shape.lane(layer, 0)])) {
+      file.fail("part lengths", fmt::format("what the policy allows layer {} to hold", layer), fmt::format("{}", n));
+    }
+    n_rows += n;
+    if (head < n_lists(cache)) n_listed += n;
+  }
+  if (n_rows == 0) return;
+
+  const std::string positions_name = layer_part(layer, "positions"), slots_name = layer_part(layer, "slots");
+  const std::vector<std::int64_t> steps = file.integers(positions_name);
+  if (steps.size() != n_listed) {
+    file.fail("part " + positions_name, fmt::format("{} numbers", n_listed), fmt::format("{}", steps.size()));
+  }
+  std::vector<std::int64_t> slots;
+  if (file.has_part(slots_name)) {
+    slots = file.integers(slots_name);
+    if (slots.size() != n_listed) {
+      file.fail("part " + slots_name, fmt::format("{} numbers", n_listed), fmt::format("{}", slots.size()));
+    }
+  }
+  std::vector<Cache::Entries> entries;
+  std::size_t at = 0;
+  for (int head = 0; head < n_lists(cache); ++head) {
+    const std::size_t n = lengths[shape.lane(layer, head)];
+    Cache::Entries& own = entries.emplace_back();
+    std::vector<bool> taken(n);
+    std::int64_t position = 0;
+    for (std::size_t i = 0; i < n; ++i, ++at) {
+      position = (std::int64_t)((std::uint64_t)position + (std::uint64_t)steps[at]);
+      if (position < 0 || position >= (std::int64_t)session.n_past()) {
+        file.fail("part " + positions_name, fmt::format("0 to {}", session.n_past() - 1), fmt::format("{}", position));
+      }
+      const std::int64_t slot = slots.empty() ? (std::int64_t)i : slots[at];
+      if (slot < 0 || slot >= (std::int64_t)n || taken[(std::size_t)slot]) {
+        file.fail("part " + slots_name, fmt::format("each of 0 to {} once", n - 1), fmt::format("{}", slot));
+      }
+      taken[(std::size_t)slot] = true;
+      own.slots.push_back((std::uint32_t)slot);
+      own.positions.push_back((std::int32_t)position);
+    }
+  }
+  const FilePart k = file.part(layer_part(layer, "k"), shape.type_k, n_rows * (std::size_t)shape.d_k);
+  const FilePart v = file.part(layer_part(layer, "v"), shape.type_v, n_rows * (std::size_t)shape.d_v);
+  cache.put(layer, entries, k.bytes.data(), v.bytes.data());
+}
+
+}  // namespace
+
+void save_session(const SessionState& session, PartsWriter& file) {
+  const LoadedModel& model = session.engine().model;
+  const Cache& cache = session.cache();
+  const CacheShape& shape = cache.arena().shape();
+  file.set("general.type", kKind);
+  file.set("snapshot.version", kSnapshotVersion);
+  file.set("model.name", model.display_name());
+  file.set("model.architecture", model.facts.architecture);
+  file.set("model.fingerprint", model.fingerprint());
+  save_options(session.options(), file);
+  file.set("session.n_tokens", (std::uint64_t)session.n_past());
+  file.set("session.cache_size", (std::uint64_t)session.plan().cache_size);
+  file.set("session.budget_bytes", session.plan().budget_bytes);
+  file.set("cache.n_layer", (std::uint64_t)shape.n_layer);
+  file.set("cache.n_head_kv", (std::uint64_t)shape.n_head_kv);
+  file.set("cache.head_size_k", (std::uint64_t)shape.d_k);
+  file.set("cache.head_size_v", (std::uint64_t)shape.d_v);
+  file.set("cache.per_head", cache.per_head());
+  file.set("cache.keys_rotated", !session.cache_index());
+
+  std::string text;
+  std::vector<std::int64_t> text_lengths;
+  for (const Token token : session.tokens()) {
+    const std::string piece = model.vocabulary.piece(token, ControlTokens::kShown);
+    text += piece;
+    text_lengths.push_back((std::int64_t)piece.size());
+  }
+  file.add_integers("tokens", std::vector<std::int64_t>(session.tokens().begin(), session.tokens().end()));
+  file.add_text("text", text);
+  file.add_integers("text_lengths", text_lengths);
+  const std::span<const float> logits = session.logits();
+  file.add("logits", std::vector<float>(logits.begin(), logits.end()));
+  file.add_integers("lengths", lengths_of(cache));
+  for (int layer = 0; layer < shape.n_layer; ++layer) save_layer(session, layer, file);
+  save_policy(*session.policy().clone(), entry_count(session), file);
+}
+
+void require_snapshot(const PartsFile& file) {
+  if (!file.has("general.type") || file.text("general.type") != kKind) {
+    file.fail("general.type", kKind, file.has("general.type") ? file.text("general.type") : "none");
+  }
+  file.number("snapshot.version", kSnapshotVersion, kSnapshotVersion);
+}
+
+SessionOptions saved_options(const PartsFile& file) {
+  SessionOptions options;
+  try {
+    options.policy = PolicySpec::parse(file.text("session.policy"));
+    options.types = CacheTypes::parse(file.text("session.kv_type"));
+  } catch (const Error& e) {
+    throw Error({.subject = file.path(), .found = fmt::format("made with what is not known here: {}", e.what())});
+  }
+  const std::string unit = file.text("session.kv_budget.unit");
+  const auto known = std::find(kBudgetUnits.begin(), kBudgetUnits.end(), unit);
+  if (known == kBudgetUnits.end()) file.fail("session.kv_budget.unit", "none, entries, share or bytes", unit);
+  options.budget = {(Budget::Unit)(known - kBudgetUnits.begin()), file.real("session.kv_budget.value")};
+  // What Budget::parse would have refused.
+  const double most = options.budget.unit == Budget::Unit::kShare ? 1 : 1e18;
+  if (options.budget.given() ? options.budget.value <= 0 || options.budget.value > most : options.budget.value != 0) {
+    file.fail("session.kv_budget.value", fmt::format("above 0, {} at most", most),
+              fmt::format("{}", options.budget.value));
+  }
+  const std::string prefill = file.text("session.prefill");
+  if (prefill != "exact" && prefill != "streaming") file.fail("session.prefill", "exact or streaming", prefill);
+  options.prefill = prefill == "exact" ? PrefillMode::kExact : PrefillMode::kStreaming;
+  options.chunk = file.number("session.chunk", 0, kMany);
+  options.prompt_tokens = file.number("session.prompt_tokens", 0, kMany);
+  options.new_tokens = file.number("session.new_tokens", 0, kMany);
+  options.single_turn = file.flag("session.single_turn");
+  return options;
+}
+
+std::uint64_t saved_row_bytes(const PartsFile& file) {
+  std::uint64_t bytes = 0;
+  for (const std::string& name : file.part_names()) {
+    const bool rows = name.starts_with("blk.") && (name.ends_with(".k") || name.ends_with(".v"));
+    if (rows) bytes += file.part(name).bytes.size();
+  }
+  return bytes;
+}
+
+std::vector<std::int64_t> saved_positions(const PartsFile& file, int layer, int head) {
+  const std::size_t n_layer = file.number("cache.n_layer", 1, kMany),
+                    n_head_kv = file.number("cache.n_head_kv", 1, kMany);
+  const std::vector<std::size_t> lengths = saved_lengths(file, n_layer * n_head_kv);
+  const std::size_t first = (std::size_t)layer * n_head_kv;
+  const std::size_t list = file.flag("cache.per_head") ? (std::size_t)head : 0;
+  std::size_t begin = 0;
+  for (std::size_t i = 0; i < list; ++i) begin += lengths[first + i];
+  std::vector<std::int64_t> positions;
+  if (lengths[first + list] == 0) return positions;
+  const std::string name = layer_part(layer, "positions");
+  const std::vector<std::int64_t> steps = file.integers(name);
+  if (begin + lengths[first + list] > steps.size()) {
+    file.fail("part " + name, "as many numbers as `lengths` says", fmt::format("{}", steps.size()));
+  }
+  std::uint64_t position = 0;
+  for (std::size_t i = 0; i < lengths[first + list]; ++i) {
+    position += (std::uint64_t)steps[begin + i];
+    positions.push_back((std::int64_t)position);
+  }
+  return positions;
+}
+
+std::unique_ptr<SessionState> load_session(EngineState& engine, const PartsFile& file) {
+  require_snapshot(file);
+  require_model(file, engine.model);
+  const SessionOptions options = saved_options(file);
+  const std::vector<std::int64_t> saved_tokens = file.integers("tokens");
+  file.number("session.n_tokens", saved_tokens.size(), saved_tokens.size());
+  std::vector<Token> tokens;
+  for (const std::int64_t token : saved_tokens) {
+    if (token < 0 || token >= engine.model.hyperparameters.n_vocab) {
+      file.fail("part tokens", "tokens of the model", fmt::format("{}", token));
+    }
+    tokens.push_back((Token)token);
+  }
+  const std::size_t n_logits = tokens.empty() ? 0 : (std::size_t)engine.model.hyperparameters.n_vocab;
+  const std::vector<float> logits = file.list<float>("logits");
+  if (logits.size() != n_logits) {
+    file.fail("part logits", fmt::format("{} numbers", n_logits), fmt::format("{}", logits.size()));
+  }
+
+  auto session = std::make_unique<SessionState>(engine, options);
+  const Cache& cache = session->cache();
+  const CacheShape& shape = cache.arena().shape();
+  require_shape(file, cache, (std::size_t)shape.n_layer);
+  // The plan follows from the options; another would mean other code.
+  file.number("session.cache_size", session->plan().cache_size, session->plan().cache_size);
+  file.number("session.budget_bytes", session->plan().budget_bytes, session->plan().budget_bytes);
+  session->load(tokens, logits);
+  const std::vector<std::size_t> lengths = saved_lengths(file, shape.n_lanes());
+  load_policy(
+      session->policy(),
+      [&](int layer, int head) { return lengths[shape.lane(engine.layers.model_layers()[(std::size_t)layer], head)]; },
+      file);
+  try {
+    session->reserve_lanes();
+  } catch (const Error& e) {
+    throw Error({.subject = file.path(), .found = fmt::format("its policy holds more than its budget: {}", e.what())});
+  }
+  for (int layer = 0; layer < shape.n_layer; ++layer) load_layer(*session, layer, file, lengths);
+  return session;
+}
+
+}  // namespace lacake

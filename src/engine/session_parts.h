@@ -1,0 +1,31 @@
+#pragma once
+
+#include <memory>
+
+#include "engine/session_state.h"
+#include "snapshot/parts.h"
+
+namespace lacake {
+
+// A session as metadata and parts of a file: docs/snapshots.md has the fields. Rows go in stored order, so that another
+// place may lay them out as it likes; the slots where they lie go beside them, because attention adds up in the order
+// of slots, and so a restored session gives the same bits.
+//
+// The session lives until the file is written. REQUIRES: its status is kReady.
+void save_session(const SessionState& session, PartsWriter& file);
+
+// The same session, in this engine. Throws Error(kInput) naming the file and what of it is of another model or damaged,
+// Error(kUsage or kCapacity) as Engine::open.
+std::unique_ptr<SessionState> load_session(EngineState& engine, const PartsFile& file);
+
+// What of it is understood without a model.
+
+inline constexpr std::uint64_t kSnapshotVersion = 1;
+// Throws Error(kInput) where the file is of another version, or no session.
+void require_snapshot(const PartsFile& file);
+SessionOptions saved_options(const PartsFile& file);
+std::uint64_t saved_row_bytes(const PartsFile& file);  // of all keys and values
+// Positions of the tokens that a KV head of a layer keeps, in stored order. REQUIRES: the layer and head are there.
+std::vector<std::int64_t> saved_positions(const PartsFile& file, int layer, int head);
+
+}  // namespace lacake

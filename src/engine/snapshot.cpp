@@ -1,0 +1,74 @@
+#include "lacake/snapshot.h"
+
+#include "engine/session_parts.h"
+
+namespace lacake {
+namespace {
+
+std::string note_part(const std::string& name) { return "note." + name; }
+
+}  // namespace
+
+Snapshot::Snapshot(const std::string& path) : file_(std::make_unique<PartsFile>(path)) {
+  require_snapshot(*file_);
+  facts_.model_name = file_->text("model.name");
+  facts_.model_architecture = file_->text("model.architecture");
+  facts_.model_fingerprint = file_->text("model.fingerprint");
+  facts_.options = saved_options(*file_);
+  facts_.n_tokens = file_->number("session.n_tokens", 0, INT32_MAX);
+  facts_.budget_bytes = file_->number("session.budget_bytes", 0, INT64_MAX);
+  facts_.held_bytes = saved_row_bytes(*file_);
+  facts_.n_layer = (int)file_->number("cache.n_layer", 1, INT16_MAX);
+  facts_.n_head_kv = (int)file_->number("cache.n_head_kv", 1, INT16_MAX);
+  facts_.file_bytes = file_->bytes();
+}
+Snapshot::~Snapshot() = default;
+Snapshot::Snapshot(Snapshot&&) noexcept = default;
+Snapshot& Snapshot::operator=(Snapshot&&) noexcept = default;
+
+const std::string& Snapshot::path() const { return file_->path(); }
+std::string Snapshot::text() const { return file_->part_text("text"); }
+const SnapshotFacts& Snapshot::facts() const { return facts_; }
+
+std::vector<Token> Snapshot::tokens() const {
+  const std::vector<std::int64_t> tokens = file_->integers("tokens");
+  return {tokens.begin(), tokens.end()};
+}
+
+std::vector<std::string> Snapshot::pieces() const {
+  const std::string text = file_->part_text("text");
+  std::vector<std::string> pieces;
+  std::size_t at = 0;
+  for (const std::int64_t length : file_->integers("text_lengths")) {
+    if (length < 0 || (std::uint64_t)length > text.size() - at) {
+      file_->fail("part text_lengths", "lengths of pieces of the text", std::to_string(length));
+    }
+    pieces.push_back(text.substr(at, (std::size_t)length));
+    at += (std::size_t)length;
+  }
+  return pieces;
+}
+
+std::vector<std::int64_t> Snapshot::kept(int layer, int head) const { return saved_positions(*file_, layer, head); }
+
+std::optional<std::string> Snapshot::note(const std::string& name) const {
+  if (!file_->has_part(note_part(name))) return {};
+  return file_->part_text(note_part(name));
+}
+
+std::unique_ptr<Session> Engine::open(const Snapshot& snapshot) {
+  state_->sessions.reserve(state_->sessions.size() + 1);
+  return std::unique_ptr<Session>(new Session(load_session(*state_, snapshot.file())));
+}
+
+void Session::save(const std::string& path, std::span<const SnapshotNote> notes) const {
+  state_->check_ready();
+  PartsWriter file;
+  save_session(*state_, file);
+  for (const SnapshotNote& note : notes) {
+    if (!note.bytes.empty()) file.add_text(note_part(note.name), note.bytes);
+  }
+  file.write(path);
+}
+
+}  // namespace lacake

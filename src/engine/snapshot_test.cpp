@@ -1,0 +1,337 @@
+// Sessions that were saved and opened again.
+
+#include "lacake/snapshot.h"
+
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <string>
+#include <vector>
+
+#include "base/files.h"
+#include "engine/test_session.h"
+#include "property/specs.h"
+#include "snapshot/parts.h"
+#include "tools/temporary_folder.h"
+
+namespace lacake {
+namespace {
+
+constexpr std::size_t kAfter = 24;  // tokens of an answer that are compared
+
+// The logits of an answer's tokens, greedy and without an end.
+Logits answer(Session& session, std::size_t n) {
+  Logits all = logits_of(session);
+  for (std::size_t i = 0; i < n; ++i) {
+    const auto logits = session.logits();
+    session.step((Token)(std::max_element(logits.begin(), logits.end()) - logits.begin()));
+    all.insert(all.end(), session.logits().begin(), session.logits().end());
+  }
+  return all;
+}
+
+struct Case {
+  std::string policy;
+  std::string types;
+  PrefillMode prefill = PrefillMode::kExact;
+  const char* model = "wide";
+};
+
+std::string name_of(const Case& c) {
+  std::string name =
+      c.policy + "_" + c.types + (c.prefill == PrefillMode::kExact ? "_exact" : "_streaming") + "_" + c.model;
+  for (char& letter : name) {
+    if (!std::isalnum((unsigned char)letter)) letter = '_';
+  }
+  return name;
+}
+
+// Sliding windows in two layers of three.
+TinyModel sliding() {
+  TinyModel tiny = wide();
+  tiny.architecture = "gemma3";
+  tiny.window = 16;
+  tiny.slides = {true, false, true};
+  return tiny;
+}
+
+TinyModel model_of(const Case& c) { return std::string(c.model) == "wide" ? wide() : sliding(); }
+
+std::vector<Case> cases() {
+  std::vector<Case> all;
+  for (const PolicySpec& spec : simulation::every_choice()) {
+    for (const char* types : {"f32", "f16", "q8_0", "q4_0", "bf16", "q8_0,f16"}) {
+      for (const PrefillMode mode : {PrefillMode::kExact, PrefillMode::kStreaming})
+        all.push_back({spec.text(), types, mode});
+    }
+  }
+  for (const char* policy : {"full", "snapkv", "cake", "streaming-llm"}) {
+    all.push_back({policy, "f16", PrefillMode::kExact, "sliding"});
+  }
+  return all;
+}
+
+class Saved : public testing::TestWithParam<Case> {};
+
+// A prompt, an answer, a turn, an answer: saved and opened again after each.
+TEST_P(Saved, GoesOnBitForBit) {
+  const Case& c = GetParam();
+  const TemporaryFolder folder;
+  Loaded loaded(model_of(c), 2);
+  SessionOptions options = with(c.policy, "96", c.types, c.prefill, 180, 200);
+  if (!options.policy.type->bounded) options.budget = {};
+  const Tokens prompt = random_tokens(loaded.tiny, 180, 3), turn = random_tokens(loaded.tiny, 30, 4);
+
+  const auto expected = loaded.engine.open(options);
+  expected->prefill(prompt);
+  auto session = loaded.engine.open(options);
+  session->prefill(prompt);
+  const std::string path = folder.path("a.kv");
+  const auto stop_and_go_on = [&] {
+    session->save(path);
+    session.reset();
+    session = loaded.engine.open(Snapshot(path));
+    ASSERT_TRUE(same_bits(session->logits(), expected->logits()));
+    ASSERT_EQ(session->tokens(), expected->tokens());
+    ASSERT_EQ(session->use().held_bytes, expected->use().held_bytes);
+    ASSERT_EQ(session->use().budget_bytes, expected->use().budget_bytes);
+  };
+  stop_and_go_on();
+  ASSERT_TRUE(same_bits(answer(*session, kAfter), answer(*expected, kAfter)));
+  stop_and_go_on();
+  expected->prefill(turn);
+  session->prefill(turn);
+  stop_and_go_on();
+  ASSERT_TRUE(same_bits(answer(*session, kAfter), answer(*expected, kAfter)));
+  for (int layer = 0; layer < loaded.tiny.n_layer; ++layer) {
+    for (int head = 0; head < loaded.tiny.n_head_kv; ++head) {
+      EXPECT_EQ(session->kept(layer, head), expected->kept(layer, head));
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Sessions, Saved, testing::ValuesIn(cases()),
+                         [](const auto& saved) { return name_of(saved.param); });
+
+class Snapshots : public testing::Test {
+ protected:
+  std::unique_ptr<Session> read(const SessionOptions& options, std::size_t n = 60) {
+    auto session = loaded_.engine.open(options);
+    session->prefill(random_tokens(loaded_.tiny, n, 3));
+    return session;
+  }
+  std::string refused(const std::string& path) {
+    return refusal(Error::Kind::kInput, [&] { loaded_.engine.open(Snapshot(path)); });
+  }
+  TemporaryFolder folder_;
+  Loaded loaded_{small(), 1};
+};
+
+TEST_F(Snapshots, ASessionThatWasFedNothingIsSavedToo) {
+  const std::string path = folder_.path("a.kv");
+  loaded_.engine.open(with("snapkv:window=4", "32"))->save(path);
+  const auto session = loaded_.engine.open(Snapshot(path));
+  EXPECT_TRUE(session->tokens().empty());
+  const Tokens prompt = random_tokens(loaded_.tiny, 60, 3);
+  session->prefill(prompt);
+  EXPECT_TRUE(same_bits(session->logits(), read(with("snapkv:window=4", "32"))->logits()));
+}
+
+TEST_F(Snapshots, AResizedSessionKeepsItsSize) {
+  const std::string path = folder_.path("a.kv");
+  for (const char* size : {"20", "64"}) {
+    const auto session = read(with("h2o", "40"));
+    session->resize(Budget::parse(size));
+    session->save(path);
+    const auto opened = loaded_.engine.open(Snapshot(path));
+    EXPECT_EQ(opened->use().budget_bytes, session->use().budget_bytes);
+    EXPECT_TRUE(same_bits(answer(*opened, 40), answer(*session, 40))) << size;
+  }
+}
+
+TEST_F(Snapshots, FactsTextAndNotesAreThereWithoutAModel) {
+  const std::string path = folder_.path("a.kv");
+  const auto session = read(with("tova", "50%", "f16", PrefillMode::kExact, 60));
+  const SnapshotNote notes[] = {{"conversation", std::string("a\0b\xff", 4)}, {"empty", ""}};
+  session->save(path, notes);
+  const Snapshot snapshot(path);
+  EXPECT_EQ(snapshot.facts().options.policy.text(), "tova");
+  EXPECT_EQ(snapshot.facts().options.budget.text(), "50%");
+  EXPECT_EQ(snapshot.facts().n_tokens, 60u);
+  EXPECT_EQ(snapshot.facts().held_bytes, session->use().held_bytes);
+  EXPECT_EQ(snapshot.facts().file_bytes, read_file(path).size());
+  EXPECT_EQ(snapshot.tokens(), session->tokens());
+  std::string text;
+  for (const std::string& piece : snapshot.pieces()) text += piece;
+  std::string expected;
+  for (const Token token : session->tokens()) expected += loaded_.model.piece(token, true);
+  EXPECT_EQ(text, expected);
+  EXPECT_EQ(snapshot.kept(2, 1), session->kept(2, 1));
+  EXPECT_EQ(snapshot.note("conversation"), notes[0].bytes);
+  EXPECT_EQ(snapshot.note("empty"), std::nullopt);
+}
+
+TEST_F(Snapshots, AnotherModelIsRefusedByName) {
+  const std::string path = folder_.path("a.kv");
+  read(with("tova", "20"))->save(path);
+  TinyModel other = small();
+  other.seed = 2;
+  Loaded second(other);
+  const std::string line = refusal(Error::Kind::kInput, [&] { second.engine.open(Snapshot(path)); });
+  EXPECT_TRUE(contains(line, path + ": model: expected ")) << line;
+  EXPECT_TRUE(contains(line, "with content")) << line;
+  // The same content in another file of another name, under another chat template.
+  TinyModel same = small();
+  same.edit = [](gguf_context* g) { gguf_set_val_str(g, "tokenizer.chat_template", "{{ messages }}"); };
+  Loaded third(same);
+  EXPECT_EQ(third.engine.open(Snapshot(path))->tokens().size(), 60u);
+}
+
+TEST_F(Snapshots, OtherFilesAreRefusedInALine) {
+  EXPECT_EQ(refused(folder_.path("none")), folder_.path("none") + ": cannot be opened: No such file or directory");
+  EXPECT_TRUE(contains(refused(folder_.file("text", "hello")),
+                       "expected a conversation that lacake saved, found a file of another kind"));
+  EXPECT_TRUE(contains(refused(folder_.file("empty", "")), "found a file of another kind"));
+  EXPECT_TRUE(
+      contains(refused(loaded_.file.path()), "a GGUF file that does not end as one; it is a model, or was cut short"));
+  EXPECT_TRUE(contains(refused(folder_.path()), "expected a file, found a folder"));
+}
+
+TEST_F(Snapshots, AnUnknownVersionIsRefused) {
+  PartsWriter file;
+  file.set("general.type", "lacake.session");
+  file.set("snapshot.version", std::uint64_t{99});
+  file.write(folder_.path("a.kv"));
+  EXPECT_EQ(refused(folder_.path("a.kv")), folder_.path("a.kv") + ": snapshot.version: expected 1 to 1, found 99");
+}
+
+TEST_F(Snapshots, ASessionThatReadsIsNotSaved) {
+  const auto session = loaded_.engine.open(with("full"));
+  Session* const sessions[] = {session.get()};
+  const Tokens prompt = random_tokens(loaded_.tiny, 60, 3);
+  const auto job = loaded_.engine.start_prefill(sessions, prompt);
+  job->advance();
+  const std::string path = folder_.path("a.kv");
+  EXPECT_TRUE(contains(refusal(Error::Kind::kState, [&] { session->save(path); }), "one that reads a prompt"));
+  EXPECT_EQ(read_file_if_there(path), std::nullopt);
+}
+
+TEST_F(Snapshots, TakeTheirMemoryFromThePool) {
+  const std::string path = folder_.path("a.kv");
+  const auto session = read(with("tova", "20"));
+  session->save(path);
+  Engine tight(loaded_.model, {.threads = 1, .kv_memory = session->use().budget_bytes});
+  const auto first = tight.open(Snapshot(path));
+  EXPECT_TRUE(contains(refusal(Error::Kind::kCapacity, [&] { tight.open(Snapshot(path)); }), "kv_memory: expected"));
+}
+
+// Every byte of a small file, and every length: refused in a line, or the same session.
+TEST_F(Snapshots, NoDamageIsTakenForASession) {
+  const std::string path = folder_.path("a.kv");
+  const auto session = read(with("tova", "12"), 20);
+  session->save(path);
+  const std::string whole = read_file(path);
+  const Logits expected = logits_of(*session);
+  const int file = ::open(path.c_str(), O_RDWR);
+  ASSERT_GE(file, 0);
+  const auto put = [&](std::size_t at, char byte) { ASSERT_EQ(::pwrite(file, &byte, 1, (off_t)at), 1); };
+  std::size_t n_same = 0;
+  for (std::size_t i = 0; i < whole.size(); ++i) {
+    put(i, (char)(whole[i] ^ (1 << (i % 8))));
+    try {
+      const auto opened = loaded_.engine.open(Snapshot(path));
+      ASSERT_TRUE(same_bits(opened->logits(), expected)) << "byte " << i;
+      ASSERT_EQ(opened->kept(0, 0), session->kept(0, 0)) << "byte " << i;
+      ++n_same;
+    } catch (const Error& error) {
+      ASSERT_TRUE(std::string(error.what()).starts_with(path)) << error.what();
+    }
+    put(i, whole[i]);
+  }
+  EXPECT_LT(n_same, whole.size() / 20);  // padding only
+  for (std::size_t n = whole.size(); n-- > 0;) {
+    ASSERT_EQ(::ftruncate(file, (off_t)n), 0);
+    ASSERT_TRUE(refused(path).starts_with(path)) << n;
+  }
+  ::close(file);
+}
+
+// Numbers that no session can have, under checksums that are right.
+TEST_F(Snapshots, ImpossibleContentIsRefused) {
+  const std::string path = folder_.path("a.kv");
+  const auto session = read(with("tova", "20"), 40);
+  answer(*session, 10);  // rows that moved
+  session->save(path);
+  const auto with_part = [&](const std::string& name, std::size_t byte, char value) {
+    std::string bytes = read_file(path);
+    const PartsFile file(path);
+    const FilePart part = file.part(name);
+    const std::size_t at =
+        (std::size_t)(part.bytes.data() - file.part("tokens").bytes.data()) +
+        bytes.find(std::string((const char*)file.part("tokens").bytes.data(), file.part("tokens").bytes.size()));
+    bytes[at + byte] = value;
+    EXPECT_TRUE(seal(std::as_writable_bytes(std::span(bytes))));
+    return refused(folder_.file("b.kv", bytes));
+  };
+  EXPECT_TRUE(contains(with_part("lengths", 0, 127), "part policy.scores"));
+  EXPECT_TRUE(contains(with_part("lengths", 1, 3), "part lengths"));
+  EXPECT_TRUE(contains(with_part("lengths", 1, -1), "part lengths"));
+  EXPECT_TRUE(contains(with_part("blk.0.positions", 0, 120), "part blk.0.positions"));
+  EXPECT_TRUE(contains(with_part("blk.0.positions", 0, -1), "part blk.0.positions"));
+  EXPECT_TRUE(contains(with_part("blk.0.slots", 0, 77), "part blk.0.slots"));
+  EXPECT_TRUE(contains(with_part("policy.size", 0, 0), "part policy.size"));
+  EXPECT_TRUE(contains(with_part("policy.scores", 3, 127), "part policy.scores"));  // not finite
+}
+
+// --- within the process ------------------------------------------------------------------------------------------
+
+TEST_F(Snapshots, AForkGoesOnAsTheSessionDoesAndNeitherSeesTheOther) {
+  for (const char* policy : {"full", "tova", "cake:window=4", "lacache:span=2,sinks=1"}) {
+    SCOPED_TRACE(policy);
+    const SessionOptions options =
+        with(policy, std::string(policy) == "full" ? "" : "32", "f16", PrefillMode::kExact, 60);
+    const auto session = read(options), expected = read(options);
+    const auto fork = loaded_.engine.fork(*session);
+    EXPECT_EQ(fork->tokens(), session->tokens());
+    fork->prefill(random_tokens(loaded_.tiny, 20, 9));
+    const Logits own = answer(*expected, kAfter);
+    EXPECT_TRUE(same_bits(answer(*session, kAfter), own));
+    const auto second = loaded_.engine.fork(*session);
+    const Logits after_fork = answer(*second, 8);
+    EXPECT_TRUE(same_bits(after_fork, answer(*session, 8)));
+  }
+}
+
+TEST_F(Snapshots, AForkOfAnotherEnginesSessionIsRefused) {
+  Loaded other(small());
+  const auto session = other.engine.open(with("full"));
+  EXPECT_TRUE(contains(refusal(Error::Kind::kState, [&] { loaded_.engine.fork(*session); }), "another engine's"));
+}
+
+TEST_F(Snapshots, ASessionGoesBackToACheckpointBitForBit) {
+  for (const char* policy : {"full", "streaming-llm", "h2o", "cake:window=4"}) {
+    SCOPED_TRACE(policy);
+    const SessionOptions options =
+        with(policy, std::string(policy) == "full" ? "" : "32", "q8_0", PrefillMode::kExact, 60);
+    Loaded loaded(wide());
+    const auto session = loaded.engine.open(options);
+    session->prefill(random_tokens(loaded.tiny, 60, 3));
+    const auto first = session->checkpoint();
+    EXPECT_EQ(first->n_tokens(), 60u);
+    const Logits expected = answer(*session, kAfter);
+    const auto second = session->checkpoint();
+    session->prefill(random_tokens(loaded.tiny, 25, 4));
+    session->go_back(*second);
+    session->go_back(*first);
+    EXPECT_TRUE(same_bits(answer(*session, kAfter), expected));
+    // What is later than a moment that was gone back to is gone.
+    EXPECT_NE(refusal(Error::Kind::kState, [&] { session->go_back(*second); }), "");
+    session->go_back(*first);
+    session->resize(Budget::parse("200"));
+    EXPECT_NE(refusal(Error::Kind::kState, [&] { session->go_back(*first); }), "");
+  }
+}
+
+}  // namespace
+}  // namespace lacake
