@@ -5,10 +5,22 @@
 //     lacake::Conversation conversation(model, engine, {.session = sized, .opening = {{"system", "Be brief."}}});
 //     const lacake::Turn turn = conversation.ask({"user", "Why is the sky blue?"});
 //     std::cout << turn.answer.text;
+//     conversation.save("sky.kv");
+//
+// In another process it goes on, nothing read again:
+//
+//     lacake::Conversation conversation(model, engine, {}, lacake::Snapshot("sky.kv"));
+//
+// Checkpoints. A cache from which entries went cannot be cut back to what it was some messages ago. So that a question
+// can be asked again or changed without reading everything, a conversation keeps copies of its session: before each
+// question and before each answer, as long as they fit `checkpoint_bytes`. What does not fit goes where it is missed
+// least: the last two stay to the end, older ones are ever fewer (docs/snapshots.md has figures). Whatever is asked
+// goes on from the latest of them that is, text for text, the beginning of the conversation as it is now.
 //
 // Threads: as a Session: one thread at a time, and no other call into its engine at the same time.
 
 #include <cstddef>
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <string>
@@ -16,6 +28,7 @@
 #include <vector>
 
 #include "lacake/generation.h"
+#include "lacake/snapshot.h"
 
 namespace lacake {
 
@@ -27,6 +40,8 @@ struct ConversationOptions {
   // Turns as they are, a new line between, without chat template. A model that has none needs it.
   bool raw = false;
   bool parse_special = false;  // special tokens' texts in messages are the tokens
+  // Memory for checkpoints, beside the session's. 0: none are kept.
+  std::uint64_t checkpoint_bytes = 0;
 };
 
 struct ConversationHooks {
@@ -40,6 +55,7 @@ struct ConversationHooks {
 struct Turn {
   Answer answer;           // kCancelled and empty where the question was stopped while it was read
   std::size_t n_read = 0;  // tokens that were fed for the question
+  std::size_t n_held = 0;  // tokens of the conversation that the session held already
   double read_ms = 0;
   // The whole conversation was read again, because the session did not hold the beginning of what the chat template
   // writes now. Templates rewrite earlier turns (they leave the reasoning of old answers out, say), answers are cut
@@ -51,6 +67,9 @@ class Conversation {
  public:
   // Borrows model, engine and generation.cancel. Throws what Engine::open throws.
   Conversation(const Model& model, Engine& engine, ConversationOptions options);
+  // The conversation that was saved, where it was. Of the options those count that are no part of it: generation, chat,
+  // checkpoint_bytes. Throws what Engine::open throws, and Error(kInput) where the file holds no conversation.
+  Conversation(const Model& model, Engine& engine, ConversationOptions options, const Snapshot& snapshot);
   ~Conversation();
   Conversation(const Conversation&) = delete;
   Conversation& operator=(const Conversation&) = delete;
@@ -63,11 +82,31 @@ class Conversation {
   // Model::chat and Engine::open throw, and what the hooks throw.
   Turn ask(const Message& question, const ConversationHooks& hooks = {});
 
+  // Answers the last of these messages, which take the place of the conversation's own: what a client sends that has
+  // edited something, dropped reasoning from old answers, or holds the conversation itself. As ask() in all else.
+  Turn answer(std::vector<Message> messages, const ConversationHooks& hooks = {});
+  // Answers the last question once more, with another seed; the answer before is forgotten, and stays where this fails.
+  // Throws Error(kState) where there was no question.
+  Turn retry(const ConversationHooks& hooks = {});
+  // Forgets the last question with its answer. False if there is none.
+  bool undo();
+
+  // Reads the beginning of the next question, a book say: it becomes one message with what is asked next. Policies are
+  // told that more follows. May be called again, and the text is longer then. A read that was stopped or failed leaves
+  // everything as it was. Throws as ask(), and Error(kInput) where the template rewrites what messages say.
+  Turn read_ahead(const std::string& text, const ConversationHooks& hooks = {});
+
+  // Keeps all of it in a file (lacake/snapshot.h), but for checkpoints. Throws Error(kState) where no session is open,
+  // and what Session::save throws.
+  void save(const std::string& path) const;
+
   // Forgets everything but the opening.
   void clear();
 
   const std::vector<Message>& messages() const;  // answers as they were parsed
   std::size_t n_turns() const;                   // questions that were answered
+  const std::string& ahead() const;              // what was read of the next question
+  std::uint64_t checkpoint_bytes() const;        // that checkpoints take now
   // Null where none is open: the next question opens it and reads the conversation again.
   const Session* session() const;
 

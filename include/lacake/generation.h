@@ -122,6 +122,7 @@ struct ReadOptions {
   // Set: the log-probability of each token of the prompt, and the so many likeliest in its place. Costs a product with
   // the vocabulary for each token.
   std::optional<std::size_t> log_probabilities = {};
+  bool more_follows = false;  // as in PrefillOptions
 };
 
 struct PromptRead {

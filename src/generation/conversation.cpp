@@ -1,21 +1,22 @@
 #include "lacake/conversation.h"
 
+#include <fmt/format.h>
+
+#include <algorithm>
 #include <optional>
 #include <span>
 #include <utility>
 
 #include "generation/answer_piece.h"
+#include "generation/checkpoints.h"
+#include "generation/conversation_state.h"
 #include "lacake/error.h"
 #include "text/utf8.h"
 
 namespace lacake {
 namespace {
 
-std::string trimmed(const std::string& text) {
-  constexpr const char* kSpace = " \t\r\n";
-  const std::size_t begin = text.find_first_not_of(kSpace);
-  return begin == std::string::npos ? "" : text.substr(begin, text.find_last_not_of(kSpace) + 1 - begin);
-}
+constexpr const char* kNote = "conversation";
 
 // Everything that undoes a call which throws or is stopped; release() where all went well.
 template <class Undo>
@@ -34,10 +35,18 @@ class OnFailure {
   bool armed_ = true;
 };
 
+// Something that is not in the text, and that no template changes.
+std::string mark_for(const std::string& text) {
+  for (int i = 0;; ++i) {
+    std::string mark = fmt::format("@{}question@", i);
+    if (text.find(mark) == text.npos) return mark;
+  }
+}
+
 }  // namespace
 
 struct Conversation::State {
-  State(const Model& m, Engine& e, ConversationOptions o) : model(m), engine(e), options(std::move(o)) { clear(); }
+  State(const Model& m, Engine& e, ConversationOptions o) : model(m), engine(e), options(std::move(o)) {}
 
   void open() {
     close();  // before the next one is there: only one cache at a time
@@ -45,40 +54,208 @@ struct Conversation::State {
   }
 
   void close() {
+    checkpoints.clear();
     session.reset();
-    held.clear();
-    answered.clear();
-    pending.clear();
+    own.held = {};
   }
 
   void clear() {
     open();
-    messages = options.opening;
-    n_turns = 0;
+    own = {.raw = options.raw, .parse_special = options.parse_special, .n_opening = options.opening.size()};
+    take(options.opening);
+    n_retries = 0;
   }
 
-  ChatPrompt render() const {
-    if (!options.raw) {
+  ChatPrompt render(std::span<const Message> messages) const {
+    if (!own.raw) {
       ChatPrompt prompt = model.chat(messages, options.chat);
-      return options.parse_special ? with_special_tokens(model, std::move(prompt)) : prompt;
+      return own.parse_special ? with_special_tokens(model, std::move(prompt)) : prompt;
     }
     std::string text;
     for (const Message& message : messages) text += message.content + "\n";
-    return plain_prompt(model, std::move(text), options.parse_special);
+    return plain_prompt(model, std::move(text), own.parse_special);
   }
 
-  // What the session has to be fed so that it holds the whole prompt. None: it holds something else.
-  std::optional<std::vector<Token>> unfed(const ChatPrompt& prompt) const {
-    if (!session || held.empty()) return {};
-    const std::string& text = prompt.text.text;
-    for (const std::string& begin : {held + answered, held + trimmed(answered)}) {
-      if (!text.starts_with(begin) || text.size() == begin.size()) continue;
-      std::vector<Token> tokens = pending;
-      const std::vector<Token> rest = model.tokenize(prompt.text.from(begin.size()), false);
-      tokens.insert(tokens.end(), rest.begin(), rest.end());
-      return tokens;
+  // --- where to go on ------------------------------------------------------------------------------------------
+
+  struct Checkpoint {
+    HeldText held;
+    std::unique_ptr<SessionCheckpoint> session;
+  };
+
+  // From where a text can be read on, and the tokens that are missing there.
+  struct Start {
+    enum class From { kSession, kCheckpoint, kNothing };
+    From from = From::kNothing;
+    std::size_t checkpoint = 0;
+    std::size_t n_held = 0;
+    std::vector<Token> tokens;
+  };
+
+  Start start_of(const PromptText& text) const {
+    const auto from = [&](const HeldText& held, std::size_t n_held, Start::From where, std::size_t checkpoint = 0) {
+      Start start{where, checkpoint, n_held, held.pending};
+      const std::vector<Token> rest = model.tokenize(text.from(*held.beginning_of(text.text)), false);
+      start.tokens.insert(start.tokens.end(), rest.begin(), rest.end());
+      return start;
+    };
+    if (session && own.held.beginning_of(text.text)) {
+      return from(own.held, session->tokens().size(), Start::From::kSession);
     }
-    return {};
+    for (std::size_t i = checkpoints.size(); session && i-- > 0;) {
+      const Checkpoint& c = checkpoints[i];
+      if (c.held.beginning_of(text.text)) return from(c.held, c.session->n_tokens(), Start::From::kCheckpoint, i);
+    }
+    return {.tokens = model.tokenize(text, true)};
+  }
+
+  // Makes the session what `start` begins with. True if everything is read again.
+  bool go_to(const Start& start, const ConversationHooks& hooks) {
+    switch (start.from) {
+      case Start::From::kSession:
+        keep_checkpoint();
+        return false;
+      case Start::From::kCheckpoint:
+        session->go_back(*checkpoints[start.checkpoint].session);
+        own.held = checkpoints[start.checkpoint].held;
+        checkpoints.resize(start.checkpoint + 1);
+        return false;
+      case Start::From::kNothing:
+        break;
+    }
+    const bool again = n_turns > 0 || !own.ahead.empty();
+    if (again && hooks.read_again) hooks.read_again(start.tokens.size());
+    if (!session || !session->tokens().empty()) open();
+    return again;
+  }
+
+  // --- checkpoints ---------------------------------------------------------------------------------------------
+
+  std::uint64_t checkpoint_bytes() const {
+    std::uint64_t bytes = 0;
+    for (const Checkpoint& c : checkpoints) bytes += c.session->bytes();
+    return bytes;
+  }
+
+  // Of the session as it is now, if there is none yet, at the cost of others where there is no room for all.
+  void keep_checkpoint() {
+    const std::size_t n_tokens = session->tokens().size();
+    if (options.checkpoint_bytes == 0 || n_tokens == 0) return;
+    if (!checkpoints.empty() && checkpoints.back().session->n_tokens() == n_tokens) return;
+    // Room first: never more than is allowed, also while it is made.
+    const std::uint64_t wanted = session->checkpoint_bytes();
+    if (wanted > options.checkpoint_bytes) return;
+    while (checkpoint_bytes() + wanted > options.checkpoint_bytes) {
+      std::vector<CheckpointSize> sizes;
+      for (const Checkpoint& c : checkpoints) sizes.push_back({c.session->n_tokens(), c.session->bytes()});
+      checkpoints.erase(checkpoints.begin() + static_cast<std::ptrdiff_t>(least_useful(sizes, n_tokens)));
+    }
+    checkpoints.push_back({own.held, session->checkpoint()});
+  }
+
+  // After a question that was read and has no answer. Without a checkpoint it cannot be taken out of the session.
+  void take_back(std::size_t n_tokens, const HeldText& held) {
+    if (session->status() == SessionStatus::kReady && session->tokens().size() == n_tokens) return;
+    while (!checkpoints.empty() && checkpoints.back().session->n_tokens() > n_tokens) checkpoints.pop_back();
+    const bool there = !checkpoints.empty() && checkpoints.back().session->n_tokens() == n_tokens;
+    if (!there || session->status() != SessionStatus::kReady) return close();
+    session->go_back(*checkpoints.back().session);
+    own.held = held;
+  }
+
+  // --- reading and answering -----------------------------------------------------------------------------------
+
+  // Brings the session to hold this text, of which it holds the beginning. Adds to the turn. False: it was stopped, and
+  // nothing has changed.
+  bool read(const PromptText& text, std::span<const Token> tokens, bool more_follows, const ConversationHooks& hooks,
+            Turn& turn) {
+    if (!tokens.empty()) {
+      Session* const sessions[] = {session.get()};
+      const PromptRead done = read_prompt(
+          engine, sessions, tokens,
+          {.progress = hooks.prompt_progress, .cancel = options.generation.cancel, .more_follows = more_follows});
+      turn.read_ms += done.ms;
+      if (!done.finished) return false;
+    }
+    turn.n_read += tokens.size();
+    own.held = {.prompt = text.text};
+    keep_checkpoint();
+    return true;
+  }
+
+  // How much of a prompt a later one will begin with. All of it, but where the template opens an answer otherwise than
+  // it writes it down later (with a mark of reasoning, which it leaves out of old answers): then without that opening.
+  std::size_t lasting_bytes(std::span<const Message> messages, const PromptText& prompt) const {
+    const std::size_t all = prompt.text.size();
+    if (own.raw || options.checkpoint_bytes == 0) return all;
+    try {
+      std::vector<Message> later(messages.begin(), messages.end());
+      later.push_back({.role = "assistant", .content = "1"});
+      later.push_back({.role = "user", .content = "2"});
+      const std::string next = model.chat(later, options.chat).text.text;
+      if (next.starts_with(prompt.text)) return all;
+      ChatOptions unopened = options.chat;
+      unopened.add_generation_prompt = false;
+      const std::string question = model.chat(messages, unopened).text.text;
+      const bool common = prompt.text.starts_with(question) && next.starts_with(question) && !question.empty();
+      return common ? question.size() : all;
+    } catch (const Error&) {
+      return all;  // a template that refuses such messages
+    }
+  }
+
+  Turn answer(std::vector<Message> messages, const GenerationOptions& generating, const ConversationHooks& hooks) {
+    const ChatPrompt prompt = render(messages);
+    Generation generation(model, prompt.format, generating);
+    Turn turn;
+    const Start start = start_of(prompt.text);
+    require_room(start.n_held, start.tokens.size(), generating.limits);
+    turn.read_again = go_to(start, hooks);
+
+    // A question that was not read to its end leaves no trace in the session.
+    const std::size_t n_before = session->tokens().size();
+    OnFailure forget([&, held = own.held] { take_back(n_before, held); });
+    turn.n_held = start.n_held;
+    bool going = true;
+    std::span<const Token> tokens = start.tokens;
+    std::vector<Token> opening;
+    if (const std::size_t lasting = lasting_bytes(messages, prompt.text); lasting < prompt.text.text.size()) {
+      const PromptText question = prompt.text.first(lasting);
+      if (own.held.beginning_of(question.text) || own.held.prompt.empty()) {
+        going = read(question, start_of(question).tokens, false, hooks, turn);
+        opening = start_of(prompt.text).tokens;
+        tokens = opening;
+      }
+    }
+    if (!going || !read(prompt.text, tokens, false, hooks, turn)) {
+      turn.answer.finish = Finish::kCancelled;
+      return turn;
+    }
+    const std::size_t n_read = session->tokens().size();
+    generation.begin(*session);
+    const Writing writing{&generation, session.get()};
+    write_answers(engine, {&writing, 1}, [&](std::size_t, std::string_view text) {
+      if (hooks.on_text) hooks.on_text(text);
+    });
+    turn.answer = generation.answer();
+    if (turn.answer.finish == Finish::kCancelled && turn.answer.tokens.empty()) return turn;  // as stopped before
+    remember(prompt, turn.answer, n_read);
+    const ParsedAnswer& parsed = turn.answer.parsed;
+    messages.push_back({.role = "assistant",
+                        .content = parsed.content,
+                        .reasoning = parsed.reasoning,
+                        .tool_calls = parsed.tool_calls});
+    take(std::move(messages));
+    own.ahead.clear();
+    forget.release();
+    return turn;
+  }
+
+  void take(std::vector<Message> messages) {
+    own.messages = std::move(messages);
+    const auto begin = own.messages.begin() + static_cast<std::ptrdiff_t>(std::min(own.n_opening, own.messages.size()));
+    n_turns = static_cast<std::size_t>(
+        std::count_if(begin, own.messages.end(), [](const Message& m) { return m.role == "assistant"; }));
   }
 
   // The text of the answer's tokens that were fed.
@@ -92,88 +269,131 @@ struct Conversation::State {
   // What the session holds after an answer, and what it will hold with the tokens that were chosen but not fed.
   void remember(const ChatPrompt& prompt, const Answer& answer, std::size_t n_read) {
     const std::size_t n_fed = session->tokens().size() - n_read;
-    held = prompt.text.text;
-    pending.clear();
+    own.held = {.prompt = prompt.text.text};
     if (answer.finish == Finish::kStop) {
-      answered = fed_text(prompt.format, std::span(answer.tokens).first(n_fed));
+      own.held.answered = fed_text(prompt.format, std::span(answer.tokens).first(n_fed));
     } else {
-      answered = answer.text;
-      pending.assign(answer.tokens.begin() + static_cast<std::ptrdiff_t>(n_fed), answer.tokens.end());
+      own.held.answered = answer.text;
+      own.held.pending.assign(answer.tokens.begin() + static_cast<std::ptrdiff_t>(n_fed), answer.tokens.end());
     }
+  }
+
+  Turn read_ahead(const std::string& text, const ConversationHooks& hooks) {
+    const std::string ahead = own.ahead + text, mark = mark_for(ahead);
+    std::vector<Message> messages = own.messages;
+    messages.push_back({.role = "user", .content = ahead + mark});
+    const PromptText whole = render(messages).text;
+    const std::size_t end = whole.text.rfind(mark);
+    if (end == whole.text.npos || !std::string_view(whole.text).substr(0, end).ends_with(ahead)) {
+      throw Error({.subject = "chat template",
+                   .expected = "one that writes messages as they are, to read the beginning of one ahead",
+                   .found = "one that changes them"});
+    }
+    const PromptText beginning = whole.first(end);
+    Turn turn;
+    const Start start = start_of(beginning);
+    require_room(start.n_held, start.tokens.size(), options.generation.limits);
+    turn.read_again = go_to(start, hooks);
+    turn.n_held = start.n_held;
+    if (read(beginning, start.tokens, true, hooks, turn)) {
+      own.ahead = ahead;
+    } else {
+      turn.answer.finish = Finish::kCancelled;
+    }
+    return turn;
   }
 
   const Model& model;
   Engine& engine;
   ConversationOptions options;
   std::unique_ptr<Session> session;
-
-  std::vector<Message> messages;
-  std::size_t n_turns = 0;
-  std::string held;            // the prompt that was fed last, from the beginning; "": none
-  std::string answered;        // the text of the answer after it, that of `pending` included
-  std::vector<Token> pending;  // chosen, shown, but not fed yet
+  ConversationState own;
+  std::vector<Checkpoint> checkpoints;  // of this session, ascending
+  std::size_t n_turns = 0;              // answers, without those of the opening
+  std::size_t n_retries = 0;            // of the last question
 };
 
 Conversation::Conversation(const Model& model, Engine& engine, ConversationOptions options)
-    : state_(std::make_unique<State>(model, engine, std::move(options))) {}
+    : state_(std::make_unique<State>(model, engine, std::move(options))) {
+  state_->clear();
+}
+
+Conversation::Conversation(const Model& model, Engine& engine, ConversationOptions options, const Snapshot& snapshot)
+    : state_(std::make_unique<State>(model, engine, std::move(options))) {
+  State& s = *state_;
+  const std::optional<std::string> note = snapshot.note(kNote);
+  const std::string where = snapshot.path() + ": conversation";
+  if (!note) throw Error({.subject = where, .expected = "one beside the session", .found = "none"});
+  s.own = conversation_from(*note, snapshot.text(), where);
+  s.take(std::move(s.own.messages));
+  s.session = engine.open(snapshot);
+  s.options.session = s.session->options();
+  s.options.raw = s.own.raw;
+  s.options.parse_special = s.own.parse_special;
+  s.options.opening.assign(s.own.messages.begin(),
+                           s.own.messages.begin() + static_cast<std::ptrdiff_t>(s.own.n_opening));
+}
+
 Conversation::~Conversation() = default;
 
 Turn Conversation::ask(const Message& question, const ConversationHooks& hooks) {
   State& s = *state_;
-  s.messages.push_back(question);
-  OnFailure forget([&] { s.messages.pop_back(); });
+  std::vector<Message> messages = s.own.messages;
+  messages.push_back(question);
+  messages.back().content.insert(0, s.own.ahead);
+  return answer(std::move(messages), hooks);
+}
 
-  const ChatPrompt prompt = s.render();
-  const GenerationOptions& options = s.options.generation;
-  Generation generation(s.model, prompt.format, options);
-  Turn turn;
-  std::optional<std::vector<Token>> unfed = s.unfed(prompt);
-  const std::vector<Token>& tokens = unfed ? *unfed : prompt.tokens;
-  const std::size_t n_held = unfed ? s.session->tokens().size() : 0;
-  require_room(n_held, tokens.size(), options.limits);
-  if (!unfed) {
-    turn.read_again = s.n_turns > 0;
-    if (turn.read_again && hooks.read_again) hooks.read_again(tokens.size());
-    if (!s.session || !s.session->tokens().empty()) s.open();
-  }
-
-  // A question that was not read to its end leaves no trace in the session. One that was, but has no answer, cannot be
-  // taken back: the next question opens another session.
-  const std::size_t n_before = s.session->tokens().size();
-  OnFailure lose([&] {
-    if (s.session->status() != SessionStatus::kReady || s.session->tokens().size() != n_before) s.close();
-  });
-  Session* const sessions[] = {s.session.get()};
-  const PromptRead read =
-      read_prompt(s.engine, sessions, tokens, {.progress = hooks.prompt_progress, .cancel = options.cancel});
-  turn.read_ms = read.ms;
-  if (!read.finished) {
-    turn.answer.finish = Finish::kCancelled;
-    return turn;
-  }
-  turn.n_read = tokens.size();
-
-  const std::size_t n_read = s.session->tokens().size();
-  generation.begin(*s.session);
-  const Writing writing{&generation, s.session.get()};
-  write_answers(s.engine, {&writing, 1}, [&](std::size_t, std::string_view text) {
-    if (hooks.on_text) hooks.on_text(text);
-  });
-  turn.answer = generation.answer();
-  if (turn.answer.finish == Finish::kCancelled && turn.answer.tokens.empty()) return turn;  // as stopped before
-  s.remember(prompt, turn.answer, n_read);
-  lose.release();
-  forget.release();
-  const ParsedAnswer& parsed = turn.answer.parsed;
-  s.messages.push_back(
-      {.role = "assistant", .content = parsed.content, .reasoning = parsed.reasoning, .tool_calls = parsed.tool_calls});
-  ++s.n_turns;
+Turn Conversation::answer(std::vector<Message> messages, const ConversationHooks& hooks) {
+  Turn turn = state_->answer(std::move(messages), state_->options.generation, hooks);
+  state_->n_retries = 0;
   return turn;
 }
 
+Turn Conversation::retry(const ConversationHooks& hooks) {
+  State& s = *state_;
+  std::vector<Message> messages = s.own.messages;
+  while (messages.size() > s.own.n_opening && messages.back().role == "assistant") messages.pop_back();
+  if (messages.size() == s.own.n_opening) {
+    throw Error({.kind = Error::Kind::kState, .subject = "conversation", .expected = "a question", .found = "none"});
+  }
+  GenerationOptions again = s.options.generation;
+  again.sampling.seed = answer_seeds(again.sampling.seed, s.n_retries + 2).back();
+  Turn turn = s.answer(std::move(messages), again, hooks);
+  ++s.n_retries;
+  return turn;
+}
+
+bool Conversation::undo() {
+  const ConversationState& own = state_->own;
+  std::size_t n = own.messages.size();
+  while (n > own.n_opening && own.messages[n - 1].role != "user") --n;
+  if (n <= own.n_opening) return false;
+  state_->take({own.messages.begin(), own.messages.begin() + static_cast<std::ptrdiff_t>(n - 1)});
+  return true;
+}
+
+Turn Conversation::read_ahead(const std::string& text, const ConversationHooks& hooks) {
+  return state_->read_ahead(text, hooks);
+}
+
+void Conversation::save(const std::string& path) const {
+  const State& s = *state_;
+  if (!s.session) {
+    throw Error(
+        {.kind = Error::Kind::kState, .subject = "conversation", .expected = "an open session", .found = "none"});
+  }
+  std::string text;
+  for (const Token token : s.session->tokens()) text += s.model.piece(token, true);
+  const SnapshotNote note{kNote, to_json(s.own, text)};
+  s.session->save(path, {&note, 1});
+}
+
 void Conversation::clear() { state_->clear(); }
-const std::vector<Message>& Conversation::messages() const { return state_->messages; }
+const std::vector<Message>& Conversation::messages() const { return state_->own.messages; }
 std::size_t Conversation::n_turns() const { return state_->n_turns; }
+const std::string& Conversation::ahead() const { return state_->own.ahead; }
+std::uint64_t Conversation::checkpoint_bytes() const { return state_->checkpoint_bytes(); }
 const Session* Conversation::session() const { return state_->session.get(); }
 
 }  // namespace lacake

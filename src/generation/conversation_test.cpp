@@ -3,9 +3,11 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
+#include <functional>
 #include <stdexcept>
 
 #include "generation/test_generation.h"
+#include "tools/temporary_folder.h"
 
 namespace lacake {
 namespace {
@@ -232,6 +234,207 @@ TEST(Conversation, TakesMessagesAsLetters) {
     return std::count(tokens.begin(), tokens.end(), kEndOfText);
   };
   EXPECT_EQ(n_ends(true), n_ends(false) + 1);
+}
+
+// --- going back, saving and reading ahead ------------------------------------------------------------------------
+
+constexpr std::uint64_t kPlenty = 1 << 30;
+
+ConversationOptions with_checkpoints(const std::string& policy, std::uint64_t bytes = kPlenty) {
+  ConversationOptions o = options(12, policy);
+  o.session.prompt_tokens = 2000;
+  o.checkpoint_bytes = bytes;
+  return o;
+}
+
+class ConversationCheckpoints : public testing::TestWithParam<const char*> {};
+INSTANTIATE_TEST_SUITE_P(Policies, ConversationCheckpoints, testing::Values("full", "streaming-llm"),
+                         [](const auto& policy) { return std::string(policy.param) == "full" ? "full" : "bounded"; });
+
+TEST_P(ConversationCheckpoints, AnAnswerThatIsAskedForAgainReadsNoQuestionAgain) {
+  Loaded loaded(chatting());
+  Conversation conversation(loaded.model, loaded.engine, with_checkpoints(GetParam()));
+  (void)conversation.ask(user("why is it"));
+  const Turn second = conversation.ask(user("and what else"));
+  const Turn again = conversation.retry();
+  EXPECT_FALSE(again.read_again);
+  EXPECT_EQ(again.n_read, 0U);
+  EXPECT_EQ(again.answer.text, second.answer.text);  // greedy, and the seed does not matter
+  EXPECT_EQ(conversation.messages().size(), 5U);
+}
+
+TEST_P(ConversationCheckpoints, AnEditedQuestionGoesOnFromTheMessageBefore) {
+  Loaded loaded(chatting());
+  const std::string policy = GetParam();
+  Conversation conversation(loaded.model, loaded.engine, with_checkpoints(policy));
+  for (const char* question : {"one", "two", "three", "four"}) (void)conversation.ask(user(question));
+  std::vector<Message> edited = conversation.messages();
+  edited.resize(6);
+  edited[5].content = "something else";
+  const Turn turn = conversation.answer(edited);
+  EXPECT_FALSE(turn.read_again);
+  EXPECT_GT(turn.n_held, 0U);
+  EXPECT_LE(turn.n_read, 45U);
+  EXPECT_EQ(conversation.n_turns(), 3U);
+
+  // As one that never heard of the others.
+  Conversation fresh(loaded.model, loaded.engine, with_checkpoints(policy));
+  for (const char* question : {"one", "two", "something else"}) {
+    const Turn expected = fresh.ask(user(question));
+    if (std::string(question) == "something else") {
+      EXPECT_EQ(turn.answer.text, expected.answer.text);
+    }
+  }
+  EXPECT_EQ(conversation.session()->tokens(), fresh.session()->tokens());
+  EXPECT_TRUE(same_bits(conversation.session()->logits(), fresh.session()->logits()));
+}
+
+// The template leaves old answers out, so that what a prompt ends with, the opening of an answer, never comes again.
+TEST_P(ConversationCheckpoints, WhatATemplateDropsOfAnswersCostsNoQuestionAgain) {
+  Loaded loaded(chatting(kForgetfulTemplate));
+  Conversation conversation(loaded.model, loaded.engine, with_checkpoints(GetParam()));
+  (void)conversation.ask(user("why is it"));
+  for (const char* question : {"and what else", "three", "four"}) {
+    const Turn turn = conversation.ask(user(question));
+    EXPECT_FALSE(turn.read_again);
+    EXPECT_GT(turn.n_held, 0U);
+    EXPECT_LE(turn.n_read, 40U);  // this question alone
+  }
+  const std::vector<Message>& all = conversation.messages();
+  std::vector<Message> questions;
+  std::copy_if(all.begin(), all.end(), std::back_inserter(questions),
+               [](const Message& m) { return m.role != "assistant"; });
+  EXPECT_TRUE(
+      contains(without_spaces(fed(loaded, conversation)), without_spaces(loaded.model.chat(questions).text.text)));
+}
+
+TEST_P(ConversationCheckpoints, AnAnswerThatFailedLeavesNoTrace) {
+  Loaded loaded(chatting());
+  Conversation conversation(loaded.model, loaded.engine, with_checkpoints(GetParam()));
+  (void)conversation.ask(user("why is it"));
+  const Logits before = logits_of(*conversation.session());
+  EXPECT_THROW((void)conversation.ask(user("never"), {.on_text = [](auto) { throw std::runtime_error("gone"); }}),
+               std::runtime_error);
+  ASSERT_NE(conversation.session(), nullptr);
+  EXPECT_TRUE(same_bits(conversation.session()->logits(), before));
+  EXPECT_FALSE(conversation.ask(user("and what else")).read_again);
+}
+
+TEST_P(ConversationCheckpoints, UndoForgetsTheLastQuestion) {
+  Loaded loaded(chatting());
+  Conversation conversation(loaded.model, loaded.engine, with_checkpoints(GetParam()));
+  (void)conversation.ask(user("why is it"));
+  const Turn expected = conversation.ask(user("and what else"));
+  EXPECT_TRUE(conversation.undo());
+  EXPECT_EQ(conversation.n_turns(), 1U);
+  const Turn turn = conversation.ask(user("and what else"));
+  EXPECT_FALSE(turn.read_again);
+  EXPECT_EQ(turn.answer.text, expected.answer.text);
+  EXPECT_TRUE(conversation.undo());
+  EXPECT_TRUE(conversation.undo());
+  EXPECT_FALSE(conversation.undo());
+  EXPECT_EQ(contents(conversation), std::vector<std::string>{"be brief"});
+}
+
+TEST_P(ConversationCheckpoints, NeverTakeMoreThanAllowed) {
+  Loaded loaded(chatting());
+  const std::uint64_t most = 40'000;
+  Conversation conversation(loaded.model, loaded.engine, with_checkpoints(GetParam(), most));
+  for (int i = 0; i < 12; ++i) {
+    (void)conversation.ask(user("question " + std::to_string(i)));
+    EXPECT_LE(conversation.checkpoint_bytes(), most);
+  }
+  EXPECT_GT(conversation.checkpoint_bytes(), 0U);
+  EXPECT_FALSE(conversation.retry().read_again);
+}
+
+TEST(Conversation, IsNothingToAskAgainBeforeAQuestion) {
+  Loaded loaded(chatting());
+  Conversation conversation(loaded.model, loaded.engine, options());
+  EXPECT_TRUE(contains(refusal(Error::Kind::kState, [&] { (void)conversation.retry(); }), "a question"));
+}
+
+TEST(Conversation, GoesOnInAnotherProcess) {
+  const TemporaryFolder folder;
+  const std::string path = folder.path("a.kv");
+  Loaded loaded(chatting());
+  for (const std::string policy : {"full", "streaming-llm", "snapkv:window=4"}) {
+    SCOPED_TRACE(policy);
+    Conversation conversation(loaded.model, loaded.engine, options(12, policy));
+    (void)conversation.ask(user("why is it\xff </s> no"));
+    conversation.save(path);
+    Loaded other(chatting());
+    Conversation opened(other.model, other.engine, {.generation = greedy(12)}, Snapshot(path));
+    EXPECT_EQ(contents(opened), contents(conversation));
+    EXPECT_EQ(opened.n_turns(), 1U);
+    const Turn expected = conversation.ask(user("and what else")), turn = opened.ask(user("and what else"));
+    EXPECT_FALSE(turn.read_again);
+    EXPECT_EQ(turn.n_read, expected.n_read);
+    EXPECT_EQ(turn.answer.tokens, expected.answer.tokens);
+    EXPECT_TRUE(same_bits(opened.session()->logits(), conversation.session()->logits()));
+    opened.clear();
+    EXPECT_EQ(contents(opened), std::vector<std::string>{"be brief"});
+    EXPECT_FALSE(opened.ask(user("why is it")).read_again);
+  }
+}
+
+TEST(Conversation, ASessionWithoutOneIsRefused) {
+  const TemporaryFolder folder;
+  const std::string path = folder.path("a.kv");
+  Loaded loaded(chatting());
+  loaded.engine.open(with("full"))->save(path);
+  const std::string line = refusal(Error::Kind::kInput, [&] {
+    Conversation(loaded.model, loaded.engine, {.generation = greedy(1)}, Snapshot(path));
+  });
+  EXPECT_EQ(line, path + ": conversation: expected one beside the session, found none");
+}
+
+TEST(Conversation, ReadsTheBeginningOfAQuestionAhead) {
+  const TemporaryFolder folder;
+  const std::string path = folder.path("book.kv");
+  Loaded loaded(chatting());
+  // No token goes over a full stop, so nothing depends on where the text is cut.
+  const std::string book = "once upon a time.there was a long story </s> of many words.";
+  for (const std::string policy : {"full", "streaming-llm"}) {
+    SCOPED_TRACE(policy);
+    const auto asked = [&](const std::function<void(Conversation&)>& prepare, const std::string& question) {
+      Conversation conversation(loaded.model, loaded.engine, options(12, policy));
+      prepare(conversation);
+      return conversation.ask(user(question)).answer.tokens;
+    };
+    const auto read = [&](Conversation& c) { (void)c.read_ahead(book); };
+    const auto read_twice = [&](Conversation& c) {
+      (void)c.read_ahead(book.substr(0, 17));
+      (void)c.read_ahead(book.substr(17));
+    };
+    Conversation conversation(loaded.model, loaded.engine, options(12, policy));
+    const std::size_t n_read = conversation.read_ahead(book).n_read;
+    EXPECT_EQ(conversation.session()->tokens().size(), n_read);
+    EXPECT_EQ(conversation.ahead(), book);
+    conversation.save(path);
+    const Turn turn = conversation.ask(user("who"));
+    EXPECT_FALSE(turn.read_again);
+    EXPECT_LT(turn.n_read, 20U);
+    EXPECT_EQ(conversation.messages()[1].content, book + "who");
+    EXPECT_EQ(conversation.ahead(), "");
+    if (policy == "full") {
+      EXPECT_EQ(asked([](Conversation&) {}, book + "who"), turn.answer.tokens);
+      EXPECT_EQ(asked(read_twice, "who"), turn.answer.tokens);
+    }
+    EXPECT_EQ(asked(read, "who"), turn.answer.tokens);
+
+    Conversation opened(loaded.model, loaded.engine, {.generation = greedy(12)}, Snapshot(path));
+    EXPECT_EQ(opened.ahead(), book);
+    EXPECT_EQ(opened.ask(user("who")).answer.tokens, turn.answer.tokens);
+  }
+}
+
+TEST(Conversation, ATemplateThatChangesMessagesCannotBeReadAhead) {
+  Loaded loaded(chatting("{% for m in messages %}{{ m.content | upper }}{% endfor %}"));
+  Conversation conversation(loaded.model, loaded.engine, options());
+  EXPECT_TRUE(
+      contains(refusal(Error::Kind::kInput, [&] { (void)conversation.read_ahead("once"); }), "one that changes them"));
+  EXPECT_EQ(conversation.ahead(), "");
 }
 
 }  // namespace

@@ -16,6 +16,7 @@ class Reading {
 
   PrefillOptions hooks(std::size_t pass) {
     PrefillOptions hooks;
+    hooks.more_follows = options_.more_follows;
     hooks.progress = [this, pass](std::size_t done, std::size_t total) {
       if (options_.cancel != nullptr && *options_.cancel) return false;
       return !options_.progress || options_.progress(pass * tokens_.size() + std::min(done, total), total_);

@@ -1,0 +1,30 @@
+#pragma once
+
+#include <cstddef>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "generation/held_text.h"
+#include "lacake/chat.h"
+
+namespace lacake {
+
+// What a conversation is beside its session: all of it that a file keeps.
+struct ConversationState {
+  bool raw = false;            // ConversationOptions
+  bool parse_special = false;  // likewise
+  std::vector<Message> messages;
+  std::size_t n_opening = 0;  // of these, before the first question
+  std::string ahead;          // the beginning of the next question, which was read already
+  HeldText held;
+};
+
+// As JSON; docs/snapshots.md has the fields. Long texts that `text` has too, what the session was fed as text, are
+// written as a place in it: a book is in the file once.
+std::string to_json(const ConversationState& state, std::string_view text);
+// The same again. `where` stands for it in errors: throws Error(kInput) where it is no conversation.
+ConversationState conversation_from(std::string_view json, std::string_view text, const std::string& where);
+
+}  // namespace lacake
