@@ -5,6 +5,9 @@
 
 #include <cerrno>
 #include <cstdio>
+#include <filesystem>
+#include <functional>
+#include <memory>
 #include <optional>
 #include <utility>
 #include <vector>
@@ -20,17 +23,26 @@
 #include "prompt.h"
 #include "reading.h"
 #include "report.h"
+#include "saved.h"
 #include "sizing.h"
 
 namespace lacake::cli {
 namespace {
 
 constexpr const char* kHelp =
-    "/exit   leave (or Ctrl-D)\n"
-    "/clear  forget the conversation\n"
-    "/stats  tokens, speed and memory\n"
-    "/help   this list\n"
+    "/retry        answer the last question again\n"
+    "/undo         forget the last question and its answer\n"
+    "/clear        forget the conversation\n"
+    "/save [FILE]  keep the conversation in a file, that of --session if none is named\n"
+    "/load FILE    go on with the conversation of a file\n"
+    "/stats        tokens, speed and memory\n"
+    "/help         this list\n"
+    "/exit         leave (or Ctrl-D)\n"
     "Ctrl-C stops an answer; at the prompt it leaves.\n";
+
+// Copies of the cache that fit where the user does not say how much memory they may take: before the last answer, and
+// before the last question.
+constexpr std::uint64_t kCheckpoints = 2;
 
 // Lines of standard input, without its buffering: what comes after a line stays for the next read.
 class Lines {
@@ -69,7 +81,7 @@ class Statistics {
     token_ms_ = turn.answer.token_ms;
   }
 
-  std::string text(const Conversation& conversation) const {
+  std::string text(const Conversation& conversation, std::uint64_t most_checkpoint_bytes) const {
     const std::size_t n_turns = conversation.n_turns();
     const Session* session = conversation.session();
     const std::size_t n_tokens = session != nullptr ? session->tokens().size() : 0;
@@ -83,8 +95,10 @@ class Statistics {
     const CacheUse use = session->use();
     text += fmt::format("KV {} held of {} (full cache {})\n", bytes_text(use.held_bytes), bytes_text(use.budget_bytes),
                         bytes_text(use.full_bytes));
+    text += fmt::format("copies to go back to {} of {} at most\n", bytes_text(conversation.checkpoint_bytes()),
+                        bytes_text(most_checkpoint_bytes));
     return text + fmt::format("peak memory {} of {} planned\n", bytes_text(peak_resident_bytes()),
-                              bytes_text(session->plan().memory.total()));
+                              bytes_text(session->plan().memory.total() + most_checkpoint_bytes));
   }
 
  private:
@@ -94,37 +108,49 @@ class Statistics {
 };
 
 struct Chat {
-  Conversation& conversation;
+  const Model& model;
+  Engine& engine;
+  ConversationOptions making;
+  std::unique_ptr<Conversation> conversation;
   Statistics statistics;
   const Terminal& terminal;
   const Options& options;
   bool interactive;
 };
 
-Turn ask(Chat& chat, const std::string& line) {
+// What is to be answered: a new question, or the last one again.
+using Asking = std::function<Turn(Conversation& conversation, const ConversationHooks& hooks)>;
+
+Turn ask(Chat& chat, const Asking& asking) {
   PromptBar bar({chat.terminal, chat.options.quiet});
   const ConversationHooks hooks{
       .prompt_progress = bar.hook(),
       .on_text = write_output,
-      .read_again =
-          [&](std::size_t n_tokens) {
-            notice(chat.options, fmt::format("the conversation as the chat template writes it now is not what was read "
-                                             "before: all {} tokens of it are read again",
-                                             n_tokens));
-          },
+      .read_again = [&](std::size_t n_tokens) { notice(chat.options, read_again_line(n_tokens)); },
   };
-  const Turn turn = chat.conversation.ask({.role = "user", .content = line}, hooks);
+  const Turn turn = asking(*chat.conversation, hooks);
   bar.check_output();
   return turn;
 }
 
-void answer(Chat& chat, const std::string& line) {
+// Where an answer is lost only if the process and the disk are: what cannot be saved is said, and the talk goes on.
+void save(const Chat& chat, const std::string& path) {
   try {
-    require_utf8(line, "the line");
-    const Turn turn = ask(chat, line);
+    chat.conversation->save(path);
+  } catch (const Error& error) {
+    if (!chat.interactive) throw;
+    print_error(chat.terminal, error);
+  }
+}
+
+void answer(Chat& chat, const Asking& asking) {
+  try {
+    const Turn turn = ask(chat, asking);
     chat.statistics.add(turn);
     write_output("\n");
     const Answer& answer = turn.answer;
+    const bool answered = answer.finish != Finish::kCancelled || !answer.tokens.empty();
+    if (chat.options.session && answered) save(chat, *chat.options.session);
     if (answer.finish == Finish::kCancelled) notice(chat.options, chat.terminal.paint(Style::kDim, "(stopped)"));
     if (answer.finish != Finish::kLength) return;
     const std::string cut = length_notice(answer, chat.options);
@@ -140,9 +166,101 @@ void answer(Chat& chat, const std::string& line) {
   }
 }
 
+void ask_line(Chat& chat, const std::string& line) {
+  answer(chat, [&](Conversation& conversation, const ConversationHooks& hooks) {
+    require_utf8(line, "the line");
+    return conversation.ask({.role = "user", .content = line}, hooks);
+  });
+}
+
+void load(Chat& chat, const std::string& path) {
+  const Snapshot snapshot(path);
+  // The old one goes when the new one is there.
+  chat.conversation = std::make_unique<Conversation>(chat.model, chat.engine, chat.making, snapshot);
+  notice(chat.options, saved_line(snapshot));
+}
+
+// "/load FILE": what stands behind the command's name. Nothing where the line is another.
+std::optional<std::string> argument_of(const std::string& line, std::string_view command) {
+  if (line == command) return "";
+  if (!line.starts_with(command) || line[command.size()] != ' ') return {};
+  const std::size_t begin = line.find_first_not_of(' ', command.size());
+  return begin == line.npos ? "" : line.substr(begin);
+}
+
+// A command that needs the conversation. False: the line is none.
+bool run_command(Chat& chat, const std::string& line) {
+  const auto say = [](const char* text) { std::fputs(text, stderr); };
+  if (line == "/retry") {
+    answer(chat, [](Conversation& conversation, const ConversationHooks& hooks) { return conversation.retry(hooks); });
+  } else if (line == "/undo") {
+    const bool undone = chat.conversation->undo();
+    if (undone && chat.options.session) save(chat, *chat.options.session);
+    say(undone ? "forgotten: the last question and its answer\n" : "there is no question to forget\n");
+  } else if (line == "/clear") {
+    chat.conversation->clear();
+    if (chat.options.session) {
+      notice(chat.options, fmt::format("{} keeps the conversation until the next answer", *chat.options.session));
+    }
+  } else if (line == "/stats") {
+    say(chat.statistics.text(*chat.conversation, chat.making.checkpoint_bytes).c_str());
+  } else if (const auto path = argument_of(line, "/save")) {
+    const std::string to = path->empty() ? chat.options.session.value_or("") : *path;
+    if (to.empty()) {
+      say("/save: expected a file, as nothing was said with --session\n");
+    } else {
+      save(chat, to);
+    }
+  } else if (const auto from = argument_of(line, "/load")) {
+    try {
+      if (from->empty()) throw Error({.subject = "/load", .expected = "a file", .found = "none"});
+      load(chat, *from);
+    } catch (const Error& error) {
+      if (!chat.interactive) throw;
+      print_error(chat.terminal, error);
+    }
+  } else {
+    return false;
+  }
+  return true;
+}
+
 std::vector<Message> opening(const Options& options) {
   if (!options.system) return {};
   return {{.role = "system", .content = *options.system}};
+}
+
+std::uint64_t checkpoint_bytes(const Options& options, const SessionPlan& plan) {
+  if (options.checkpoints) return bytes_option("checkpoints", *options.checkpoints);
+  return kCheckpoints * plan.memory.turn_copy;
+}
+
+// The conversation of --session where the file is there, or a new one.
+void begin(Chat& chat) {
+  const std::optional<std::string>& path = chat.options.session;
+  if (path && std::filesystem::exists(*path)) {
+    const Snapshot snapshot(*path);
+    require_same(chat.options, kChat, snapshot);
+    chat.making.checkpoint_bytes = checkpoint_bytes(chat.options, chat.engine.plan(snapshot.facts().options));
+    chat.conversation = std::make_unique<Conversation>(chat.model, chat.engine, chat.making, snapshot);
+    const std::vector<Message>& messages = chat.conversation->messages();
+    const std::string system = messages.empty() || messages[0].role != "system" ? "" : messages[0].content;
+    if (chat.options.system && *chat.options.system != system) {
+      throw Error({.kind = Error::Kind::kUsage,
+                   .subject = "--system",
+                   .expected = fmt::format("\"{}\", as {} begins", system, *path),
+                   .found = fmt::format("\"{}\"", *chat.options.system)});
+    }
+    notice(chat.options, saved_line(snapshot));
+    if (!chat.conversation->ahead().empty()) notice(chat.options, "the text was read; ask about it");
+    return;
+  }
+  if (path) require_writable(*path, "--session");
+  const SessionOptions& sized = chat.making.session;
+  const SessionPlan plan = chat.engine.plan(sized);
+  chat.making.checkpoint_bytes = checkpoint_bytes(chat.options, plan);
+  if (!chat.options.quiet) std::fputs(plan_text(plan, chat.model.facts(), sized, chat.terminal).c_str(), stderr);
+  chat.conversation = std::make_unique<Conversation>(chat.model, chat.engine, chat.making);
 }
 
 }  // namespace
@@ -159,19 +277,23 @@ int chat(const Options& options) {
   if (!model.chat_notice().empty()) notice(options, model.chat_notice());
   if (!model.has_chat_template()) warn_without_template(options, kChat);
 
-  const SessionOptions sized = sized_for_conversation(engine, model.facts(), asked, generating.limits);
-  if (!options.quiet) {
-    std::fputs(plan_text(engine.plan(sized), model.facts(), sized, terminal).c_str(), stderr);
-    if (interactive) std::fputs(terminal.paint(Style::kDim, "/help lists what else can be said\n").c_str(), stderr);
+  Chat chat{.model = model,
+            .engine = engine,
+            .making = {.session = sized_for_conversation(engine, model.facts(), asked, generating.limits),
+                       .generation = generating,
+                       .chat = chat_options(options),
+                       .opening = opening(options),
+                       .raw = !model.has_chat_template(),
+                       .parse_special = options.parse_special},
+            .conversation = {},
+            .statistics = {},
+            .terminal = terminal,
+            .options = options,
+            .interactive = interactive};
+  begin(chat);
+  if (interactive && !options.quiet) {
+    std::fputs(terminal.paint(Style::kDim, "/help lists what else can be said\n").c_str(), stderr);
   }
-  Conversation conversation(model, engine,
-                            {.session = sized,
-                             .generation = generating,
-                             .chat = chat_options(options),
-                             .opening = opening(options),
-                             .raw = !model.has_chat_template(),
-                             .parse_special = options.parse_special});
-  Chat chat{conversation, {}, terminal, options, interactive};
 
   Lines lines;
   for (;;) {
@@ -183,19 +305,17 @@ int chat(const Options& options) {
       return 0;
     }
     if (line->empty()) continue;
+    watch_interrupt();
     if (*line == "/help") {
       std::fputs(kHelp, stderr);
-    } else if (*line == "/stats") {
-      std::fputs(chat.statistics.text(conversation).c_str(), stderr);
-    } else if (*line == "/clear") {
-      conversation.clear();
+    } else if (run_command(chat, *line)) {
+      // done
     } else if (line->front() == '/' && line->find(' ') == std::string::npos && interactive) {
       std::fputs(fmt::format("{} is no command; /help lists them\n", *line).c_str(), stderr);
     } else {
-      watch_interrupt();
-      answer(chat, *line);
-      if (interrupted() && !interactive) return kInterruptedStatus;
+      ask_line(chat, *line);
     }
+    if (interrupted() && !interactive) return kInterruptedStatus;
   }
 }
 

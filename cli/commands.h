@@ -9,6 +9,7 @@ namespace lacake::cli {
 // One function a command. Each returns the program's exit status, and throws Error or OutputClosed.
 int run(const Options& options);
 int chat(const Options& options);
+int ingest(const Options& options);
 int inspect(const Options& options);
 int bench(const Options& options);
 int eval(const Options& options);

@@ -20,6 +20,7 @@
 #include "lacake/memory.h"
 #include "output.h"
 #include "report.h"
+#include "sizing.h"
 #include "text/utf8.h"
 
 namespace lacake::cli {
@@ -45,17 +46,7 @@ eval::ConfigurationOptions cell_options(const Options& options) {
 }
 
 std::uint64_t cache_memory(const Options& options) {
-  if (!options.cache_memory) return free_memory_bytes() / 2;
-  try {
-    const Budget size = Budget::parse(*options.cache_memory);
-    if (size.unit == Budget::Unit::kBytes) return static_cast<std::uint64_t>(size.value);
-  } catch (const Error&) {
-    // Said below, of this option.
-  }
-  throw Error({.kind = Error::Kind::kUsage,
-               .subject = "--cache-memory",
-               .expected = "bytes (4GiB)",
-               .found = fmt::format("\"{}\"", *options.cache_memory)});
+  return options.cache_memory ? bytes_option("cache_memory", *options.cache_memory) : free_memory_bytes() / 2;
 }
 
 std::string hash_text(std::string_view bytes) {

@@ -8,6 +8,7 @@
 #include "base/files.h"
 #include "checks.h"
 #include "commands.h"
+#include "inspect_saved.h"
 #include "interrupt.h"
 #include "kept.h"
 #include "lacake/error.h"
@@ -58,6 +59,7 @@ nlohmann::json layers_json(const Kept& kept) {
 }  // namespace
 
 int inspect(const Options& given) {
+  if (!given.words.empty()) return inspect_saved(given);
   Options options = given;
   // Without -n nothing is generated: it is the prompt's picture that is asked for.
   if (!options.predict) options.predict = 0;

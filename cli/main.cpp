@@ -41,7 +41,9 @@ constexpr CommandRow kCommands[] = {
      run},
     {"chat", "a conversation in the terminal", "Ctrl-C stops an answer; /help lists what else can be said.", kChat,
      chat},
-    {"inspect", "model facts and memory plan; with a prompt: what each layer keeps of it",
+    {"ingest", "reads texts into a saved conversation, to be asked with run or chat --session",
+     "Example: lacake ingest book.txt -m model.gguf -o book.kv --kv-budget 2048", kIngest, ingest},
+    {"inspect", "model facts and memory plan; with a prompt or a saved conversation: what each layer keeps of it",
      "Example: lacake inspect -m model.gguf -f book.txt --policy lacache --kv-budget 512 --plot kept.svg", kInspect,
      inspect},
     {"bench", "speed: prompts and single tokens, at given depths, policies and budgets",
@@ -189,7 +191,8 @@ int run_command_line(int argc, char** argv, Options& options) {
 
   for (const CommandRow& row : kCommands) {
     if (!app.got_subcommand(row.name)) continue;
-    if ((row.bit & (kPolicies | kEval)) == 0 && options.model.empty()) {
+    const bool saved = row.bit == kInspect && !options.words.empty();
+    if ((row.bit & (kPolicies | kEval)) == 0 && !saved && options.model.empty()) {
       refuse(fmt::format("no model: expected -m FILE (see lacake {} --help)", row.name));
     }
     note_given(*app.get_subcommand(row.name), row.bit, options);

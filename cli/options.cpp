@@ -73,12 +73,14 @@ const std::vector<Row>& rows() {
   constexpr unsigned kModelled = kRun | kChat | kInspect;
   constexpr unsigned kAnswering = kRun | kChat;
   constexpr unsigned kPrompted = kRun | kInspect;
-  constexpr unsigned kLoading = kModelled | kBench | kEval;
+  constexpr unsigned kReading = kModelled | kIngest;
+  constexpr unsigned kLoading = kReading | kBench | kEval;
+  constexpr unsigned kTemplated = kAnswering | kIngest;
   constexpr unsigned kAll = kLoading | kPolicies;
   using O = Options;
   static const std::vector<Row> table = {
-      {"-m,--model", "model", "FILE", "Model", "GGUF file, the first where it is split; always needed", kLoading,
-       Text{&O::model}},
+      {"-m,--model", "model", "FILE", "Model",
+       "GGUF file, the first where it is split; needed but to look at a saved conversation", kLoading, Text{&O::model}},
       {"-t,--threads", "threads", "N", "Model", "threads [all cores]", kLoading, Whole{&O::threads, 1, 1024}},
       {"--product", "product", "HOW", "Model",
        "a prompt's matrix products: auto, bf16x3, bf16, int8, f32 or ggml [auto]", kLoading,
@@ -116,15 +118,35 @@ const std::vector<Row>& rows() {
       {"-f,--file", "file", "FILE", "Prompt", "text file, - for standard input", kPrompted, Text{&O::file}},
       {"-p,--prompt", "prompt", "TEXT", "Prompt", "text; comes after FILE, a blank line between", kPrompted,
        Text{&O::prompt}},
-      {"--system", "system", "TEXT", "Prompt", "system message", kModelled, Text{&O::system}},
-      {"--raw", "raw", "", "Prompt", "the prompt as it is, without chat template", kPrompted, Switch{&O::raw}},
+      {"--system", "system", "TEXT", "Prompt", "system message", kReading, Text{&O::system}},
+      {"--raw", "raw", "", "Prompt", "the prompt as it is, without chat template", kPrompted | kIngest,
+       Switch{&O::raw}},
       {"--parse-special", "parse_special", "", "Prompt",
-       "control tokens written out in prompt or messages count as such [they are letters]", kModelled,
+       "control tokens written out in prompt or messages count as such [they are letters]", kReading,
        Switch{&O::parse_special}},
       {"--tools-file", "tools", "FILE", "Prompt", "functions that the model may call, a JSON list as OpenAI's API has",
        kRun, Text{&O::tools_file}},
       {"--prompt-tokens", "prompt_tokens", "N", "Prompt", "plan for a prompt of N tokens [the model's length]",
        kInspect, Whole{&O::prompt_tokens, 1, kMost}},
+
+      {"text", "text", "FILE...", "Text", "texts to read, one after the other, - for standard input", kIngest,
+       Texts{&O::words}},
+      {"-o,--output", "output", "FILE", "Text", "where the conversation that holds them is saved; always needed",
+       kIngest, Text{&O::output}},
+      {"saved", "saved", "FILE", "Saved", "a saved conversation to look at, without -m", kInspect, Texts{&O::words}},
+      {"--session", "session", "FILE", "Saved",
+       "a saved conversation to go on with; chat makes it where it is not there, and saves after each answer",
+       kAnswering, Text{&O::session}},
+      {"--save", "save", "", "Saved", "keep question and answer in the file of --session [it stays as it is]", kRun,
+       Switch{&O::save}},
+      {"--checkpoints", "checkpoints", "SIZE", "Saved",
+       "memory for copies of the cache, for /undo and /retry (256MiB) [that of two copies]", kChat,
+       Text{&O::checkpoints}},
+      {"--html", "html", "FILE", "Saved",
+       "of a saved conversation: a page of its text, dimmed by how many layers still hold it", kInspect,
+       Text{&O::html}},
+      {"--text", "show_text", "", "Saved", "of a saved conversation: the same in the terminal", kInspect,
+       Switch{&O::show_text}},
 
       {"-d,--n-depth,--depth", "depth", "N", "Measured",
        "tokens before those that are timed, 0,2048 for two depths [0]", kBench, Wholes{&O::depths, 0, kMost}},
@@ -153,8 +175,10 @@ const std::vector<Row>& rows() {
 
       {"--policy", "policy", "NAME[:key=value,...]", "KV cache",
        "what stays cached, see `lacake policies` [trellis; without --kv-budget full]", kModelled, Text{&O::policy}},
+      {"--policy", "policy", "NAME[:key=value,...]", "KV cache",
+       "what stays cached, see `lacake policies` [keydiff; without --kv-budget full]", kIngest, Text{&O::policy}},
       {"--kv-budget", "kv_budget", "SIZE", "KV cache", "entries a layer (1024), share (3.2%) or bytes (256MiB)",
-       kModelled, Text{&O::kv_budget}},
+       kReading, Text{&O::kv_budget}},
       {"--policy", "policy", "NAME[:key=value,...]", "KV cache",
        "what stays cached; commas between several; all: each [full; with --kv-budget trellis too]", kBench | kEval,
        Texts{&O::policies}},
@@ -166,7 +190,7 @@ const std::vector<Row>& rows() {
        kLoading, Choice{&O::prefill, {"exact", "streaming"}}},
       {"--chunk", "chunk", "N", "KV cache", "tokens a streaming chunk [budget / 8, at least 32]", kLoading & ~kEval,
        Whole{&O::chunk, 1, kMost}},
-      {"-c,--ctx-size", "ctx_size", "N", "KV cache", "most tokens of a conversation [the model's length]", kModelled,
+      {"-c,--ctx-size", "ctx_size", "N", "KV cache", "most tokens of a conversation [the model's length]", kReading,
        Whole{&O::ctx_size, 1, kMost}},
 
       {"-s,--seed", "seed", "N", "Sampling", "seed, -1 for a random one [-1]", kModelled,
@@ -241,14 +265,14 @@ const std::vector<Row>& rows() {
        Text{&O::json_schema_file}},
 
       {"--chat-template", "chat_template", "TEMPLATE", "Chat template",
-       "Jinja template instead of the model's, or the name of a known one (chatml, llama3)", kModelled,
+       "Jinja template instead of the model's, or the name of a known one (chatml, llama3)", kReading,
        Text{&O::chat_template}},
-      {"--chat-template-file", "chat_template_file", "FILE", "Chat template", "the same from a file", kModelled,
+      {"--chat-template-file", "chat_template_file", "FILE", "Chat template", "the same from a file", kReading,
        Text{&O::chat_template_file}},
       {"--chat-template-kwargs", "chat_template_kwargs", "JSON", "Chat template",
-       "more variables for the template, as one JSON object", kAnswering, Text{&O::chat_template_kwargs}},
+       "more variables for the template, as one JSON object", kTemplated, Text{&O::chat_template_kwargs}},
       {"--reasoning", "reasoning", "WHEN", "Chat template",
-       "whether the model thinks first: on, off or auto, as its template has it [auto]", kAnswering,
+       "whether the model thinks first: on, off or auto, as its template has it [auto]", kTemplated,
        Choice{&O::reasoning, {"on", "off", "auto"}}},
       {"--reasoning-budget", "reasoning_budget", "N", "Chat template",
        "reasoning is ended after N tokens, -1 for never [-1]", kAnswering, Whole{&O::reasoning_budget, -1, kMost}},
@@ -303,7 +327,7 @@ const std::vector<Row>& rows() {
       {"--window", "window", "N", "Perplexity", "tokens of one figure of perplexity by position [256]", kEval,
        Whole{&O::window, 1, kMost}, "perplexity"},
 
-      {"--json", "json", "", "Output", "one JSON object on standard output", kPrompted | kPolicies | kEval,
+      {"--json", "json", "", "Output", "one JSON object on standard output", kPrompted | kIngest | kPolicies | kEval,
        Switch{&O::json}, kAllTasks},
       {"--json", "json", "", "Output", "a JSON list, one object a measurement, on standard output", kBench,
        Switch{&O::json}},
@@ -477,6 +501,9 @@ std::vector<std::string> option_names(Command command) {
 }
 
 std::string flag_of(Command command, std::string_view setting) {
+  // Where a flag says more than the library's setting, it has a name of its own.
+  if (setting == "thinking") setting = "reasoning";
+  if (setting == "template_arguments") setting = "chat_template_kwargs";
   for (const Row& row : rows()) {
     if ((row.commands & command) && row.json == setting && row.flags.starts_with('-')) return row.name();
   }

@@ -19,7 +19,7 @@ class App;
 namespace lacake::cli {
 
 // The commands that an option belongs to, as a set of bits.
-enum Command : unsigned { kRun = 1, kChat = 2, kInspect = 4, kPolicies = 8, kBench = 16, kEval = 32 };
+enum Command : unsigned { kRun = 1, kChat = 2, kInspect = 4, kPolicies = 8, kBench = 16, kEval = 32, kIngest = 64 };
 
 // What was asked for. Empty where the default is another part's to decide.
 struct Options {
@@ -33,6 +33,12 @@ struct Options {
   bool raw = false;
   bool parse_special = false;
   std::optional<std::string> tools_file;
+  std::optional<std::string> output;
+  std::optional<std::string> session;
+  bool save = false;
+  std::optional<std::string> checkpoints;
+  std::optional<std::string> html;
+  bool show_text = false;
   std::optional<std::int64_t> predict;
   std::vector<std::string> stop;
   std::optional<std::int64_t> logprobs;
@@ -112,7 +118,7 @@ struct Options {
   bool beyond_training = false;
 
   // eval
-  std::vector<std::string> words;  // the task, then what it is about
+  std::vector<std::string> words;  // the task, then what it is about; of ingest and inspect: files
   std::vector<std::string> files;
   std::optional<std::int64_t> score_chunk;
   std::optional<std::int64_t> tokens;

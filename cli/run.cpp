@@ -11,12 +11,14 @@
 #include "checks.h"
 #include "commands.h"
 #include "interrupt.h"
+#include "lacake/conversation.h"
 #include "lacake/error.h"
 #include "lacake/memory.h"
 #include "output.h"
 #include "prompt.h"
 #include "reading.h"
 #include "report.h"
+#include "saved.h"
 #include "sizing.h"
 
 namespace lacake::cli {
@@ -32,6 +34,7 @@ struct Result {
   std::optional<Answer> answer;
   std::uint64_t logits_hash = 0;  // 64-bit XXH3 of the f32 logits that chose the last token, the ending one included
   std::optional<Perplexity> continuation;
+  std::optional<std::size_t> held_tokens;  // of a saved conversation that goes on: what it held already
   bool interrupted = false;
 };
 
@@ -61,6 +64,7 @@ nlohmann::json result_json(const Result& result, const Model& model, const Sessi
       {"logits_hash", reached(fmt::format("{:016x}", result.logits_hash))},
       {"options", options_json(options, kRun)},
   };
+  if (result.held_tokens) json["session"] = {{"path", *options.session}, {"held_tokens", *result.held_tokens}};
   if (result.answer) json.update(answer_json(answer, model));
   if (result.continuation) {
     json["continuation"] = {{"tokens", result.continuation->tokens}, {"perplexity", result.continuation->value}};
@@ -100,14 +104,77 @@ std::vector<Token> continuation_tokens(const Model& model, const std::string& te
   return tokens;
 }
 
+void show(const Result& result, const Model& model, const SessionOptions& session, const Options& options) {
+  if (options.json) write_output(json_line(result_json(result, model, session, options)));
+  if (result.continuation) {
+    notice(options, fmt::format("continuation: {} tokens, perplexity {:.4f}", result.continuation->tokens,
+                                result.continuation->value));
+  }
+  if (result.answer && !options.json) warn(length_notice(*result.answer, options));
+  notice(options, closing_line(result));
+}
+
+std::uint64_t hash_of(std::span<const float> logits) { return XXH3_64bits(logits.data(), logits.size_bytes()); }
+
+std::string required_prompt(const Options& options) {
+  const auto text = prompt_text(options);
+  if (!text) throw Error({.kind = Error::Kind::kUsage, .expected = "-f FILE, -p TEXT or both", .found = "no prompt"});
+  return *text;
+}
+
+// One question to a conversation that was saved.
+int run_saved(const Options& options) {
+  const GenerationOptions generating = generation_options(options);
+  const std::string text = required_prompt(options);
+  const Terminal terminal(STDERR_FILENO, options.color);
+  watch_interrupt();
+
+  Result result;
+  Stopwatch watch;
+  const Snapshot snapshot(*options.session);
+  require_same(options, kRun, snapshot);
+  const Model model(options.model, model_options(options));
+  Engine engine(model, engine_options(options));
+  ConversationOptions making;
+  making.generation = generating;
+  making.chat = chat_options(options);
+  Conversation conversation(model, engine, making, snapshot);
+  result.load_ms = watch.ms();
+  result.plan = conversation.session()->plan();
+  result.held_tokens = snapshot.facts().n_tokens;
+  notice(options, saved_line(snapshot));
+
+  PromptBar bar({terminal, options.quiet || options.json});
+  const Turn turn = conversation.ask({.role = "user", .content = text},
+                                     {.prompt_progress = bar.hook(),
+                                      .on_text =
+                                          [&](std::string_view part) {
+                                            if (!options.json) write_output(part);
+                                          },
+                                      .read_again = [&](std::size_t n_tokens) { warn(read_again_line(n_tokens)); }});
+  bar.check_output();
+  result.interrupted = interrupted();
+  result.prompt_tokens = turn.n_read;
+  result.prefill_ms = turn.read_ms;
+  if (turn.answer.finish != Finish::kCancelled || !turn.answer.tokens.empty()) {
+    if (!options.json) write_output("\n");
+    result.answer = turn.answer;
+    result.logits_hash = hash_of(conversation.session()->logits());
+    result.use = conversation.session()->use();
+    if (options.save) conversation.save(*options.session);
+  }
+  show(result, model, conversation.session()->options(), options);
+  return result.interrupted ? kInterruptedStatus : 0;
+}
+
 }  // namespace
 
 int run(const Options& options) {
+  if (options.session) return run_saved(options);
   // Everything that can be refused without the model comes first.
   const GenerationOptions generating = generation_options(options);
   const SessionOptions asked = session_options(options);
-  const auto text = prompt_text(options);
-  if (!text) throw Error({.kind = Error::Kind::kUsage, .expected = "-f FILE, -p TEXT or both", .found = "no prompt"});
+  const std::string text = required_prompt(options);
   const auto continued = options.continuation ? std::optional(read_text(*options.continuation)) : std::nullopt;
   const Terminal terminal(STDERR_FILENO, options.color);
   const Progress progress{terminal, options.quiet || options.json};
@@ -120,7 +187,7 @@ int run(const Options& options) {
   result.load_ms = watch.ms();
   warn(kv_type_warning(model.facts(), options));
 
-  const Prompt prompt = make_prompt(model, *text, options);
+  const Prompt prompt = make_prompt(model, text, options);
   const std::vector<Token>& tokens = prompt.chat.tokens;
   result.prompt_tokens = tokens.size();
   for (const std::string& line : prompt.notices) notice(options, line);
@@ -151,7 +218,7 @@ int run(const Options& options) {
     });
     if (!options.json) write_output("\n");
     result.answer = generation.answer();
-    result.logits_hash = XXH3_64bits(session->logits().data(), session->logits().size_bytes());
+    result.logits_hash = hash_of(session->logits());
     result.use = session->use();
     going = result.answer->finish != Finish::kCancelled;
   }
@@ -166,13 +233,7 @@ int run(const Options& options) {
   }
   result.interrupted = interrupted();
 
-  if (options.json) write_output(json_line(result_json(result, model, sized, options)));
-  if (result.continuation) {
-    notice(options, fmt::format("continuation: {} tokens, perplexity {:.4f}", result.continuation->tokens,
-                                result.continuation->value));
-  }
-  if (result.answer && !options.json) warn(length_notice(*result.answer, options));
-  notice(options, closing_line(result));
+  show(result, model, sized, options);
   return result.interrupted ? kInterruptedStatus : 0;
 }
 

@@ -1,5 +1,9 @@
 #include "sizing.h"
 
+#include <fmt/format.h>
+
+#include "lacake/error.h"
+
 namespace lacake::cli {
 
 SessionOptions session_options(const Options& options) {
@@ -10,6 +14,18 @@ SessionOptions session_options(const Options& options) {
   session.prefill = options.prefill == "exact" ? PrefillMode::kExact : PrefillMode::kStreaming;
   session.chunk = static_cast<std::size_t>(options.chunk.value_or(0));
   return session;
+}
+
+std::uint64_t bytes_option(const std::string& setting, const std::string& text) {
+  try {
+    const Budget size = Budget::parse(text);
+    if (size.unit == Budget::Unit::kBytes) return static_cast<std::uint64_t>(size.value);
+  } catch (const Error&) {  // said below, of this setting
+  }
+  throw Error({.kind = Error::Kind::kUsage,
+               .subject = setting,
+               .expected = "bytes (4GiB)",
+               .found = fmt::format("\"{}\"", text)});
 }
 
 LengthLimits length_limits(const Options& options) {

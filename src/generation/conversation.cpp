@@ -79,6 +79,7 @@ struct Conversation::State {
   // --- where to go on ------------------------------------------------------------------------------------------
 
   struct Checkpoint {
+    std::size_t n_messages;  // of the conversation then: without the question that was being answered
     HeldText held;
     std::unique_ptr<SessionCheckpoint> session;
   };
@@ -116,9 +117,7 @@ struct Conversation::State {
         keep_checkpoint();
         return false;
       case Start::From::kCheckpoint:
-        session->go_back(*checkpoints[start.checkpoint].session);
-        own.held = checkpoints[start.checkpoint].held;
-        checkpoints.resize(start.checkpoint + 1);
+        go_back(start.checkpoint);
         return false;
       case Start::From::kNothing:
         break;
@@ -150,7 +149,22 @@ struct Conversation::State {
       for (const Checkpoint& c : checkpoints) sizes.push_back({c.session->n_tokens(), c.session->bytes()});
       checkpoints.erase(checkpoints.begin() + static_cast<std::ptrdiff_t>(least_useful(sizes, n_tokens)));
     }
-    checkpoints.push_back({own.held, session->checkpoint()});
+    checkpoints.push_back({own.messages.size(), own.held, session->checkpoint()});
+  }
+
+  void go_back(std::size_t checkpoint) {
+    session->go_back(*checkpoints[checkpoint].session);
+    own.held = checkpoints[checkpoint].held;
+    checkpoints.resize(checkpoint + 1);
+  }
+
+  // To before the question that came after the messages that are left, if there is a checkpoint of it: what is saved
+  // now is then what is said. Else the next question finds its way.
+  void go_back_to_messages() {
+    if (!session || session->status() != SessionStatus::kReady) return;
+    for (std::size_t i = 0; i < checkpoints.size(); ++i) {
+      if (checkpoints[i].n_messages == own.messages.size()) return go_back(i);
+    }
   }
 
   // After a question that was read and has no answer. Without a checkpoint it cannot be taken out of the session.
@@ -370,6 +384,7 @@ bool Conversation::undo() {
   while (n > own.n_opening && own.messages[n - 1].role != "user") --n;
   if (n <= own.n_opening) return false;
   state_->take({own.messages.begin(), own.messages.begin() + static_cast<std::ptrdiff_t>(n - 1)});
+  state_->go_back_to_messages();
   return true;
 }
 

@@ -324,9 +324,11 @@ TEST_P(ConversationCheckpoints, UndoForgetsTheLastQuestion) {
   Loaded loaded(chatting());
   Conversation conversation(loaded.model, loaded.engine, with_checkpoints(GetParam()));
   (void)conversation.ask(user("why is it"));
+  const std::size_t held = conversation.session()->tokens().size();
   const Turn expected = conversation.ask(user("and what else"));
   EXPECT_TRUE(conversation.undo());
   EXPECT_EQ(conversation.n_turns(), 1U);
+  EXPECT_EQ(conversation.session()->tokens().size(), held);
   const Turn turn = conversation.ask(user("and what else"));
   EXPECT_FALSE(turn.read_again);
   EXPECT_EQ(turn.answer.text, expected.answer.text);

@@ -10,6 +10,7 @@ another command to show itself in.
 
 import json
 import re
+import shutil
 import unittest
 
 from program import FABLE, MODEL, ON_MODEL, ProgramTest, run
@@ -27,6 +28,7 @@ SHORT_ANSWER = ["-p", "What is 2+2? Answer with one number.", "--temp", "0", "-n
 BASE = {
     "run": ["-p", TEXT, "-n", "6", "-s", "7", "--temp", "1.2", "--json"],
     "chat": ["-n", "6", "-s", "7", "--temp", "1.2"],
+    "ingest": ["{short}", "-o", "{out}", "--json"],
     "inspect": ["-p", TEXT, "--json"],
     "policies": [],
     "bench": ["-p", "16", "-n", "1", "-r", "1", "--json"],
@@ -114,8 +116,22 @@ OWN = {
         "color": (["!--json"], ["--color", "always"]),
         "quiet": ["-q"],
         "json": (["!--json"], ["--json"]),
+        "session": ["--session", "{saved}"],
+        "save": (["--session", "{copy}"], ["--save"]),
     },
-    "chat": {"ignore_eos": (["--temp", "0", "-n", "24"], ["--ignore-eos"]),
+    "ingest": {
+        "output": ["-o", "{none}/no"],
+        "kv_budget": ["--kv-budget", "240"],
+        "policy": ["--policy", "tova:cache_size=24"],
+        "prefill": (["--policy", "tova:cache_size=24,positions=compacted", "--chunk", "8", "!--chunk"],
+                    ["--prefill", "streaming"]),
+        "parse_special": (["!{short}", "{marked}"], ["--parse-special"]),
+        "color": (["!--json"], ["--color", "always"]),
+        "json": (["!--json"], ["--json"]),
+    },
+    "chat": {"session": ["--session", "{talk}"],
+             "checkpoints": ["--checkpoints", "12345B"],
+             "ignore_eos": (["--temp", "0", "-n", "24"], ["--ignore-eos"]),
              "stop": (["--temp", "0", "-n", "24"], ["--stop", "e"]),
              **{name: COMMON[name][1] if isinstance(COMMON[name], tuple) else COMMON[name][-2:] for name in DRY_OPTIONS}},
     "inspect": {
@@ -131,6 +147,7 @@ OWN = {
         "ignore_eos": ["--ignore-eos"],  # refused: nothing is answered without -n
         "color": (["!--json"], ["--color", "always"]),
         "json": (["!--json"], ["--json"]),
+        "html": ["--html", "{plot}"],  # refused: of a saved conversation
     },
     "policies": {"color": ["--color", "always"]},
     "bench": {
@@ -190,6 +207,7 @@ REFUSED_WITHOUT = {("bench", "beyond_training"), ("ruler", "skip_broken"), ("lon
 VOLATILE = re.compile(r"(^|_)(ms|per_s|rss_bytes|read|share|time|options|program|vocabulary|total|planned_bytes|"
                       r"prefill_ms|pass|together|step_ms|seconds|bytes_per_s|values|median|fill_ms)($|_)|tokens_per_s")
 MODEL_GROUPS = ("Model", "RoPE")
+WRITTEN = ("kept", "plot", "out", "talk", "copy")  # files that a command may leave
 
 
 def table():
@@ -250,9 +268,16 @@ class Everything(ProgramTest):
             "niah": self.file("niah_single_1.jsonl", json.dumps(niah) + "\nbroken\n"),
             "squad": self.file("squad.json", json.dumps({"data": [{"paragraphs": [
                 {"context": FABLE, "qas": [{"question": "Who sang?", "answers": [{"text": "the crow"}]}]}]}]})),
+            "marked": self.file("marked.txt", "No <|im_end|> yet."),
             "kept": self.folder / "kept.json",
             "plot": self.folder / "kept.svg",
+            "out": self.folder / "out.kv",
+            "talk": self.folder / "talk.kv",
+            "copy": self.folder / "copy.kv",
+            "saved": self.folder / "saved.kv",
         }
+        done = run("ingest", self.places["short"], *ON_MODEL, "-o", self.places["saved"])
+        self.assertEqual(done.returncode, 0, done.stderr)
         self.seen = {}
 
     def filled(self, words):
@@ -273,8 +298,9 @@ class Everything(ProgramTest):
         return self.filled([*start, *kept, *[word for word in company if not word.startswith("!")]])
 
     def observed(self, arguments, command):
-        for name in ("kept", "plot"):
+        for name in WRITTEN:
             self.places[name].unlink(missing_ok=True)
+        shutil.copy(self.places["saved"], self.places["copy"])
         results = self.folder / f"results{len(self.seen)}-{len(arguments)}-{abs(hash(tuple(arguments)))}"
         if command == "eval":
             arguments = [*arguments[:2], "--results", str(results), *arguments[2:]]
@@ -282,7 +308,7 @@ class Everything(ProgramTest):
         done = run(*arguments, stdin=stdin)
         records = results / "predictions.jsonl"
         left = [settled(json.loads(line)) for line in records.read_text().splitlines()] if records.exists() else None
-        files = [(place.name, place.read_bytes()) for name in ("kept", "plot") if (place := self.places[name]).is_file()]
+        files = [(place.name, place.read_bytes()) for name in WRITTEN if (place := self.places[name]).is_file()]
         log = settled_text(done.stderr).replace(results.name, "") if done.stderr else ""
         return {"status": done.returncode, "stdout": settled_text(done.stdout), "stderr": log, "records": left,
                 "files": files}
@@ -303,10 +329,10 @@ class Everything(ProgramTest):
         self.assertEqual(without["status"] != 0, (task or command, name) in REFUSED_WITHOUT, without["stderr"])
         with_it = self.observed([*self.command_line(command, task, company), *self.filled(setting)], command)
         if with_it["status"] in (1, 2):
-            # A conversation has shown its plan by then.
+            # These have shown their plan by then.
             lines = with_it["stderr"].splitlines()
             self.assertTrue(lines[-1].startswith("lacake: error: "), lines)
-            self.assertTrue(len(lines) == 1 or command == "chat", lines)
+            self.assertTrue(len(lines) == 1 or command in ("chat", "ingest"), lines)
         differs = with_it != without
         reason = SILENT.get((task or command, name))
         if reason:
@@ -322,6 +348,9 @@ class Everything(ProgramTest):
 
     def test_run(self):
         self.all_of("run")
+
+    def test_ingest(self):
+        self.all_of("ingest")
 
     def test_chat(self):
         self.all_of("chat")

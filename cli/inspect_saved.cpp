@@ -1,0 +1,112 @@
+#include "inspect_saved.h"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <algorithm>
+
+#include "base/files.h"
+#include "held_text.h"
+#include "kept.h"
+#include "lacake/error.h"
+#include "lacake/snapshot.h"
+#include "output.h"
+#include "plot.h"
+#include "report.h"
+#include "terminal.h"
+
+namespace lacake::cli {
+namespace {
+
+// Options that say something of a saved conversation; all others are about a model.
+constexpr const char* kOfSaved[] = {"saved", "html", "show_text", "plot", "kept", "json", "quiet", "color"};
+
+void check(const Options& options) {
+  if (options.words.size() > 1) {
+    throw Error({.kind = Error::Kind::kUsage, .subject = options.words[1], .expected = "one file", .found = "another"});
+  }
+  for (const std::string& name : options.given) {
+    if (std::find(std::begin(kOfSaved), std::end(kOfSaved), name) != std::end(kOfSaved)) continue;
+    throw Error({.kind = Error::Kind::kUsage,
+                 .subject = flag_of(kInspect, name),
+                 .expected = "a model to look at (-m FILE alone)",
+                 .found = "a saved conversation"});
+  }
+  if (options.plot) require_plot_name(*options.plot, "--plot");
+  const std::pair<const std::optional<std::string>*, const char*> files[] = {
+      {&options.plot, "--plot"}, {&options.kept, "--kept"}, {&options.html, "--html"}};
+  for (const auto& [path, flag] : files) {
+    if (*path) require_writable(**path, flag);
+  }
+}
+
+Kept kept_of(const Snapshot& snapshot) {
+  const SnapshotFacts& facts = snapshot.facts();
+  Kept kept{.model = facts.model_name, .policy = facts.options.policy.text(), .n_tokens = facts.n_tokens, .layers = {}};
+  for (int layer = 0; layer < facts.n_layer; ++layer) {
+    draw::HeadPositions heads;
+    for (int head = 0; head < facts.n_head_kv; ++head) {
+      heads.push_back(snapshot.kept(layer, head));
+      std::sort(heads.back().begin(), heads.back().end());
+    }
+    kept.layers.push_back(std::move(heads));
+  }
+  return kept;
+}
+
+std::string facts_text(const Snapshot& snapshot) {
+  const SnapshotFacts& facts = snapshot.facts();
+  const bool exact = facts.options.prefill == PrefillMode::kExact;
+  return fmt::format(
+      "file     {}, {}\nmodel    {} ({}), content {}\npolicy   {}, entries in {}, {} prefill\n"
+      "tokens   {} read\nKV       {} held of {}\n",
+      snapshot.path(), bytes_text(facts.file_bytes), facts.model_name, facts.model_architecture,
+      facts.model_fingerprint, facts.options.policy.text(), facts.options.types.text(), exact ? "exact" : "streaming",
+      facts.n_tokens, bytes_text(facts.held_bytes), bytes_text(facts.budget_bytes));
+}
+
+nlohmann::json facts_json(const Snapshot& snapshot, const Kept& kept) {
+  const SnapshotFacts& facts = snapshot.facts();
+  nlohmann::json layers = nlohmann::json::array();
+  for (std::size_t i = 0; i < kept.layers.size(); ++i) {
+    layers.push_back({{"layer", i}, {"entries", mean_entries(kept.layers[i])}});
+  }
+  return {{"schema", 1},
+          {"file", {{"path", snapshot.path()}, {"bytes", facts.file_bytes}}},
+          {"model",
+           {{"name", facts.model_name},
+            {"architecture", facts.model_architecture},
+            {"fingerprint", facts.model_fingerprint}}},
+          {"policy", facts.options.policy.text()},
+          {"kv_type", facts.options.types.text()},
+          {"prefill", facts.options.prefill == PrefillMode::kExact ? "exact" : "streaming"},
+          {"n_tokens", facts.n_tokens},
+          {"kv", {{"held_bytes", facts.held_bytes}, {"budget_bytes", facts.budget_bytes}}},
+          {"layers", std::move(layers)}};
+}
+
+}  // namespace
+
+int inspect_saved(const Options& options) {
+  check(options);
+  const Snapshot snapshot(options.words.front());
+  const Kept kept = kept_of(snapshot);
+  if (options.plot) replace_durably(*options.plot, plot(kept, *options.plot));
+  if (options.kept) replace_durably(*options.kept, json_line(kept_json(kept)));
+  const bool text = options.html || options.show_text;
+  const std::vector<HeldToken> tokens = text ? held_tokens(kept, snapshot.pieces()) : std::vector<HeldToken>();
+  if (options.html) replace_durably(*options.html, held_page(tokens, snapshot.path(), facts_text(snapshot)));
+  if (options.json) {
+    write_output(json_line(facts_json(snapshot, kept)));
+    return 0;
+  }
+  const Terminal terminal(STDOUT_FILENO, options.color);
+  const bool blocks = utf8_locale() && options.color != "never";
+  const std::size_t columns = terminal.interactive() ? std::clamp<std::size_t>(terminal.columns(), 40, 200) : 80;
+  write_output(facts_text(snapshot) + "\n");
+  write_output(kept_text(kept, terminal, columns, blocks ? draw::Glyphs::kBlocks : draw::Glyphs::kAscii));
+  if (options.show_text) write_output("\n" + held_text(tokens, terminal));
+  return 0;
+}
+
+}  // namespace lacake::cli

@@ -1,0 +1,43 @@
+#include "saved.h"
+
+#include <fmt/format.h>
+
+#include "lacake/error.h"
+#include "sizing.h"
+
+namespace lacake::cli {
+
+void require_same(const Options& options, Command command, const Snapshot& snapshot) {
+  const SessionOptions& saved = snapshot.facts().options;
+  const SessionOptions asked = session_options(options);
+  const auto require = [&](const char* setting, const std::string& of_file, const std::string& of_options) {
+    if (!is_given(options, setting) || of_file == of_options) return;
+    throw Error({.kind = Error::Kind::kUsage,
+                 .subject = flag_of(command, setting),
+                 .expected = fmt::format("{}, as {} was read", of_file, snapshot.path()),
+                 .found = of_options});
+  };
+  const auto prefill = [](const SessionOptions& o) {
+    return std::string(o.prefill == PrefillMode::kExact ? "exact" : "streaming");
+  };
+  require("policy", saved.policy.text(), asked.policy.text());
+  require("kv_budget", saved.budget.text(), asked.budget.text());
+  require("kv_type", saved.types.text(), asked.types.text());
+  require("prefill", prefill(saved), prefill(asked));
+  require("chunk", fmt::format("{}", saved.chunk), fmt::format("{}", asked.chunk));
+}
+
+std::string read_again_line(std::size_t n_tokens) {
+  return fmt::format(
+      "the conversation as the chat template writes it now is not what was read before: all {} tokens of it are read "
+      "again",
+      n_tokens);
+}
+
+std::string saved_line(const Snapshot& snapshot) {
+  const SnapshotFacts& facts = snapshot.facts();
+  return fmt::format("{}: {} tokens, policy {}, KV {} held of {}", snapshot.path(), facts.n_tokens,
+                     facts.options.policy.text(), bytes_text(facts.held_bytes), bytes_text(facts.budget_bytes));
+}
+
+}  // namespace lacake::cli

@@ -1,0 +1,210 @@
+"""Conversations that outlive the process: read a text once, ask it ever after."""
+
+import json
+import os
+import random
+import re
+import resource
+import signal
+import subprocess
+import time
+import unittest
+
+from program import FABLE, MODEL, ON_MODEL, PROGRAM, ProgramTest, environment, run, start
+
+SMALL = ["--kv-budget", "96", "--policy", "keydiff"]
+GREEDY = ["--temp", "0", "-n", "12"]
+
+
+class Saved(ProgramTest):
+    def ok(self, *arguments, **options):
+        done = run(*arguments, **options)
+        self.assertEqual(done.returncode, 0, done.stderr.decode())
+        return done
+
+    def ingest(self, name="book.kv", *more):
+        path = self.folder / name
+        self.ok("ingest", self.file("fable.txt", FABLE), *ON_MODEL, "-o", path, *(more or SMALL), "-q")
+        return path
+
+    def ask(self, path, question, *more):
+        return json.loads(self.ok("run", *ON_MODEL, "--session", path, "-p", question, *GREEDY, "--json", *more).stdout)
+
+    def refused(self, arguments, *says, status=1):
+        done = run(*arguments)
+        line = done.stderr.decode()
+        self.assertEqual((done.returncode, done.stdout, line.count("\n")), (status, b"", 1), line)
+        for words in says:
+            self.assertIn(words, line)
+
+
+class Ingest(Saved):
+    def test_a_text_that_was_read_is_asked_without_reading_it_again(self):
+        book = self.ingest()
+        before = book.read_bytes()
+        first = self.ask(book, "What did the fox want?")
+        self.assertGreater(first["session"]["held_tokens"], 150)
+        self.assertLess(first["tokens"]["prompt"], 30)
+        self.assertEqual(self.ask(book, "What did the fox want?")["tokens"], first["tokens"])
+        self.assertNotEqual(self.ask(book, "Who sang?")["text"], "")
+        self.assertEqual(book.read_bytes(), before)  # asked, not changed
+
+    def test_several_texts_and_standard_input_are_one_conversation(self):
+        one, two = self.file("one.txt", "The key is 71.\n\n\n"), self.file("two.txt", "The door is green.")
+        path = self.folder / "both.kv"
+        done = self.ok("ingest", one, "-", two, *ON_MODEL, "-o", path, "--json", stdin=b"The cat is blue.\n")
+        result = json.loads(done.stdout)
+        self.assertEqual(result["file"]["bytes"], path.stat().st_size)
+        page = self.folder / "page.html"
+        self.ok("inspect", path, "--html", page)
+        text = re.sub("<[^>]*>", "", page.read_text())
+        self.assertIn("The key is 71.\n\nThe cat is blue.\n\nThe door is green.\n\n", text)
+
+    def test_streaming_reads_more_than_the_budget_holds(self):
+        book = self.ingest("long.kv", "--kv-budget", "96", "--policy", "lacache", "--prefill", "streaming")
+        facts = json.loads(self.ok("inspect", book, "--json").stdout)
+        self.assertEqual((facts["prefill"], facts["policy"]), ("streaming", "lacache"))
+        self.assertLessEqual(facts["kv"]["held_bytes"], facts["kv"]["budget_bytes"])
+        self.assertNotEqual(self.ask(book, "Who sang?")["text"], "")
+
+    def test_a_question_that_is_saved_is_part_of_the_conversation(self):
+        book = self.ingest()
+        first = self.ask(book, "What did the fox want?", "--save")
+        second = self.ask(book, "Who sang?")
+        self.assertGreater(second["session"]["held_tokens"], first["session"]["held_tokens"])
+        self.assertLess(second["tokens"]["prompt"], 60)
+
+    def test_a_full_cache_has_room_for_an_answer(self):
+        book = self.ingest("full.kv", "-c", "2048")
+        self.assertEqual(len(self.ask(book, "Who sang?")["tokens"]["ids"]), 12)
+
+    def test_wrong_use_is_refused_in_a_line(self):
+        text, out = self.file("fable.txt", FABLE), self.folder / "out.kv"
+        self.refused(["ingest", *ON_MODEL, "-o", out], "text: expected one file or more", status=2)
+        self.refused(["ingest", text, *ON_MODEL], "--output: expected a file", status=2)
+        self.refused(["ingest", self.folder / "no.txt", *ON_MODEL, "-o", out], "no.txt: cannot be opened")
+        self.refused(["ingest", self.file("e.txt", "\n\n"), *ON_MODEL, "-o", out], "e.txt: expected some text, found none")
+        self.refused(["ingest", self.file("b.txt", b"\xff"), *ON_MODEL, "-o", out], "b.txt: expected UTF-8 text")
+        self.refused(["ingest", text, *ON_MODEL, "-o", self.folder / "no" / "out.kv"], "--output", status=2)
+        self.assertFalse(out.exists())
+
+    def test_ctrl_c_leaves_nothing(self):
+        long, out = self.file("long.txt", FABLE * 12), self.folder / "out.kv"
+        with start("ingest", long, *ON_MODEL, "-o", out) as process:
+            self.assertIn(b"memory plan", process.stderr.readline())
+            time.sleep(0.2)
+            process.send_signal(signal.SIGINT)
+            process.stderr.read()
+            self.assertEqual(process.wait(), 130)
+        self.assertEqual(sorted(p.name for p in self.folder.iterdir()), ["long.txt"])
+
+
+class Files(Saved):
+    def test_what_is_no_conversation_is_refused_in_a_line(self):
+        book = self.ingest()
+        asked = ["-p", "Who sang?", *ON_MODEL, *GREEDY]
+        whole = book.read_bytes()
+        cut, damaged = self.file("cut.kv", whole[:-5000]), bytearray(whole)
+        damaged[len(whole) // 2] ^= 1
+        self.refused(["run", *asked, "--session", self.folder / "no.kv"], "no.kv: cannot be opened")
+        self.refused(["run", *asked, "--session", MODEL], "expected a conversation that lacake saved", "it is a model")
+        self.refused(["run", *asked, "--session", cut], "cut.kv", "was cut short")
+        self.refused(["run", *asked, "--session", self.file("d.kv", bytes(damaged))], "d.kv: part blk.", "is damaged")
+        self.refused(["inspect", cut], "cut.kv", "was cut short")
+        self.refused(["run", *asked, "--session", book, "--override-kv", "llama.rope.freq_base=float:1000"],
+                     "book.kv: model: expected", "with content")
+
+    def test_options_that_the_file_has_may_be_said_again_but_not_otherwise(self):
+        book = self.ingest()
+        self.ok("run", *ON_MODEL, "--session", book, "-p", "Who?", *GREEDY, *SMALL)
+        asked = ["run", *ON_MODEL, "--session", book, "-p", "Who?"]
+        self.refused([*asked, "--policy", "tova"], "--policy: expected keydiff, as ", "found tova", status=2)
+        self.refused([*asked, "--kv-budget", "97"], "--kv-budget: expected 96", status=2)
+        self.refused([*asked, "--kv-type", "q8_0"], "--kv-type: expected f16", status=2)
+        self.refused([*asked, "--prefill", "streaming"], "--prefill: expected exact", status=2)
+        self.refused([*asked, "--system", "Hi."], "--system", "--session", status=2)
+        self.refused([*asked, "--continuation", book], "--continuation", "--session", status=2)
+        self.refused(["run", *ON_MODEL, "-p", "Who?", "--save"], "--save", "--session FILE", status=2)
+        self.refused(["inspect", book, *ON_MODEL], "--model", "a saved conversation", status=2)
+        self.refused(["inspect", *ON_MODEL, "--html", book], "--html", "a saved conversation", status=2)
+
+    def test_a_disk_that_is_full_leaves_the_old_file(self):
+        book = self.ingest()
+        before = book.read_bytes()
+
+        def limit():
+            resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+            signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+
+        done = subprocess.run([PROGRAM, "run", *ON_MODEL, "--session", book, "-p", "Who sang?", *GREEDY, "--save"],
+                              capture_output=True, preexec_fn=limit, env=environment(), check=False)
+        self.assertEqual(done.returncode, 1)
+        self.assertIn(f"lacake: error: {book}: cannot be written: File too large", done.stderr.decode())
+        self.assertNotEqual(done.stdout, b"")  # the answer was given all the same
+        self.assertEqual(book.read_bytes(), before)
+        self.assertEqual(sorted(p.name for p in self.folder.iterdir()), ["book.kv", "fable.txt"])
+
+    def test_killed_while_it_saves_leaves_the_old_file_or_the_new_one(self):
+        talk = self.folder / "talk.kv"
+        self.ok("chat", *ON_MODEL, "--session", talk, *SMALL, *GREEDY, "-q", stdin=b"Hello.\n")
+        rng = random.Random(7)
+        for _ in range(12):
+            process = subprocess.Popen([PROGRAM, "chat", *map(str, ON_MODEL), "--session", str(talk), "-q", "-n", "2"],
+                                       stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                                       env=environment())
+            process.stdin.write(b"And?\n/undo\n" * 40)
+            process.stdin.flush()
+            time.sleep(rng.uniform(0.3, 0.9))
+            process.kill()
+            process.wait()
+            process.stdin.close()
+            self.ok("inspect", talk, "--json")
+            self.assertLessEqual(len(list(self.folder.iterdir())), 2)  # one unfinished copy at most, which is used again
+
+
+class Chat(Saved):
+    def talk(self, path, *lines, more=()):
+        done = self.ok("chat", *ON_MODEL, "--session", path, *SMALL, *GREEDY, *more, stdin="\n".join([*lines, ""]).encode())
+        return done.stdout.decode(), done.stderr.decode()
+
+    def test_goes_on_where_it_was(self):
+        path, other = self.folder / "talk.kv", self.folder / "other.kv"
+        whole, _ = self.talk(other, "Name a fruit.", "And another.")
+        first, _ = self.talk(path, "Name a fruit.")
+        second, log = self.talk(path, "And another.")
+        self.assertEqual(first + second, whole)
+        self.assertIn("talk.kv: ", log)
+        self.assertNotIn("read again", log)
+
+    def test_undo_and_retry(self):
+        path, other = self.folder / "talk.kv", self.folder / "other.kv"
+        first, _ = self.talk(other, "Name a fruit.")
+        second, _ = self.talk(other, "And another.")
+        undone, log = self.talk(path, "Name a fruit.", "Name a bird.", "/undo", "And another.")
+        self.assertIn("forgotten", log)
+        self.assertTrue(undone.startswith(first) and undone.endswith(second), undone)
+        self.assertNotIn("read again", log)
+        again, log = self.talk(self.folder / "third.kv", "Name a fruit.", "/retry")
+        self.assertEqual(again[:len(again) // 2], again[len(again) // 2:])  # greedy: the same answer again
+        self.assertNotIn("read again", log)
+
+    def test_save_and_load(self):
+        path, copy = self.folder / "talk.kv", self.folder / "copy.kv"
+        self.talk(path, "Name a fruit.", f"/save {copy}", "Name a bird.")
+        self.assertTrue(copy.exists())
+        _, log = self.talk(self.folder / "third.kv", f"/load {copy}", "/stats")
+        self.assertIn("1 turn, ", log)
+        done = run("chat", *ON_MODEL, stdin=b"/load nowhere.kv\n")
+        self.assertEqual((done.returncode, done.stderr.decode().splitlines()[-1]),
+                         (1, "lacake: error: nowhere.kv: cannot be opened: No such file or directory"))
+
+    def test_a_book_is_asked_in_a_conversation(self):
+        book = self.ingest()
+        _, log = self.talk(book, "What did the fox want?", "/stats")
+        self.assertIn("the text was read; ask about it", log)
+        self.assertIn("1 turn, ", log)
+        self.assertNotIn("read again", log)
+
+
+if __name__ == "__main__":
+    unittest.main()
