@@ -11,6 +11,22 @@ if(TARGET lacake_cli)
   install(TARGETS lacake_cli RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
 endif()
 
+# Man pages and completions, made from the program's own tables.
+find_package(Python3 COMPONENTS Interpreter)
+if(TARGET lacake_cli AND Python3_FOUND AND NOT CMAKE_CROSSCOMPILING)
+  set(make_reference ${CMAKE_CURRENT_SOURCE_DIR}/scripts/make-reference)
+  set(reference ${CMAKE_CURRENT_BINARY_DIR}/reference)
+  add_custom_command(OUTPUT ${reference}/made DEPENDS lacake_cli ${make_reference} VERBATIM
+    COMMAND Python3::Interpreter ${make_reference} man $<TARGET_FILE:lacake_cli> ${reference}/man
+    COMMAND Python3::Interpreter ${make_reference} completions $<TARGET_FILE:lacake_cli> ${reference}/completions
+    COMMAND ${CMAKE_COMMAND} -E touch ${reference}/made)
+  add_custom_target(lacake_reference ALL DEPENDS ${reference}/made)
+  install(DIRECTORY ${reference}/man/ DESTINATION ${CMAKE_INSTALL_MANDIR}/man1 OPTIONAL)
+  install(FILES ${reference}/completions/lacake DESTINATION ${CMAKE_INSTALL_DATADIR}/bash-completion/completions OPTIONAL)
+  install(FILES ${reference}/completions/_lacake DESTINATION ${CMAKE_INSTALL_DATADIR}/zsh/site-functions OPTIONAL)
+  install(FILES ${reference}/completions/lacake.fish DESTINATION ${CMAKE_INSTALL_DATADIR}/fish/vendor_completions.d OPTIONAL)
+endif()
+
 # ggml and libllama built by scripts/setup exist nowhere but in this build folder: a package that is to outlive it
 # carries them, in a folder of its own, where they can't replace anybody else's.
 cmake_path(IS_PREFIX CMAKE_CURRENT_SOURCE_DIR "${llama_DIR}" NORMALIZE LACAKE_BUNDLES_LLAMA)

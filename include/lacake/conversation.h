@@ -99,6 +99,7 @@ class Conversation {
   // Keeps all of it in a file (lacake/snapshot.h), but for checkpoints. Throws Error(kState) where no session is open,
   // and what Session::save throws.
   void save(const std::string& path) const;
+  std::uint64_t saved_bytes() const;  // of the file that save() would make; throws as it does
 
   // Forgets everything but the opening.
   void clear();

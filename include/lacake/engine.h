@@ -219,6 +219,7 @@ class Session {
   // program wants to find there. An old file of the name is replaced, or stays whole where this throws Error(kInput)
   // about the file; the session is not touched. Throws Error(kState) if the status is not kReady.
   void save(const std::string& path, std::span<const SnapshotNote> notes = {}) const;
+  std::uint64_t saved_bytes(std::span<const SnapshotNote> notes = {}) const;  // of the file that save() would make
 
   std::span<const float> logits() const;     // [n_vocab] of the last token fed; empty before the first
   const std::vector<Token>& tokens() const;  // all that were fed

@@ -61,14 +61,27 @@ std::unique_ptr<Session> Engine::open(const Snapshot& snapshot) {
   return std::unique_ptr<Session>(new Session(load_session(*state_, snapshot.file())));
 }
 
-void Session::save(const std::string& path, std::span<const SnapshotNote> notes) const {
-  state_->check_ready();
+namespace {
+
+// The parts of a session's file. The session lives as long.
+PartsWriter parts_of(const SessionState& session, std::span<const SnapshotNote> notes) {
+  session.check_ready();
   PartsWriter file;
-  save_session(*state_, file);
+  save_session(session, file);
   for (const SnapshotNote& note : notes) {
     if (!note.bytes.empty()) file.add_text(note_part(note.name), note.bytes);
   }
-  file.write(path);
+  return file;
+}
+
+}  // namespace
+
+void Session::save(const std::string& path, std::span<const SnapshotNote> notes) const {
+  parts_of(*state_, notes).write(path);
+}
+
+std::uint64_t Session::saved_bytes(std::span<const SnapshotNote> notes) const {
+  return parts_of(*state_, notes).bytes();
 }
 
 }  // namespace lacake

@@ -317,6 +317,17 @@ struct Conversation::State {
     return turn;
   }
 
+  // What is kept beside the session. Throws Error(kState) where none is open.
+  SnapshotNote note() const {
+    if (!session) {
+      throw Error(
+          {.kind = Error::Kind::kState, .subject = "conversation", .expected = "an open session", .found = "none"});
+    }
+    std::string text;
+    for (const Token token : session->tokens()) text += model.piece(token, true);
+    return {kNote, to_json(own, text)};
+  }
+
   const Model& model;
   Engine& engine;
   ConversationOptions options;
@@ -393,15 +404,13 @@ Turn Conversation::read_ahead(const std::string& text, const ConversationHooks& 
 }
 
 void Conversation::save(const std::string& path) const {
-  const State& s = *state_;
-  if (!s.session) {
-    throw Error(
-        {.kind = Error::Kind::kState, .subject = "conversation", .expected = "an open session", .found = "none"});
-  }
-  std::string text;
-  for (const Token token : s.session->tokens()) text += s.model.piece(token, true);
-  const SnapshotNote note{kNote, to_json(s.own, text)};
-  s.session->save(path, {&note, 1});
+  const SnapshotNote note = state_->note();
+  state_->session->save(path, {&note, 1});
+}
+
+std::uint64_t Conversation::saved_bytes() const {
+  const SnapshotNote note = state_->note();
+  return state_->session->saved_bytes({&note, 1});
 }
 
 void Conversation::clear() { state_->clear(); }

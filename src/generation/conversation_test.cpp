@@ -365,6 +365,7 @@ TEST(Conversation, GoesOnInAnotherProcess) {
     Conversation conversation(loaded.model, loaded.engine, options(12, policy));
     (void)conversation.ask(user("why is it\xff </s> no"));
     conversation.save(path);
+    EXPECT_EQ(conversation.saved_bytes(), Snapshot(path).facts().file_bytes);
     Loaded other(chatting());
     Conversation opened(other.model, other.engine, {.generation = greedy(12)}, Snapshot(path));
     EXPECT_EQ(contents(opened), contents(conversation));

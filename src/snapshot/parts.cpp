@@ -124,13 +124,24 @@ void PartsWriter::add_text(const std::string& name, std::string_view text) {
   add(name, std::vector<std::int8_t>(text.begin(), text.end()));
 }
 
-void PartsWriter::write(const std::string& path) const {
-  const gguf_context_ptr metadata(gguf_init_empty());
-  gguf_set_kv(metadata.get(), metadata_.get());
-  for (const Part& part : parts_) describe(metadata.get(), part.name, part.type, part.shape);
-  const std::int64_t n_rows = (std::int64_t)n_rows_for(parts_.size());
-  describe(metadata.get(), kChecksums, GGML_TYPE_I64, std::array<std::int64_t, 2>{2, n_rows});
+// Metadata, and the descriptions of all parts.
+gguf_context_ptr PartsWriter::header() const {
+  gguf_context_ptr header(gguf_init_empty());
+  gguf_set_kv(header.get(), metadata_.get());
+  for (const Part& part : parts_) describe(header.get(), part.name, part.type, part.shape);
+  const auto n_rows = (std::int64_t)n_rows_for(parts_.size());
+  describe(header.get(), kChecksums, GGML_TYPE_I64, std::array<std::int64_t, 2>{2, n_rows});
+  return header;
+}
 
+std::uint64_t PartsWriter::bytes() const {
+  std::uint64_t bytes = gguf_get_meta_size(header().get()) + n_rows_for(parts_.size()) * kRow;
+  for (const Part& part : parts_) bytes += padded(part.bytes);
+  return bytes;
+}
+
+void PartsWriter::write(const std::string& path) const {
+  const gguf_context_ptr metadata = header();
   std::vector<std::byte> bytes(gguf_get_meta_size(metadata.get()));
   gguf_get_meta_data(metadata.get(), bytes.data());
   std::vector<Row> rows = {sum_of(bytes)};
@@ -145,7 +156,7 @@ void PartsWriter::write(const std::string& path) const {
     rows.push_back(sum_of(own));
     file.write(view(bytes));
   }
-  rows.resize((std::size_t)n_rows - 2);
+  rows.resize(n_rows_for(parts_.size()) - 2);
   rows.push_back({metadata_bytes, parts_.size()});
   rows.push_back({sum_of_rows(std::as_bytes(std::span(rows))), kMagic});
   file.write(view(std::as_bytes(std::span(rows))));

@@ -61,6 +61,7 @@ class PartsWriter {
 
   // The whole new file or the old one (base/files.h). Throws Error(kInput) naming the file.
   void write(const std::string& path) const;
+  std::uint64_t bytes() const;  // of the file that write() makes
 
   template <class Number>
   static constexpr ggml_type type_of() {
@@ -80,6 +81,7 @@ class PartsWriter {
     std::uint64_t bytes;
     Fill fill;
   };
+  gguf_context_ptr header() const;
   gguf_context_ptr metadata_;
   std::vector<Part> parts_;
 };

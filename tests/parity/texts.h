@@ -22,6 +22,14 @@ inline std::vector<Token> wikitext_and_news() {
   return tokens;
 }
 
+// The same as text.
+inline std::string wikitext_and_news_text() {
+  const Model model(quantised_model());
+  std::string text;
+  for (const Token token : wikitext_and_news()) text += model.piece(token);
+  return text;
+}
+
 inline std::vector<Token> text_tokens(const Model& model, const std::string& path) {
   std::ifstream in(path);
   const std::string text((std::istreambuf_iterator<char>(in)), {});
