@@ -78,7 +78,7 @@ class Saved : public testing::TestWithParam<Case> {};
 TEST_P(Saved, GoesOnBitForBit) {
   const Case& c = GetParam();
   const TemporaryFolder folder;
-  Loaded loaded(model_of(c), 2);
+  Loaded loaded(model_of(c));  // one thread: those that wait spin, and tests run side by side
   SessionOptions options = with(c.policy, "96", c.types, c.prefill, 180, 200);
   if (!options.policy.type->bounded) options.budget = {};
   const Tokens prompt = random_tokens(loaded.tiny, 180, 3), turn = random_tokens(loaded.tiny, 30, 4);
