@@ -21,9 +21,22 @@ namespace {
   throw Error({.subject = name, .found = fmt::format("cannot be {}: {}", what, std::strerror(error))});
 }
 
+// What a system call returns, made again where a signal interrupted it.
+template <class Call>
+auto uninterrupted(const Call& call) {
+  for (;;) {
+    const auto result = call();
+    if (result >= 0 || errno != EINTR) return result;
+  }
+}
+
+int open_file(const std::string& path, int flags) {
+  return uninterrupted([&] { return ::open(path.c_str(), flags | O_CLOEXEC, 0666); });
+}
+
 class Descriptor {
  public:
-  Descriptor(const std::string& path, int flags) : fd_(::open(path.c_str(), flags | O_CLOEXEC, 0666)) {}
+  Descriptor(const std::string& path, int flags) : fd_(open_file(path, flags)) {}
   ~Descriptor() {
     if (fd_ >= 0) ::close(fd_);
   }
@@ -38,11 +51,8 @@ class Descriptor {
 
 // Returns 0 or the errno. A sync that the file system does not know (a pipe, some mounts) is no failure.
 int sync(int fd) {
-  while (::fsync(fd) != 0) {
-    if (errno == EINVAL || errno == ENOTSUP) return 0;
-    if (errno != EINTR) return errno;
-  }
-  return 0;
+  if (uninterrupted([&] { return ::fsync(fd); }) == 0) return 0;
+  return errno == EINVAL || errno == ENOTSUP ? 0 : errno;
 }
 
 int write_and_sync(int fd, std::string_view bytes) {
@@ -50,12 +60,19 @@ int write_and_sync(int fd, std::string_view bytes) {
   return error != 0 ? error : sync(fd);
 }
 
-// Locked, and still the file of this name when the lock was had: the one who held it may have renamed it meanwhile.
-bool is_ours(int fd, const std::string& path) {
+// Returns 0 where the file is locked, and still the one of this name when the lock was had: the one who held it may
+// have renamed it meanwhile. EWOULDBLOCK where it is another's, else the errno. Where the file system has no locks,
+// writers of one file at the same time are not told apart.
+int lock(int fd, const std::string& path) {
+  if (uninterrupted([&] { return ::flock(fd, LOCK_EX | LOCK_NB); }) != 0 && errno != ENOSYS && errno != ENOTSUP &&
+      errno != ENOLCK) {
+    return errno;
+  }
   struct stat held {
   }, named{};
-  return ::flock(fd, LOCK_EX | LOCK_NB) == 0 && ::fstat(fd, &held) == 0 && ::stat(path.c_str(), &named) == 0 &&
-         held.st_dev == named.st_dev && held.st_ino == named.st_ino;
+  if (::fstat(fd, &held) != 0) return errno;
+  if (::stat(path.c_str(), &named) != 0) return errno == ENOENT ? EWOULDBLOCK : errno;
+  return held.st_dev == named.st_dev && held.st_ino == named.st_ino ? 0 : EWOULDBLOCK;
 }
 
 }  // namespace
@@ -89,8 +106,7 @@ std::optional<std::string> read_file_if_there(const std::string& path) {
 
 int write_descriptor(int descriptor, std::string_view bytes) {
   while (!bytes.empty()) {
-    const ssize_t written = ::write(descriptor, bytes.data(), bytes.size());
-    if (written < 0 && errno == EINTR) continue;
+    const ssize_t written = uninterrupted([&] { return ::write(descriptor, bytes.data(), bytes.size()); });
     if (written < 0) return errno;
     bytes.remove_prefix((std::size_t)written);
   }
@@ -118,18 +134,15 @@ Replacement::Replacement(std::string path) : path_(std::move(path)) {
   constexpr int kMostWriters = 1000;
   for (int i = 0; i < kMostWriters; ++i) {
     beside_ = i == 0 ? path_ + ".tmp" : fmt::format("{}.{}.tmp", path_, i);
-    do {
-      fd_ = ::open(beside_.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0666);
-    } while (fd_ < 0 && errno == EINTR);
+    fd_ = open_file(beside_, O_WRONLY | O_CREAT | O_NOFOLLOW);
     if (fd_ < 0) fail(path_, "written", errno);
-    if (is_ours(fd_, beside_)) break;
+    int error = lock(fd_, beside_);
+    if (error == 0 && uninterrupted([&] { return ::ftruncate(fd_, 0); }) != 0) error = errno;
+    if (error == 0) return;
     ::close(std::exchange(fd_, -1));
+    if (error != EWOULDBLOCK) fail(path_, "written", error);
   }
-  if (fd_ < 0) fail(path_, "written", EBUSY);
-  if (::ftruncate(fd_, 0) == 0) return;
-  const int error = errno;
-  ::close(std::exchange(fd_, -1));
-  fail(path_, "written", error);
+  fail(path_, "written", EBUSY);
 }
 
 Replacement::~Replacement() {
@@ -144,7 +157,7 @@ void Replacement::write(std::string_view bytes) {
 
 void Replacement::commit() {
   if (const int error = sync(fd_)) fail(path_, "written", error);
-  if (std::rename(beside_.c_str(), path_.c_str()) != 0) fail(path_, "written", errno);
+  if (uninterrupted([&] { return std::rename(beside_.c_str(), path_.c_str()); }) != 0) fail(path_, "written", errno);
   // Some file systems say only here that a disk is full, but what was synced is there.
   ::close(std::exchange(fd_, -1));
   const std::filesystem::path folder = std::filesystem::path(path_).parent_path();
