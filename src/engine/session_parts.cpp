@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <string>
 #include <utility>
 #include <vector>
@@ -121,14 +122,39 @@ std::vector<std::size_t> saved_lengths(const PartsFile& file, std::size_t n_lane
   return {lengths.begin(), lengths.end()};
 }
 
+// Heads and layers are alike where their policy treats them alike: attention, and policies that decide once for all of
+// them, count on it. What was fed once is held once at most, and all of it where nothing is evicted.
+void require_lengths(const SessionState& session, const PartsFile& file, std::span<const std::size_t> lengths) {
+  const CacheShape& shape = session.cache().arena().shape();
+  const PolicyTraits& traits = session.policy().traits();
+  const LayerMap& layers = session.engine().layers;
+  const std::size_t first_full = lengths[shape.lane(layers.model_layers().front(), 0)];
+  for (int layer = 0; layer < shape.n_layer; ++layer) {
+    const std::size_t first = lengths[shape.lane(layer, 0)];
+    for (int head = 0; head < shape.n_head_kv; ++head) {
+      const std::size_t n = lengths[shape.lane(layer, head)];
+      bool fits = n <= session.n_past();
+      if (layers.slides(layer)) {
+        fits = fits && n == first;
+      } else if (!session.options().policy.type->bounded) {
+        fits = n == session.n_past();
+      } else if (!traits.uneven_heads) {
+        fits = fits && n == first && (traits.uneven_layers || n == first_full);
+      }
+      if (fits) continue;
+      file.fail("part lengths", fmt::format("what the policy lets head {} of layer {} hold", head, layer),
+                fmt::format("{}", n));
+    }
+  }
+}
+
 void load_layer(SessionState& session, int layer, const PartsFile& file, std::span<const std::size_t> lengths) {
   Cache& cache = session.cache();
   const CacheShape& shape = cache.arena().shape();
   std::size_t n_rows = 0, n_listed = 0;
   for (int head = 0; head < shape.n_head_kv; ++head) {
     const std::size_t n = lengths[shape.lane(layer, head)];
-    if (n > cache.arena().capacity(shape.lane(layer, head)) ||
-        (!cache.per_head() && n != lengths[shape.lane(layer, 0)])) {
+    if (n > cache.arena().capacity(shape.lane(layer, head))) {
       file.fail("part lengths", fmt::format("what the policy allows layer {} to hold", layer), fmt::format("{}", n));
     }
     n_rows += n;
@@ -233,10 +259,11 @@ SessionOptions saved_options(const PartsFile& file) {
   if (known == kBudgetUnits.end()) file.fail("session.kv_budget.unit", "none, entries, share or bytes", unit);
   options.budget = {(Budget::Unit)(known - kBudgetUnits.begin()), file.real("session.kv_budget.value")};
   // What Budget::parse would have refused.
-  const double most = options.budget.unit == Budget::Unit::kShare ? 1 : 1e18;
-  if (options.budget.given() ? options.budget.value <= 0 || options.budget.value > most : options.budget.value != 0) {
-    file.fail("session.kv_budget.value", fmt::format("above 0, {} at most", most),
-              fmt::format("{}", options.budget.value));
+  constexpr std::array<double, 4> kMost = {0, 1e12, 1, 1e18};  // as kBudgetUnits
+  const double value = options.budget.value, most = kMost[(std::size_t)options.budget.unit];
+  const bool whole = options.budget.unit == Budget::Unit::kShare || value == std::floor(value);
+  if (options.budget.given() ? value <= 0 || value > most || !whole : value != 0) {
+    file.fail("session.kv_budget.value", fmt::format("above 0, {} at most", most), fmt::format("{}", value));
   }
   const std::string prefill = file.text("session.prefill");
   if (prefill != "exact" && prefill != "streaming") file.fail("session.prefill", "exact or streaming", prefill);
@@ -312,6 +339,7 @@ std::unique_ptr<SessionState> load_session(EngineState& engine, const PartsFile&
       session->policy(),
       [&](int layer, int head) { return lengths[shape.lane(engine.layers.model_layers()[(std::size_t)layer], head)]; },
       file);
+  require_lengths(*session, file, lengths);
   try {
     session->reserve_lanes();
   } catch (const Error& e) {

@@ -13,6 +13,7 @@
 #include "engine/test_session.h"
 #include "property/specs.h"
 #include "snapshot/parts.h"
+#include "tools/file_parts.h"
 #include "tools/temporary_folder.h"
 
 namespace lacake {
@@ -274,7 +275,7 @@ TEST_F(Snapshots, ImpossibleContentIsRefused) {
     EXPECT_TRUE(seal(std::as_writable_bytes(std::span(bytes))));
     return refused(folder_.file("b.kv", bytes));
   };
-  EXPECT_TRUE(contains(with_part("lengths", 0, 127), "part policy.scores"));
+  EXPECT_TRUE(contains(with_part("lengths", 0, 127), "part policy.n_fed"));
   EXPECT_TRUE(contains(with_part("lengths", 1, 3), "part lengths"));
   EXPECT_TRUE(contains(with_part("lengths", 1, -1), "part lengths"));
   EXPECT_TRUE(contains(with_part("blk.0.positions", 0, 120), "part blk.0.positions"));
@@ -282,6 +283,121 @@ TEST_F(Snapshots, ImpossibleContentIsRefused) {
   EXPECT_TRUE(contains(with_part("blk.0.slots", 0, 77), "part blk.0.slots"));
   EXPECT_TRUE(contains(with_part("policy.size", 0, 0), "part policy.size"));
   EXPECT_TRUE(contains(with_part("policy.scores", 3, 127), "part policy.scores"));  // not finite
+}
+
+EditedPart& part_of(FileParts& all, const std::string& name) {
+  const auto at = std::find_if(all.parts.begin(), all.parts.end(), [&](const EditedPart& p) { return p.name == name; });
+  if (at == all.parts.end()) throw std::runtime_error("no part " + name);
+  return *at;
+}
+
+template <class Number>
+std::vector<std::int64_t> widened(const EditedPart& part) {
+  std::vector<Number> values(part.bytes.size() / sizeof(Number));
+  std::memcpy(values.data(), part.bytes.data(), part.bytes.size());
+  return {values.begin(), values.end()};
+}
+
+std::vector<std::int64_t> integers_of(const EditedPart& part) {
+  if (part.type == GGML_TYPE_I8) return widened<std::int8_t>(part);
+  return part.type == GGML_TYPE_I16 ? widened<std::int16_t>(part) : widened<std::int64_t>(part);
+}
+
+void set_integers(EditedPart& part, const std::vector<std::int64_t>& values) {
+  const auto bytes = std::as_bytes(std::span(values));
+  part = {part.name, GGML_TYPE_I64, {(std::int64_t)values.size()}, {bytes.begin(), bytes.end()}};
+}
+
+void set_integer(FileParts& all, const std::string& name, std::size_t at, std::int64_t value) {
+  EditedPart& part = part_of(all, name);
+  std::vector<std::int64_t> values = integers_of(part);
+  values.at(at) = value;
+  set_integers(part, values);
+}
+
+// The newest entry of a head goes, out of everything that the cache has of it.
+void forget_newest(FileParts& all, const TinyModel& tiny, int layer, int head, bool per_head) {
+  const std::string block = "blk." + std::to_string(layer) + ".";
+  const std::size_t n_heads = (std::size_t)tiny.n_head_kv, lane = (std::size_t)layer * n_heads + (std::size_t)head;
+  std::vector<std::int64_t> lengths = integers_of(part_of(all, "lengths"));
+  std::size_t end = 0;  // of the head's rows
+  for (std::size_t i = (std::size_t)layer * n_heads; i <= lane; ++i) end += (std::size_t)lengths[i];
+  for (const char* rows : {"k", "v"}) {
+    EditedPart& part = part_of(all, block + rows);
+    const std::size_t row = part.bytes.size() / (std::size_t)part.shape[1];
+    const auto at = part.bytes.begin() + (std::ptrdiff_t)((end - 1) * row);
+    part.bytes.erase(at, at + (std::ptrdiff_t)row);
+    --part.shape[1];
+  }
+  if (per_head || head == 0) {
+    std::vector<std::int64_t> positions = integers_of(part_of(all, block + "positions"));
+    positions.erase(positions.begin() + (std::ptrdiff_t)(end - 1));
+    set_integers(part_of(all, block + "positions"), positions);
+  }
+  --lengths[lane];
+  set_integers(part_of(all, "lengths"), lengths);
+}
+
+struct Impossible {
+  const char* policy;
+  std::function<void(FileParts&)> edit;
+  const char* says;
+};
+
+// Each part of them can be; all of it together would have memory read later that is not the session's.
+TEST_F(Snapshots, StateThatNoSessionCanReachIsRefused) {
+  const auto number = [](const char* name, std::int64_t value, std::size_t at = 0) {
+    return [=](FileParts& all) { set_integer(all, name, at, value); };
+  };
+  const std::vector<Impossible> cases = {
+      {"full",
+       [&](FileParts& all) {
+         for (int h : {1, 0}) forget_newest(all, loaded_.tiny, 1, h, false);
+       },
+       "lengths"},
+      {"full",
+       [&](FileParts& all) {
+         for (int l : {0, 1, 2, 3})
+           for (int h : {1, 0}) forget_newest(all, loaded_.tiny, l, h, false);
+         set_integer(all, "policy.n_held", 0, 19);
+       },
+       "lengths"},
+      {"cake:window=2", [&](FileParts& all) { forget_newest(all, loaded_.tiny, 1, 1, true); }, "lengths"},
+      {"cake:window=2", number("policy.n_fed", 0), "policy.n_fed"},
+      {"cake:window=2",
+       [](FileParts& all) { std::memcpy(part_of(all, "policy.preference").bytes.data(), "\0\0\x80\xbf", 4); },
+       "policy.preference"},
+      {"tova", number("policy.n_fed", 1), "policy.n_fed"},
+      {"tova", number("policy.size", 10), "policy.size"},
+      {"snapkv:window=2,heads=adaptive", number("policy.size", 1), "policy.size"},
+      {"pyramidkv:window=2", number("policy.size", 1000), "policy.size"},
+      {"lacache:span=1,sinks=1", number("policy.cursor", 9), "policy.cursor"},
+      {"lacache:span=1,sinks=1", number("policy.last_query", INT32_MAX), "policy.last_query"},
+  };
+  for (const Impossible& impossible : cases) {
+    SCOPED_TRACE(std::string(impossible.policy) + " " + impossible.says);
+    const std::string path = folder_.path("a.kv");
+    const bool all = std::string(impossible.policy) == "full";
+    read(with(impossible.policy, all ? "" : "12", "f16", PrefillMode::kExact, 20), 20)->save(path);
+    const std::string bytes = read_file(path);
+    std::optional<FileParts> parts = take_apart(std::as_bytes(std::span(bytes)));
+    ASSERT_TRUE(parts);
+    EXPECT_EQ(put_together(*parts), bytes);
+    impossible.edit(*parts);
+    const std::string line = refused(folder_.file("b.kv", put_together(*parts)));
+    EXPECT_TRUE(contains(line, std::string("b.kv: part ") + impossible.says + ": ")) << line;
+  }
+}
+
+// A part in the place of the list of checksums would be read without having been checked.
+TEST_F(Snapshots, AListOfChecksumsUnderAnotherNameIsRefused) {
+  read(with("tova", "20"))->save(folder_.path("a.kv"));
+  std::string bytes = read_file(folder_.path("a.kv"));
+  const std::size_t at = bytes.find("checksums");
+  ASSERT_NE(at, bytes.npos);
+  bytes.replace(at, 9, "note.text");
+  ASSERT_TRUE(seal(std::as_writable_bytes(std::span(bytes))));
+  EXPECT_TRUE(contains(refused(folder_.file("b.kv", bytes)), "its header does not fit its list of checksums"));
 }
 
 // --- within the process ------------------------------------------------------------------------------------------

@@ -350,6 +350,13 @@ Conversation::Conversation(const Model& model, Engine& engine, ConversationOptio
   const std::string where = snapshot.path() + ": conversation";
   if (!note) throw Error({.subject = where, .expected = "one beside the session", .found = "none"});
   s.own = conversation_from(*note, snapshot.text(), where);
+  // A model is the same with another template, or without one.
+  if (!s.own.raw && !model.has_chat_template()) {
+    throw Error({.subject = where,
+                 .expected = "a model with a chat template, as it was held with",
+                 .found = "one without",
+                 .remedy = "`chat_template` gives it one"});
+  }
   s.take(std::move(s.own.messages));
   s.session = engine.open(snapshot);
   s.options.session = s.session->options();

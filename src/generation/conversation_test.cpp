@@ -392,6 +392,19 @@ TEST(Conversation, ASessionWithoutOneIsRefused) {
   EXPECT_EQ(line, path + ": conversation: expected one beside the session, found none");
 }
 
+// The same tensors are the same model, whatever template is beside them.
+TEST(Conversation, AModelThatLostItsTemplateIsRefused) {
+  const TemporaryFolder folder;
+  const std::string path = folder.path("a.kv");
+  Loaded loaded(chatting()), bare(small());
+  Conversation conversation(loaded.model, loaded.engine, options(4, "full"));
+  (void)conversation.ask(user("why is it"));
+  conversation.save(path);
+  const std::string line = refusal(
+      Error::Kind::kInput, [&] { Conversation(bare.model, bare.engine, {.generation = greedy(1)}, Snapshot(path)); });
+  EXPECT_TRUE(contains(line, path + ": conversation: expected a model with a chat template")) << line;
+}
+
 TEST(Conversation, ReadsTheBeginningOfAQuestionAhead) {
   const TemporaryFolder folder;
   const std::string path = folder.path("book.kv");

@@ -59,7 +59,7 @@ float Preferences::now(std::size_t layer) const {
 }
 
 void Preferences::visit(PolicyFields& state) {
-  state.reals("preference", all_, all_.size());
+  state.reals("preference", all_, all_.size(), 0);
   state.number("n_preferences_known", n_known_, 0, all_.size());
   state.number("n_preferences_seen", n_seen_, 0, n_known_);
   state.real("preferences_before", before_);

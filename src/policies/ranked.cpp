@@ -173,7 +173,8 @@ void RankedPolicy::cut_segment(int layer, std::size_t n_tokens, CacheEdits& edit
   const std::size_t wanted = layer_size(layer, n_tokens);
   const std::size_t n_lists = layers_.front().size();
   const std::size_t total = options_.cache_size * layers_.size() * n_lists;
-  const std::size_t size = std::min(wanted, (total - held_elsewhere(layer)) / n_lists);
+  const std::size_t room = (total - std::min(total, held_elsewhere(layer))) / n_lists;
+  const std::size_t size = std::max(std::min(wanted, room), n_protected());
   cut_layer(layer, scores_of(layer), size, wanted, edits);
 }
 
@@ -202,11 +203,13 @@ void RankedPolicy::cut_layer(int layer, const Scores& scores, std::size_t size, 
     }
     release_excess(lists[i].scores);
   }
-  // What is not there yet, decoding may fill: an even list up to its size, adaptive ones by equal parts.
-  const std::size_t free = wanted * lists.size() - n_kept;
+  // What is not there yet, decoding may fill: an even list up to its size, adaptive ones by equal parts, but first one
+  // that holds less than what is protected.
+  std::size_t free = wanted * lists.size() - n_kept;
+  for (const List& list : lists) free -= std::max(list.scores.size(), n_protected()) - list.scores.size();
   for (std::size_t i = 0; i < lists.size(); ++i) {
     const std::size_t part = free / lists.size() + (i < free % lists.size() ? 1 : 0);
-    lists[i].size = options_.adaptive_heads ? lists[i].scores.size() + part : wanted;
+    lists[i].size = options_.adaptive_heads ? std::max(lists[i].scores.size(), n_protected()) + part : wanted;
   }
   if (drops) edits.keep(layer, std::move(selection));
 }
@@ -309,17 +312,28 @@ std::size_t RankedPolicy::reserve(int layer, int head) const {
   return lists[lists.size() == 1 ? 0 : static_cast<std::size_t>(head)].size + 1;
 }
 
+// Sizes that differ sum to what the whole may hold at most; as long as all that was fed fits, none does.
 void RankedPolicy::visit(PolicyFields& state) {
-  state.number("n_fed", n_fed_, 0, INT32_MAX);
+  std::size_t longest = 0;
+  for (int layer = 0; layer < shape_.n_layer; ++layer) {
+    for (std::size_t i = 0; i < layers_.front().size(); ++i) {
+      longest = std::max(longest, state.n_entries(layer, static_cast<int>(i)));
+    }
+  }
+  state.number("n_fed", n_fed_, longest, INT32_MAX);
   state.number("n_sized", n_sized_, 0, n_fed_);
+  const std::size_t size = options_.cache_size;
+  const bool alike = n_fed_ <= size || !(traits_.uneven_layers || traits_.uneven_heads);
+  std::size_t left = size * layers_.size() * layers_.front().size();
   for (int layer = 0; layer < shape_.n_layer; ++layer) {
     Layer& lists = layers_[static_cast<std::size_t>(layer)];
     for (std::size_t i = 0; i < lists.size(); ++i) {
       List& list = lists[i];
-      // A list that adaptive heads leave short, decoding fills first.
-      state.number("size", list.size, options_.adaptive_heads ? 0 : n_protected(), INT32_MAX);
+      const std::size_t held = state.n_entries(layer, static_cast<int>(i));
+      state.number("size", list.size, std::max(held, alike ? size : n_protected()), alike ? size : left);
+      left -= std::min(left, list.size);
       state.number("n_unscored", list.n_unscored, 0, INT64_MAX);
-      state.reals("scores", list.scores, state.n_entries(layer, static_cast<int>(i)));
+      state.reals("scores", list.scores, held);
     }
   }
 }

@@ -141,26 +141,30 @@ std::uint64_t PartsWriter::bytes() const {
 }
 
 void PartsWriter::write(const std::string& path) const {
+  Replacement file(path);
+  write_to([&](std::string_view piece) { file.write(piece); });
+  file.commit();
+}
+
+void PartsWriter::write_to(const std::function<void(std::string_view bytes)>& sink) const {
   const gguf_context_ptr metadata = header();
   std::vector<std::byte> bytes(gguf_get_meta_size(metadata.get()));
   gguf_get_meta_data(metadata.get(), bytes.data());
   std::vector<Row> rows = {sum_of(bytes)};
   const std::uint64_t metadata_bytes = bytes.size();
 
-  Replacement file(path);
-  file.write(view(bytes));
+  sink(view(bytes));
   for (const Part& part : parts_) {
     bytes.assign(padded(part.bytes), std::byte{0});
     const std::span<std::byte> own = std::span(bytes).first(part.bytes);
     part.fill(own);
     rows.push_back(sum_of(own));
-    file.write(view(bytes));
+    sink(view(bytes));
   }
   rows.resize(n_rows_for(parts_.size()) - 2);
   rows.push_back({metadata_bytes, parts_.size()});
   rows.push_back({sum_of_rows(std::as_bytes(std::span(rows))), kMagic});
-  file.write(view(std::as_bytes(std::span(rows))));
-  file.commit();
+  sink(view(std::as_bytes(std::span(rows))));
 }
 
 struct PartsFile::State {
@@ -197,8 +201,13 @@ PartsFile::PartsFile(const std::string& path) : state_(std::make_unique<State>(p
   state_->metadata.reset(gguf_init_from_buffer(file.data(), file.size(), {.no_alloc = true, .ctx = nullptr}));
   const gguf_context* g = state_->metadata.get();
   if (g == nullptr) fail(fmt::format("its header cannot be read: {}", errors.first()));
+  // Its last tensor is the list that was found: any other would be read as a part that nobody checked.
+  const std::int64_t list = (std::int64_t)ending->n_parts;
+  const std::uint64_t list_bytes = n_rows_for(ending->n_parts) * kRow;
   if (gguf_get_data_offset(g) != ending->metadata_bytes || gguf_get_alignment(g) != kAlignment ||
-      (std::uint64_t)gguf_get_n_tensors(g) != ending->n_parts + 1) {
+      gguf_get_n_tensors(g) != list + 1 || std::string_view(gguf_get_tensor_name(g, list)) != kChecksums ||
+      gguf_get_tensor_size(g, list) != list_bytes ||
+      ending->metadata_bytes + gguf_get_tensor_offset(g, list) != file.size() - list_bytes) {
     fail("its header does not fit its list of checksums");
   }
   for (std::size_t i = 0; i < ending->n_parts; ++i) {

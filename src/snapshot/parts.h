@@ -62,6 +62,8 @@ class PartsWriter {
   // The whole new file or the old one (base/files.h). Throws Error(kInput) naming the file.
   void write(const std::string& path) const;
   std::uint64_t bytes() const;  // of the file that write() makes
+  // The same bytes, piece by piece, to whatever takes them.
+  void write_to(const std::function<void(std::string_view bytes)>& sink) const;
 
   template <class Number>
   static constexpr ggml_type type_of() {

@@ -251,7 +251,13 @@ void Cake::shrink_between_segments(std::size_t index, CacheEdits& edits) {
 std::unique_ptr<Policy> Cake::clone() const { return std::make_unique<Cake>(*this); }
 
 void Cake::visit(PolicyFields& state) {
-  state.number("n_fed", n_fed_, 0, INT32_MAX);
+  // No layer holds more than was fed, and the window, as far as it was fed, is held by all.
+  std::size_t longest = 0, shortest = INT32_MAX;
+  for (int index = 0; index < shape_.n_layer; ++index) {
+    longest = std::max(longest, state.n_entries(index, 0));
+    shortest = std::min(shortest, state.n_entries(index, 0));
+  }
+  state.number("n_fed", n_fed_, longest, shortest < settings_.window ? shortest : INT32_MAX);
   preferences_.visit(state);
   for (int index = 0; index < shape_.n_layer; ++index) {
     Layer& layer = layers_[static_cast<std::size_t>(index)];
@@ -260,7 +266,7 @@ void Cake::visit(PolicyFields& state) {
     state.number("budget", layer.budget, 0, INT32_MAX);
     std::size_t ranked = layer.ranked ? 1 : 0, scored = layer.scores.empty() ? 0 : 1;
     state.number("ranked", ranked, 0, 1);
-    state.number("scored", scored, 0, 1);
+    state.number("scored", scored, 0, n < settings_.window ? 0 : 1);  // scored entries have a window behind them
     layer.ranked = ranked == 1;
     layer.scores.resize(scored * static_cast<std::size_t>(shape_.n_head_kv));
     for (std::vector<float>& scores : layer.scores) {

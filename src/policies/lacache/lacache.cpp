@@ -106,8 +106,8 @@ void LaCache::visit(PolicyFields& state) {
     state.number("n_held", n_held_, n, std::min(n, compensated_size_));
   }
   state.number("cache_size", cache_size_, std::min(cache_size_, compensated_size_), compensated_size_);
-  state.number("cursor", cursor_, settings_.sinks, compensated_size_);
-  state.number("last_query", last_query_, -1, INT32_MAX);
+  state.number("cursor", cursor_, settings_.sinks, compensated_size_ - settings_.n_layer);  // see plan_compaction
+  state.number("last_query", last_query_, -1, INT32_MAX / 2);  // what comes behind it is a position too
 }
 
 }  // namespace lacache
