@@ -44,7 +44,7 @@ void save_layer(const SessionState& session, int layer, PartsWriter& file) {
     }
   }
   if (positions.empty()) return;
-  file.add_integers(layer_part(layer, "positions"), positions);
+  file.add_varints(layer_part(layer, "positions"), positions);
   if (moved) file.add_integers(layer_part(layer, "slots"), slots);
 
   std::int64_t n = 0;
@@ -163,7 +163,7 @@ void load_layer(SessionState& session, int layer, const PartsFile& file, std::sp
   if (n_rows == 0) return;
 
   const std::string positions_name = layer_part(layer, "positions"), slots_name = layer_part(layer, "slots");
-  const std::vector<std::int64_t> steps = file.integers(positions_name);
+  const std::vector<std::int64_t> steps = file.varints(positions_name);
   if (steps.size() != n_listed) {
     file.fail("part " + positions_name, fmt::format("{} numbers", n_listed), fmt::format("{}", steps.size()));
   }
@@ -295,7 +295,7 @@ std::vector<std::int64_t> saved_positions(const PartsFile& file, int layer, int 
   std::vector<std::int64_t> positions;
   if (lengths[first + list] == 0) return positions;
   const std::string name = layer_part(layer, "positions");
-  const std::vector<std::int64_t> steps = file.integers(name);
+  const std::vector<std::int64_t> steps = file.varints(name);
   if (begin + lengths[first + list] > steps.size()) {
     file.fail("part " + name, "as many numbers as `lengths` says", fmt::format("{}", steps.size()));
   }

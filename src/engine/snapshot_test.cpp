@@ -330,9 +330,9 @@ void forget_newest(FileParts& all, const TinyModel& tiny, int layer, int head, b
     --part.shape[1];
   }
   if (per_head || head == 0) {
-    std::vector<std::int64_t> positions = integers_of(part_of(all, block + "positions"));
+    std::vector<std::byte>& positions = part_of(all, block + "positions").bytes;  // of a byte each, as all are small
     positions.erase(positions.begin() + (std::ptrdiff_t)(end - 1));
-    set_integers(part_of(all, block + "positions"), positions);
+    part_of(all, block + "positions").shape = {(std::int64_t)positions.size()};
   }
   --lengths[lane];
   set_integers(part_of(all, "lengths"), lengths);

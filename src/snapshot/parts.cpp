@@ -120,6 +120,16 @@ void PartsWriter::add_integers(const std::string& name, std::span<const std::int
   add(name, std::vector<std::int64_t>(values.begin(), values.end()));
 }
 
+void PartsWriter::add_varints(const std::string& name, std::span<const std::int64_t> values) {
+  std::vector<std::int8_t> bytes;
+  for (const std::int64_t value : values) {
+    std::uint64_t left = ((std::uint64_t)value << 1) ^ (std::uint64_t)(value >> 63);
+    for (; left >= 0x80; left >>= 7) bytes.push_back((std::int8_t)(left | 0x80));
+    bytes.push_back((std::int8_t)left);
+  }
+  add(name, std::move(bytes));
+}
+
 void PartsWriter::add_text(const std::string& name, std::string_view text) {
   add(name, std::vector<std::int8_t>(text.begin(), text.end()));
 }
@@ -305,6 +315,26 @@ std::vector<std::int64_t> PartsFile::integers(const std::string& name) const {
     default:
       return list<std::int64_t>(name);
   }
+}
+
+std::vector<std::int64_t> PartsFile::varints(const std::string& name) const {
+  const FilePart part = this->part(name);
+  require_type(name, part, GGML_TYPE_I8);
+  std::vector<std::int64_t> values;
+  std::uint64_t value = 0;
+  int shift = 0;
+  for (const std::byte next : part.bytes) {
+    const auto bits = (std::uint64_t)next;
+    if (shift > 56) fail("part " + name, "numbers of at most nine bytes", "a longer one");
+    value |= (bits & 0x7f) << shift;
+    shift += 7;
+    if (bits >= 0x80) continue;
+    values.push_back((std::int64_t)(value >> 1) ^ -(std::int64_t)(value & 1));
+    value = 0;
+    shift = 0;
+  }
+  if (shift > 0) fail("part " + name, "whole numbers", "one that is cut short");
+  return values;
 }
 
 std::string PartsFile::part_text(const std::string& name) const {

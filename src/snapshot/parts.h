@@ -57,6 +57,10 @@ class PartsWriter {
   }
   // A list in the smallest of 8, 16, 32 and 64 bits that holds all of it.
   void add_integers(const std::string& name, std::span<const std::int64_t> values);
+  // A list of small numbers among which a few are large: each is folded to a number that is not negative (0, -1, 1, -2
+  // become 0, 1, 2, 3) and written in groups of seven bits, low ones first, of which all but the last have the eighth
+  // bit set (LEB128). REQUIRES: none of 2^62 or more on either side of 0.
+  void add_varints(const std::string& name, std::span<const std::int64_t> values);
   void add_text(const std::string& name, std::string_view text);
 
   // The whole new file or the old one (base/files.h). Throws Error(kInput) naming the file.
@@ -131,6 +135,8 @@ class PartsFile {
   }
   // What add_integers wrote.
   std::vector<std::int64_t> integers(const std::string& name) const;
+  // What add_varints wrote.
+  std::vector<std::int64_t> varints(const std::string& name) const;
   std::string part_text(const std::string& name) const;
   std::vector<std::string> part_names() const;
 
