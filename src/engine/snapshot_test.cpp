@@ -334,7 +334,7 @@ void forget_newest(FileParts& all, const TinyModel& tiny, int layer, int head, b
     positions.erase(positions.begin() + (std::ptrdiff_t)(end - 1));
     part_of(all, block + "positions").shape = {(std::int64_t)positions.size()};
   }
-  --lengths[lane];
+  lengths[lane] -= 1;
   set_integers(part_of(all, "lengths"), lengths);
 }
 
