@@ -4,6 +4,8 @@
 #include <string>
 #include <string_view>
 
+#include "base/open_file.h"
+
 namespace lacake {
 
 // Whole files, in and out. Every function throws Error(kInput) whose subject is the file, with the system's reason.
@@ -31,8 +33,8 @@ void replace_durably(const std::string& path, std::string_view bytes);
 
 // The same for a file that is written piece by piece. One that goes before commit() leaves the old file as it is.
 //
-// The piece by piece file is "PATH.tmp", or "PATH.1.tmp" and so on while others write the same. It is locked as long as
-// it is written, so what a killed process left is taken over by the next writer and does not pile up.
+// What is written meanwhile is "PATH.tmp", or "PATH.1.tmp" and so on while others write the same. It is locked as long
+// as it is written, so what a killed process left is taken over by the next writer and does not pile up.
 class Replacement {
  public:
   explicit Replacement(std::string path);
@@ -48,7 +50,7 @@ class Replacement {
 
  private:
   std::string path_, beside_;
-  int fd_ = -1;
+  OpenFile file_;  // none: committed
 };
 
 }  // namespace lacake

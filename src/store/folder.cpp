@@ -50,7 +50,7 @@ std::vector<File> files_of(const FolderLock& lock) {
 bool owner_lives(const std::string& path) {
   OpenFile file(path, O_RDWR);
   if (file.get() < 0) fail_at(path, "opened", errno);
-  return !file.try_lock(path);
+  return !try_lock(file, path);
 }
 
 std::uint64_t bytes_of(const struct stat& info) { return (std::uint64_t)info.st_size; }
@@ -63,7 +63,7 @@ FolderLock::FolderLock(const std::string& folder) : folder_(folder) {
   for (struct stat here{}, there{};;) {
     file_ = OpenFile(path, O_RDWR | O_CREAT);
     if (file_.get() < 0) fail_at(path, "opened", errno);
-    file_.lock(path);
+    lock(file_, path);
     if (::fstat(file_.get(), &here) == 0 && ::stat(path.c_str(), &there) == 0 && here.st_ino == there.st_ino) return;
   }
 }

@@ -204,7 +204,7 @@ TEST_F(StoreLeaseTest, LeavesNoLockOfTheFolderToAFork) {
   const pid_t sleeper = forked([] { return ::pause() == 0; });
   lock.reset();
   OpenFile other(file("lock"), O_RDWR);
-  EXPECT_TRUE(other.try_lock(file("lock")));
+  EXPECT_TRUE(try_lock(other, file("lock")));
   ::kill(sleeper, SIGKILL);
   status_of(sleeper);
 }

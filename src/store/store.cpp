@@ -47,7 +47,7 @@ Store::Lease::State::State(const Store& store, std::string_view its_id, std::str
       epoch(its_epoch),
       file(lease(), O_RDWR | O_CREAT | O_EXCL) {
   if (file.get() < 0) fail_at(lease(), "made", errno);
-  if (!file.try_lock(lease())) fail_at(lease(), "locked", EWOULDBLOCK);
+  if (!try_lock(file, lease())) fail_at(lease(), "locked", EWOULDBLOCK);
 }
 
 void Store::Lease::State::end() noexcept {

@@ -1,17 +1,11 @@
 #include "store/system.h"
 
 #include <fcntl.h>
-#include <fmt/format.h>
-#include <sys/file.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <cstdio>
-#include <cstring>
 #include <filesystem>
-#include <utility>
-
-#include "lacake/error.h"
 
 namespace lacake {
 namespace {
@@ -19,16 +13,7 @@ namespace {
 void sync(const std::string& path, int flags) {
   const OpenFile file(path, flags);
   if (file.get() < 0) fail_at(path, "opened", errno);
-  // A file system that knows no sync of this kind offers no more.
-  if (::fsync(file.get()) != 0 && errno != EINVAL) fail_at(path, "written", errno);
-}
-
-// flock() again where a signal came between. Returns 0 or the errno.
-int lock_again(int fd, int operation) {
-  while (::flock(fd, operation) != 0) {
-    if (errno != EINTR) return errno;
-  }
-  return 0;
+  if (const int error = file.sync()) fail_at(path, "written", error);
 }
 
 // Durable, so that what is saved in it is found.
@@ -47,34 +32,15 @@ void make_folder(const std::filesystem::path& path, mode_t mode) {
 
 }  // namespace
 
-void fail_at(const std::string& path, const char* what, int error) {
-  throw Error({.subject = path, .found = fmt::format("cannot be {}: {}", what, std::strerror(error))});
+void lock(OpenFile& file, const std::string& path) {
+  if (const int error = file.lock()) fail_at(path, "locked", error);
 }
 
-OpenFile::OpenFile(const std::string& path, int flags) : fd_(::open(path.c_str(), flags | O_CLOEXEC, 0666)) {}
-
-OpenFile::~OpenFile() {
-  if (fd_ >= 0) ::close(fd_);
-}
-
-OpenFile::OpenFile(OpenFile&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
-
-OpenFile& OpenFile::operator=(OpenFile&& other) noexcept {
-  std::swap(fd_, other.fd_);
-  return *this;
-}
-
-void OpenFile::lock(const std::string& path) {
-  if (const int error = lock_again(fd_, LOCK_EX)) fail_at(path, "locked", error);
-}
-
-bool OpenFile::try_lock(const std::string& path) {
-  const int error = lock_again(fd_, LOCK_EX | LOCK_NB);
+bool try_lock(OpenFile& file, const std::string& path) {
+  const int error = file.try_lock();
   if (error != 0 && error != EWOULDBLOCK) fail_at(path, "locked", error);
   return error == 0;
 }
-
-void OpenFile::unlock() { (void)::flock(fd_, LOCK_UN); }
 
 void make_private_folder(const std::string& path) {
   const std::filesystem::path folder(path);

@@ -7,32 +7,15 @@
 #include <optional>
 #include <string>
 
+#include "base/open_file.h"
+
 namespace lacake {
 
 // What the store asks of the system. Where it refuses, these throw Error(kInput) with the path and the reason.
 
-// An open file, and the lock on it if there is one: flock()'s, which belongs to what was opened and not to the process,
-// so that threads exclude each other as processes do, and which the system gives back when the process ends.
-class OpenFile {
- public:
-  OpenFile() = default;
-  // Opens; a failure is left in errno, and get() is negative.
-  OpenFile(const std::string& path, int flags);
-  ~OpenFile();
-  OpenFile(OpenFile&& other) noexcept;
-  OpenFile& operator=(OpenFile&& other) noexcept;
-
-  int get() const { return fd_; }
-  void lock(const std::string& path);      // waits
-  bool try_lock(const std::string& path);  // false: it is somebody else's
-  // Closing alone would leave the lock to a process that was forked meanwhile and has the same file open.
-  void unlock();
-
- private:
-  int fd_ = -1;
-};
-
-[[noreturn]] void fail_at(const std::string& path, const char* what, int error);
+// The lock of an open file (base/open_file.h).
+void lock(OpenFile& file, const std::string& path);      // waits
+bool try_lock(OpenFile& file, const std::string& path);  // false: it is somebody else's
 
 void make_private_folder(const std::string& path);
 bool is_there(const std::string& path);
