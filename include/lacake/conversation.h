@@ -61,6 +61,9 @@ struct Turn {
   // writes now. Templates rewrite earlier turns (they leave the reasoning of old answers out, say), answers are cut
   // before a stop string, and an answer may have been lost to an error.
   bool read_again = false;
+
+  // False: it was stopped before its answer began, and left no trace.
+  bool answered() const { return answer.finish != Finish::kCancelled || !answer.tokens.empty(); }
 };
 
 class Conversation {

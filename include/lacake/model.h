@@ -133,6 +133,8 @@ class Model {
   // Throws Error(kInput) with the template's words where it refuses the conversation or cannot be run, Error(kUsage)
   // naming `tools`, `thinking`, `json_schema`, `template_arguments` or `messages` for what cannot be used.
   ChatPrompt chat(std::span<const Message> messages, const ChatOptions& options = {}) const;
+  // The same without its tokens: for who has fed the beginning of the text already and needs those of the rest alone.
+  ChatPrompt render_chat(std::span<const Message> messages, const ChatOptions& options = {}) const;
   // The text alone, to be looked at. As `chat` in what it requires and throws.
   std::string chat_text(std::span<const Message> messages, bool add_generation_prompt) const;
 

@@ -61,19 +61,23 @@ struct Conversation::State {
 
   void clear() {
     open();
-    own = {.raw = options.raw, .parse_special = options.parse_special, .n_opening = options.opening.size()};
+    own = {.raw = options.raw, .parse_special = options.parse_special};
     take(options.opening);
     n_retries = 0;
   }
 
+  // The text of a prompt and how its answer is read, without tokens: most of it was fed already.
   ChatPrompt render(std::span<const Message> messages) const {
-    if (!own.raw) {
-      ChatPrompt prompt = model.chat(messages, options.chat);
-      return own.parse_special ? with_special_tokens(model, std::move(prompt)) : prompt;
+    ChatPrompt prompt;
+    if (own.raw) {
+      std::string text;
+      for (const Message& message : messages) text += message.content + "\n";
+      prompt.text = PromptText::as_letters(std::move(text));
+    } else {
+      prompt = model.render_chat(messages, options.chat);
     }
-    std::string text;
-    for (const Message& message : messages) text += message.content + "\n";
-    return plain_prompt(model, std::move(text), own.parse_special);
+    if (own.parse_special) prompt.text.letters.clear();
+    return prompt;
   }
 
   // --- where to go on ------------------------------------------------------------------------------------------
@@ -94,18 +98,20 @@ struct Conversation::State {
   };
 
   Start start_of(const PromptText& text) const {
-    const auto from = [&](const HeldText& held, std::size_t n_held, Start::From where, std::size_t checkpoint = 0) {
-      Start start{where, checkpoint, n_held, held.pending};
-      const std::vector<Token> rest = model.tokenize(text.from(*held.beginning_of(text.text)), false);
+    const auto behind = [&](const HeldText& held, Start start) -> std::optional<Start> {
+      const std::optional<std::size_t> n_bytes = held.beginning_of(text.text);
+      if (!n_bytes) return {};
+      start.tokens = held.pending;
+      const std::vector<Token> rest = model.tokenize(text.from(*n_bytes), false);
       start.tokens.insert(start.tokens.end(), rest.begin(), rest.end());
       return start;
     };
-    if (session && own.held.beginning_of(text.text)) {
-      return from(own.held, session->tokens().size(), Start::From::kSession);
-    }
-    for (std::size_t i = checkpoints.size(); session && i-- > 0;) {
-      const Checkpoint& c = checkpoints[i];
-      if (c.held.beginning_of(text.text)) return from(c.held, c.session->n_tokens(), Start::From::kCheckpoint, i);
+    if (session) {
+      if (auto start = behind(own.held, {Start::From::kSession, 0, session->tokens().size()})) return *start;
+      for (std::size_t i = checkpoints.size(); i-- > 0;) {
+        const Checkpoint& c = checkpoints[i];
+        if (auto start = behind(c.held, {Start::From::kCheckpoint, i, c.session->n_tokens()})) return *start;
+      }
     }
     return {.tokens = model.tokenize(text, true)};
   }
@@ -183,7 +189,7 @@ struct Conversation::State {
   // nothing has changed.
   bool read(const PromptText& text, std::span<const Token> tokens, bool more_follows, const ConversationHooks& hooks,
             Turn& turn) {
-    if (!tokens.empty()) {
+    if (!tokens.empty() || session->tokens().empty()) {  // of nothing at all, reading says what is wrong
       Session* const sessions[] = {session.get()};
       const PromptRead done = read_prompt(
           engine, sessions, tokens,
@@ -197,25 +203,44 @@ struct Conversation::State {
     return true;
   }
 
-  // How much of a prompt a later one will begin with. All of it, but where the template opens an answer otherwise than
-  // it writes it down later (with a mark of reasoning, which it leaves out of old answers): then without that opening.
-  std::size_t lasting_bytes(std::span<const Message> messages, const PromptText& prompt) const {
-    const std::size_t all = prompt.text.size();
-    if (own.raw || options.checkpoint_bytes == 0) return all;
-    try {
-      std::vector<Message> later(messages.begin(), messages.end());
-      later.push_back({.role = "assistant", .content = "1"});
-      later.push_back({.role = "user", .content = "2"});
-      const std::string next = model.chat(later, options.chat).text.text;
-      if (next.starts_with(prompt.text)) return all;
-      ChatOptions unopened = options.chat;
-      unopened.add_generation_prompt = false;
-      const std::string question = model.chat(messages, unopened).text.text;
-      const bool common = prompt.text.starts_with(question) && next.starts_with(question) && !question.empty();
-      return common ? question.size() : all;
-    } catch (const Error&) {
-      return all;  // a template that refuses such messages
+  // Does a later prompt begin with all of this one? Not where the template opens an answer otherwise than it writes it
+  // down later: with a mark of reasoning, which it leaves out of old answers. Asked once, of a conversation of a
+  // letter.
+  bool opening_lasts() {
+    if (!opening_lasts_) {
+      try {
+        const Message asked{.role = "user", .content = "1"}, answered{.role = "assistant", .content = "2"};
+        const Message now[] = {asked}, later[] = {asked, answered, asked};
+        const std::string prompt = model.render_chat(now, options.chat).text.text;
+        opening_lasts_ = model.render_chat(later, options.chat).text.text.starts_with(prompt);
+      } catch (const Error&) {  // a template that refuses such messages
+        opening_lasts_ = true;
+      }
     }
+    return *opening_lasts_;
+  }
+
+  // How much of a prompt a later one will begin with: all of it, or all but the opening of the answer.
+  std::size_t lasting_bytes(std::span<const Message> messages, const PromptText& prompt) {
+    const std::size_t all = prompt.text.size();
+    if (own.raw || options.checkpoint_bytes == 0 || opening_lasts()) return all;
+    ChatOptions unopened = options.chat;
+    unopened.add_generation_prompt = false;
+    const std::string question = model.render_chat(messages, unopened).text.text;
+    return !question.empty() && prompt.text.starts_with(question) ? question.size() : all;
+  }
+
+  // Brings the session to hold a prompt, from `start` on. In two steps where a later prompt will begin with the first
+  // one's end only, so that there is a checkpoint to begin from.
+  bool read_question(std::span<const Message> messages, const PromptText& prompt, const Start& start,
+                     const ConversationHooks& hooks, Turn& turn) {
+    const PromptText question = prompt.first(lasting_bytes(messages, prompt));
+    const bool ahead_of_it = own.held.prompt.empty() || own.held.beginning_of(question.text);
+    if (question.text.size() == prompt.text.size() || !ahead_of_it) {
+      return read(prompt, start.tokens, false, hooks, turn);
+    }
+    return read(question, start_of(question).tokens, false, hooks, turn) &&
+           read(prompt, start_of(prompt).tokens, false, hooks, turn);
   }
 
   Turn answer(std::vector<Message> messages, const GenerationOptions& generating, const ConversationHooks& hooks) {
@@ -230,18 +255,7 @@ struct Conversation::State {
     const std::size_t n_before = session->tokens().size();
     OnFailure forget([&, held = own.held] { take_back(n_before, held); });
     turn.n_held = start.n_held;
-    bool going = true;
-    std::span<const Token> tokens = start.tokens;
-    std::vector<Token> opening;
-    if (const std::size_t lasting = lasting_bytes(messages, prompt.text); lasting < prompt.text.text.size()) {
-      const PromptText question = prompt.text.first(lasting);
-      if (own.held.beginning_of(question.text) || own.held.prompt.empty()) {
-        going = read(question, start_of(question).tokens, false, hooks, turn);
-        opening = start_of(prompt.text).tokens;
-        tokens = opening;
-      }
-    }
-    if (!going || !read(prompt.text, tokens, false, hooks, turn)) {
+    if (!read_question(messages, prompt.text, start, hooks, turn)) {
       turn.answer.finish = Finish::kCancelled;
       return turn;
     }
@@ -252,7 +266,7 @@ struct Conversation::State {
       if (hooks.on_text) hooks.on_text(text);
     });
     turn.answer = generation.answer();
-    if (turn.answer.finish == Finish::kCancelled && turn.answer.tokens.empty()) return turn;  // as stopped before
+    if (!turn.answered()) return turn;  // as stopped before
     remember(prompt, turn.answer, n_read);
     const ParsedAnswer& parsed = turn.answer.parsed;
     messages.push_back({.role = "assistant",
@@ -265,11 +279,16 @@ struct Conversation::State {
     return turn;
   }
 
+  // What a caller hands over need not begin with the opening.
   void take(std::vector<Message> messages) {
     own.messages = std::move(messages);
-    const auto begin = own.messages.begin() + static_cast<std::ptrdiff_t>(std::min(own.n_opening, own.messages.size()));
+    const auto same = [](const Message& a, const Message& b) { return a.role == b.role && a.content == b.content; };
+    const auto& opening = options.opening;
+    const auto end =
+        std::mismatch(own.messages.begin(), own.messages.end(), opening.begin(), opening.end(), same).first;
+    own.n_opening = static_cast<std::size_t>(end - own.messages.begin());
     n_turns = static_cast<std::size_t>(
-        std::count_if(begin, own.messages.end(), [](const Message& m) { return m.role == "assistant"; }));
+        std::count_if(end, own.messages.end(), [](const Message& m) { return m.role == "assistant"; }));
   }
 
   // The text of the answer's tokens that were fed.
@@ -336,6 +355,7 @@ struct Conversation::State {
   std::vector<Checkpoint> checkpoints;  // of this session, ascending
   std::size_t n_turns = 0;              // answers, without those of the opening
   std::size_t n_retries = 0;            // of the last question
+  std::optional<bool> opening_lasts_;   // once it was asked
 };
 
 Conversation::Conversation(const Model& model, Engine& engine, ConversationOptions options)
@@ -357,13 +377,13 @@ Conversation::Conversation(const Model& model, Engine& engine, ConversationOptio
                  .found = "one without",
                  .remedy = "`chat_template` gives it one"});
   }
-  s.take(std::move(s.own.messages));
   s.session = engine.open(snapshot);
   s.options.session = s.session->options();
   s.options.raw = s.own.raw;
   s.options.parse_special = s.own.parse_special;
-  s.options.opening.assign(s.own.messages.begin(),
-                           s.own.messages.begin() + static_cast<std::ptrdiff_t>(s.own.n_opening));
+  const auto begin = s.own.messages.begin();
+  s.options.opening.assign(begin, begin + static_cast<std::ptrdiff_t>(s.own.n_opening));
+  s.take(std::move(s.own.messages));
 }
 
 Conversation::~Conversation() = default;

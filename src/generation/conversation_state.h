@@ -16,7 +16,7 @@ struct ConversationState {
   bool raw = false;            // ConversationOptions
   bool parse_special = false;  // likewise
   std::vector<Message> messages;
-  std::size_t n_opening = 0;  // of these, before the first question
+  std::size_t n_opening = 0;  // of these, the first that are the conversation's opening
   std::string ahead;          // the beginning of the next question, which was read already
   HeldText held;
 };

@@ -350,6 +350,35 @@ TEST_P(ConversationCheckpoints, NeverTakeMoreThanAllowed) {
   EXPECT_FALSE(conversation.retry().read_again);
 }
 
+// A caller's messages need not begin with the opening, nor be as many.
+TEST(Conversation, TakesMessagesThatDoNotBeginWithItsOpening) {
+  const TemporaryFolder folder;
+  const std::string path = folder.path("a.kv");
+  Loaded loaded(chatting());
+  ConversationOptions o = with_checkpoints("full");
+  o.opening = {{.role = "system", .content = "be brief"}, user("hello"), {.role = "assistant", .content = "yes"}};
+  Conversation conversation(loaded.model, loaded.engine, o);
+  const Turn turn = conversation.answer({user("why is it")});
+  EXPECT_EQ(conversation.n_turns(), 1U);
+  EXPECT_EQ(conversation.retry().answer.text, turn.answer.text);
+  EXPECT_EQ(conversation.messages().size(), 2U);
+  conversation.save(path);
+  Conversation opened(loaded.model, loaded.engine, {.generation = greedy(12)}, Snapshot(path));
+  EXPECT_EQ(contents(opened), contents(conversation));
+  EXPECT_TRUE(conversation.undo());
+  EXPECT_TRUE(conversation.messages().empty());
+}
+
+TEST(Conversation, RefusesAPromptOfNoTokens) {
+  TinyModel tiny = small();
+  tiny.edit = [](gguf_context* g) { gguf_set_val_bool(g, "tokenizer.ggml.add_bos_token", false); };
+  Loaded loaded(tiny);
+  ConversationOptions o = options();
+  o.raw = true;
+  Conversation conversation(loaded.model, loaded.engine, o);
+  EXPECT_TRUE(contains(refusal(Error::Kind::kInput, [&] { (void)conversation.answer({}); }), "prompt"));
+}
+
 TEST(Conversation, IsNothingToAskAgainBeforeAQuestion) {
   Loaded loaded(chatting());
   Conversation conversation(loaded.model, loaded.engine, options());

@@ -131,6 +131,10 @@ ChatPrompt Model::chat(std::span<const Message> messages, const ChatOptions& opt
   return loaded_->chat.prompt(messages, options);
 }
 
+ChatPrompt Model::render_chat(std::span<const Message> messages, const ChatOptions& options) const {
+  return loaded_->chat.rendered(messages, options);
+}
+
 std::string Model::chat_text(std::span<const Message> messages, bool add_generation_prompt) const {
   return loaded_->chat.chat_template().render(messages, {.add_generation_prompt = add_generation_prompt}).text;
 }

@@ -80,6 +80,12 @@ AnswerFormat ChatPrompts::format_of(const PromptText& text, std::span<const Mess
 }
 
 ChatPrompt ChatPrompts::prompt(std::span<const Message> messages, const ChatOptions& options) const {
+  ChatPrompt result = rendered(messages, options);
+  result.tokens = tokenizer_.tokenize(result.text, true);
+  return result;
+}
+
+ChatPrompt ChatPrompts::rendered(std::span<const Message> messages, const ChatOptions& options) const {
   assert(!template_.empty());
   ChatPrompt result;
   if (const char* setting = needs_llama_chat(messages, options)) {
@@ -100,7 +106,6 @@ ChatPrompt ChatPrompts::prompt(std::span<const Message> messages, const ChatOpti
     check_thinking(messages, options);
     result.format = format_of(result.text, messages, options);
   }
-  result.tokens = tokenizer_.tokenize(result.text, true);
   return result;
 }
 

@@ -29,6 +29,8 @@ class ChatPrompts {
   // A conversation of roles and contents alone is rendered as Hugging Face's transformers does; one with tools, calls,
   // reasoning, parts, or a last message to be continued as llama.cpp does, which knows how to put them into templates.
   ChatPrompt prompt(std::span<const Message> messages, const ChatOptions& options) const;
+  // The same without its tokens, which cost most of the time.
+  ChatPrompt rendered(std::span<const Message> messages, const ChatOptions& options) const;
 
  private:
   const LlamaChat* llama_chat() const;
