@@ -38,6 +38,7 @@ namespace lacake {
 //   kExact      the whole prompt sees itself, layer by layer; then each layer is compacted. Peak: budget + one layer.
 //   kStreaming  chunk by chunk over a compacted cache. Memory constant, time linear in the prompt.
 enum class PrefillMode { kExact, kStreaming };
+const char* prefill_name(PrefillMode mode);  // "exact", "streaming"
 
 // What K and V are stored as: one of the names below, f16 by default, each on its own ("q8_0,f16"). Types in blocks
 // (q8_0, q4_0) need a head size that is a multiple of 32.
@@ -210,14 +211,15 @@ class Session {
   // Error(kState) if the status is not kReady.
   std::unique_ptr<SessionCheckpoint> checkpoint();
   std::uint64_t checkpoint_bytes() const;  // that one would take now
-  // The same session as at that moment, bit for bit. Checkpoints of later moments can not be gone back to any more, nor
+  // The same session as at that moment, bit for bit. Checkpoints of later moments cannot be gone back to any more, nor
   // can those from before a resize(). Throws Error(kState) for them, for a checkpoint of another session, and if the
   // status is not kReady.
   void go_back(const SessionCheckpoint& checkpoint);
 
   // Keeps it in a file, from which Engine::open makes the same session again (lacake/snapshot.h), with what else the
   // program wants to find there. An old file of the name is replaced, or stays whole where this throws Error(kInput)
-  // about the file; the session is not touched. Throws Error(kState) if the status is not kReady.
+  // about the file; the session is not touched. Throws Error(kState) if the status is not kReady, Error(kUsage) about a
+  // note whose name is none or is there twice.
   void save(const std::string& path, std::span<const SnapshotNote> notes = {}) const;
   std::uint64_t saved_bytes(std::span<const SnapshotNote> notes = {}) const;  // of the file that save() would make
 

@@ -29,7 +29,7 @@ namespace lacake {
 
 class PartsFile;
 
-// A text that a program keeps beside a session, under a name of letters, digits, '_' and '.'.
+// Bytes that a program keeps beside a session, under a name of 1 to 48 letters, digits, '_' and '.'. None is no note.
 struct SnapshotNote {
   std::string name;
   std::string bytes;
@@ -43,7 +43,7 @@ struct SnapshotFacts {
   std::size_t n_tokens = 0;       // that it was fed
   std::uint64_t budget_bytes = 0;
   std::uint64_t held_bytes = 0;  // K and V of its entries
-  int n_layer = 0;
+  int n_layer = 0;               // of the model, those with a sliding window too
   int n_head_kv = 0;
   std::uint64_t file_bytes = 0;
 };

@@ -17,6 +17,8 @@
 
 namespace lacake {
 
+const char* prefill_name(PrefillMode mode) { return mode == PrefillMode::kExact ? "exact" : "streaming"; }
+
 CacheTypes CacheTypes::parse(std::string_view text) {
   CacheTypes types;
   const std::size_t comma = text.find(',');

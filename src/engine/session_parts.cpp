@@ -27,6 +27,14 @@ std::vector<std::int64_t> differences(std::span<const std::int32_t> values) {
   return result;
 }
 
+// What differences() was made of.
+std::vector<std::int64_t> sums(std::span<const std::int64_t> steps) {
+  std::vector<std::int64_t> result;
+  std::uint64_t sum = 0;  // whose overflow is defined, whatever a file says
+  for (const std::int64_t step : steps) result.push_back((std::int64_t)(sum += (std::uint64_t)step));
+  return result;
+}
+
 // Heads of a layer that hold entries of their own: all of them, or one that stands for all.
 int n_lists(const Cache& cache) { return cache.per_head() ? cache.arena().shape().n_head_kv : 1; }
 
@@ -82,8 +90,6 @@ EntryCount entry_count(const SessionState& session) {
 
 constexpr std::array<const char*, 4> kBudgetUnits = {"none", "entries", "share", "bytes"};  // as Budget::Unit has them
 
-const char* prefill_name(PrefillMode mode) { return mode == PrefillMode::kExact ? "exact" : "streaming"; }
-
 void save_options(const SessionOptions& options, PartsWriter& file) {
   file.set("session.policy", options.policy.text());
   file.set("session.kv_budget.unit", kBudgetUnits[(std::size_t)options.budget.unit]);
@@ -102,13 +108,19 @@ void require_model(const PartsFile& file, const LoadedModel& model) {
             fmt::format("{} with content {}", model.display_name(), model.fingerprint()));
 }
 
-void require_shape(const PartsFile& file, const Cache& cache, std::size_t n_layer) {
+void require_shape(const PartsFile& file, const SessionState& session) {
+  const Cache& cache = session.cache();
   const CacheShape& shape = cache.arena().shape();
+  const auto n_layer = (std::uint64_t)shape.n_layer;
   file.number("cache.n_layer", n_layer, n_layer);
   file.number("cache.n_head_kv", (std::uint64_t)shape.n_head_kv, (std::uint64_t)shape.n_head_kv);
   file.number("cache.head_size_k", (std::uint64_t)shape.d_k, (std::uint64_t)shape.d_k);
   file.number("cache.head_size_v", (std::uint64_t)shape.d_v, (std::uint64_t)shape.d_v);
-  if (file.flag("cache.per_head") != cache.per_head()) file.fail("cache.per_head", "as its policy declares", "another");
+  const std::pair<const char*, bool> flags[] = {{"cache.per_head", cache.per_head()},
+                                                {"cache.keys_rotated", !session.cache_index()}};
+  for (const auto& [key, value] : flags) {
+    if (file.flag(key) != value) file.fail(key, "as its policy declares", "another");
+  }
 }
 
 std::vector<std::size_t> saved_lengths(const PartsFile& file, std::size_t n_lanes) {
@@ -180,9 +192,9 @@ void load_layer(SessionState& session, int layer, const PartsFile& file, std::sp
     const std::size_t n = lengths[shape.lane(layer, head)];
     Cache::Entries& own = entries.emplace_back();
     std::vector<bool> taken(n);
-    std::int64_t position = 0;
+    const std::vector<std::int64_t> positions = sums(std::span(steps).subspan(at, n));
     for (std::size_t i = 0; i < n; ++i, ++at) {
-      position = (std::int64_t)((std::uint64_t)position + (std::uint64_t)steps[at]);
+      const std::int64_t position = positions[i];
       if (position < 0 || position >= (std::int64_t)session.n_past()) {
         file.fail("part " + positions_name, fmt::format("0 to {}", session.n_past() - 1), fmt::format("{}", position));
       }
@@ -292,19 +304,13 @@ std::vector<std::int64_t> saved_positions(const PartsFile& file, int layer, int 
   const std::size_t list = file.flag("cache.per_head") ? (std::size_t)head : 0;
   std::size_t begin = 0;
   for (std::size_t i = 0; i < list; ++i) begin += lengths[first + i];
-  std::vector<std::int64_t> positions;
-  if (lengths[first + list] == 0) return positions;
+  if (lengths[first + list] == 0) return {};
   const std::string name = layer_part(layer, "positions");
   const std::vector<std::int64_t> steps = file.varints(name);
   if (begin + lengths[first + list] > steps.size()) {
     file.fail("part " + name, "as many numbers as `lengths` says", fmt::format("{}", steps.size()));
   }
-  std::uint64_t position = 0;
-  for (std::size_t i = 0; i < lengths[first + list]; ++i) {
-    position += (std::uint64_t)steps[begin + i];
-    positions.push_back((std::int64_t)position);
-  }
-  return positions;
+  return sums(std::span(steps).subspan(begin, lengths[first + list]));
 }
 
 std::unique_ptr<SessionState> load_session(EngineState& engine, const PartsFile& file) {
@@ -329,7 +335,7 @@ std::unique_ptr<SessionState> load_session(EngineState& engine, const PartsFile&
   auto session = std::make_unique<SessionState>(engine, options);
   const Cache& cache = session->cache();
   const CacheShape& shape = cache.arena().shape();
-  require_shape(file, cache, (std::size_t)shape.n_layer);
+  require_shape(file, *session);
   // The plan follows from the options; another would mean other code.
   file.number("session.cache_size", session->plan().cache_size, session->plan().cache_size);
   file.number("session.budget_bytes", session->plan().budget_bytes, session->plan().budget_bytes);

@@ -1,11 +1,39 @@
 #include "lacake/snapshot.h"
 
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cctype>
+#include <set>
+
 #include "engine/session_parts.h"
+#include "lacake/error.h"
 
 namespace lacake {
 namespace {
 
 std::string note_part(const std::string& name) { return "note." + name; }
+
+constexpr std::size_t kLongestName = 48;  // a part's name has room for 63 bytes
+
+void require_names(std::span<const SnapshotNote> notes) {
+  const auto allowed = [](char c) { return std::isalnum((unsigned char)c) || c == '_' || c == '.'; };
+  std::set<std::string> seen;
+  for (const SnapshotNote& note : notes) {
+    const std::string& name = note.name;
+    if (name.empty() || name.size() > kLongestName || !std::all_of(name.begin(), name.end(), allowed)) {
+      throw Error({.kind = Error::Kind::kUsage,
+                   .subject = "note",
+                   .expected = fmt::format("a name of 1 to {} letters, digits, '_' and '.'", kLongestName),
+                   .found = fmt::format("\"{}\"", name)});
+    }
+    if (seen.insert(name).second) continue;
+    throw Error({.kind = Error::Kind::kUsage,
+                 .subject = "note",
+                 .expected = "each name once",
+                 .found = fmt::format("\"{}\" twice", name)});
+  }
+}
 
 }  // namespace
 
@@ -66,6 +94,7 @@ namespace {
 // The parts of a session's file. The session lives as long.
 PartsWriter parts_of(const SessionState& session, std::span<const SnapshotNote> notes) {
   session.check_ready();
+  require_names(notes);
   PartsWriter file;
   save_session(session, file);
   for (const SnapshotNote& note : notes) {

@@ -173,6 +173,22 @@ TEST_F(Snapshots, FactsTextAndNotesAreThereWithoutAModel) {
   EXPECT_EQ(snapshot.note("empty"), std::nullopt);
 }
 
+TEST_F(Snapshots, ANoteHasANameOfItsOwn) {
+  const auto session = read(with("tova", "20"));
+  const std::string path = folder_.path("a.kv");
+  const auto refused_names = [&](std::vector<SnapshotNote> notes) {
+    return refusal(Error::Kind::kUsage, [&] { session->save(path, notes); });
+  };
+  for (const std::string& name : {std::string(), std::string("a b"), std::string("a/b"), std::string(49, 'a')}) {
+    EXPECT_TRUE(contains(refused_names({{name, "x"}}), "note: expected a name of 1 to 48 letters")) << name;
+  }
+  EXPECT_TRUE(contains(refused_names({{"a", "x"}, {"a", "y"}}), "\"a\" twice"));
+  EXPECT_EQ(read_file_if_there(path), std::nullopt);
+  const SnapshotNote longest[] = {{std::string(48, 'a'), "x"}};
+  session->save(path, longest);
+  EXPECT_EQ(Snapshot(path).note(longest[0].name), "x");
+}
+
 TEST_F(Snapshots, AnotherModelIsRefusedByName) {
   const std::string path = folder_.path("a.kv");
   read(with("tova", "20"))->save(path);
@@ -387,6 +403,21 @@ TEST_F(Snapshots, StateThatNoSessionCanReachIsRefused) {
     const std::string line = refused(folder_.file("b.kv", put_together(*parts)));
     EXPECT_TRUE(contains(line, std::string("b.kv: part ") + impossible.says + ": ")) << line;
   }
+}
+
+// Keys that were stored the other way would be turned twice, or not at all.
+TEST_F(Snapshots, KeysThatAreStoredOtherwiseAreRefused) {
+  const std::string path = folder_.path("a.kv");
+  read(with("tova", "20"))->save(path);
+  const std::string bytes = read_file(path);
+  std::optional<FileParts> parts = take_apart(std::as_bytes(std::span(bytes)));
+  ASSERT_TRUE(parts);
+  const auto key = std::find_if(parts->metadata.begin(), parts->metadata.end(),
+                                [](const auto& field) { return field.first == "cache.keys_rotated"; });
+  ASSERT_NE(key, parts->metadata.end());
+  key->second = false;
+  EXPECT_TRUE(
+      contains(refused(folder_.file("b.kv", put_together(*parts))), "cache.keys_rotated: expected as its policy"));
 }
 
 // A part in the place of the list of checksums would be read without having been checked.

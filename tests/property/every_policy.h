@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <functional>
+#include <iterator>
 #include <memory>
 #include <string>
 #include <vector>
@@ -120,6 +121,14 @@ inline std::vector<Trial> trials(const std::string& policy, std::size_t n_tokens
     }
   }
   return result;
+}
+
+// Sizes up and down, from the least on; of a policy that evicts nothing none below the conversation.
+inline std::size_t size_number(std::size_t i, const Trial& trial) {
+  constexpr std::size_t kMore[] = {3, 60, 12, 0, 25, 90, 1, 40};
+  const bool bounded = trial.spec.type->bounded;
+  const std::size_t least = trial.spec.type->min_cache_size(trial.spec.settings, trial.shape);
+  return (bounded ? least : trial.cache_size) + kMore[i % std::size(kMore)];
 }
 
 // A prompt that cannot be compacted is refused by name before anything runs.

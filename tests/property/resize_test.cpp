@@ -14,14 +14,6 @@ class EveryPolicyResized : public EveryPolicy {};
 
 INSTANTIATE_TEST_SUITE_P(Policies, EveryPolicyResized, testing::ValuesIn(policy_names()), test_name);
 
-// Sizes up and down, from the least on; of a policy that evicts nothing none below the conversation.
-std::size_t size_number(std::size_t i, const Trial& trial) {
-  constexpr std::size_t kMore[] = {3, 60, 12, 0, 25, 90, 1, 40};
-  const bool bounded = trial.spec.type->bounded;
-  const std::size_t least = trial.spec.type->min_cache_size(trial.spec.settings, trial.shape);
-  return (bounded ? least : trial.cache_size) + kMore[i % std::size(kMore)];
-}
-
 std::size_t max_entries(const Trial& trial, std::size_t cache_size) {
   return trial.spec.type->max_entries_per_layer(trial.spec.settings, trial.shape, cache_size);
 }

@@ -63,24 +63,37 @@ class Tape final : public PolicyFields {
   bool playing_ = false;
 };
 
+// Another policy of the same settings takes over, which knows nothing but what was saved.
+void continue_saved(const Trial& trial, std::size_t cache_size, const SimulatedCache& cache,
+                    std::unique_ptr<Policy>& policy) {
+  Tape tape(cache);
+  policy->visit(tape);
+  tape.rewind();
+  policy = trial.spec.type->make(trial.spec.settings, trial.shape, cache_size);
+  policy->visit(tape);
+  ASSERT_TRUE(tape.at_end());
+}
+
 class EveryPolicySaved : public EveryPolicy {};
 
 INSTANTIATE_TEST_SUITE_P(Policies, EveryPolicySaved, testing::ValuesIn(policy_names()), test_name);
 
-// Before every segment another policy of the same settings takes over, which knows nothing but what was saved.
+// Before every segment and after every change of size, up and down.
 TEST_P(EveryPolicySaved, ALoadedOneDecidesAsTheOneThatWasSaved) {
   for_all([](const Trial& trial, const Conversation& conversation, Policy& never_stopped, SimulatedCache& expected) {
     const AttentionSource attention = synthetic_attention(trial.shape, trial.seed);
     std::unique_ptr<Policy> current = trial.make();
     SimulatedCache cache(trial.shape, current->traits());
+    std::size_t n_segments = 0, cache_size = trial.cache_size;
     for (const Segment& segment : conversation.segments) {
       for (std::size_t i = 0; i < segment.times; ++i) {
-        Tape tape(cache);
-        current->visit(tape);
-        tape.rewind();
-        current = trial.make();
-        current->visit(tape);
-        ASSERT_TRUE(tape.at_end());
+        continue_saved(trial, cache_size, cache, current);
+        if (n_segments++ % 3 == 2) {
+          cache_size = size_number(n_segments, trial);
+          expected.resize(never_stopped, cache_size);
+          cache.resize(*current, cache_size);
+          continue_saved(trial, cache_size, cache, current);
+        }
         if (!accepts(never_stopped, segment, expected)) break;
         expected.feed(never_stopped, segment.phase, segment.n_new, attention);
         cache.feed(*current, segment.phase, segment.n_new, attention);
