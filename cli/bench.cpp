@@ -72,8 +72,7 @@ void check_length(const BenchCase& c, const Model& model) {
   throw Error({.kind = Error::Kind::kUsage,
                .subject = fmt::format("{} {}", c.depth >= c.n_prompt ? "--depth" : "--n-prompt", length),
                .expected = fmt::format("at most the model's training length {}", trained),
-               .found = fmt::format("more under policy {} and {} prefill", type.name,
-                                    c.session.prefill == PrefillMode::kExact ? "exact" : "streaming"),
+               .found = fmt::format("more under policy {} and {} prefill", type.name, prefill_name(c.session.prefill)),
                .remedy = "--beyond-training measures it all the same"});
 }
 

@@ -127,7 +127,7 @@ nlohmann::json bench_json(const BenchResult& result, const BenchSetting& setting
       {"policy", session.policy.text()},
       {"kv_budget", session.budget.given() ? nlohmann::json(session.budget.text()) : nlohmann::json()},
       {"kv_type", session.types.text()},
-      {"prefill", session.prefill == PrefillMode::kExact ? "exact" : "streaming"},
+      {"prefill", prefill_name(session.prefill)},
       {"chunk", session.prefill == PrefillMode::kExact ? nlohmann::json() : nlohmann::json(result.plan.chunk)},
       {"depth", result.what.depth},
       {"fill", fill_text(result)},

@@ -149,8 +149,7 @@ void answer(Chat& chat, const Asking& asking) {
     chat.statistics.add(turn);
     write_output("\n");
     const Answer& answer = turn.answer;
-    const bool answered = answer.finish != Finish::kCancelled || !answer.tokens.empty();
-    if (chat.options.session && answered) save(chat, *chat.options.session);
+    if (chat.options.session && turn.answered()) save(chat, *chat.options.session);
     if (answer.finish == Finish::kCancelled) notice(chat.options, chat.terminal.paint(Style::kDim, "(stopped)"));
     if (answer.finish != Finish::kLength) return;
     const std::string cut = length_notice(answer, chat.options);
@@ -178,6 +177,9 @@ void load(Chat& chat, const std::string& path) {
   // The old one goes when the new one is there.
   chat.conversation = std::make_unique<Conversation>(chat.model, chat.engine, chat.making, snapshot);
   notice(chat.options, saved_line(snapshot));
+  if (chat.options.session && *chat.options.session != path) {
+    warn(fmt::format("from the next answer on it is saved in {}, in place of what is there", *chat.options.session));
+  }
 }
 
 // "/load FILE": what stands behind the command's name. Nothing where the line is another.

@@ -24,10 +24,10 @@ struct Rule {
 };
 
 constexpr Rule kRules[] = {
-    {kRun | kChat | kInspect | kBench, "chunk", [](const Options& o) { return o.prefill == "streaming"; },
+    {kRun | kChat | kInspect | kBench | kIngest, "chunk", [](const Options& o) { return o.prefill == "streaming"; },
      "--prefill streaming beside it", "an exact prefill"},
-    {kRun | kChat | kInspect | kBench | kEval, "rope_freq_scale", [](const Options& o) { return !o.rope_scale; },
-     "one of --rope-scale and --rope-freq-scale", "both"},
+    {kRun | kChat | kInspect | kBench | kEval | kIngest, "rope_freq_scale",
+     [](const Options& o) { return !o.rope_scale; }, "one of --rope-scale and --rope-freq-scale", "both"},
     {kRun, "logprobs", [](const Options& o) { return o.json; }, "--json, whose result they are part of", "none"},
     {kInspect, "system", has_prompt, "a prompt (-f FILE or -p TEXT)", "none"},
     {kInspect, "parse_special", has_prompt, "a prompt (-f FILE or -p TEXT)", "none"},

@@ -6,6 +6,7 @@
 #include <array>
 #include <cmath>
 
+#include "eval/drawing.h"
 #include "text/utf8.h"
 
 namespace lacake::cli {
@@ -49,29 +50,6 @@ std::string without_controls(const std::string& text) {
       result += fmt::format("\\x{:02x}", byte);
     } else {
       result += c;
-    }
-  }
-  return result;
-}
-
-std::string escaped(const std::string& text) {
-  std::string result;
-  for (const char c : text) {
-    switch (c) {
-      case '&':
-        result += "&amp;";
-        break;
-      case '<':
-        result += "&lt;";
-        break;
-      case '>':
-        result += "&gt;";
-        break;
-      case '"':
-        result += "&quot;";
-        break;
-      default:
-        result += c;
     }
   }
   return result;
@@ -126,17 +104,18 @@ std::string held_page(const std::vector<HeldToken>& tokens, const std::string& t
       "pre {{ font: 13px/1.4 ui-monospace, monospace; white-space: pre-wrap; }}\n"
       ".text {{ white-space: pre-wrap; overflow-wrap: anywhere; }}\n"
       ".s0 {{ color: rgba(var(--ink), .18); text-decoration: line-through; }}\n",
-      escaped(title));
+      eval::escaped(title));
   for (int i = 1; i <= kShades; ++i) {
     page += fmt::format(".s{} {{ color: rgba(var(--ink), {:.2f}); }}\n", i, 0.30 + 0.70 * i / kShades);
   }
-  page += fmt::format("</style>\n</head>\n<body>\n<h1>{}</h1>\n<pre>{}</pre>\n<p>", escaped(title), escaped(facts));
+  page += fmt::format("</style>\n</head>\n<body>\n<h1>{}</h1>\n<pre>{}</pre>\n<p>", eval::escaped(title),
+                      eval::escaped(facts));
   page += "Share of layers that still hold a token: <span class=\"s0\">none</span> ";
   for (int i = 1; i <= kShades; ++i) page += fmt::format("<span class=\"s{}\">{:.0f}%</span> ", i, 100.0 * i / kShades);
   page += "</p>\n<div class=\"text\">";
   for (const Run& run : runs_of(tokens)) {
     page += fmt::format("<span class=\"s{}\" title=\"{} token{}, held by {:.0f}% of layers\">{}</span>", run.shade,
-                        run.n, run.n == 1 ? "" : "s", 100 * run.share, escaped(run.text));
+                        run.n, run.n == 1 ? "" : "s", 100 * run.share, eval::escaped(run.text));
   }
   return page + "</div>\n</body>\n</html>\n";
 }

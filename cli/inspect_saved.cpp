@@ -40,29 +40,15 @@ void check(const Options& options) {
   }
 }
 
-Kept kept_of(const Snapshot& snapshot) {
-  const SnapshotFacts& facts = snapshot.facts();
-  Kept kept{.model = facts.model_name, .policy = facts.options.policy.text(), .n_tokens = facts.n_tokens, .layers = {}};
-  for (int layer = 0; layer < facts.n_layer; ++layer) {
-    draw::HeadPositions heads;
-    for (int head = 0; head < facts.n_head_kv; ++head) {
-      heads.push_back(snapshot.kept(layer, head));
-      std::sort(heads.back().begin(), heads.back().end());
-    }
-    kept.layers.push_back(std::move(heads));
-  }
-  return kept;
-}
-
 std::string facts_text(const Snapshot& snapshot) {
   const SnapshotFacts& facts = snapshot.facts();
-  const bool exact = facts.options.prefill == PrefillMode::kExact;
   return fmt::format(
       "file     {}, {}\nmodel    {} ({}), content {}\npolicy   {}, entries in {}, {} prefill\n"
       "tokens   {} read\nKV       {} held of {}\n",
       snapshot.path(), bytes_text(facts.file_bytes), facts.model_name, facts.model_architecture,
-      facts.model_fingerprint, facts.options.policy.text(), facts.options.types.text(), exact ? "exact" : "streaming",
-      facts.n_tokens, bytes_text(facts.held_bytes), bytes_text(facts.budget_bytes));
+      facts.model_fingerprint, facts.options.policy.text(), facts.options.types.text(),
+      prefill_name(facts.options.prefill), facts.n_tokens, bytes_text(facts.held_bytes),
+      bytes_text(facts.budget_bytes));
 }
 
 nlohmann::json facts_json(const Snapshot& snapshot, const Kept& kept) {
@@ -79,7 +65,7 @@ nlohmann::json facts_json(const Snapshot& snapshot, const Kept& kept) {
             {"fingerprint", facts.model_fingerprint}}},
           {"policy", facts.options.policy.text()},
           {"kv_type", facts.options.types.text()},
-          {"prefill", facts.options.prefill == PrefillMode::kExact ? "exact" : "streaming"},
+          {"prefill", prefill_name(facts.options.prefill)},
           {"n_tokens", facts.n_tokens},
           {"kv", {{"held_bytes", facts.held_bytes}, {"budget_bytes", facts.budget_bytes}}},
           {"layers", std::move(layers)}};
@@ -90,7 +76,7 @@ nlohmann::json facts_json(const Snapshot& snapshot, const Kept& kept) {
 int inspect_saved(const Options& options) {
   check(options);
   const Snapshot snapshot(options.words.front());
-  const Kept kept = kept_of(snapshot);
+  const Kept kept = kept_entries(snapshot);
   if (options.plot) replace_durably(*options.plot, plot(kept, *options.plot));
   if (options.kept) replace_durably(*options.kept, json_line(kept_json(kept)));
   const bool text = options.html || options.show_text;

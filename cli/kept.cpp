@@ -6,20 +6,37 @@
 
 namespace lacake::cli {
 
-Kept kept_entries(const Session& session, const ModelFacts& facts, const SessionOptions& options) {
-  Kept kept{.model = facts.name.empty() ? facts.path : facts.name,
-            .policy = options.policy.text(),
-            .n_tokens = session.tokens().size(),
-            .layers = {}};
-  for (int layer = 0; layer < facts.attention.n_layer; ++layer) {
-    draw::HeadPositions heads;
-    for (int head = 0; head < facts.attention.n_head_kv; ++head) {
-      heads.push_back(session.kept(layer, head));
+namespace {
+
+// Of whatever has positions by layer and head.
+template <class Holder>
+std::vector<draw::HeadPositions> positions_of(const Holder& holder, int n_layer, int n_head_kv) {
+  std::vector<draw::HeadPositions> layers;
+  for (int layer = 0; layer < n_layer; ++layer) {
+    draw::HeadPositions& heads = layers.emplace_back();
+    for (int head = 0; head < n_head_kv; ++head) {
+      heads.push_back(holder.kept(layer, head));
       std::sort(heads.back().begin(), heads.back().end());
     }
-    kept.layers.push_back(std::move(heads));
   }
-  return kept;
+  return layers;
+}
+
+}  // namespace
+
+Kept kept_entries(const Session& session, const ModelFacts& facts, const SessionOptions& options) {
+  return {.model = facts.name.empty() ? facts.path : facts.name,
+          .policy = options.policy.text(),
+          .n_tokens = session.tokens().size(),
+          .layers = positions_of(session, facts.attention.n_layer, facts.attention.n_head_kv)};
+}
+
+Kept kept_entries(const Snapshot& snapshot) {
+  const SnapshotFacts& facts = snapshot.facts();
+  return {.model = facts.model_name,
+          .policy = facts.options.policy.text(),
+          .n_tokens = facts.n_tokens,
+          .layers = positions_of(snapshot, facts.n_layer, facts.n_head_kv)};
 }
 
 double mean_entries(const draw::HeadPositions& heads) {

@@ -6,11 +6,12 @@
 
 #include "draw/density.h"
 #include "lacake/engine.h"
+#include "lacake/snapshot.h"
 #include "terminal.h"
 
 namespace lacake::cli {
 
-// What a session keeps, taken out of it: positions by layer and KV head, ascending.
+// What a session keeps, or a saved one, taken out of it: positions by layer and KV head, ascending.
 struct Kept {
   std::string model;
   std::string policy;
@@ -19,6 +20,7 @@ struct Kept {
 };
 
 Kept kept_entries(const Session& session, const ModelFacts& facts, const SessionOptions& options);
+Kept kept_entries(const Snapshot& snapshot);
 
 // Entries of a layer, averaged over heads.
 double mean_entries(const draw::HeadPositions& heads);

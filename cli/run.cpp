@@ -140,6 +140,7 @@ int run_saved(const Options& options) {
   making.chat = chat_options(options);
   Conversation conversation(model, engine, making, snapshot);
   result.load_ms = watch.ms();
+  const SessionOptions session = conversation.session()->options();
   result.plan = conversation.session()->plan();
   result.held_tokens = snapshot.facts().n_tokens;
   notice(options, saved_line(snapshot));
@@ -156,14 +157,14 @@ int run_saved(const Options& options) {
   result.interrupted = interrupted();
   result.prompt_tokens = turn.n_read;
   result.prefill_ms = turn.read_ms;
-  if (turn.answer.finish != Finish::kCancelled || !turn.answer.tokens.empty()) {
+  if (turn.answered()) {
     if (!options.json) write_output("\n");
     result.answer = turn.answer;
     result.logits_hash = hash_of(conversation.session()->logits());
     result.use = conversation.session()->use();
     if (options.save) conversation.save(*options.session);
   }
-  show(result, model, conversation.session()->options(), options);
+  show(result, model, session, options);
   return result.interrupted ? kInterruptedStatus : 0;
 }
 

@@ -17,13 +17,10 @@ void require_same(const Options& options, Command command, const Snapshot& snaps
                  .expected = fmt::format("{}, as {} was read", of_file, snapshot.path()),
                  .found = of_options});
   };
-  const auto prefill = [](const SessionOptions& o) {
-    return std::string(o.prefill == PrefillMode::kExact ? "exact" : "streaming");
-  };
   require("policy", saved.policy.text(), asked.policy.text());
   require("kv_budget", saved.budget.text(), asked.budget.text());
   require("kv_type", saved.types.text(), asked.types.text());
-  require("prefill", prefill(saved), prefill(asked));
+  require("prefill", prefill_name(saved.prefill), prefill_name(asked.prefill));
   require("chunk", fmt::format("{}", saved.chunk), fmt::format("{}", asked.chunk));
 }
 

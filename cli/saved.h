@@ -11,14 +11,14 @@ namespace lacake::cli {
 // Conversations in files, as options name them.
 
 // Throws Error(kUsage) for an option that says otherwise than the file what is the file's to say: its policy, budget,
-// types, prefill and system message. The same as in the file may be said again, so that one command line serves the
+// types, prefill and chunk. The same as in the file may be said again, so that one command line serves the
 // first time and every other.
 void require_same(const Options& options, Command command, const Snapshot& snapshot);
 
 // What is said before a conversation is read again (ConversationHooks::read_again).
 std::string read_again_line(std::size_t n_tokens);
 
-// What the file is, in a line: "book.kv: 102,345 tokens read by keydiff in 94.0 MiB of 96.0 MiB".
+// What the file is, in a line: "book.kv: 4891 tokens, policy keydiff, KV 22.5 MiB held of 22.5 MiB".
 std::string saved_line(const Snapshot& snapshot);
 
 }  // namespace lacake::cli

@@ -407,6 +407,10 @@ class Together(ProgramTest):
         asked = ["run", *ON_MODEL, "-p", TEXT, "-n", "1"]
         self.refused([*asked, "--chunk", "8"], "--chunk: expected --prefill streaming")
         self.refused([*asked, "--rope-scale", "2", "--rope-freq-scale", "0.5"], "--rope-freq-scale", "both")
+        ingested = ["ingest", *ON_MODEL, text, "-o", self.folder / "out.kv"]
+        self.refused([*ingested, "--chunk", "8"], "--chunk: expected --prefill streaming")
+        self.refused([*ingested, "--rope-scale", "2", "--rope-freq-scale", "0.5"], "--rope-freq-scale", "both")
+        self.refused([*ingested, "--raw", "--system", "Be brief."], "--system: expected a chat template", "--raw")
         self.refused([*asked, "--raw", "--system", "Be brief."], "--system", "--raw")
         self.refused([*asked, "--raw", "--chat-template", "chatml"], "--chat-template: expected a chat template", "--raw")
         self.refused([*asked, "--raw", "--chat-template-file", text], "--chat-template-file", "--raw")

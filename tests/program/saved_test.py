@@ -194,6 +194,7 @@ class Chat(Saved):
         self.assertTrue(copy.exists())
         _, log = self.talk(self.folder / "third.kv", f"/load {copy}", "/stats")
         self.assertIn("1 turn, ", log)
+        self.assertIn("saved in " + str(self.folder / "third.kv"), log)
         done = run("chat", *ON_MODEL, stdin=b"/load nowhere.kv\n")
         self.assertEqual((done.returncode, done.stderr.decode().splitlines()[-1]),
                          (1, "lacake: error: nowhere.kv: cannot be opened: No such file or directory"))
