@@ -202,7 +202,8 @@ SILENT = {
 }
 
 # What is refused without the option, and so shows what it does.
-REFUSED_WITHOUT = {("bench", "beyond_training"), ("ruler", "skip_broken"), ("longbench", "skip_broken")}
+REFUSED_WITHOUT = {("bench", "beyond_training"), ("ruler", "skip_broken"), ("longbench", "skip_broken"),
+                   ("ingest", "prefill")}  # beside --chunk
 
 VOLATILE = re.compile(r"(^|_)(ms|per_s|rss_bytes|read|share|time|options|program|vocabulary|total|planned_bytes|"
                       r"prefill_ms|pass|together|step_ms|seconds|bytes_per_s|values|median|fill_ms)($|_)|tokens_per_s")
