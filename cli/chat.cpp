@@ -40,10 +40,6 @@ constexpr const char* kHelp =
     "/exit         leave (or Ctrl-D)\n"
     "Ctrl-C stops an answer; at the prompt it leaves.\n";
 
-// Copies of the cache that fit where the user does not say how much memory they may take: before the last answer, and
-// before the last question.
-constexpr std::uint64_t kCheckpoints = 2;
-
 // Lines of standard input, without its buffering: what comes after a line stays for the next read.
 class Lines {
  public:
@@ -232,9 +228,11 @@ std::vector<Message> opening(const Options& options) {
   return {{.role = "system", .content = *options.system}};
 }
 
-std::uint64_t checkpoint_bytes(const Options& options, const SessionPlan& plan) {
-  if (options.checkpoints) return bytes_option("checkpoints", *options.checkpoints);
-  return kCheckpoints * plan.memory.turn_copy;
+// In memory, and beside the conversation in its file.
+void size_checkpoints(Chat& chat, const SessionPlan& plan) {
+  const std::optional<std::string>& size = chat.options.checkpoints;
+  chat.making.checkpoint_bytes = size ? bytes_option("checkpoints", *size) : usual_checkpoint_bytes(plan);
+  chat.making.saved_checkpoint_bytes = chat.making.checkpoint_bytes;
 }
 
 // The conversation of --session where the file is there, or a new one.
@@ -243,7 +241,7 @@ void begin(Chat& chat) {
   if (path && std::filesystem::exists(*path)) {
     const Snapshot snapshot(*path);
     require_same(chat.options, kChat, snapshot);
-    chat.making.checkpoint_bytes = checkpoint_bytes(chat.options, chat.engine.plan(snapshot.facts().options));
+    size_checkpoints(chat, chat.engine.plan(snapshot.facts().options));
     chat.conversation = std::make_unique<Conversation>(chat.model, chat.engine, chat.making, snapshot);
     const std::vector<Message>& messages = chat.conversation->messages();
     const std::string system = messages.empty() || messages[0].role != "system" ? "" : messages[0].content;
@@ -260,7 +258,7 @@ void begin(Chat& chat) {
   if (path) require_writable(*path, "--session");
   const SessionOptions& sized = chat.making.session;
   const SessionPlan plan = chat.engine.plan(sized);
-  chat.making.checkpoint_bytes = checkpoint_bytes(chat.options, plan);
+  size_checkpoints(chat, plan);
   if (!chat.options.quiet) std::fputs(plan_text(plan, chat.model.facts(), sized, chat.terminal).c_str(), stderr);
   chat.conversation = std::make_unique<Conversation>(chat.model, chat.engine, chat.making);
 }

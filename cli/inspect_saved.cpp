@@ -1,6 +1,7 @@
 #include "inspect_saved.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -40,20 +41,31 @@ void check(const Options& options) {
   }
 }
 
+// "2, to go back to after 480 and 512 tokens"
+std::string checkpoints_text(const SnapshotFacts& facts) {
+  if (facts.checkpoints.empty()) return "none to go back to";
+  std::vector<std::size_t> places;
+  for (const SavedCheckpoint& checkpoint : facts.checkpoints) places.push_back(checkpoint.n_tokens);
+  return fmt::format("{}, to go back to after {} tokens", places.size(), fmt::join(places, ", "));
+}
+
 std::string facts_text(const Snapshot& snapshot) {
   const SnapshotFacts& facts = snapshot.facts();
   return fmt::format(
       "file     {}, {}\nmodel    {} ({}), content {}\npolicy   {}, entries in {}, {} prefill\n"
-      "tokens   {} read\nKV       {} held of {}\n",
+      "tokens   {} read\nKV       {} held of {}\ncopies   {}\n",
       snapshot.path(), bytes_text(facts.file_bytes), facts.model_name, facts.model_architecture,
       facts.model_fingerprint, facts.options.policy.text(), facts.options.types.text(),
-      prefill_name(facts.options.prefill), facts.n_tokens, bytes_text(facts.held_bytes),
-      bytes_text(facts.budget_bytes));
+      prefill_name(facts.options.prefill), facts.n_tokens, bytes_text(facts.held_bytes), bytes_text(facts.budget_bytes),
+      checkpoints_text(facts));
 }
 
 nlohmann::json facts_json(const Snapshot& snapshot, const Kept& kept) {
   const SnapshotFacts& facts = snapshot.facts();
-  nlohmann::json layers = nlohmann::json::array();
+  nlohmann::json layers = nlohmann::json::array(), checkpoints = nlohmann::json::array();
+  for (const SavedCheckpoint& c : facts.checkpoints) {
+    checkpoints.push_back({{"n_tokens", c.n_tokens}, {"memory_bytes", c.bytes}});
+  }
   for (std::size_t i = 0; i < kept.layers.size(); ++i) {
     layers.push_back({{"layer", i}, {"entries", mean_entries(kept.layers[i])}});
   }
@@ -68,6 +80,7 @@ nlohmann::json facts_json(const Snapshot& snapshot, const Kept& kept) {
           {"prefill", prefill_name(facts.options.prefill)},
           {"n_tokens", facts.n_tokens},
           {"kv", {{"held_bytes", facts.held_bytes}, {"budget_bytes", facts.budget_bytes}}},
+          {"checkpoints", std::move(checkpoints)},
           {"layers", std::move(layers)}};
 }
 

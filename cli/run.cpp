@@ -138,6 +138,10 @@ int run_saved(const Options& options) {
   ConversationOptions making;
   making.generation = generating;
   making.chat = chat_options(options);
+  if (options.save) {
+    making.checkpoint_bytes = usual_checkpoint_bytes(engine.plan(snapshot.facts().options));
+    making.saved_checkpoint_bytes = making.checkpoint_bytes;
+  }
   Conversation conversation(model, engine, making, snapshot);
   result.load_ms = watch.ms();
   const SessionOptions session = conversation.session()->options();

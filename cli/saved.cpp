@@ -24,6 +24,8 @@ void require_same(const Options& options, Command command, const Snapshot& snaps
   require("chunk", fmt::format("{}", saved.chunk), fmt::format("{}", asked.chunk));
 }
 
+std::uint64_t usual_checkpoint_bytes(const SessionPlan& plan) { return 2 * plan.memory.turn_copy; }
+
 std::string read_again_line(std::size_t n_tokens) {
   return fmt::format(
       "the conversation as the chat template writes it now is not what was read before: all {} tokens of it are read "

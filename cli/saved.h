@@ -15,6 +15,10 @@ namespace lacake::cli {
 // first time and every other.
 void require_same(const Options& options, Command command, const Snapshot& snapshot);
 
+// Memory for checkpoints where the user does not say: that of two, with which the last answer can be asked for again
+// and the last question be changed.
+std::uint64_t usual_checkpoint_bytes(const SessionPlan& plan);
+
 // What is said before a conversation is read again (ConversationHooks::read_again).
 std::string read_again_line(std::size_t n_tokens);
 

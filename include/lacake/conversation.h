@@ -42,6 +42,8 @@ struct ConversationOptions {
   bool parse_special = false;  // special tokens' texts in messages are the tokens
   // Memory for checkpoints, beside the session's. 0: none are kept.
   std::uint64_t checkpoint_bytes = 0;
+  // How many bytes of them save() keeps beside the session, so that editing costs no more in another process. 0: none.
+  std::uint64_t saved_checkpoint_bytes = 0;
 };
 
 struct ConversationHooks {
@@ -70,8 +72,9 @@ class Conversation {
  public:
   // Borrows model, engine and generation.cancel. Throws what Engine::open throws.
   Conversation(const Model& model, Engine& engine, ConversationOptions options);
-  // The conversation that was saved, where it was. Of the options those count that are no part of it: generation, chat,
-  // checkpoint_bytes. Throws what Engine::open throws, and Error(kInput) where the file holds no conversation.
+  // The conversation that was saved, where it was, with as many of its checkpoints as may be kept. Of the options those
+  // count that are no part of it: generation, chat, bytes of checkpoints. Throws what Engine::open throws, and
+  // Error(kInput) where the file holds no conversation.
   Conversation(const Model& model, Engine& engine, ConversationOptions options, const Snapshot& snapshot);
   ~Conversation();
   Conversation(const Conversation&) = delete;
@@ -99,8 +102,8 @@ class Conversation {
   // everything as it was. Throws as ask(), and Error(kInput) where the template rewrites what messages say.
   Turn read_ahead(const std::string& text, const ConversationHooks& hooks = {});
 
-  // Keeps all of it in a file (lacake/snapshot.h), but for checkpoints. Throws Error(kState) where no session is open,
-  // and what Session::save throws.
+  // Keeps all of it in a file (lacake/snapshot.h). Throws Error(kState) where no session is open, and what
+  // Session::save throws.
   void save(const std::string& path) const;
   std::uint64_t saved_bytes() const;  // of the file that save() would make; throws as it does
 

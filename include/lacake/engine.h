@@ -177,9 +177,12 @@ class SessionCheckpoint {
 
   std::size_t n_tokens() const;  // that the session had been fed
   std::uint64_t bytes() const;   // of memory beside the session's
-  struct State;                  // for the library's own use
+
+  struct State;  // for the library's own use
+  const State& state() const { return *state_; }
 
  private:
+  friend class Engine;
   friend class Session;
   explicit SessionCheckpoint(std::unique_ptr<State> state);
   std::unique_ptr<State> state_;
@@ -217,11 +220,15 @@ class Session {
   void go_back(const SessionCheckpoint& checkpoint);
 
   // Keeps it in a file, from which Engine::open makes the same session again (lacake/snapshot.h), with what else the
-  // program wants to find there. An old file of the name is replaced, or stays whole where this throws Error(kInput)
-  // about the file; the session is not touched. Throws Error(kState) if the status is not kReady, Error(kUsage) about a
-  // note whose name is none or is there twice.
-  void save(const std::string& path, std::span<const SnapshotNote> notes = {}) const;
-  std::uint64_t saved_bytes(std::span<const SnapshotNote> notes = {}) const;  // of the file that save() would make
+  // program wants to find there and checkpoints of it, the earliest first. An old file of the name is replaced, or
+  // stays whole where this throws Error(kInput) about the file; the session is not touched. Throws Error(kState) if the
+  // status is not kReady or a checkpoint could not be gone back to, Error(kUsage) about a note whose name is none or is
+  // there twice.
+  void save(const std::string& path, std::span<const SnapshotNote> notes = {},
+            std::span<const SessionCheckpoint* const> checkpoints = {}) const;
+  // Of the file that save() would make.
+  std::uint64_t saved_bytes(std::span<const SnapshotNote> notes = {},
+                            std::span<const SessionCheckpoint* const> checkpoints = {}) const;
 
   std::span<const float> logits() const;     // [n_vocab] of the last token fed; empty before the first
   const std::vector<Token>& tokens() const;  // all that were fed
@@ -280,6 +287,13 @@ class Engine {
   // The session that was saved, where it was. Throws Error(kInput) about the file where it is of another model or
   // cannot be what a session was, and what plan() and open() throw.
   std::unique_ptr<Session> open(const Snapshot&);
+  // The same, with some of the checkpoints that were saved with it: by their places in SnapshotFacts::checkpoints,
+  // ascending. Throws as open().
+  struct OpenedSession {
+    std::unique_ptr<Session> session;
+    std::vector<std::unique_ptr<SessionCheckpoint>> checkpoints;
+  };
+  OpenedSession open(const Snapshot&, std::span<const std::size_t> checkpoints);
 
   // One token for each of several sessions in one graph: bit for bit what `step` gives each alone. Throws before
   // anything changes: Error(kState) for a session of another engine, one that is there twice, is closed or is not

@@ -35,6 +35,12 @@ struct SnapshotNote {
   std::string bytes;
 };
 
+// A checkpoint in a file: of a moment when the session had been fed so many tokens.
+struct SavedCheckpoint {
+  std::size_t n_tokens = 0;
+  std::uint64_t bytes = 0;  // of memory that it took
+};
+
 struct SnapshotFacts {
   std::string model_name;
   std::string model_architecture;
@@ -45,6 +51,7 @@ struct SnapshotFacts {
   std::uint64_t held_bytes = 0;  // K and V of its entries
   int n_layer = 0;               // of the model, those with a sliding window too
   int n_head_kv = 0;
+  std::vector<SavedCheckpoint> checkpoints;  // the earliest first
   std::uint64_t file_bytes = 0;
 };
 

@@ -55,8 +55,8 @@ Cache::Cache(const CacheShape& shape, const PolicyTraits& traits, std::uint64_t 
       cache_index_(traits.positions == Positions::kCacheIndex),
       maps_(per_head_ ? shape.n_lanes() : (std::size_t)shape.n_layer) {}
 
-const Cache::Map& Cache::map(int layer, int head) const {
-  return per_head_ ? maps_[arena_.shape().lane(layer, head)] : maps_[(std::size_t)layer];
+std::size_t Cache::map_index(int layer, int head) const {
+  return per_head_ ? arena_.shape().lane(layer, head) : (std::size_t)layer;
 }
 
 std::size_t Cache::length(int layer) const {
@@ -341,6 +341,35 @@ void Cache::copy_rows_out(int layer, int head, bool keys, std::span<std::byte> t
   mover_.move(runs);
 }
 
+std::size_t Cache::length(const CacheCopy& copy, int layer, int head) const {
+  return copy.live[arena_.shape().lane(layer, head)];
+}
+
+std::span<const std::uint32_t> Cache::slots(const CacheCopy& copy, int layer, int head) const {
+  return copy.maps[map_index(layer, head)].slot;
+}
+
+std::span<const std::int32_t> Cache::positions(const CacheCopy& copy, int layer, int head) const {
+  return copy.maps[map_index(layer, head)].position;
+}
+
+void Cache::copy_rows_out(const CacheCopy& copy, int layer, int head, bool keys, std::span<std::byte> to) const {
+  const CacheShape& shape = arena_.shape();
+  const std::size_t lane = shape.lane(layer, head), row = keys ? shape.k_row() : shape.v_row();
+  assert(copy.has_rows(layer) && to.size() == copy.live[lane] * row);
+  const auto* from = (const std::byte*)ggml_backend_buffer_get_base(copy.rows.get());
+  for (std::size_t i = 0; i < lane; ++i) {
+    if (copy.copied[i / (std::size_t)shape.n_head_kv]) from += copy.live[i] * shape.slot_bytes();
+  }
+  if (!keys) from += copy.live[lane] * shape.k_row();
+  std::vector<RowRun> runs;
+  for (const std::uint32_t slot : slots(copy, layer, head)) {
+    runs.push_back({to.data(), from + slot * row, row});
+    to = to.subspan(row);
+  }
+  mover_.move(runs);
+}
+
 void Cache::put(int layer, std::span<const Entries> entries, const std::byte* k, const std::byte* v) {
   const CacheShape& shape = arena_.shape();
   assert(entries.size() == (per_head_ ? (std::size_t)shape.n_head_kv : 1));
@@ -351,13 +380,14 @@ void Cache::put(int layer, std::span<const Entries> entries, const std::byte* k,
     assert(arena_.live(lane) == 0 && own.slots.size() <= arena_.capacity(lane));
     arena_.set_live(lane, own.slots.size());
     for (const std::uint32_t slot : own.slots) {
+      if (!k) break;
       runs.push_back({arena_.k(lane, slot), k, shape.k_row()});
       runs.push_back({arena_.v(lane, slot), v, shape.v_row()});
       k += shape.k_row();
       v += shape.v_row();
     }
     if (!per_head_ && h > 0) continue;
-    Map& m = maps_[per_head_ ? lane : (std::size_t)layer];
+    Map& m = maps_[map_index(layer, h)];
     m.slot = own.slots;
     m.position = own.positions;
     index_slots(m);

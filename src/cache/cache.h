@@ -24,10 +24,12 @@ struct SegmentRows {
   std::int64_t first_position = 0;  // in the conversation, of row 0
 };
 
-// What a cache held at one moment, so that it can be put back. Which rows were copied is for the cache to know.
+// What a cache held at one moment, so that it can be put back.
 class CacheCopy {
  public:
   std::uint64_t bytes() const { return rows ? ggml_backend_buffer_get_size(rows.get()) : 0; }
+  // Else its rows are the first of those that the cache still holds there: the layer only grew.
+  bool has_rows(int layer) const { return copied[(std::size_t)layer]; }
 
  private:
   friend class Cache;
@@ -107,6 +109,11 @@ class Cache {
   bool per_head() const { return per_head_; }
   // A lane's keys or values in stored order, to memory of the host: [length] rows.
   void copy_rows_out(int layer, int head, bool keys, std::span<std::byte> to) const;
+  // The same of a moment. REQUIRES: it is one of this cache, and has the layer's rows.
+  std::size_t length(const CacheCopy& copy, int layer, int head) const;
+  std::span<const std::uint32_t> slots(const CacheCopy& copy, int layer, int head) const;
+  std::span<const std::int32_t> positions(const CacheCopy& copy, int layer, int head) const;
+  void copy_rows_out(const CacheCopy& copy, int layer, int head, bool keys, std::span<std::byte> to) const;
   // The entries of a layer that holds none: of each head, or of all where heads hold the same.
   struct Entries {
     std::vector<std::uint32_t> slots;     // by entry: a permutation of 0 .. n - 1
@@ -114,7 +121,7 @@ class Cache {
   };
   // REQUIRES: room for them.
   //   entries  [n_head_kv], or one where heads hold the same
-  //   k, v     [n_head_kv] runs of rows in stored order, one run behind the other
+  //   k, v     [n_head_kv] runs of rows in stored order, one run behind the other; null: the slots stay as they are
   void put(int layer, std::span<const Entries> entries, const std::byte* k, const std::byte* v);
 
   // Holds the same as another cache of its shape, bit for bit. REQUIRES: this one is empty, and as large.
@@ -129,7 +136,8 @@ class Cache {
 
  private:
   using Map = CacheCopy::Map;
-  const Map& map(int layer, int head) const;
+  std::size_t map_index(int layer, int head) const;
+  const Map& map(int layer, int head) const { return maps_[map_index(layer, head)]; }
   void compact_map(Map& map, int layer, int first_head, int n_heads, std::span<const std::uint32_t> keep,
                    const SegmentRows& fresh);
   void drop_from_map(Map& map, int layer, int first_head, int n_heads, std::uint32_t entry);

@@ -1,3 +1,4 @@
+#include "engine/checkpoint.h"
 #include "engine/prefill_job.h"
 #include "engine/run.h"
 #include "engine/session_state.h"
@@ -28,12 +29,6 @@ std::vector<std::int64_t> Session::kept(int layer, int head) const {
   return {positions.begin(), positions.end()};
 }
 
-struct SessionCheckpoint::State {
-  SessionCopy copy;
-  const SessionState* session;
-  std::uint64_t mark;
-};
-
 SessionCheckpoint::SessionCheckpoint(std::unique_ptr<State> state) : state_(std::move(state)) {}
 SessionCheckpoint::~SessionCheckpoint() = default;
 std::size_t SessionCheckpoint::n_tokens() const { return state_->copy.n_tokens; }
@@ -51,7 +46,7 @@ std::uint64_t Session::checkpoint_bytes() const { return state_->copy_bytes(); }
 void Session::go_back(const SessionCheckpoint& checkpoint) {
   state_->check_ready();
   const SessionCheckpoint::State& moment = *checkpoint.state_;
-  if (moment.session != state_.get() || !state_->marked(moment.mark)) {
+  if (moment.session != state_.get() || !moment.can_go_back()) {
     throw Error({.kind = Error::Kind::kState,
                  .subject = "checkpoint",
                  .expected = "one of this session, not later than one that was gone back to, nor older than a resize",

@@ -17,8 +17,15 @@ namespace {
 
 constexpr const char* kKind = "lacake.session";
 constexpr std::uint64_t kMany = INT32_MAX;
+constexpr std::uint64_t kMostMoments = 10'000;
 
-std::string layer_part(int layer, const char* what) { return fmt::format("blk.{}.{}", layer, what); }
+// A file has a session as it is now and at earlier moments. What begins the names of a moment's parts:
+constexpr const char* kNow = "";
+std::string moment_name(std::size_t moment) { return fmt::format("at.{}.", moment); }
+
+std::string layer_part(const std::string& when, int layer, const char* what) {
+  return fmt::format("{}blk.{}.{}", when, layer, what);
+}
 
 std::vector<std::int64_t> differences(std::span<const std::int32_t> values) {
   std::vector<std::int64_t> result(values.size());
@@ -38,31 +45,63 @@ std::vector<std::int64_t> sums(std::span<const std::int64_t> steps) {
 // Heads of a layer that hold entries of their own: all of them, or one that stands for all.
 int n_lists(const Cache& cache) { return cache.per_head() ? cache.arena().shape().n_head_kv : 1; }
 
-void save_layer(const SessionState& session, int layer, PartsWriter& file) {
-  const Cache& cache = session.cache();
-  const CacheShape& shape = cache.arena().shape();
+// A session as it is now, or as it was when a copy of it was made. Borrows both.
+class Moment {
+ public:
+  Moment(const SessionState& session, const SessionCopy* copy) : session_(session), copy_(copy) {}
+
+  const CacheShape& shape() const { return cache().arena().shape(); }
+  int n_lists() const { return lacake::n_lists(cache()); }
+  std::span<const float> logits() const { return copy_ ? copy_->logits : session_.logits(); }
+  const Policy& policy() const { return copy_ ? *copy_->policy : session_.policy(); }
+  // Else the layer's entries are the first of those that it has now.
+  bool has_entries(int layer) const { return !copy_ || copy_->cache.has_rows(layer); }
+  std::size_t length(int layer, int head) const {
+    return copy_ ? cache().length(copy_->cache, layer, head) : cache().length(layer, head);
+  }
+  std::span<const std::uint32_t> slots(int layer, int head) const {
+    return copy_ ? cache().slots(copy_->cache, layer, head) : cache().slots(layer, head);
+  }
+  std::span<const std::int32_t> positions(int layer, int head) const {
+    return copy_ ? cache().positions(copy_->cache, layer, head) : cache().positions(layer, head);
+  }
+  void copy_rows_out(int layer, int head, bool keys, std::span<std::byte> to) const {
+    copy_ ? cache().copy_rows_out(copy_->cache, layer, head, keys, to) : cache().copy_rows_out(layer, head, keys, to);
+  }
+  std::size_t policy_length(int layer, int head) const {
+    return length(session_.engine().layers.model_layers()[(std::size_t)layer], head);
+  }
+
+ private:
+  const Cache& cache() const { return session_.cache(); }
+  const SessionState& session_;
+  const SessionCopy* copy_;
+};
+
+void save_layer(const Moment& moment, const std::string& when, int layer, PartsWriter& file) {
+  const CacheShape& shape = moment.shape();
   std::vector<std::int64_t> positions, slots;
   bool moved = false;
-  for (int head = 0; head < n_lists(cache); ++head) {
-    const std::vector<std::int64_t> steps = differences(cache.positions(layer, head));
+  for (int head = 0; head < moment.n_lists(); ++head) {
+    const std::vector<std::int64_t> steps = differences(moment.positions(layer, head));
     positions.insert(positions.end(), steps.begin(), steps.end());
-    for (std::size_t i = 0; i < cache.length(layer, head); ++i) {
-      slots.push_back(cache.slots(layer, head)[i]);
-      moved = moved || cache.slots(layer, head)[i] != i;
+    for (std::size_t i = 0; i < moment.length(layer, head); ++i) {
+      slots.push_back(moment.slots(layer, head)[i]);
+      moved = moved || moment.slots(layer, head)[i] != i;
     }
   }
   if (positions.empty()) return;
-  file.add_varints(layer_part(layer, "positions"), positions);
-  if (moved) file.add_integers(layer_part(layer, "slots"), slots);
+  file.add_varints(layer_part(when, layer, "positions"), positions);
+  if (moved) file.add_integers(layer_part(when, layer, "slots"), slots);
 
   std::int64_t n = 0;
-  for (int head = 0; head < shape.n_head_kv; ++head) n += (std::int64_t)cache.length(layer, head);
+  for (int head = 0; head < shape.n_head_kv; ++head) n += (std::int64_t)moment.length(layer, head);
   const auto add_rows = [&](const char* name, ggml_type type, std::int64_t size, bool keys) {
-    file.add(layer_part(layer, name), type, std::array<std::int64_t, 2>{size, n},
-             [&cache, &shape, layer, keys](std::span<std::byte> to) {
+    file.add(layer_part(when, layer, name), type, std::array<std::int64_t, 2>{size, n},
+             [moment, &shape, layer, keys](std::span<std::byte> to) {
                for (int head = 0; head < shape.n_head_kv; ++head) {
-                 const std::size_t bytes = cache.length(layer, head) * (keys ? shape.k_row() : shape.v_row());
-                 cache.copy_rows_out(layer, head, keys, to.first(bytes));
+                 const std::size_t bytes = moment.length(layer, head) * (keys ? shape.k_row() : shape.v_row());
+                 moment.copy_rows_out(layer, head, keys, to.first(bytes));
                  to = to.subspan(bytes);
                }
              });
@@ -71,21 +110,23 @@ void save_layer(const SessionState& session, int layer, PartsWriter& file) {
   add_rows("v", shape.type_v, shape.d_v, false);
 }
 
-// What attention and policies count, of every layer and head: [n_head_kv * n_layer].
-std::vector<std::int64_t> lengths_of(const Cache& cache) {
+// All that changes while a session lives, but the tokens that it was fed.
+void save_moment(const Moment& moment, const std::string& when, PartsWriter& file) {
+  const std::span<const float> logits = moment.logits();
+  file.add(when + "logits", std::vector<float>(logits.begin(), logits.end()));
+  // What attention and policies count, of every layer and head: [n_head_kv * n_layer].
   std::vector<std::int64_t> lengths;
-  for (int layer = 0; layer < cache.arena().shape().n_layer; ++layer) {
-    for (int head = 0; head < cache.arena().shape().n_head_kv; ++head) {
-      lengths.push_back((std::int64_t)cache.length(layer, head));
+  for (int layer = 0; layer < moment.shape().n_layer; ++layer) {
+    for (int head = 0; head < moment.shape().n_head_kv; ++head) {
+      lengths.push_back((std::int64_t)moment.length(layer, head));
     }
   }
-  return lengths;
-}
-
-EntryCount entry_count(const SessionState& session) {
-  return [&session](int layer, int head) {
-    return session.cache().length(session.engine().layers.model_layers()[(std::size_t)layer], head);
-  };
+  file.add_integers(when + "lengths", lengths);
+  for (int layer = 0; layer < moment.shape().n_layer; ++layer) {
+    if (moment.has_entries(layer)) save_layer(moment, when, layer, file);
+  }
+  const EntryCount n_entries = [&](int layer, int head) { return moment.policy_length(layer, head); };
+  save_policy(*moment.policy().clone(), n_entries, file, when);
 }
 
 constexpr std::array<const char*, 4> kBudgetUnits = {"none", "entries", "share", "bytes"};  // as Budget::Unit has them
@@ -123,20 +164,21 @@ void require_shape(const PartsFile& file, const SessionState& session) {
   }
 }
 
-std::vector<std::size_t> saved_lengths(const PartsFile& file, std::size_t n_lanes) {
-  const std::vector<std::int64_t> lengths = file.integers("lengths");
+std::vector<std::size_t> saved_lengths(const PartsFile& file, const std::string& when, std::size_t n_lanes) {
+  const std::vector<std::int64_t> lengths = file.integers(when + "lengths");
   if (lengths.size() != n_lanes) {
-    file.fail("part lengths", fmt::format("{} numbers", n_lanes), fmt::format("{}", lengths.size()));
+    file.fail("part " + when + "lengths", fmt::format("{} numbers", n_lanes), fmt::format("{}", lengths.size()));
   }
   for (const std::int64_t n : lengths) {
-    if (n < 0 || n > INT32_MAX) file.fail("part lengths", "numbers of entries", fmt::format("{}", n));
+    if (n < 0 || n > INT32_MAX) file.fail("part " + when + "lengths", "numbers of entries", fmt::format("{}", n));
   }
   return {lengths.begin(), lengths.end()};
 }
 
 // Heads and layers are alike where their policy treats them alike: attention, and policies that decide once for all of
 // them, count on it. What was fed once is held once at most, and all of it where nothing is evicted.
-void require_lengths(const SessionState& session, const PartsFile& file, std::span<const std::size_t> lengths) {
+void require_lengths(const SessionState& session, const PartsFile& file, const std::string& when,
+                     std::span<const std::size_t> lengths) {
   const CacheShape& shape = session.cache().arena().shape();
   const PolicyTraits& traits = session.policy().traits();
   const LayerMap& layers = session.engine().layers;
@@ -154,33 +196,49 @@ void require_lengths(const SessionState& session, const PartsFile& file, std::sp
         fits = fits && n == first && (traits.uneven_layers || n == first_full);
       }
       if (fits) continue;
-      file.fail("part lengths", fmt::format("what the policy lets head {} of layer {} hold", head, layer),
+      file.fail("part " + when + "lengths", fmt::format("what the policy lets head {} of layer {} hold", head, layer),
                 fmt::format("{}", n));
     }
   }
 }
 
-void load_layer(SessionState& session, int layer, const PartsFile& file, std::span<const std::size_t> lengths) {
+// A layer that only grew, at an earlier moment. Its rows come with those that it has now.
+void put_first(Cache& cache, int layer, std::size_t n) {
+  Cache::Entries all;
+  for (std::size_t i = 0; i < n; ++i) {
+    all.slots.push_back((std::uint32_t)i);
+    all.positions.push_back((std::int32_t)i);
+  }
+  const std::vector<Cache::Entries> entries((std::size_t)n_lists(cache), all);
+  cache.put(layer, entries, nullptr, nullptr);
+}
+
+void load_layer(SessionState& session, const std::string& when, int layer, const PartsFile& file,
+                std::span<const std::size_t> lengths) {
   Cache& cache = session.cache();
   const CacheShape& shape = cache.arena().shape();
   std::size_t n_rows = 0, n_listed = 0;
   for (int head = 0; head < shape.n_head_kv; ++head) {
     const std::size_t n = lengths[shape.lane(layer, head)];
     if (n > cache.arena().capacity(shape.lane(layer, head))) {
-      file.fail("part lengths", fmt::format("what the policy allows layer {} to hold", layer), fmt::format("{}", n));
+      file.fail("part " + when + "lengths", fmt::format("what the policy allows layer {} to hold", layer),
+                fmt::format("{}", n));
     }
     n_rows += n;
     if (head < n_lists(cache)) n_listed += n;
   }
   if (n_rows == 0) return;
+  if (when != kNow && !session.loses(layer)) return put_first(cache, layer, lengths[shape.lane(layer, 0)]);
 
-  const std::string positions_name = layer_part(layer, "positions"), slots_name = layer_part(layer, "slots");
+  const std::string positions_name = layer_part(when, layer, "positions"),
+                    slots_name = layer_part(when, layer, "slots");
   const std::vector<std::int64_t> steps = file.varints(positions_name);
   if (steps.size() != n_listed) {
     file.fail("part " + positions_name, fmt::format("{} numbers", n_listed), fmt::format("{}", steps.size()));
   }
   std::vector<std::int64_t> slots;
   if (file.has_part(slots_name)) {
+    if (!session.loses(layer)) file.fail("part " + slots_name, "none of a layer that only grows", "one");
     slots = file.integers(slots_name);
     if (slots.size() != n_listed) {
       file.fail("part " + slots_name, fmt::format("{} numbers", n_listed), fmt::format("{}", slots.size()));
@@ -207,14 +265,38 @@ void load_layer(SessionState& session, int layer, const PartsFile& file, std::sp
       own.positions.push_back((std::int32_t)position);
     }
   }
-  const FilePart k = file.part(layer_part(layer, "k"), shape.type_k, n_rows * (std::size_t)shape.d_k);
-  const FilePart v = file.part(layer_part(layer, "v"), shape.type_v, n_rows * (std::size_t)shape.d_v);
+  const FilePart k = file.part(layer_part(when, layer, "k"), shape.type_k, n_rows * (std::size_t)shape.d_k);
+  const FilePart v = file.part(layer_part(when, layer, "v"), shape.type_v, n_rows * (std::size_t)shape.d_v);
   cache.put(layer, entries, k.bytes.data(), v.bytes.data());
+}
+
+// Into a session that was fed nothing.
+void load_moment(SessionState& session, const std::string& when, std::span<const Token> tokens, const PartsFile& file) {
+  const EngineState& engine = session.engine();
+  const CacheShape& shape = session.cache().arena().shape();
+  const std::size_t n_logits = tokens.empty() ? 0 : (std::size_t)engine.model.hyperparameters.n_vocab;
+  const std::vector<float> logits = file.list<float>(when + "logits");
+  if (logits.size() != n_logits) {
+    file.fail("part " + when + "logits", fmt::format("{} numbers", n_logits), fmt::format("{}", logits.size()));
+  }
+  session.load({tokens.begin(), tokens.end()}, logits);
+  const std::vector<std::size_t> lengths = saved_lengths(file, when, shape.n_lanes());
+  load_policy(
+      session.policy(),
+      [&](int layer, int head) { return lengths[shape.lane(engine.layers.model_layers()[(std::size_t)layer], head)]; },
+      file, when);
+  require_lengths(session, file, when, lengths);
+  try {
+    session.reserve_lanes();
+  } catch (const Error& e) {
+    throw Error({.subject = file.path(), .found = fmt::format("its policy holds more than its budget: {}", e.what())});
+  }
+  for (int layer = 0; layer < shape.n_layer; ++layer) load_layer(session, when, layer, file, lengths);
 }
 
 }  // namespace
 
-void save_session(const SessionState& session, PartsWriter& file) {
+void save_session(const SessionState& session, std::span<const SessionCopy* const> moments, PartsWriter& file) {
   const LoadedModel& model = session.engine().model;
   const Cache& cache = session.cache();
   const CacheShape& shape = cache.arena().shape();
@@ -244,11 +326,13 @@ void save_session(const SessionState& session, PartsWriter& file) {
   file.add_integers("tokens", std::vector<std::int64_t>(session.tokens().begin(), session.tokens().end()));
   file.add_text("text", text);
   file.add_integers("text_lengths", text_lengths);
-  const std::span<const float> logits = session.logits();
-  file.add("logits", std::vector<float>(logits.begin(), logits.end()));
-  file.add_integers("lengths", lengths_of(cache));
-  for (int layer = 0; layer < shape.n_layer; ++layer) save_layer(session, layer, file);
-  save_policy(*session.policy().clone(), entry_count(session), file);
+  save_moment({session, nullptr}, kNow, file);
+  file.set("session.n_checkpoints", (std::uint64_t)moments.size());
+  for (std::size_t i = 0; i < moments.size(); ++i) {
+    file.set(moment_name(i) + "n_tokens", (std::uint64_t)moments[i]->n_tokens);
+    file.set(moment_name(i) + "bytes", moments[i]->bytes());
+    save_moment({session, moments[i]}, moment_name(i), file);
+  }
 }
 
 void require_snapshot(const PartsFile& file) {
@@ -287,6 +371,18 @@ SessionOptions saved_options(const PartsFile& file) {
   return options;
 }
 
+std::vector<SavedCheckpoint> saved_checkpoints(const PartsFile& file) {
+  const std::uint64_t n_tokens = file.number("session.n_tokens", 0, kMany);
+  const std::uint64_t n = file.number("session.n_checkpoints", 0, kMostMoments);
+  std::vector<SavedCheckpoint> all;
+  for (std::size_t i = 0; i < n; ++i) {
+    const std::uint64_t least = all.empty() ? 0 : all.back().n_tokens;
+    all.push_back({.n_tokens = file.number(moment_name(i) + "n_tokens", least, n_tokens),
+                   .bytes = file.number(moment_name(i) + "bytes", 0, INT64_MAX)});
+  }
+  return all;
+}
+
 std::uint64_t saved_row_bytes(const PartsFile& file) {
   std::uint64_t bytes = 0;
   for (const std::string& name : file.part_names()) {
@@ -299,13 +395,13 @@ std::uint64_t saved_row_bytes(const PartsFile& file) {
 std::vector<std::int64_t> saved_positions(const PartsFile& file, int layer, int head) {
   const std::size_t n_layer = file.number("cache.n_layer", 1, kMany),
                     n_head_kv = file.number("cache.n_head_kv", 1, kMany);
-  const std::vector<std::size_t> lengths = saved_lengths(file, n_layer * n_head_kv);
+  const std::vector<std::size_t> lengths = saved_lengths(file, kNow, n_layer * n_head_kv);
   const std::size_t first = (std::size_t)layer * n_head_kv;
   const std::size_t list = file.flag("cache.per_head") ? (std::size_t)head : 0;
   std::size_t begin = 0;
   for (std::size_t i = 0; i < list; ++i) begin += lengths[first + i];
   if (lengths[first + list] == 0) return {};
-  const std::string name = layer_part(layer, "positions");
+  const std::string name = layer_part(kNow, layer, "positions");
   const std::vector<std::int64_t> steps = file.varints(name);
   if (begin + lengths[first + list] > steps.size()) {
     file.fail("part " + name, "as many numbers as `lengths` says", fmt::format("{}", steps.size()));
@@ -313,7 +409,7 @@ std::vector<std::int64_t> saved_positions(const PartsFile& file, int layer, int 
   return sums(std::span(steps).subspan(begin, lengths[first + list]));
 }
 
-std::unique_ptr<SessionState> load_session(EngineState& engine, const PartsFile& file) {
+LoadedSession load_session(EngineState& engine, const PartsFile& file, std::span<const std::size_t> moments) {
   require_snapshot(file);
   require_model(file, engine.model);
   const SessionOptions options = saved_options(file);
@@ -326,33 +422,21 @@ std::unique_ptr<SessionState> load_session(EngineState& engine, const PartsFile&
     }
     tokens.push_back((Token)token);
   }
-  const std::size_t n_logits = tokens.empty() ? 0 : (std::size_t)engine.model.hyperparameters.n_vocab;
-  const std::vector<float> logits = file.list<float>("logits");
-  if (logits.size() != n_logits) {
-    file.fail("part logits", fmt::format("{} numbers", n_logits), fmt::format("{}", logits.size()));
-  }
-
-  auto session = std::make_unique<SessionState>(engine, options);
-  const Cache& cache = session->cache();
-  const CacheShape& shape = cache.arena().shape();
+  LoadedSession loaded{.session = std::make_unique<SessionState>(engine, options)};
+  SessionState* const session = loaded.session.get();
   require_shape(file, *session);
   // The plan follows from the options; another would mean other code.
   file.number("session.cache_size", session->plan().cache_size, session->plan().cache_size);
   file.number("session.budget_bytes", session->plan().budget_bytes, session->plan().budget_bytes);
-  session->load(tokens, logits);
-  const std::vector<std::size_t> lengths = saved_lengths(file, shape.n_lanes());
-  load_policy(
-      session->policy(),
-      [&](int layer, int head) { return lengths[shape.lane(engine.layers.model_layers()[(std::size_t)layer], head)]; },
-      file);
-  require_lengths(*session, file, lengths);
-  try {
-    session->reserve_lanes();
-  } catch (const Error& e) {
-    throw Error({.subject = file.path(), .found = fmt::format("its policy holds more than its budget: {}", e.what())});
+  // One moment after the other is made in the session itself, and copied.
+  const std::vector<SavedCheckpoint> saved = saved_checkpoints(file);
+  for (const std::size_t i : moments) {
+    load_moment(*session, moment_name(i), std::span(tokens).first(saved[i].n_tokens), file);
+    loaded.checkpoints.push_back({session->copy(), session, session->mark()});
+    session->clear();
   }
-  for (int layer = 0; layer < shape.n_layer; ++layer) load_layer(*session, layer, file, lengths);
-  return session;
+  load_moment(*session, kNow, tokens, file);
+  return loaded;
 }
 
 }  // namespace lacake

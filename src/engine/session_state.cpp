@@ -13,11 +13,22 @@ SessionState::SessionState(EngineState& engine, const SessionOptions& options)
     : engine_(engine),
       options_(options),
       plan_(plan_session(engine, options)),
-      policy_(options.policy.type->make(options.policy.settings, engine.layers.policy_shape(), plan_.cache_size)),
+      policy_(make_policy()),
       cache_(cache_shape(engine.model.hyperparameters, options.types), policy_->traits(), plan_.budget_bytes,
              engine.kv_pool, engine.place),
       observers_((std::size_t)engine.place.threads()) {
   reserve_lanes();
+}
+
+std::unique_ptr<Policy> SessionState::make_policy() const {
+  return options_.policy.type->make(options_.policy.settings, engine_.layers.policy_shape(), plan_.cache_size);
+}
+
+void SessionState::clear() {
+  policy_ = make_policy();
+  cache_.clear();
+  tokens_.clear();
+  logits_.clear();
 }
 
 void SessionState::reserve_lanes() {

@@ -57,6 +57,12 @@ class SessionState {
   // Gives every lane the capacity that the policy reserves from here on.
   void reserve_lanes();
 
+  // A policy that keeps everything only appends, and what it appended can be cut off again. Layers that slide do lose
+  // entries whatever the policy.
+  bool loses(int layer) const { return options_.policy.type->bounded || engine_.layers.slides(layer); }
+
+  // As when it was made.
+  void clear();
   // What a saved session was fed, and what its last token foretold. REQUIRES: nothing was fed.
   void load(std::vector<Token> tokens, std::vector<float> logits) {
     tokens_ = std::move(tokens), logits_ = std::move(logits);
@@ -80,9 +86,7 @@ class SessionState {
 
  private:
   void check_tokens(std::span<const Token> tokens) const;
-  // A policy that keeps everything only appends, and what it appended can be cut off again. Layers that slide do lose
-  // entries whatever the policy.
-  bool loses(int layer) const { return options_.policy.type->bounded || engine_.layers.slides(layer); }
+  std::unique_ptr<Policy> make_policy() const;
   bool has_room() const;  // for one token, in the layers that the policy decides about
 
   EngineState& engine_;

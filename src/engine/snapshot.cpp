@@ -48,6 +48,7 @@ Snapshot::Snapshot(const std::string& path) : file_(std::make_unique<PartsFile>(
   facts_.held_bytes = saved_row_bytes(*file_);
   facts_.n_layer = (int)file_->number("cache.n_layer", 1, INT16_MAX);
   facts_.n_head_kv = (int)file_->number("cache.n_head_kv", 1, INT16_MAX);
+  facts_.checkpoints = saved_checkpoints(*file_);
   facts_.file_bytes = file_->bytes();
 }
 Snapshot::~Snapshot() = default;
@@ -84,19 +85,41 @@ std::optional<std::string> Snapshot::note(const std::string& name) const {
   return file_->part_text(note_part(name));
 }
 
-std::unique_ptr<Session> Engine::open(const Snapshot& snapshot) {
+std::unique_ptr<Session> Engine::open(const Snapshot& snapshot) { return open(snapshot, {}).session; }
+
+Engine::OpenedSession Engine::open(const Snapshot& snapshot, std::span<const std::size_t> checkpoints) {
   state_->sessions.reserve(state_->sessions.size() + 1);
-  return std::unique_ptr<Session>(new Session(load_session(*state_, snapshot.file())));
+  LoadedSession loaded = load_session(*state_, snapshot.file(), checkpoints);
+  OpenedSession opened;
+  for (SessionCheckpoint::State& moment : loaded.checkpoints) {
+    auto state = std::make_unique<SessionCheckpoint::State>(std::move(moment));
+    opened.checkpoints.push_back(std::unique_ptr<SessionCheckpoint>(new SessionCheckpoint(std::move(state))));
+  }
+  opened.session.reset(new Session(std::move(loaded.session)));
+  return opened;
 }
 
 namespace {
 
-// The parts of a session's file. The session lives as long.
-PartsWriter parts_of(const SessionState& session, std::span<const SnapshotNote> notes) {
+// The parts of a session's file. The session and the checkpoints live as long.
+PartsWriter parts_of(const SessionState& session, std::span<const SnapshotNote> notes,
+                     std::span<const SessionCheckpoint* const> checkpoints) {
   session.check_ready();
   require_names(notes);
+  std::vector<const SessionCopy*> moments;
+  for (const SessionCheckpoint* checkpoint : checkpoints) {
+    const SessionCheckpoint::State& moment = checkpoint->state();
+    const bool in_order = moments.empty() || moments.back()->n_tokens <= moment.copy.n_tokens;
+    if (moment.session != &session || !moment.can_go_back() || !in_order) {
+      throw Error({.kind = Error::Kind::kState,
+                   .subject = "checkpoint",
+                   .expected = "those of this session that can be gone back to, the earliest first",
+                   .found = in_order ? "another" : "a later one first"});
+    }
+    moments.push_back(&moment.copy);
+  }
   PartsWriter file;
-  save_session(session, file);
+  save_session(session, moments, file);
   for (const SnapshotNote& note : notes) {
     if (!note.bytes.empty()) file.add_text(note_part(note.name), note.bytes);
   }
@@ -105,12 +128,14 @@ PartsWriter parts_of(const SessionState& session, std::span<const SnapshotNote> 
 
 }  // namespace
 
-void Session::save(const std::string& path, std::span<const SnapshotNote> notes) const {
-  parts_of(*state_, notes).write(path);
+void Session::save(const std::string& path, std::span<const SnapshotNote> notes,
+                   std::span<const SessionCheckpoint* const> checkpoints) const {
+  parts_of(*state_, notes, checkpoints).write(path);
 }
 
-std::uint64_t Session::saved_bytes(std::span<const SnapshotNote> notes) const {
-  return parts_of(*state_, notes).bytes();
+std::uint64_t Session::saved_bytes(std::span<const SnapshotNote> notes,
+                                   std::span<const SessionCheckpoint* const> checkpoints) const {
+  return parts_of(*state_, notes, checkpoints).bytes();
 }
 
 }  // namespace lacake

@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include <numeric>
 #include <string>
 #include <vector>
 
@@ -112,6 +113,48 @@ TEST_P(Saved, GoesOnBitForBit) {
   }
 }
 
+// A prompt, an answer, a turn; a checkpoint before each, saved with the session.
+TEST_P(Saved, GoesBackAsTheSessionThatWasNeverStopped) {
+  const Case& c = GetParam();
+  const TemporaryFolder folder;
+  Loaded loaded(model_of(c));
+  SessionOptions options = with(c.policy, "96", c.types, c.prefill, 180, 200);
+  if (!options.policy.type->bounded) options.budget = {};
+  constexpr std::size_t kShort = 8;
+
+  const auto session = loaded.engine.open(options);
+  const auto empty = session->checkpoint();
+  session->prefill(random_tokens(loaded.tiny, 180, 3));
+  const auto read = session->checkpoint();
+  const Logits after_read = answer(*session, kShort);
+  const auto answered = session->checkpoint();
+  const Tokens turn = random_tokens(loaded.tiny, 30, 4);
+  session->prefill(turn);
+  const SessionCheckpoint* const all[] = {empty.get(), read.get(), answered.get()};
+  const std::string path = folder.path("a.kv");
+  session->save(path, {}, all);
+  EXPECT_EQ(session->saved_bytes({}, all), Snapshot(path).facts().file_bytes);
+  const Logits after_turn = answer(*session, kShort);
+
+  const Snapshot snapshot(path);
+  ASSERT_EQ(snapshot.facts().checkpoints.size(), 3u);
+  EXPECT_EQ(snapshot.facts().checkpoints[1].n_tokens, 180u);
+  EXPECT_EQ(snapshot.facts().checkpoints[1].bytes, read->bytes());
+  ASSERT_TRUE(same_bits(answer(*loaded.engine.open(snapshot), kShort), after_turn));
+  const std::size_t some[] = {0, 1, 2};
+  const auto [opened, checkpoints] = loaded.engine.open(snapshot, some);
+  ASSERT_EQ(checkpoints.size(), 3u);
+  EXPECT_EQ(checkpoints[1]->bytes(), read->bytes());
+  ASSERT_TRUE(same_bits(answer(*opened, kShort), after_turn));
+  opened->go_back(*checkpoints[2]);
+  opened->prefill(turn);
+  ASSERT_TRUE(same_bits(answer(*opened, kShort), after_turn));
+  opened->go_back(*checkpoints[1]);
+  ASSERT_TRUE(same_bits(answer(*opened, kShort), after_read));
+  opened->go_back(*checkpoints[0]);
+  EXPECT_TRUE(opened->tokens().empty());
+}
+
 INSTANTIATE_TEST_SUITE_P(Sessions, Saved, testing::ValuesIn(cases()),
                          [](const auto& saved) { return name_of(saved.param); });
 
@@ -122,8 +165,14 @@ class Snapshots : public testing::Test {
     session->prefill(random_tokens(loaded_.tiny, n, 3));
     return session;
   }
+  // Of a file, whatever checkpoints it has.
   std::string refused(const std::string& path) {
-    return refusal(Error::Kind::kInput, [&] { loaded_.engine.open(Snapshot(path)); });
+    return refusal(Error::Kind::kInput, [&] {
+      const Snapshot snapshot(path);
+      std::vector<std::size_t> all(snapshot.facts().checkpoints.size());
+      std::iota(all.begin(), all.end(), 0);
+      loaded_.engine.open(snapshot, all);
+    });
   }
   TemporaryFolder folder_;
   Loaded loaded_{small(), 1};
@@ -247,7 +296,11 @@ TEST_F(Snapshots, TakeTheirMemoryFromThePool) {
 TEST_F(Snapshots, NoDamageIsTakenForASession) {
   const std::string path = folder_.path("a.kv");
   const auto session = read(with("tova", "12"), 20);
-  session->save(path);
+  const auto checkpoint = session->checkpoint();
+  answer(*session, 1);
+  const SessionCheckpoint* const checkpoints[] = {checkpoint.get()};
+  const std::size_t places[] = {0};
+  session->save(path, {}, checkpoints);
   const std::string whole = read_file(path);
   const Logits expected = logits_of(*session);
   const int file = ::open(path.c_str(), O_RDWR);
@@ -257,7 +310,7 @@ TEST_F(Snapshots, NoDamageIsTakenForASession) {
   for (std::size_t i = 0; i < whole.size(); ++i) {
     put(i, (char)(whole[i] ^ (1 << (i % 8))));
     try {
-      const auto opened = loaded_.engine.open(Snapshot(path));
+      const auto opened = loaded_.engine.open(Snapshot(path), places).session;
       ASSERT_TRUE(same_bits(opened->logits(), expected)) << "byte " << i;
       ASSERT_EQ(opened->kept(0, 0), session->kept(0, 0)) << "byte " << i;
       ++n_same;
@@ -360,6 +413,24 @@ struct Impossible {
   const char* says;
 };
 
+TEST_F(Snapshots, CheckpointsThatCannotBeGoneBackToAreNotSaved) {
+  const std::string path = folder_.path("a.kv");
+  const auto session = read(with("tova", "20"), 40), other = read(with("tova", "20"), 40);
+  const auto first = session->checkpoint();
+  answer(*session, 2);
+  const auto second = session->checkpoint(), foreign = other->checkpoint();
+  const auto saving = [&](std::vector<const SessionCheckpoint*> checkpoints) {
+    return refusal(Error::Kind::kState, [&] { session->save(path, {}, checkpoints); });
+  };
+  EXPECT_TRUE(contains(saving({foreign.get()}), "checkpoint: expected those of this session"));
+  EXPECT_TRUE(contains(saving({second.get(), first.get()}), "a later one first"));
+  session->go_back(*first);
+  EXPECT_TRUE(contains(saving({second.get()}), "checkpoint: expected those of this session"));
+  session->resize(Budget::parse("30"));
+  EXPECT_TRUE(contains(saving({first.get()}), "checkpoint: expected those of this session"));
+  EXPECT_EQ(::access(path.c_str(), F_OK), -1);
+}
+
 // Each part of them can be; all of it together would have memory read later that is not the session's.
 TEST_F(Snapshots, StateThatNoSessionCanReachIsRefused) {
   const auto number = [](const char* name, std::int64_t value, std::size_t at = 0) {
@@ -389,12 +460,26 @@ TEST_F(Snapshots, StateThatNoSessionCanReachIsRefused) {
       {"pyramidkv:window=2", number("policy.size", 1000), "policy.size"},
       {"lacache:span=1,sinks=1", number("policy.cursor", 9), "policy.cursor"},
       {"lacache:span=1,sinks=1", number("policy.last_query", INT32_MAX), "policy.last_query"},
+      {"tova", number("at.0.policy.n_fed", 1), "at.0.policy.n_fed"},
+      {"tova", number("at.0.lengths", -1), "at.0.lengths"},
+      {"tova", number("at.0.lengths", 99), "at.0.policy.n_fed"},
+      {"full", number("at.0.lengths", 19), "at.0.lengths"},
+      {"cake:window=2", [&](FileParts& all) { part_of(all, "at.0.blk.1.v").name = "x"; }, "at.0.blk.1.v"},
+      {"full", [&](FileParts& all) { part_of(all, "at.0.logits").name = "blk.1.slots"; }, "at.0.logits"},
+      {"full",
+       [&](FileParts& all) {
+         all.parts.push_back({"blk.1.slots", GGML_TYPE_I8, {20}, std::vector<std::byte>(20)});
+       },
+       "blk.1.slots"},
   };
   for (const Impossible& impossible : cases) {
     SCOPED_TRACE(std::string(impossible.policy) + " " + impossible.says);
     const std::string path = folder_.path("a.kv");
     const bool all = std::string(impossible.policy) == "full";
-    read(with(impossible.policy, all ? "" : "12", "f16", PrefillMode::kExact, 20), 20)->save(path);
+    const auto session = read(with(impossible.policy, all ? "" : "12", "f16", PrefillMode::kExact, 20), 20);
+    const auto checkpoint = session->checkpoint();
+    const SessionCheckpoint* const checkpoints[] = {checkpoint.get()};
+    session->save(path, {}, checkpoints);
     const std::string bytes = read_file(path);
     std::optional<FileParts> parts = take_apart(std::as_bytes(std::span(bytes)));
     ASSERT_TRUE(parts);

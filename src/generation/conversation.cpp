@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <numeric>
 #include <optional>
 #include <span>
 #include <utility>
@@ -41,6 +42,24 @@ std::string mark_for(const std::string& text) {
     std::string mark = fmt::format("@{}question@", i);
     if (text.find(mark) == text.npos) return mark;
   }
+}
+
+// What stays of checkpoints where they may take `most` bytes: their places, ascending.
+std::vector<std::size_t> most_useful(std::span<const CheckpointSize> checkpoints, std::size_t n_tokens,
+                                     std::uint64_t most) {
+  std::vector<CheckpointSize> sizes(checkpoints.begin(), checkpoints.end());
+  std::vector<std::size_t> places(sizes.size());
+  std::iota(places.begin(), places.end(), std::size_t{0});
+  const auto bytes = [&] {
+    return std::accumulate(sizes.begin(), sizes.end(), std::uint64_t{0},
+                           [](std::uint64_t sum, const CheckpointSize& c) { return sum + c.bytes; });
+  };
+  while (!sizes.empty() && (most == 0 || bytes() > most)) {
+    const auto goes = (std::ptrdiff_t)least_useful(sizes, n_tokens);
+    sizes.erase(sizes.begin() + goes);
+    places.erase(places.begin() + goes);
+  }
+  return places;
 }
 
 }  // namespace
@@ -142,6 +161,12 @@ struct Conversation::State {
     return bytes;
   }
 
+  std::vector<CheckpointSize> checkpoint_sizes() const {
+    std::vector<CheckpointSize> sizes;
+    for (const Checkpoint& c : checkpoints) sizes.push_back({c.session->n_tokens(), c.session->bytes()});
+    return sizes;
+  }
+
   // Of the session as it is now, if there is none yet, at the cost of others where there is no room for all.
   void keep_checkpoint() {
     const std::size_t n_tokens = session->tokens().size();
@@ -151,9 +176,7 @@ struct Conversation::State {
     const std::uint64_t wanted = session->checkpoint_bytes();
     if (wanted > options.checkpoint_bytes) return;
     while (checkpoint_bytes() + wanted > options.checkpoint_bytes) {
-      std::vector<CheckpointSize> sizes;
-      for (const Checkpoint& c : checkpoints) sizes.push_back({c.session->n_tokens(), c.session->bytes()});
-      checkpoints.erase(checkpoints.begin() + static_cast<std::ptrdiff_t>(least_useful(sizes, n_tokens)));
+      checkpoints.erase(checkpoints.begin() + (std::ptrdiff_t)least_useful(checkpoint_sizes(), n_tokens));
     }
     checkpoints.push_back({own.messages.size(), own.held, session->checkpoint()});
   }
@@ -336,15 +359,49 @@ struct Conversation::State {
     return turn;
   }
 
-  // What is kept beside the session. Throws Error(kState) where none is open.
-  SnapshotNote note() const {
+  // What a file has of it: the note beside the session, and checkpoints.
+  struct Saved {
+    SnapshotNote note;
+    std::vector<const SessionCheckpoint*> checkpoints;
+  };
+
+  // Throws Error(kState) where no session is open.
+  Saved saved() const {
     if (!session) {
       throw Error(
           {.kind = Error::Kind::kState, .subject = "conversation", .expected = "an open session", .found = "none"});
     }
     std::string text;
     for (const Token token : session->tokens()) text += model.piece(token, true);
-    return {kNote, to_json(own, text)};
+    Saved saved;
+    ConversationState state = own;
+    for (const std::size_t i :
+         most_useful(checkpoint_sizes(), session->tokens().size(), options.saved_checkpoint_bytes)) {
+      saved.checkpoints.push_back(checkpoints[i].session.get());
+      state.moments.push_back({checkpoints[i].n_messages, checkpoints[i].held});
+    }
+    saved.note = {kNote, to_json(state, text)};
+    return saved;
+  }
+
+  // The session of a file, with as many of its checkpoints as may be kept.
+  void open(const Snapshot& snapshot) {
+    const SnapshotFacts& facts = snapshot.facts();
+    if (own.moments.size() != facts.checkpoints.size()) {
+      throw Error({.subject = snapshot.path() + ": conversation",
+                   .expected = fmt::format("{} checkpoints", facts.checkpoints.size()),
+                   .found = fmt::format("{}", own.moments.size())});
+    }
+    std::vector<CheckpointSize> sizes;
+    for (const SavedCheckpoint& c : facts.checkpoints) sizes.push_back({c.n_tokens, c.bytes});
+    const std::vector<std::size_t> kept = most_useful(sizes, facts.n_tokens, options.checkpoint_bytes);
+    Engine::OpenedSession opened = engine.open(snapshot, kept);
+    session = std::move(opened.session);
+    for (std::size_t i = 0; i < kept.size(); ++i) {
+      HeldMoment& moment = own.moments[kept[i]];
+      checkpoints.push_back({moment.n_messages, std::move(moment.held), std::move(opened.checkpoints[i])});
+    }
+    own.moments.clear();
   }
 
   const Model& model;
@@ -377,7 +434,7 @@ Conversation::Conversation(const Model& model, Engine& engine, ConversationOptio
                  .found = "one without",
                  .remedy = "`chat_template` gives it one"});
   }
-  s.session = engine.open(snapshot);
+  s.open(snapshot);
   s.options.session = s.session->options();
   s.options.raw = s.own.raw;
   s.options.parse_special = s.own.parse_special;
@@ -431,13 +488,13 @@ Turn Conversation::read_ahead(const std::string& text, const ConversationHooks& 
 }
 
 void Conversation::save(const std::string& path) const {
-  const SnapshotNote note = state_->note();
-  state_->session->save(path, {&note, 1});
+  const State::Saved saved = state_->saved();
+  state_->session->save(path, {&saved.note, 1}, saved.checkpoints);
 }
 
 std::uint64_t Conversation::saved_bytes() const {
-  const SnapshotNote note = state_->note();
-  return state_->session->saved_bytes({&note, 1});
+  const State::Saved saved = state_->saved();
+  return state_->session->saved_bytes({&saved.note, 1}, saved.checkpoints);
 }
 
 void Conversation::clear() { state_->clear(); }

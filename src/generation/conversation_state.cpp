@@ -128,21 +128,38 @@ Message message_from(const json& from, const Reader& read) {
   return message;
 }
 
+json held_json(const HeldText& held, Writer& text) {
+  return {{"prompt", text(held.prompt)}, {"answered", text(held.answered)}, {"pending", held.pending}};
+}
+
+HeldText held_from(const json& from, const Reader& read) {
+  HeldText held{.prompt = read.text(from, "prompt"), .answered = read.text(from, "answered")};
+  for (const json& token : read.list(from, "pending")) {
+    if (!token.is_number_unsigned() || token.get<std::uint64_t>() > INT32_MAX) read.fail("pending");
+    held.pending.push_back(token.get<Token>());
+  }
+  return held;
+}
+
 }  // namespace
 
 std::string to_json(const ConversationState& state, std::string_view all) {
   Writer text(all);
   json messages = json::array();
   for (const Message& message : state.messages) messages.push_back(message_json(message, text));
-  const json whole = {{"version", kVersion},
-                      {"raw", state.raw},
-                      {"parse_special", state.parse_special},
-                      {"messages", std::move(messages)},
-                      {"opening", state.n_opening},
-                      {"ahead", text(state.ahead)},
-                      {"prompt", text(state.held.prompt)},
-                      {"answered", text(state.held.answered)},
-                      {"pending", state.held.pending}};
+  json whole = {{"version", kVersion},
+                {"raw", state.raw},
+                {"parse_special", state.parse_special},
+                {"messages", std::move(messages)},
+                {"opening", state.n_opening},
+                {"ahead", text(state.ahead)},
+                {"checkpoints", json::array()}};
+  whole.update(held_json(state.held, text));
+  for (const HeldMoment& moment : state.moments) {
+    json saved = held_json(moment.held, text);
+    saved["messages"] = moment.n_messages;
+    whole["checkpoints"].push_back(std::move(saved));
+  }
   return whole.dump();
 }
 
@@ -156,11 +173,9 @@ ConversationState conversation_from(std::string_view bytes, std::string_view tex
   for (const json& message : read.list(whole, "messages")) state.messages.push_back(message_from(message, read));
   state.n_opening = read.number(whole, "opening", state.messages.size());
   state.ahead = read.text(whole, "ahead");
-  state.held.prompt = read.text(whole, "prompt");
-  state.held.answered = read.text(whole, "answered");
-  for (const json& token : read.list(whole, "pending")) {
-    if (!token.is_number_unsigned() || token.get<std::uint64_t>() > INT32_MAX) read.fail("pending");
-    state.held.pending.push_back(token.get<Token>());
+  state.held = held_from(whole, read);
+  for (const json& saved : read.list(whole, "checkpoints")) {
+    state.moments.push_back({read.number(saved, "messages", state.messages.size()), held_from(saved, read)});
   }
   return state;
 }

@@ -11,6 +11,12 @@
 
 namespace lacake {
 
+// A moment to go back to.
+struct HeldMoment {
+  std::size_t n_messages = 0;  // of the conversation then, without the question that was being answered
+  HeldText held;
+};
+
 // What a conversation is beside its session: all of it that a file keeps.
 struct ConversationState {
   bool raw = false;            // ConversationOptions
@@ -19,6 +25,7 @@ struct ConversationState {
   std::size_t n_opening = 0;  // of these, the first that are the conversation's opening
   std::string ahead;          // the beginning of the next question, which was read already
   HeldText held;
+  std::vector<HeldMoment> moments;  // of the session's checkpoints in the file, in their order
 };
 
 // As JSON; docs/snapshots.md has the fields. Long texts that `text` has too, what the session was fed as text, are

@@ -410,6 +410,81 @@ TEST(Conversation, GoesOnInAnotherProcess) {
   }
 }
 
+TEST_P(ConversationCheckpoints, EditingCostsNoMoreInAnotherProcess) {
+  const TemporaryFolder folder;
+  const std::string path = folder.path("a.kv");
+  Loaded loaded(chatting());
+  ConversationOptions making = with_checkpoints(GetParam());
+  making.saved_checkpoint_bytes = kPlenty;
+  Conversation conversation(loaded.model, loaded.engine, making);
+  for (const char* question : {"one", "two", "three"}) (void)conversation.ask(user(question));
+  conversation.save(path);
+  EXPECT_EQ(conversation.saved_bytes(), Snapshot(path).facts().file_bytes);
+
+  Conversation opened(loaded.model, loaded.engine, making, Snapshot(path));
+  EXPECT_EQ(opened.checkpoint_bytes(), conversation.checkpoint_bytes());
+  EXPECT_EQ(opened.retry().n_read, 0U);
+  std::vector<Message> edited = opened.messages();
+  edited.resize(4);
+  edited[3].content = "something else";
+  const Turn turn = opened.answer(edited), expected = conversation.answer(edited);
+  EXPECT_FALSE(turn.read_again);
+  EXPECT_EQ(turn.n_read, expected.n_read);
+  EXPECT_EQ(turn.answer.tokens, expected.answer.tokens);
+  EXPECT_TRUE(same_bits(opened.session()->logits(), conversation.session()->logits()));
+  EXPECT_TRUE(opened.undo());
+  EXPECT_FALSE(opened.ask(user("two")).read_again);
+}
+
+TEST_P(ConversationCheckpoints, AFileHasNoMoreThanAllowedAndIsOpenedWithNoMore) {
+  const TemporaryFolder folder;
+  const std::string path = folder.path("a.kv");
+  Loaded loaded(chatting());
+  ConversationOptions making = with_checkpoints(GetParam());
+  const auto talk = [](Conversation& conversation) {
+    for (int i = 0; i < 12; ++i) (void)conversation.ask(user("question " + std::to_string(i)));
+  };
+  Conversation without(loaded.model, loaded.engine, making);
+  talk(without);
+  without.save(path);
+  EXPECT_TRUE(Snapshot(path).facts().checkpoints.empty());
+
+  const std::uint64_t most = without.checkpoint_bytes() / 2;
+  making.saved_checkpoint_bytes = most;
+  Conversation conversation(loaded.model, loaded.engine, making);
+  talk(conversation);
+  conversation.save(path);
+  std::uint64_t bytes = 0;
+  const Snapshot snapshot(path);
+  for (const SavedCheckpoint& c : snapshot.facts().checkpoints) bytes += c.bytes;
+  EXPECT_LE(bytes, most);
+  EXPECT_GT(bytes, most / 2);
+  EXPECT_GT(conversation.checkpoint_bytes(), most);
+
+  making.checkpoint_bytes = bytes / 2;
+  Conversation opened(loaded.model, loaded.engine, making, Snapshot(path));
+  EXPECT_LE(opened.checkpoint_bytes(), bytes / 2);
+  EXPECT_FALSE(opened.retry().read_again);
+}
+
+TEST(Conversation, AFileWhoseCheckpointsHaveNoTextIsRefused) {
+  const TemporaryFolder folder;
+  const std::string path = folder.path("a.kv");
+  Loaded loaded(chatting());
+  Conversation conversation(loaded.model, loaded.engine, options(4, "full"));
+  (void)conversation.ask(user("why is it"));
+  conversation.save(path);
+  const auto [session, none] = loaded.engine.open(Snapshot(path), {});
+  const auto checkpoint = session->checkpoint();
+  const SessionCheckpoint* const one[] = {checkpoint.get()};
+  const SnapshotNote note{"conversation", *Snapshot(path).note("conversation")};
+  session->save(path, {&note, 1}, one);
+  const std::string line = refusal(Error::Kind::kInput, [&] {
+    Conversation(loaded.model, loaded.engine, {.generation = greedy(1)}, Snapshot(path));
+  });
+  EXPECT_EQ(line, path + ": conversation: expected 1 checkpoints, found 0");
+}
+
 TEST(Conversation, ASessionWithoutOneIsRefused) {
   const TemporaryFolder folder;
   const std::string path = folder.path("a.kv");

@@ -37,9 +37,9 @@ class Saving final : public PolicyFields {
     append(name, list, n);
   }
 
-  void add_to(PartsWriter& file) && {
+  void add_to(PartsWriter& file, const std::string& before) && {
     for (auto& [name, values] : fields_) {
-      const std::string part = kPrefix + name;
+      const std::string part = before + kPrefix + name;
       if (std::visit([](const auto& list) { return list.empty(); }, values)) continue;
       if (const auto* whole = std::get_if<std::vector<std::int64_t>>(&values)) file.add_integers(part, *whole);
       if (auto* reals = std::get_if<std::vector<float>>(&values)) file.add(part, std::move(*reals));
@@ -66,7 +66,8 @@ class Saving final : public PolicyFields {
 
 class Loading final : public PolicyFields {
  public:
-  Loading(const EntryCount& n_entries, const PartsFile& file) : n_entries_(n_entries), file_(file) {}
+  Loading(const EntryCount& n_entries, const PartsFile& file, const std::string& before)
+      : n_entries_(n_entries), file_(file), prefix_(before + kPrefix) {}
 
   std::size_t n_entries(int layer, int head) const override { return n_entries_(layer, head); }
   using PolicyFields::number;
@@ -90,8 +91,8 @@ class Loading final : public PolicyFields {
   // Nothing may be left: what nobody asked for belongs to another policy.
   void finish() const {
     for (const std::string& part : file_.part_names()) {
-      if (!part.starts_with(kPrefix)) continue;
-      const auto read = fields_.find(part.substr(std::string_view(kPrefix).size()));
+      if (!part.starts_with(prefix_)) continue;
+      const auto read = fields_.find(part.substr(prefix_.size()));
       if (read == fields_.end()) file_.fail("part " + part, "a field of its policy", "another");
       const std::size_t n = std::visit([](const auto& values) { return values.size(); }, read->second.values);
       if (n != read->second.n_read) {
@@ -108,7 +109,7 @@ class Loading final : public PolicyFields {
 
   template <class Number>
   std::span<const Number> next(std::string_view name, std::size_t n, Number least, Number most) {
-    const std::string part = kPrefix + std::string(name);
+    const std::string part = prefix_ + std::string(name);
     auto at = fields_.find(name);
     if (at == fields_.end()) {
       if (!file_.has_part(part)) {  // nothing was saved: no list is empty in a file
@@ -136,19 +137,20 @@ class Loading final : public PolicyFields {
 
   const EntryCount& n_entries_;
   const PartsFile& file_;
+  const std::string prefix_;
   std::map<std::string, Field, std::less<>> fields_;
 };
 
 }  // namespace
 
-void save_policy(Policy& policy, const EntryCount& n_entries, PartsWriter& file) {
+void save_policy(Policy& policy, const EntryCount& n_entries, PartsWriter& file, const std::string& before) {
   Saving fields(n_entries);
   policy.visit(fields);
-  std::move(fields).add_to(file);
+  std::move(fields).add_to(file, before);
 }
 
-void load_policy(Policy& policy, const EntryCount& n_entries, const PartsFile& file) {
-  Loading fields(n_entries, file);
+void load_policy(Policy& policy, const EntryCount& n_entries, const PartsFile& file, const std::string& before) {
+  Loading fields(n_entries, file, before);
   policy.visit(fields);
   fields.finish();
 }

@@ -188,6 +188,21 @@ class Chat(Saved):
         self.assertEqual(again[:len(again) // 2], again[len(again) // 2:])  # greedy: the same answer again
         self.assertNotIn("read again", log)
 
+    def test_an_answer_is_asked_for_again_in_another_process(self):
+        path = self.folder / "talk.kv"
+        first, _ = self.talk(path, "Name a fruit.", "Name a bird.")
+        copies = json.loads(self.ok("inspect", path, "--json").stdout)["checkpoints"]
+        self.assertGreaterEqual(len(copies), 2)
+        again, log = self.talk(path, "/retry")
+        self.assertTrue(first.endswith(again), again)  # greedy: the same answer again
+        self.assertNotIn("read again", log)
+        again, log = self.talk(path, "/undo", "Name a bird.")
+        self.assertTrue(first.endswith(again), again)
+        self.assertNotIn("read again", log)
+        self.ok("run", *ON_MODEL, "--session", path, "-p", "Name a fish.", *GREEDY, "--save")
+        _, log = self.talk(path, "/retry")
+        self.assertNotIn("read again", log)
+
     def test_save_and_load(self):
         path, copy = self.folder / "talk.kv", self.folder / "copy.kv"
         self.talk(path, "Name a fruit.", f"/save {copy}", "Name a bird.")
