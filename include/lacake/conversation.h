@@ -23,6 +23,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -68,6 +69,53 @@ struct Turn {
   bool answered() const { return answer.finish != Finish::kCancelled || !answer.tokens.empty(); }
 };
 
+// How a question is answered.
+struct Asking {
+  GenerationOptions generation = {};
+  ChatOptions chat = {};
+  std::size_t n_answers = 1;  // that many, each from a session of its own; the first becomes part of the conversation
+};
+
+// A question on its way to its answer, for who serves many conversations with one engine. Nothing happens but in these
+// calls, so its owner may wait between them, and advance others meanwhile:
+//
+//     Reply reply = conversation.begin(messages, asking);
+//     while (reply.read()) serve_others();
+//     write_answers(engine, reply.writing());  // or all replies' writing in one Engine::step a token
+//     const Turn turn = reply.end();
+//
+// One that goes before end() leaves the conversation as if nobody had asked. While it lives nothing else may be done
+// with its conversation, which outlives it.
+class Reply {
+ public:
+  ~Reply();
+  Reply(Reply&&) noexcept;
+  Reply& operator=(Reply&&) noexcept;
+
+  // One bounded step of reading (PrefillJob::advance). True if there is more to read. Throws what that throws, and
+  // Error(kCapacity) where there is no memory for the sessions of more than one answer; it can only be dropped then.
+  bool read();
+  bool reading() const;
+  std::size_t n_to_read() const;  // tokens
+  double n_read() const;          // tokens' worth of work
+
+  // The answers, and the session in which each goes on. REQUIRES: !reading().
+  std::span<const Writing> writing() const;
+
+  // What is known of the turn: all but the answer, from the beginning.
+  const Turn& turn() const;
+  // The first answer, finished or cut short here, becomes part of the conversation, unless it was cancelled before its
+  // first token. REQUIRES: !reading(). Not to be called twice.
+  Turn end();
+
+  struct State;  // for the library's own use
+
+ private:
+  friend class Conversation;
+  explicit Reply(std::unique_ptr<State> state);
+  std::unique_ptr<State> state_;
+};
+
 class Conversation {
  public:
   // Borrows model, engine and generation.cancel. Throws what Engine::open throws.
@@ -91,6 +139,10 @@ class Conversation {
   // Answers the last of these messages, which take the place of the conversation's own: what a client sends that has
   // edited something, dropped reasoning from old answers, or holds the conversation itself. As ask() in all else.
   Turn answer(std::vector<Message> messages, const ConversationHooks& hooks = {});
+  // The same in bounded steps. Throws as ask(), and the conversation is as it was.
+  Reply begin(std::vector<Message> messages, const Asking& asking);
+  // Of these messages, how many tokens need not be read to answer them. Costs a rendering of the template.
+  std::size_t n_held_of(std::span<const Message> messages, const ChatOptions& chat) const;
   // Answers the last question once more, with another seed; the answer before is forgotten, and stays where this fails.
   // Throws Error(kState) where there was no question.
   Turn retry(const ConversationHooks& hooks = {});
@@ -117,8 +169,10 @@ class Conversation {
   // Null where none is open: the next question opens it and reads the conversation again.
   const Session* session() const;
 
+  struct State;  // for the library's own use
+
  private:
-  struct State;
+  Turn answer(std::vector<Message> messages, const GenerationOptions& generating, const ConversationHooks& hooks);
   std::unique_ptr<State> state_;
 };
 

@@ -8,6 +8,7 @@
 #include <span>
 #include <utility>
 
+#include "base/stopwatch.h"
 #include "generation/answer_piece.h"
 #include "generation/checkpoints.h"
 #include "generation/conversation_state.h"
@@ -18,23 +19,6 @@ namespace lacake {
 namespace {
 
 constexpr const char* kNote = "conversation";
-
-// Everything that undoes a call which throws or is stopped; release() where all went well.
-template <class Undo>
-class OnFailure {
- public:
-  explicit OnFailure(Undo undo) : undo_(std::move(undo)) {}
-  ~OnFailure() {
-    if (armed_) undo_();
-  }
-  OnFailure(const OnFailure&) = delete;
-  OnFailure& operator=(const OnFailure&) = delete;
-  void release() { armed_ = false; }
-
- private:
-  Undo undo_;
-  bool armed_ = true;
-};
 
 // Something that is not in the text, and that no template changes.
 std::string mark_for(const std::string& text) {
@@ -82,18 +66,17 @@ struct Conversation::State {
     open();
     own = {.raw = options.raw, .parse_special = options.parse_special};
     take(options.opening);
-    n_retries = 0;
   }
 
   // The text of a prompt and how its answer is read, without tokens: most of it was fed already.
-  ChatPrompt render(std::span<const Message> messages) const {
+  ChatPrompt render(std::span<const Message> messages, const ChatOptions& chat) const {
     ChatPrompt prompt;
     if (own.raw) {
       std::string text;
       for (const Message& message : messages) text += message.content + "\n";
       prompt.text = PromptText::as_letters(std::move(text));
     } else {
-      prompt = model.render_chat(messages, options.chat);
+      prompt = model.render_chat(messages, chat);
     }
     if (own.parse_special) prompt.text.letters.clear();
     return prompt;
@@ -136,7 +119,7 @@ struct Conversation::State {
   }
 
   // Makes the session what `start` begins with. True if everything is read again.
-  bool go_to(const Start& start, const ConversationHooks& hooks) {
+  bool go_to(const Start& start) {
     switch (start.from) {
       case Start::From::kSession:
         keep_checkpoint();
@@ -148,7 +131,6 @@ struct Conversation::State {
         break;
     }
     const bool again = n_turns > 0 || !own.ahead.empty();
-    if (again && hooks.read_again) hooks.read_again(start.tokens.size());
     if (!session || !session->tokens().empty()) open();
     return again;
   }
@@ -208,98 +190,39 @@ struct Conversation::State {
 
   // --- reading and answering -----------------------------------------------------------------------------------
 
-  // Brings the session to hold this text, of which it holds the beginning. Adds to the turn. False: it was stopped, and
-  // nothing has changed.
-  bool read(const PromptText& text, std::span<const Token> tokens, bool more_follows, const ConversationHooks& hooks,
-            Turn& turn) {
-    if (!tokens.empty() || session->tokens().empty()) {  // of nothing at all, reading says what is wrong
-      Session* const sessions[] = {session.get()};
-      const PromptRead done = read_prompt(
-          engine, sessions, tokens,
-          {.progress = hooks.prompt_progress, .cancel = options.generation.cancel, .more_follows = more_follows});
-      turn.read_ms += done.ms;
-      if (!done.finished) return false;
-    }
-    turn.n_read += tokens.size();
-    own.held = {.prompt = text.text};
-    keep_checkpoint();
-    return true;
-  }
-
   // Does a later prompt begin with all of this one? Not where the template opens an answer otherwise than it writes it
-  // down later: with a mark of reasoning, which it leaves out of old answers. Asked once, of a conversation of a
-  // letter.
-  bool opening_lasts() {
-    if (!opening_lasts_) {
-      try {
-        const Message asked{.role = "user", .content = "1"}, answered{.role = "assistant", .content = "2"};
-        const Message now[] = {asked}, later[] = {asked, answered, asked};
-        const std::string prompt = model.render_chat(now, options.chat).text.text;
-        opening_lasts_ = model.render_chat(later, options.chat).text.text.starts_with(prompt);
-      } catch (const Error&) {  // a template that refuses such messages
-        opening_lasts_ = true;
-      }
+  // down later: with a mark of reasoning, which it leaves out of old answers. Asked of a
+  // conversation of a letter.
+  bool opening_lasts(const ChatOptions& chat) const {
+    try {
+      const Message asked{.role = "user", .content = "1"}, answered{.role = "assistant", .content = "2"};
+      const Message now[] = {asked}, later[] = {asked, answered, asked};
+      const std::string prompt = model.render_chat(now, chat).text.text;
+      return model.render_chat(later, chat).text.text.starts_with(prompt);
+    } catch (const Error&) {  // a template that refuses such messages
+      return true;
     }
-    return *opening_lasts_;
   }
 
   // How much of a prompt a later one will begin with: all of it, or all but the opening of the answer.
-  std::size_t lasting_bytes(std::span<const Message> messages, const PromptText& prompt) {
+  std::size_t lasting_bytes(std::span<const Message> messages, const PromptText& prompt,
+                            const ChatOptions& chat) const {
     const std::size_t all = prompt.text.size();
-    if (own.raw || options.checkpoint_bytes == 0 || opening_lasts()) return all;
-    ChatOptions unopened = options.chat;
+    if (own.raw || options.checkpoint_bytes == 0 || opening_lasts(chat)) return all;
+    ChatOptions unopened = chat;
     unopened.add_generation_prompt = false;
     const std::string question = model.render_chat(messages, unopened).text.text;
     return !question.empty() && prompt.text.starts_with(question) ? question.size() : all;
   }
 
-  // Brings the session to hold a prompt, from `start` on. In two steps where a later prompt will begin with the first
+  // The prompt in the texts that are read one after the other: in two where a later prompt will begin with the first
   // one's end only, so that there is a checkpoint to begin from.
-  bool read_question(std::span<const Message> messages, const PromptText& prompt, const Start& start,
-                     const ConversationHooks& hooks, Turn& turn) {
-    const PromptText question = prompt.first(lasting_bytes(messages, prompt));
+  std::vector<PromptText> texts_of(std::span<const Message> messages, const PromptText& prompt,
+                                   const ChatOptions& chat) const {
+    const PromptText question = prompt.first(lasting_bytes(messages, prompt, chat));
     const bool ahead_of_it = own.held.prompt.empty() || own.held.beginning_of(question.text);
-    if (question.text.size() == prompt.text.size() || !ahead_of_it) {
-      return read(prompt, start.tokens, false, hooks, turn);
-    }
-    return read(question, start_of(question).tokens, false, hooks, turn) &&
-           read(prompt, start_of(prompt).tokens, false, hooks, turn);
-  }
-
-  Turn answer(std::vector<Message> messages, const GenerationOptions& generating, const ConversationHooks& hooks) {
-    const ChatPrompt prompt = render(messages);
-    Generation generation(model, prompt.format, generating);
-    Turn turn;
-    const Start start = start_of(prompt.text);
-    require_room(start.n_held, start.tokens.size(), generating.limits);
-    turn.read_again = go_to(start, hooks);
-
-    // A question that was not read to its end leaves no trace in the session.
-    const std::size_t n_before = session->tokens().size();
-    OnFailure forget([&, held = own.held] { take_back(n_before, held); });
-    turn.n_held = start.n_held;
-    if (!read_question(messages, prompt.text, start, hooks, turn)) {
-      turn.answer.finish = Finish::kCancelled;
-      return turn;
-    }
-    const std::size_t n_read = session->tokens().size();
-    generation.begin(*session);
-    const Writing writing{&generation, session.get()};
-    write_answers(engine, {&writing, 1}, [&](std::size_t, std::string_view text) {
-      if (hooks.on_text) hooks.on_text(text);
-    });
-    turn.answer = generation.answer();
-    if (!turn.answered()) return turn;  // as stopped before
-    remember(prompt, turn.answer, n_read);
-    const ParsedAnswer& parsed = turn.answer.parsed;
-    messages.push_back({.role = "assistant",
-                        .content = parsed.content,
-                        .reasoning = parsed.reasoning,
-                        .tool_calls = parsed.tool_calls});
-    take(std::move(messages));
-    own.ahead.clear();
-    forget.release();
-    return turn;
+    if (question.text.size() == prompt.text.size() || !ahead_of_it) return {prompt};
+    return {question, prompt};
   }
 
   // What a caller hands over need not begin with the opening.
@@ -334,29 +257,19 @@ struct Conversation::State {
     }
   }
 
-  Turn read_ahead(const std::string& text, const ConversationHooks& hooks) {
-    const std::string ahead = own.ahead + text, mark = mark_for(ahead);
+  // The messages up to the end of what was read ahead, as text.
+  PromptText text_ahead(const std::string& ahead) const {
+    const std::string mark = mark_for(ahead);
     std::vector<Message> messages = own.messages;
     messages.push_back({.role = "user", .content = ahead + mark});
-    const PromptText whole = render(messages).text;
+    const PromptText whole = render(messages, options.chat).text;
     const std::size_t end = whole.text.rfind(mark);
     if (end == whole.text.npos || !std::string_view(whole.text).substr(0, end).ends_with(ahead)) {
       throw Error({.subject = "chat template",
                    .expected = "one that writes messages as they are, to read the beginning of one ahead",
                    .found = "one that changes them"});
     }
-    const PromptText beginning = whole.first(end);
-    Turn turn;
-    const Start start = start_of(beginning);
-    require_room(start.n_held, start.tokens.size(), options.generation.limits);
-    turn.read_again = go_to(start, hooks);
-    turn.n_held = start.n_held;
-    if (read(beginning, start.tokens, true, hooks, turn)) {
-      own.ahead = ahead;
-    } else {
-      turn.answer.finish = Finish::kCancelled;
-    }
-    return turn;
+    return whole.first(end);
   }
 
   // What a file has of it: the note beside the session, and checkpoints.
@@ -411,9 +324,179 @@ struct Conversation::State {
   ConversationState own;
   std::vector<Checkpoint> checkpoints;  // of this session, ascending
   std::size_t n_turns = 0;              // answers, without those of the opening
-  std::size_t n_retries = 0;            // of the last question
-  std::optional<bool> opening_lasts_;   // once it was asked
 };
+
+namespace {
+
+using ConversationParts = Conversation::State;
+
+// A text on its way into the session of a conversation. Until keep() it leaves no trace.
+class TextReading {
+ public:
+  explicit TextReading(ConversationParts& conversation) : c_(conversation) {}
+  ~TextReading() {
+    job_.reset();  // what it took back is what the conversation then finds
+    if (begun_ && !kept_) c_.take_back(n_before_, held_before_);
+  }
+  TextReading(const TextReading&) = delete;
+  TextReading& operator=(const TextReading&) = delete;
+
+  // `texts_of` gives what is read of it one after the other; it is asked when the session is where reading begins.
+  template <class TextsOf>
+  void begin(const PromptText& text, bool more_follows, const LengthLimits& limits, const TextsOf& texts_of) {
+    ConversationParts::Start start = c_.start_of(text);
+    require_room(start.n_held, start.tokens.size(), limits);
+    turn.n_held = start.n_held;
+    n_to_read_ = start.tokens.size();
+    turn.read_again = c_.go_to(start);
+    n_before_ = c_.session->tokens().size();
+    held_before_ = c_.own.held;
+    begun_ = true;
+    more_follows_ = more_follows;
+    texts_ = texts_of();
+    if (texts_.size() == 1) tokens_ = std::move(start.tokens);
+    start_text();
+  }
+
+  bool reading() const { return !texts_.empty(); }
+  std::size_t n_to_read() const { return std::max(n_to_read_, turn.n_read); }
+  double n_read() const { return (double)turn.n_read + (job_ ? job_->n_tokens_done() : 0); }
+
+  // A bounded step. True if there is more.
+  bool read() {
+    if (!reading()) return false;
+    const Stopwatch watch;
+    if (!job_->advance()) {
+      job_.reset();
+      text_read();
+      start_text();
+    }
+    turn.read_ms += watch.ms();
+    return reading();
+  }
+
+  // All of it. False: it was stopped.
+  bool read_all(const std::atomic<bool>* cancel, const ConversationHooks& hooks) {
+    if (turn.read_again && hooks.read_again) hooks.read_again(n_to_read());
+    while (read()) {
+      if (cancel != nullptr && *cancel) return false;
+      const auto done = std::min((std::size_t)n_read(), n_to_read());
+      if (hooks.prompt_progress && !hooks.prompt_progress(done, n_to_read())) return false;
+    }
+    return true;
+  }
+
+  void keep() { kept_ = true; }
+
+  Turn turn;
+
+ private:
+  void start_text() {
+    for (; reading(); text_read()) {
+      if (!tokens_) tokens_ = c_.start_of(texts_.front()).tokens;
+      // Of nothing at all, reading says what is wrong.
+      if (!tokens_->empty() || c_.session->tokens().empty()) {
+        Session* const session = c_.session.get();
+        job_ = c_.engine.start_prefill({&session, 1}, *tokens_, {.more_follows = more_follows_});
+        return;
+      }
+    }
+  }
+  void text_read() {
+    turn.n_read += tokens_->size();
+    tokens_.reset();
+    c_.own.held = {.prompt = std::move(texts_.front().text)};
+    texts_.erase(texts_.begin());
+    c_.keep_checkpoint();
+  }
+
+  ConversationParts& c_;
+  std::vector<PromptText> texts_;             // that are still to be read; the job reads the first
+  std::optional<std::vector<Token>> tokens_;  // of the first, once they are known
+  std::unique_ptr<PrefillJob> job_;
+  bool more_follows_ = false;
+  bool begun_ = false;
+  bool kept_ = false;
+  std::size_t n_to_read_ = 0;
+  std::size_t n_before_ = 0;
+  HeldText held_before_;
+};
+
+}  // namespace
+
+struct Reply::State {
+  State(Conversation::State& c, std::vector<Message> m, const Asking& asking)
+      : conversation(c), messages(std::move(m)), prompt(c.render(messages, asking.chat)), reading(c) {
+    GenerationOptions seeded = asking.generation;
+    for (const std::uint32_t seed : answer_seeds(seeded.sampling.seed, asking.n_answers)) {
+      seeded.sampling.seed = seed;
+      generations.emplace_back(c.model, prompt.format, seeded);
+    }
+  }
+
+  void begin(const Asking& asking) {
+    reading.begin(prompt.text, false, asking.generation.limits,
+                  [&] { return conversation.texts_of(messages, prompt.text, asking.chat); });
+    if (!reading.reading()) begin_writing();
+  }
+
+  void begin_writing() {
+    Session& first = *conversation.session;
+    n_read = first.tokens().size();
+    for (std::size_t i = 0; i < generations.size(); ++i) {
+      if (i > 0) others.push_back(conversation.engine.fork(first));
+      Session& session = i > 0 ? *others.back() : first;
+      generations[i].begin(session);
+      writing.push_back({&generations[i], &session});
+    }
+  }
+
+  Turn end() {
+    if (!generations[0].finished()) generations[0].cancel();
+    Turn turn = reading.turn;
+    turn.answer = generations[0].answer();
+    others.clear();
+    if (!turn.answered()) return turn;  // as stopped before
+    conversation.remember(prompt, turn.answer, n_read);
+    const ParsedAnswer& parsed = turn.answer.parsed;
+    messages.push_back({.role = "assistant",
+                        .content = parsed.content,
+                        .reasoning = parsed.reasoning,
+                        .tool_calls = parsed.tool_calls});
+    conversation.take(std::move(messages));
+    conversation.own.ahead.clear();
+    conversation.own.n_retries = 0;
+    reading.keep();
+    return turn;
+  }
+
+  Conversation::State& conversation;
+  std::vector<Message> messages;
+  ChatPrompt prompt;
+  TextReading reading;
+  std::vector<Generation> generations;
+  std::vector<std::unique_ptr<Session>> others;  // of the answers but the first
+  std::vector<Writing> writing;
+  std::size_t n_read = 0;  // tokens that the session had been fed when the answers began
+};
+
+Reply::Reply(std::unique_ptr<State> state) : state_(std::move(state)) {}
+Reply::~Reply() = default;
+Reply::Reply(Reply&&) noexcept = default;
+Reply& Reply::operator=(Reply&&) noexcept = default;
+
+bool Reply::read() {
+  if (state_->reading.read()) return true;
+  if (state_->writing.empty()) state_->begin_writing();
+  return false;
+}
+
+bool Reply::reading() const { return state_->reading.reading(); }
+std::size_t Reply::n_to_read() const { return state_->reading.n_to_read(); }
+double Reply::n_read() const { return state_->reading.n_read(); }
+std::span<const Writing> Reply::writing() const { return state_->writing; }
+const Turn& Reply::turn() const { return state_->reading.turn; }
+Turn Reply::end() { return state_->end(); }
 
 Conversation::Conversation(const Model& model, Engine& engine, ConversationOptions options)
     : state_(std::make_unique<State>(model, engine, std::move(options))) {
@@ -454,9 +537,33 @@ Turn Conversation::ask(const Message& question, const ConversationHooks& hooks) 
 }
 
 Turn Conversation::answer(std::vector<Message> messages, const ConversationHooks& hooks) {
-  Turn turn = state_->answer(std::move(messages), state_->options.generation, hooks);
-  state_->n_retries = 0;
-  return turn;
+  return answer(std::move(messages), state_->options.generation, hooks);
+}
+
+Turn Conversation::answer(std::vector<Message> messages, const GenerationOptions& generating,
+                          const ConversationHooks& hooks) {
+  const Asking asking{generating, state_->options.chat};
+  Reply reply = begin(std::move(messages), asking);
+  if (!reply.state_->reading.read_all(generating.cancel, hooks)) {
+    Turn stopped = reply.turn();
+    stopped.answer.finish = Finish::kCancelled;
+    return stopped;
+  }
+  reply.read();  // nothing is left: the answer begins
+  write_answers(state_->engine, reply.writing(), [&](std::size_t, std::string_view text) {
+    if (hooks.on_text) hooks.on_text(text);
+  });
+  return reply.end();
+}
+
+Reply Conversation::begin(std::vector<Message> messages, const Asking& asking) {
+  Reply reply(std::make_unique<Reply::State>(*state_, std::move(messages), asking));
+  reply.state_->begin(asking);
+  return reply;
+}
+
+std::size_t Conversation::n_held_of(std::span<const Message> messages, const ChatOptions& chat) const {
+  return state_->start_of(state_->render(messages, chat).text).n_held;
 }
 
 Turn Conversation::retry(const ConversationHooks& hooks) {
@@ -466,10 +573,11 @@ Turn Conversation::retry(const ConversationHooks& hooks) {
   if (messages.size() == s.own.n_opening) {
     throw Error({.kind = Error::Kind::kState, .subject = "conversation", .expected = "a question", .found = "none"});
   }
+  const std::size_t n_retries = s.own.n_retries + 1;
   GenerationOptions again = s.options.generation;
-  again.sampling.seed = answer_seeds(again.sampling.seed, s.n_retries + 2).back();
-  Turn turn = s.answer(std::move(messages), again, hooks);
-  ++s.n_retries;
+  again.sampling.seed = answer_seeds(again.sampling.seed, n_retries + 1).back();
+  Turn turn = answer(std::move(messages), again, hooks);
+  s.own.n_retries = n_retries;
   return turn;
 }
 
@@ -484,7 +592,18 @@ bool Conversation::undo() {
 }
 
 Turn Conversation::read_ahead(const std::string& text, const ConversationHooks& hooks) {
-  return state_->read_ahead(text, hooks);
+  State& s = *state_;
+  std::string ahead = s.own.ahead + text;
+  const PromptText beginning = s.text_ahead(ahead);
+  TextReading reading(s);
+  reading.begin(beginning, true, s.options.generation.limits, [&] { return std::vector{beginning}; });
+  if (!reading.read_all(s.options.generation.cancel, hooks)) {
+    reading.turn.answer.finish = Finish::kCancelled;
+    return reading.turn;
+  }
+  s.own.ahead = std::move(ahead);
+  reading.keep();
+  return reading.turn;
 }
 
 void Conversation::save(const std::string& path) const {

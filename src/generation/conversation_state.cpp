@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <charconv>
 #include <cstdint>
 #include <nlohmann/json.hpp>
@@ -16,6 +17,7 @@ namespace {
 using nlohmann::json;
 
 constexpr int kVersion = 1;
+constexpr std::size_t kMostRetries = 10'000;  // finding a seed takes time in proportion to its square
 // A shorter text costs less than its place.
 constexpr std::size_t kLongText = 64;
 
@@ -153,6 +155,7 @@ std::string to_json(const ConversationState& state, std::string_view all) {
                 {"messages", std::move(messages)},
                 {"opening", state.n_opening},
                 {"ahead", text(state.ahead)},
+                {"retries", std::min(state.n_retries, kMostRetries)},
                 {"checkpoints", json::array()}};
   whole.update(held_json(state.held, text));
   for (const HeldMoment& moment : state.moments) {
@@ -173,6 +176,7 @@ ConversationState conversation_from(std::string_view bytes, std::string_view tex
   for (const json& message : read.list(whole, "messages")) state.messages.push_back(message_from(message, read));
   state.n_opening = read.number(whole, "opening", state.messages.size());
   state.ahead = read.text(whole, "ahead");
+  state.n_retries = read.number(whole, "retries", kMostRetries);
   state.held = held_from(whole, read);
   for (const json& saved : read.list(whole, "checkpoints")) {
     state.moments.push_back({read.number(saved, "messages", state.messages.size()), held_from(saved, read)});

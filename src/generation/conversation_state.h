@@ -25,6 +25,7 @@ struct ConversationState {
   std::size_t n_opening = 0;  // of these, the first that are the conversation's opening
   std::string ahead;          // the beginning of the next question, which was read already
   HeldText held;
+  std::size_t n_retries = 0;        // of the last question: each has a seed of its own
   std::vector<HeldMoment> moments;  // of the session's checkpoints in the file, in their order
 };
 

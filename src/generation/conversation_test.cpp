@@ -199,6 +199,104 @@ TEST(Conversation, KeepsAnAnswerThatWasStopped) {
   EXPECT_TRUE(contains(without_spaces(fed(loaded, conversation)), without_spaces(stopped.answer.text) + "</s>"));
 }
 
+// Three conversations on one engine, reading and writing in turns, as a server does it.
+TEST(Replies, OfSeveralConversationsAreWhatEachGivesAlone) {
+  Loaded loaded(chatting());
+  ConversationOptions making = options(12, "streaming-llm");
+  const std::vector<std::string> questions = {"why is it", std::string(300, 'q') + "?", "and what else is there"};
+  std::vector<Turn> expected;
+  std::vector<std::unique_ptr<Conversation>> talks;
+  for (const std::string& question : questions) {
+    Conversation alone(loaded.model, loaded.engine, making);
+    (void)alone.ask(user(question));
+    expected.push_back(alone.ask(user("and then")));
+    talks.push_back(std::make_unique<Conversation>(loaded.model, loaded.engine, making));
+    (void)talks.back()->ask(user(question));
+  }
+  std::vector<Reply> replies;
+  for (const auto& talk : talks) {
+    std::vector<Message> messages = talk->messages();
+    messages.push_back(user("and then"));
+    EXPECT_EQ(talk->n_held_of(messages, {}), talk->session()->tokens().size());
+    replies.push_back(talk->begin(messages, {.generation = making.generation}));
+  }
+  for (bool going = true; going;) {
+    going = false;
+    std::vector<Engine::Next> batch;
+    for (Reply& reply : replies) {
+      if (reply.reading() || reply.writing().empty()) {
+        (void)reply.read();
+        going = true;
+        continue;
+      }
+      const Writing& writing = reply.writing()[0];
+      if (writing.generation->finished()) continue;
+      const Generation::Step step = writing.generation->advance(writing.session->logits());
+      if (step.feed) batch.push_back({writing.session, *step.feed});
+      going = true;
+    }
+    loaded.engine.step(batch);
+  }
+  for (std::size_t i = 0; i < replies.size(); ++i) {
+    const Turn turn = replies[i].end();
+    EXPECT_EQ(turn.answer.tokens, expected[i].answer.tokens);
+    EXPECT_EQ(turn.n_read, expected[i].n_read);
+    EXPECT_EQ(turn.n_held, expected[i].n_held);
+    EXPECT_EQ(talks[i]->messages().back().content, expected[i].answer.text);
+  }
+}
+
+TEST(Replies, ThatGoBeforeTheirEndLeaveNoTrace) {
+  Loaded loaded(chatting());
+  for (const std::string policy : {"full", "streaming-llm"}) {
+    SCOPED_TRACE(policy);
+    ConversationOptions making = options(12, policy);
+    making.checkpoint_bytes = 1 << 20;
+    const std::vector<std::string> expected = answers(loaded, making, {"why is it", "and what else"});
+    Conversation conversation(loaded.model, loaded.engine, making);
+    (void)conversation.ask(user("why is it"));
+    const Tokens held = conversation.session()->tokens();
+    std::vector<Message> messages = conversation.messages();
+    messages.push_back(user("never answered"));
+    for (const std::size_t n_steps : {0U, 1U, 3U, 100U}) {
+      Reply reply = conversation.begin(messages, {.generation = making.generation});
+      for (std::size_t i = 0; i < n_steps && reply.read(); ++i) continue;
+      if (n_steps == 100) {
+        const Writing& writing = reply.writing()[0];
+        const Generation::Step step = writing.generation->advance(writing.session->logits());
+        const Engine::Next next{writing.session, *step.feed};
+        loaded.engine.step({&next, 1});
+      }
+    }
+    EXPECT_EQ(conversation.session()->tokens(), held);
+    EXPECT_EQ(conversation.messages().size(), 3U);
+    const Turn next = conversation.ask(user("and what else"));
+    EXPECT_FALSE(next.read_again);
+    EXPECT_EQ(next.answer.text, expected[1]);
+  }
+}
+
+TEST(Replies, OfSeveralAnswersKeepTheFirst) {
+  Loaded loaded(chatting());
+  ConversationOptions making = options(12, "streaming-llm");
+  making.generation.sampling.temp = 1;
+  making.generation.sampling.seed = 5;
+  Conversation conversation(loaded.model, loaded.engine, making), alone(loaded.model, loaded.engine, making);
+  const Turn expected = alone.ask(user("why is it"));
+  std::vector<Message> messages = conversation.messages();
+  messages.push_back(user("why is it"));
+  Reply reply = conversation.begin(messages, {.generation = making.generation, .n_answers = 3});
+  while (reply.read()) continue;
+  ASSERT_EQ(reply.writing().size(), 3U);
+  write_answers(loaded.engine, reply.writing());
+  const std::string second = reply.writing()[1].generation->answer().text;
+  EXPECT_NE(second, expected.answer.text);
+  EXPECT_NE(second, reply.writing()[2].generation->answer().text);
+  EXPECT_EQ(reply.end().answer.text, expected.answer.text);
+  EXPECT_EQ(loaded.engine.kv_memory().n_sessions, 2U);
+  EXPECT_EQ(conversation.ask(user("and what else")).answer.text, alone.ask(user("and what else")).answer.text);
+}
+
 TEST(Conversation, ForgetsEverythingButItsOpening) {
   Loaded loaded(chatting());
   const std::vector<std::string> expected = answers(loaded, options(), {"and what else"});
@@ -465,6 +563,22 @@ TEST_P(ConversationCheckpoints, AFileHasNoMoreThanAllowedAndIsOpenedWithNoMore) 
   Conversation opened(loaded.model, loaded.engine, making, Snapshot(path));
   EXPECT_LE(opened.checkpoint_bytes(), bytes / 2);
   EXPECT_FALSE(opened.retry().read_again);
+}
+
+TEST(Conversation, AsksAgainWithSeedsOfTheirOwnInAnotherProcess) {
+  const TemporaryFolder folder;
+  const std::string path = folder.path("a.kv");
+  Loaded loaded(chatting());
+  ConversationOptions making = options(4, "full");
+  making.generation.sampling = {.seed = 7};
+  Conversation conversation(loaded.model, loaded.engine, making);
+  (void)conversation.ask(user("why is it"));
+  const std::uint32_t first = conversation.retry().answer.seed;
+  conversation.save(path);
+  Conversation opened(loaded.model, loaded.engine, making, Snapshot(path));
+  const std::uint32_t second = opened.retry().answer.seed;
+  EXPECT_EQ(second, conversation.retry().answer.seed);
+  EXPECT_NE(second, first);
 }
 
 TEST(Conversation, AFileWhoseCheckpointsHaveNoTextIsRefused) {
