@@ -3,6 +3,8 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include <filesystem>
+
 #include "base/stopwatch.h"
 #include "checks.h"
 #include "commands.h"
@@ -86,14 +88,16 @@ int ingest(const Options& given) {
   conversation.save(*options.output);
   const double save_ms = watch.ms();
 
-  const Snapshot saved(*options.output);
+  // Not opened to be looked at: it would be in memory twice.
+  const Session& session = *conversation.session();
+  const std::uint64_t file_bytes = std::filesystem::file_size(*options.output);
   if (options.json) {
     write_output(json_line({{"schema", 1},
                             {"model", model.facts().name},
                             {"policy", sized.policy.text()},
-                            {"tokens", saved.facts().n_tokens},
-                            {"kv", cache_json(conversation.session()->use(), sized)},
-                            {"file", {{"path", *options.output}, {"bytes", saved.facts().file_bytes}}},
+                            {"tokens", session.tokens().size()},
+                            {"kv", cache_json(session.use(), sized)},
+                            {"file", {{"path", *options.output}, {"bytes", file_bytes}}},
                             {"time", {{"read_ms", read.read_ms}, {"save_ms", save_ms}}},
                             {"memory",
                              {{"planned_bytes", plan.memory.total()},
@@ -101,10 +105,10 @@ int ingest(const Options& given) {
                               {"plan", plan_json(plan.memory)}}},
                             {"options", options_json(options, kIngest)}}));
   }
-  notice(options, fmt::format("{} tokens read at {:.1f} tokens/s; {}; file {}; peak memory {} of {} planned",
-                              read.n_read, 1e3 * static_cast<double>(read.n_read) / read.read_ms, saved_line(saved),
-                              bytes_text(saved.facts().file_bytes), bytes_text(peak_resident_bytes()),
-                              bytes_text(plan.memory.total())));
+  notice(options,
+         fmt::format("{} tokens read at {:.1f} tokens/s; {}; file {}; peak memory {} of {} planned", read.n_read,
+                     1e3 * static_cast<double>(read.n_read) / read.read_ms, saved_line(*options.output, session),
+                     bytes_text(file_bytes), bytes_text(peak_resident_bytes()), bytes_text(plan.memory.total())));
   return 0;
 }
 

@@ -33,10 +33,24 @@ std::string read_again_line(std::size_t n_tokens) {
       n_tokens);
 }
 
+namespace {
+
+std::string saved_line(const std::string& path, std::size_t n_tokens, const PolicySpec& policy, std::uint64_t held,
+                       std::uint64_t budget) {
+  return fmt::format("{}: {} tokens, policy {}, KV {} held of {}", path, n_tokens, policy.text(), bytes_text(held),
+                     bytes_text(budget));
+}
+
+}  // namespace
+
 std::string saved_line(const Snapshot& snapshot) {
   const SnapshotFacts& facts = snapshot.facts();
-  return fmt::format("{}: {} tokens, policy {}, KV {} held of {}", snapshot.path(), facts.n_tokens,
-                     facts.options.policy.text(), bytes_text(facts.held_bytes), bytes_text(facts.budget_bytes));
+  return saved_line(snapshot.path(), facts.n_tokens, facts.options.policy, facts.held_bytes, facts.budget_bytes);
+}
+
+std::string saved_line(const std::string& path, const Session& session) {
+  const CacheUse use = session.use();
+  return saved_line(path, session.tokens().size(), session.options().policy, use.held_bytes, use.budget_bytes);
 }
 
 }  // namespace lacake::cli

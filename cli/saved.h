@@ -24,5 +24,7 @@ std::string read_again_line(std::size_t n_tokens);
 
 // What the file is, in a line: "book.kv: 4891 tokens, policy keydiff, KV 22.5 MiB held of 22.5 MiB".
 std::string saved_line(const Snapshot& snapshot);
+// The same of a session that was just saved there.
+std::string saved_line(const std::string& path, const Session& session);
 
 }  // namespace lacake::cli
