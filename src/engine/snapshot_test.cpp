@@ -490,6 +490,22 @@ TEST_F(Snapshots, StateThatNoSessionCanReachIsRefused) {
   }
 }
 
+// What Budget::parse refuses, a file is refused for too.
+TEST_F(Snapshots, ABudgetThatNobodyCanGiveIsRefused) {
+  const std::string path = folder_.path("a.kv");
+  read(with("tova", "20"), 40)->save(path);
+  const std::string bytes = read_file(path);
+  for (const double value : {20.5, 0.0, -20.0, 1e13, (double)NAN}) {
+    std::optional<FileParts> parts = take_apart(std::as_bytes(std::span(bytes)));
+    ASSERT_TRUE(parts);
+    for (auto& [key, entry] : parts->metadata) {
+      if (key == "session.kv_budget.value") entry = value;
+    }
+    const std::string line = refused(folder_.file("b.kv", put_together(*parts)));
+    EXPECT_TRUE(contains(line, "b.kv: session.kv_budget.value: ")) << line;
+  }
+}
+
 // Keys that were stored the other way would be turned twice, or not at all.
 TEST_F(Snapshots, KeysThatAreStoredOtherwiseAreRefused) {
   const std::string path = folder_.path("a.kv");
