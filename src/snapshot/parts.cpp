@@ -109,10 +109,10 @@ void PartsWriter::add(const std::string& name, ggml_type type, std::span<const s
 }
 
 void PartsWriter::add_integers(const std::string& name, std::span<const std::int64_t> values) {
-  const auto [least, most] = std::minmax_element(values.begin(), values.end());
+  const auto extremes = std::minmax_element(values.begin(), values.end());
   const auto fits = [&]<class Number>(Number) {
-    return values.empty() ||
-           (*least >= std::numeric_limits<Number>::min() && *most <= std::numeric_limits<Number>::max());
+    return values.empty() || (*extremes.first >= std::numeric_limits<Number>::min() &&
+                              *extremes.second <= std::numeric_limits<Number>::max());
   };
   if (fits(std::int8_t{})) return add(name, std::vector<std::int8_t>(values.begin(), values.end()));
   if (fits(std::int16_t{})) return add(name, std::vector<std::int16_t>(values.begin(), values.end()));

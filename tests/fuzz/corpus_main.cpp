@@ -68,13 +68,16 @@ void write_all(const std::string& folder) {
     World& w = sample.sliding ? sliding : plain;
     const auto session = w.engine.open(options_of(sample));
     session->prefill(models::random_tokens(w.tiny, 16, 3));
+    const auto checkpoint = session->checkpoint();
+    const SessionCheckpoint* const checkpoints[] = {checkpoint.get()};
     for (const Token token : models::random_tokens(w.tiny, 6, 4)) session->step(token);
-    session->save(saved);
+    session->save(saved, {}, checkpoints);
     write(folder + "/" + sample.name, sample, saved);
   }
   for (const Sample sample : {Sample{"talk", "tova", "12"}, Sample{"talk_full", "full"}}) {
     ConversationOptions options{.session = options_of(sample), .opening = {{"system", "be a b c"}}, .raw = true};
     options.session.prompt_tokens = 100;
+    options.checkpoint_bytes = options.saved_checkpoint_bytes = 1 << 14;
     options.generation.limits.answer = 3;
     Conversation conversation(plain.model, plain.engine, options);
     conversation.ask({"user", "why do a b c follow one another, and what comes behind d e f g h i j k?"});
