@@ -1,0 +1,152 @@
+#pragma once
+
+// Many conversations on one engine, in one fixed amount of KV memory.
+//
+//     lacake::Engine engine(model, {.kv_memory = 4ULL << 30});
+//     lacake::Scheduler scheduler(model, engine, {.session = sized});
+//     const auto ticket = scheduler.submit({.messages = messages, .asking = asking}, client);
+//     ...
+//     scheduler.cancel(ticket);  // the client has gone
+//
+// A thread of its own computes. Each of its rounds is one token of every answer that is being written and a few bounded
+// steps of the prompts that are being read, so nobody waits for somebody's book. Among prompts, the one with least left
+// to read and the one that waits longest take turns.
+//
+// Requests are admitted in the order in which they came, as soon as the reserved KV memory has room for their session.
+// Room is made by letting go of idle conversations, the one that was used least recently first: with a store they stay
+// there, without one they are read again when they are asked again. What runs is never ended for another's sake.
+//
+// A conversation is found again by its key, or by how it begins. It goes on where the client's messages agree with what
+// it holds (lacake/conversation.h), also when its history was edited.
+//
+// Threads: every member may be called from any thread. While a Scheduler lives, its engine belongs to it. Clients are
+// called by the scheduler's thread, which computes nothing meanwhile: they should hand on what they get and return.
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <variant>
+#include <vector>
+
+#include "lacake/conversation.h"
+#include "lacake/error.h"
+#include "lacake/store.h"
+
+namespace lacake {
+
+// An answer to the last of some messages.
+struct ChatRequest {
+  std::vector<Message> messages;
+  // The client's own name for the conversation; "": the conversation is known by how it begins.
+  std::string key = {};
+  // Conversations of different owners are never one, whatever their keys and texts.
+  std::string owner = {};
+};
+
+// What comes behind a text that is no conversation. Nothing of it is kept.
+struct TextRequest {
+  ChatPrompt prompt;
+  // Set: the log-probability of each token of the prompt, and the so many likeliest in its place.
+  std::optional<std::size_t> log_probabilities = {};
+};
+
+struct Request {
+  std::variant<ChatRequest, TextRequest> what;
+  Asking asking = {};
+  std::optional<SessionOptions> session = {};  // instead of the scheduler's; its lengths do not count
+};
+
+// What a request came to know of the cache.
+struct ServedCache {
+  std::size_t n_prompt = 0;  // tokens of the whole prompt
+  std::size_t n_held = 0;    // of these, read already
+  CacheUse use = {};         // now
+  std::string policy = {};
+};
+
+struct Served {
+  std::vector<Answer> answers;
+  ServedCache cache;
+  double queue_ms = 0;  // from submit() until it was admitted
+  double read_ms = 0;   // of computing
+  bool read_again = false;
+  std::vector<LogProbabilities> prompt_log_probabilities;  // [i] is of token i + 1
+};
+
+// Whoever asked. The last call is ended() or failed(), one of them, once.
+class RequestClient {
+ public:
+  virtual ~RequestClient() = default;
+  // It is admitted: reading begins.
+  virtual void started(const ServedCache&) noexcept {}
+  // Tokens' worth of reading done, of all.
+  virtual void progress(std::size_t /*done*/, std::size_t /*total*/) noexcept {}
+  // A token of an answer was chosen; `text` is what its text grew by, maybe nothing.
+  virtual void written(std::size_t /*answer*/, std::string_view /*text*/, const Generation&) noexcept {}
+  virtual void ended(const Served&) noexcept = 0;
+  virtual void failed(const Error&) noexcept = 0;
+};
+
+struct SchedulerOptions {
+  SessionOptions session = {};         // of conversations: sized_for_conversation() makes one
+  LengthLimits limits = {};            // ctx_size counts for every request
+  std::uint64_t checkpoint_bytes = 0;  // of each conversation
+  std::size_t most_waiting = 64;       // requests beside those that run; more are refused
+  const Store* store = nullptr;        // where conversations outlive this. Borrowed
+};
+
+// Counts since it was made, and what is now.
+struct SchedulerStatus {
+  struct Conversation {
+    std::string id;
+    bool running = false;
+    std::size_t n_tokens = 0;
+    std::uint64_t held_bytes = 0;
+    std::uint64_t budget_bytes = 0;
+    std::size_t n_turns = 0;
+  };
+  std::vector<Conversation> conversations;  // in memory, the least recently used first
+  std::size_t n_waiting = 0, n_reading = 0, n_writing = 0;
+  KvMemoryUse memory;
+  std::uint64_t n_requests = 0, n_refused = 0, n_cancelled = 0, n_failed = 0;
+  std::uint64_t n_prompt_tokens = 0;  // that were asked for
+  std::uint64_t n_read_tokens = 0;    // of these, computed
+  std::uint64_t n_written_tokens = 0;
+  std::uint64_t n_steps = 0;
+  double read_seconds = 0, write_seconds = 0;
+  std::uint64_t n_dropped = 0, n_stored = 0, n_loaded = 0;  // conversations let go, kept in the store, taken from it
+  std::uint64_t n_store_failures = 0;                       // that could not be kept or taken
+};
+
+class Scheduler {
+ public:
+  using Ticket = std::uint64_t;
+
+  // Borrows all. Throws Error(kUsage) where the engine has no reserved KV memory or it does not hold one session.
+  Scheduler(const Model& model, Engine& engine, SchedulerOptions options);
+  // Stops everything: who still waits for something gets failed().
+  ~Scheduler();
+  Scheduler(const Scheduler&) = delete;
+  Scheduler& operator=(const Scheduler&) = delete;
+
+  // Throws Error(kCapacity) whose subject is `queue` where too many wait already, Error(kState) where it is draining.
+  // Everything else is told to the client.
+  Ticket submit(Request request, std::shared_ptr<RequestClient> client);
+  // The client gets ended() with what there is. Its work stops within one step. Of no request: nothing happens.
+  void cancel(Ticket ticket);
+
+  // No new requests; returns when those that are there have ended, or were ended at the deadline.
+  void drain(std::chrono::milliseconds deadline);
+
+  SchedulerStatus status() const;
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace lacake

@@ -1,0 +1,69 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <list>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "lacake/conversation.h"
+#include "lacake/scheduler.h"
+#include "lacake/store.h"
+
+namespace lacake {
+
+// A conversation in memory.
+struct Resident {
+  std::string id;
+  std::unique_ptr<Conversation> conversation;
+  std::optional<Store::Lease> lease;  // where there is a store, and nobody else has it
+  bool running = false;
+};
+
+// The conversations that are in memory, and their way to and from the store. Those that do not run can be let go.
+class Conversations {
+ public:
+  // Borrows all.
+  Conversations(const Model& model, Engine& engine, const SchedulerOptions& options)
+      : model_(model), engine_(engine), options_(options) {}
+
+  enum class Found { kTaken, kBusy, kNoRoom };
+  struct Taken {
+    Found found = Found::kTaken;
+    Resident* resident = nullptr;  // where it was taken: it runs from here on
+  };
+  // The conversation that a request goes on in; a new one where there is none. kBusy: it runs for somebody else.
+  // kNoRoom: it is not in memory, and of KV memory less than `room` bytes is free.
+  Taken take(const ChatRequest& request, const ChatOptions& chat, const SessionOptions& session, std::uint64_t room);
+  // It runs no more. `keep`: its answer is to outlive this process, where there is a store.
+  void give_back(Resident& resident, bool keep);
+
+  // Lets the idle one go that was used least recently. False: there is none.
+  bool let_go_one();
+
+  // The least recently used first.
+  const std::list<std::unique_ptr<Resident>>& all() const { return all_; }
+
+  struct Counts {
+    std::uint64_t n_dropped = 0, n_stored = 0, n_loaded = 0, n_store_failures = 0;
+  };
+  const Counts& counts() const { return counts_; }
+
+ private:
+  ConversationOptions making(const SessionOptions& session) const;
+  Resident* use(Resident& resident);
+  // Opens it: from the store, or as a new one.
+  Resident* open(const std::string& id, const SessionOptions& session);
+  Taken take_by_key(const std::string& id, const SessionOptions& session, std::uint64_t room);
+  Taken take_by_beginning(const std::string& beginning, const ChatRequest& request, const ChatOptions& chat,
+                          const SessionOptions& session, std::uint64_t room);
+
+  const Model& model_;
+  Engine& engine_;
+  const SchedulerOptions& options_;
+  std::list<std::unique_ptr<Resident>> all_;
+  Counts counts_;
+};
+
+}  // namespace lacake

@@ -1,0 +1,129 @@
+#include "serve/running.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "base/stopwatch.h"
+
+namespace lacake {
+namespace {
+
+// The answers of a request, those that were cut short too.
+std::vector<Answer> answers_of(std::span<const Writing> writing) {
+  std::vector<Answer> answers;
+  for (const Writing& w : writing) {
+    if (!w.generation->finished()) w.generation->cancel();
+    answers.push_back(w.generation->answer());
+  }
+  return answers;
+}
+
+ServedCache cache_of(const Session& session, std::size_t n_prompt, std::size_t n_held) {
+  return {.n_prompt = n_prompt, .n_held = n_held, .use = session.use(), .policy = session.options().policy.text()};
+}
+
+class ChatRun final : public Running {
+ public:
+  ChatRun(Conversation& conversation, const ChatRequest& request, const Asking& asking)
+      : conversation_(conversation), reply_(conversation.begin(request.messages, asking)) {}
+
+  bool read() override { return reply_.read(); }
+  bool reading() const override { return reply_.reading(); }
+  std::size_t n_to_read() const override { return reply_.n_to_read(); }
+  double n_read() const override { return reply_.n_read(); }
+  std::span<const Writing> writing() const override { return reply_.writing(); }
+  const Session& session() const override { return *conversation_.session(); }
+
+  Served end() override {
+    Served served;
+    const Turn& turn = reply_.turn();
+    served.cache = cache_of(session(), turn.n_held + turn.n_read, turn.n_held);
+    served.read_ms = turn.read_ms;
+    served.read_again = turn.read_again;
+    served.answers = answers_of(reply_.writing());
+    (void)reply_.end();
+    return served;
+  }
+
+ private:
+  Conversation& conversation_;
+  Reply reply_;
+};
+
+class TextRun final : public Running {
+ public:
+  TextRun(const Model& model, Engine& engine, const SessionOptions& session, const TextRequest& request,
+          const Asking& asking)
+      : engine_(engine), tokens_(request.prompt.tokens), session_(engine.open(session)) {
+    GenerationOptions seeded = asking.generation;
+    for (const std::uint32_t seed : answer_seeds(seeded.sampling.seed, asking.n_answers)) {
+      seeded.sampling.seed = seed;
+      generations_.emplace_back(model, request.prompt.format, seeded);
+    }
+    PrefillOptions options;
+    if (request.log_probabilities) {
+      options.all_logits = [this, n_best = *request.log_probabilities](std::size_t i, std::span<const float> logits) {
+        if (i + 1 < tokens_.size()) log_probabilities_.push_back(log_probabilities(logits, tokens_[i + 1], n_best));
+      };
+    }
+    Session* const sessions[] = {session_.get()};
+    job_ = engine.start_prefill(sessions, tokens_, std::move(options));
+  }
+
+  bool read() override {
+    if (!job_) return false;
+    const Stopwatch watch;
+    const bool more = job_->advance();
+    if (!more) {
+      job_.reset();
+      begin_writing();
+    }
+    read_ms_ += watch.ms();
+    return more;
+  }
+  bool reading() const override { return job_ != nullptr; }
+  std::size_t n_to_read() const override { return tokens_.size(); }
+  double n_read() const override { return job_ ? job_->n_tokens_done() : (double)tokens_.size(); }
+  std::span<const Writing> writing() const override { return writing_; }
+  const Session& session() const override { return *session_; }
+
+  Served end() override {
+    return {.answers = answers_of(writing_),
+            .cache = cache_of(*session_, tokens_.size(), 0),
+            .read_ms = read_ms_,
+            .prompt_log_probabilities = std::move(log_probabilities_)};
+  }
+
+ private:
+  void begin_writing() {
+    for (std::size_t i = 0; i < generations_.size(); ++i) {
+      if (i > 0) others_.push_back(engine_.fork(*session_));
+      Session& session = i > 0 ? *others_.back() : *session_;
+      generations_[i].begin(session);
+      writing_.push_back({&generations_[i], &session});
+    }
+  }
+
+  Engine& engine_;
+  std::vector<Token> tokens_;
+  std::vector<LogProbabilities> log_probabilities_;
+  std::unique_ptr<Session> session_;
+  std::unique_ptr<PrefillJob> job_;
+  std::vector<Generation> generations_;
+  std::vector<std::unique_ptr<Session>> others_;  // of the answers but the first
+  std::vector<Writing> writing_;
+  double read_ms_ = 0;
+};
+
+}  // namespace
+
+std::unique_ptr<Running> run_chat(Conversation& conversation, const ChatRequest& request, const Asking& asking) {
+  return std::make_unique<ChatRun>(conversation, request, asking);
+}
+
+std::unique_ptr<Running> run_text(const Model& model, Engine& engine, const SessionOptions& session,
+                                  const TextRequest& request, const Asking& asking) {
+  return std::make_unique<TextRun>(model, engine, session, request, asking);
+}
+
+}  // namespace lacake

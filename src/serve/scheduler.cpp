@@ -1,0 +1,500 @@
+#include "lacake/scheduler.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <condition_variable>
+#include <deque>
+#include <mutex>
+#include <set>
+#include <thread>
+#include <utility>
+
+#include "base/stopwatch.h"
+#include "lacake/error.h"
+#include "serve/conversations.h"
+#include "serve/running.h"
+
+namespace lacake {
+namespace {
+
+// How long prompts are read between two tokens of those that write. A step takes as long as one layer of 512 tokens.
+constexpr double kReadingMs = 20;
+
+Error stopping() {
+  return Error(
+      {.kind = Error::Kind::kState, .subject = "server", .expected = "one that runs", .found = "one that stops"});
+}
+
+Error cancelled() { return Error({.kind = Error::Kind::kState, .subject = "request", .found = "cancelled"}); }
+
+struct Job {
+  Scheduler::Ticket ticket = 0;
+  Request request;
+  std::shared_ptr<RequestClient> client;
+  SessionOptions session;
+  std::uint64_t bytes = 0;  // of KV memory that one of its sessions takes
+  bool planned = false;
+  Stopwatch since_submit;
+  double queue_ms = 0;
+  // Once it is admitted:
+  Resident* resident = nullptr;  // of a chat
+  std::unique_ptr<Running> running;
+  std::uint64_t promised = 0;  // KV memory of sessions that it will open when it writes
+  std::size_t n_written = 0;
+
+  std::size_t n_answers() const { return std::max<std::size_t>(request.asking.n_answers, 1); }
+};
+
+}  // namespace
+
+struct Scheduler::State {
+  State(const Model& m, Engine& e, SchedulerOptions o)
+      : model(m), engine(e), options(std::move(o)), conversations(m, e, options) {
+    const std::uint64_t reserved = engine.kv_memory().reserved;
+    const std::uint64_t one = engine.plan(options.session).budget_bytes;
+    if (one > reserved) {
+      throw Error({.kind = Error::Kind::kUsage,
+                   .subject = "kv_memory",
+                   .expected = fmt::format("room for one conversation, {} bytes", one),
+                   .found = fmt::format("{} bytes", reserved)});
+    }
+  }
+
+  // --- the thread ----------------------------------------------------------------------------------------------
+
+  void run() {
+    while (take_orders()) {
+      admit();
+      write();
+      read();
+      publish();
+    }
+    for (Job& job : jobs) job.running.reset();
+    for (Job& job : jobs) fail(job, stopping());
+    for (Job& job : waiting) fail(job, stopping());
+    jobs.clear();
+    waiting.clear();
+    publish();
+  }
+
+  // New requests and cancelled ones. Waits where there is nothing to do. False: it is over.
+  bool take_orders() {
+    std::unique_lock lock(mutex);
+    wake.wait(lock,
+              [&] { return stop || !submitted.empty() || !cancels.empty() || !jobs.empty() || !waiting.empty(); });
+    if (stop) {
+      for (Job& job : submitted) waiting.push_back(std::move(job));
+      submitted.clear();
+      return false;
+    }
+    for (Job& job : submitted) waiting.push_back(std::move(job));
+    submitted.clear();
+    n_waiting = waiting.size();
+    const std::set<Ticket> gone = std::move(cancels);
+    cancels.clear();
+    lock.unlock();
+    if (!gone.empty()) cancel(gone);
+    return true;
+  }
+
+  void cancel(const std::set<Ticket>& gone) {
+    for (auto job = waiting.begin(); job != waiting.end();) {
+      if (!gone.contains(job->ticket)) {
+        ++job;
+        continue;
+      }
+      ++counts.n_cancelled;
+      Job gone_job = std::move(*job);
+      job = waiting.erase(job);
+      count(1);
+      fail(gone_job, cancelled());
+    }
+    for (auto job = jobs.begin(); job != jobs.end();) {
+      if (!gone.contains(job->ticket)) {
+        ++job;
+        continue;
+      }
+      ++counts.n_cancelled;
+      job = job->running->reading() ? failed(job, cancelled()) : ended(job);
+    }
+  }
+
+  // --- admission -----------------------------------------------------------------------------------------------
+
+  void admit() {
+    while (!waiting.empty()) {
+      // A conversation that runs for somebody else holds up nobody but who asks for it too.
+      bool admitted = false;
+      for (auto job = waiting.begin(); job != waiting.end(); ++job) {
+        const Admission admission = admit(*job);
+        if (admission == Admission::kBusy) continue;
+        if (admission == Admission::kNoRoom) return;
+        if (admission == Admission::kAdmitted) jobs.push_back(std::move(*job));
+        waiting.erase(job);
+        count();
+        admitted = true;
+        break;
+      }
+      if (!admitted) return;
+    }
+  }
+
+  enum class Admission { kAdmitted, kRefused, kBusy, kNoRoom };
+
+  Admission admit(Job& job) {
+    try {
+      if (!job.planned) plan(job);
+      while (true) {
+        const Admission admission = place(job);
+        if (admission != Admission::kNoRoom || !conversations.let_go_one()) {
+          if (admission == Admission::kAdmitted) begin(job);
+          return admission;
+        }
+      }
+    } catch (const Error& error) {
+      if (job.resident) give_back(job, false);
+      job.running.reset();
+      fail(job, error);
+      return Admission::kRefused;
+    }
+  }
+
+  void plan(Job& job) {
+    const ChatRequest* const chat = std::get_if<ChatRequest>(&job.request.what);
+    job.request.asking.generation.limits.conversation = options.limits.conversation;
+    job.session = job.request.session.value_or(options.session);
+    if (chat) {
+      job.session.prompt_tokens = options.session.prompt_tokens;
+      job.session.new_tokens = options.session.new_tokens;
+      job.session.single_turn = false;
+    } else {
+      job.session = sized_for_answer(engine, model.facts(), job.session,
+                                     std::get<TextRequest>(job.request.what).prompt.tokens.size(),
+                                     job.request.asking.generation.limits);
+    }
+    job.bytes = engine.plan(job.session).budget_bytes;
+    const std::uint64_t all = job.bytes * job.n_answers(), reserved = engine.kv_memory().reserved;
+    if (all > reserved) {
+      throw Error({.kind = Error::Kind::kCapacity,
+                   .subject = "kv_memory",
+                   .expected = fmt::format("{} bytes at most", reserved),
+                   .found = fmt::format("a request that needs {}", all)});
+    }
+    job.planned = true;
+  }
+
+  std::uint64_t free_bytes() const {
+    std::uint64_t promised = 0;
+    for (const Job& job : jobs) promised += job.promised;
+    const std::uint64_t free = engine.kv_memory().free;
+    return free > promised ? free - promised : 0;
+  }
+
+  // Gives it a conversation, or room for its sessions.
+  Admission place(Job& job) {
+    const std::uint64_t others = job.bytes * (job.n_answers() - 1);
+    const std::uint64_t promised = engine.kv_memory().free - free_bytes();
+    const ChatRequest* const chat = std::get_if<ChatRequest>(&job.request.what);
+    if (!chat) return free_bytes() < job.bytes + others ? Admission::kNoRoom : Admission::kAdmitted;
+    if (free_bytes() < others) return Admission::kNoRoom;
+    const Conversations::Taken taken =
+        conversations.take(*chat, job.request.asking.chat, job.session, promised + job.bytes + others);
+    if (taken.found == Conversations::Found::kBusy) return Admission::kBusy;
+    if (taken.found == Conversations::Found::kNoRoom) return Admission::kNoRoom;
+    job.resident = taken.resident;
+    return Admission::kAdmitted;
+  }
+
+  void begin(Job& job) {
+    job.queue_ms = job.since_submit.ms();
+    if (const ChatRequest* const chat = std::get_if<ChatRequest>(&job.request.what)) {
+      job.running = run_chat(*job.resident->conversation, *chat, job.request.asking);
+    } else {
+      job.running = run_text(model, engine, job.session, std::get<TextRequest>(job.request.what), job.request.asking);
+    }
+    if (job.running->reading()) job.promised = job.bytes * (job.n_answers() - 1);
+    ServedCache cache{.use = job.running->session().use(), .policy = job.session.policy.text()};
+    cache.n_held = job.running->session().tokens().size();
+    cache.n_prompt = cache.n_held + job.running->n_to_read();
+    counts.n_prompt_tokens += cache.n_prompt;
+    job.client->started(cache);
+  }
+
+  // --- rounds --------------------------------------------------------------------------------------------------
+
+  // One token of every answer.
+  void write() {
+    const Stopwatch watch;
+    std::vector<Engine::Next> batch;
+    for (Job& job : jobs) {
+      if (job.running->reading()) continue;
+      const std::span<const Writing> writing = job.running->writing();
+      for (std::size_t i = 0; i < writing.size(); ++i) {
+        if (writing[i].generation->finished()) continue;
+        try {
+          const Generation::Step step = writing[i].generation->advance(writing[i].session->logits());
+          counts.n_written_tokens += 1;
+          job.client->written(i, step.text, *writing[i].generation);
+          if (step.feed) batch.push_back({writing[i].session, *step.feed});
+        } catch (const Error& error) {  // a grammar that allows nothing
+          errors.emplace_back(job.ticket, error);
+          break;
+        }
+      }
+    }
+    step(batch);
+    if (!batch.empty()) {
+      ++counts.n_steps;
+      counts.write_seconds += watch.ms() / 1e3;
+    }
+    for (auto job = jobs.begin(); job != jobs.end();) {
+      const auto error =
+          std::find_if(errors.begin(), errors.end(), [&](const auto& e) { return e.first == job->ticket; });
+      if (error != errors.end()) {
+        job = failed(job, error->second);
+      } else {
+        job = is_written(*job) ? ended(job) : std::next(job);
+      }
+    }
+    errors.clear();
+  }
+
+  // Where one cannot go on, the others do.
+  void step(std::span<const Engine::Next> batch) {
+    try {
+      engine.step(batch);
+    } catch (const Error&) {
+      for (const Engine::Next& next : batch) {
+        try {
+          engine.step({&next, 1});
+        } catch (const Error& error) {
+          errors.emplace_back(owner_of(next.session), error);
+        }
+      }
+    }
+  }
+
+  Ticket owner_of(const Session* session) const {
+    for (const Job& job : jobs) {
+      if (job.running->reading()) continue;
+      for (const Writing& writing : job.running->writing()) {
+        if (writing.session == session) return job.ticket;
+      }
+    }
+    return 0;
+  }
+
+  static bool is_written(const Job& job) {
+    if (job.running->reading()) return false;
+    const std::span<const Writing> writing = job.running->writing();
+    return std::all_of(writing.begin(), writing.end(), [](const Writing& w) { return w.generation->finished(); });
+  }
+
+  // Steps of prompts: one, or as many as fit between two tokens of those that write. A prompt that was read to its end
+  // gets its first token at once.
+  void read() {
+    const Stopwatch watch;
+    do {
+      const auto job = next_to_read();
+      if (job == jobs.end()) break;
+      if (!read(job)) break;
+    } while (somebody_writes() && watch.ms() < kReadingMs);
+    counts.read_seconds += watch.ms() / 1e3;
+  }
+
+  bool somebody_writes() const {
+    return std::any_of(jobs.begin(), jobs.end(), [](const Job& job) { return !job.running->reading(); });
+  }
+
+  // False: it was read to its end, or failed.
+  bool read(std::deque<Job>::iterator job) {
+    try {
+      const double before = job->running->n_read();
+      const bool more = job->running->read();
+      const double now = job->running->n_read();
+      n_read_tokens += now - before;
+      if (!more) job->promised = 0;
+      const std::size_t total = job->running->n_to_read();
+      job->client->progress(std::min((std::size_t)now, total), total);
+      return more;
+    } catch (const Error& error) {
+      (void)failed(job, error);
+      return false;
+    }
+  }
+
+  // The one that has least left and the one that came first take turns.
+  std::deque<Job>::iterator next_to_read() {
+    auto next = jobs.end();
+    double least = 0;
+    shortest_first = !shortest_first;
+    for (auto job = jobs.begin(); job != jobs.end(); ++job) {
+      if (!job->running->reading()) continue;
+      const double left = (double)job->running->n_to_read() - job->running->n_read();
+      if (next != jobs.end() && !(shortest_first && left < least)) continue;
+      next = job, least = left;
+    }
+    return next;
+  }
+
+  // --- how they end --------------------------------------------------------------------------------------------
+
+  std::deque<Job>::iterator ended(std::deque<Job>::iterator job) {
+    Served served;
+    try {
+      served = job->running->end();
+    } catch (const Error& error) {
+      return failed(job, error);
+    }
+    served.queue_ms = job->queue_ms;
+    job->running.reset();
+    // What a client was told has ended is kept.
+    if (job->resident) give_back(*job, true);
+    publish();
+    job->client->ended(served);
+    return jobs.erase(job);
+  }
+
+  std::deque<Job>::iterator failed(std::deque<Job>::iterator job, const Error& error) {
+    job->running.reset();
+    if (job->resident) give_back(*job, false);
+    fail(*job, error);
+    return jobs.erase(job);
+  }
+
+  void give_back(Job& job, bool keep) {
+    job.running.reset();
+    conversations.give_back(*job.resident, keep);
+    job.resident = nullptr;
+  }
+
+  void fail(Job& job, const Error& error) {
+    ++counts.n_failed;
+    job.client->failed(error);
+  }
+
+  // How many there are. `telling`: whose clients are still to be told.
+  void count(std::size_t telling = 0) {
+    const std::lock_guard lock(mutex);
+    n_waiting = waiting.size();
+    n_running = jobs.size() + telling;
+  }
+
+  void publish() {
+    SchedulerStatus now = counts;
+    for (const auto& resident : conversations.all()) {
+      const Session* const session = resident->conversation->session();
+      const CacheUse use = session ? session->use() : CacheUse{};
+      now.conversations.push_back({.id = resident->id,
+                                   .running = resident->running,
+                                   .n_tokens = session ? session->tokens().size() : 0,
+                                   .held_bytes = use.held_bytes,
+                                   .budget_bytes = use.budget_bytes,
+                                   .n_turns = resident->conversation->n_turns()});
+    }
+    for (const Job& job : jobs) {
+      if (job.running) ++(job.running->reading() ? now.n_reading : now.n_writing);
+    }
+    now.memory = engine.kv_memory();
+    now.n_read_tokens = (std::uint64_t)n_read_tokens;
+    now.n_dropped = conversations.counts().n_dropped;
+    now.n_stored = conversations.counts().n_stored;
+    now.n_loaded = conversations.counts().n_loaded;
+    now.n_store_failures = conversations.counts().n_store_failures;
+    const std::lock_guard lock(mutex);
+    now.n_waiting = waiting.size() + submitted.size();
+    n_waiting = waiting.size();
+    n_running = jobs.size();
+    published = std::move(now);
+    if (n_running + n_waiting + submitted.size() == 0) idle.notify_all();
+  }
+
+  const Model& model;
+  Engine& engine;
+  const SchedulerOptions options;
+  // Of the thread alone:
+  Conversations conversations;
+  std::deque<Job> jobs;                          // that run, in the order of their admission
+  std::deque<Job> waiting;                       // in the order in which they came
+  std::vector<std::pair<Ticket, Error>> errors;  // of this round
+  SchedulerStatus counts;
+  double n_read_tokens = 0;
+  bool shortest_first = false;
+  // Of all threads, under the mutex:
+  mutable std::mutex mutex;
+  std::condition_variable wake, idle;
+  std::deque<Job> submitted;
+  std::set<Ticket> cancels;
+  SchedulerStatus published;
+  std::size_t n_waiting = 0, n_running = 0;
+  std::uint64_t n_requests = 0, n_refused = 0;
+  Ticket last_ticket = 0;
+  bool draining = false, stop = false;
+  std::thread thread;
+};
+
+Scheduler::Scheduler(const Model& model, Engine& engine, SchedulerOptions options)
+    : state_(std::make_unique<State>(model, engine, std::move(options))) {
+  state_->publish();
+  state_->thread = std::thread([this] { state_->run(); });
+}
+
+Scheduler::~Scheduler() {
+  {
+    const std::lock_guard lock(state_->mutex);
+    state_->stop = true;
+  }
+  state_->wake.notify_all();
+  state_->thread.join();
+}
+
+Scheduler::Ticket Scheduler::submit(Request request, std::shared_ptr<RequestClient> client) {
+  State& s = *state_;
+  Job job{.request = std::move(request), .client = std::move(client)};
+  const std::lock_guard lock(s.mutex);
+  ++s.n_requests;
+  if (s.draining) {
+    ++s.n_refused;
+    throw stopping();
+  }
+  if (s.n_waiting + s.submitted.size() >= s.options.most_waiting) {
+    ++s.n_refused;
+    throw Error({.kind = Error::Kind::kCapacity,
+                 .subject = "queue",
+                 .expected = fmt::format("{} requests at most that wait", s.options.most_waiting),
+                 .found = "one more"});
+  }
+  job.ticket = ++s.last_ticket;
+  s.submitted.push_back(std::move(job));
+  s.wake.notify_all();
+  return s.last_ticket;
+}
+
+void Scheduler::cancel(Ticket ticket) {
+  const std::lock_guard lock(state_->mutex);
+  state_->cancels.insert(ticket);
+  state_->wake.notify_all();
+}
+
+void Scheduler::drain(std::chrono::milliseconds deadline) {
+  State& s = *state_;
+  std::unique_lock lock(s.mutex);
+  s.draining = true;
+  const auto done = [&] { return s.n_running + s.n_waiting + s.submitted.size() == 0; };
+  if (s.idle.wait_for(lock, deadline, done)) return;
+  for (Ticket ticket = 1; ticket <= s.last_ticket; ++ticket) s.cancels.insert(ticket);
+  s.wake.notify_all();
+  s.idle.wait(lock, done);
+}
+
+SchedulerStatus Scheduler::status() const {
+  const std::lock_guard lock(state_->mutex);
+  SchedulerStatus status = state_->published;
+  status.n_requests = state_->n_requests;
+  status.n_refused = state_->n_refused;
+  status.n_waiting = state_->n_waiting + state_->submitted.size();
+  return status;
+}
+
+}  // namespace lacake

@@ -1,0 +1,351 @@
+#include "lacake/scheduler.h"
+
+#include <gtest/gtest.h>
+
+#include <condition_variable>
+#include <functional>
+#include <mutex>
+#include <random>
+#include <thread>
+
+#include "generation/test_generation.h"
+#include "tools/temporary_folder.h"
+
+namespace lacake {
+namespace {
+
+Message user(const std::string& text) { return {.role = "user", .content = text}; }
+Message assistant(const std::string& text) { return {.role = "assistant", .content = text}; }
+
+// Waits for what comes of a request.
+class Client final : public RequestClient {
+ public:
+  void started(const ServedCache& cache) noexcept override {
+    set([&] { admitted = cache; });
+    if (when_started) when_started();
+  }
+  void progress(std::size_t n, std::size_t total) noexcept override {
+    set([&] { n_read = n, n_to_read = total; });
+  }
+  void written(std::size_t answer, std::string_view text, const Generation&) noexcept override {
+    set([&] {
+      if (texts.size() <= answer) texts.resize(answer + 1);
+      texts[answer] += text;
+      ++n_tokens;
+    });
+  }
+  void ended(const Served& s) noexcept override {
+    if (when_ended) when_ended();
+    set([&] { served = s, done = true; });
+  }
+  void failed(const Error& e) noexcept override {
+    set([&] { error = e.what(), done = true; });
+  }
+
+  template <class Condition>
+  void until(const Condition& condition) {
+    std::unique_lock lock(mutex_);
+    ASSERT_TRUE(changed_.wait_for(lock, std::chrono::seconds(60), condition));
+  }
+  const Served& result() {
+    until([this] { return done; });
+    EXPECT_EQ(error, "");
+    return served;
+  }
+  std::string failure() {
+    until([this] { return done; });
+    return error;
+  }
+
+  std::function<void()> when_started, when_ended;
+  std::optional<ServedCache> admitted;
+  std::size_t n_read = 0, n_to_read = 0, n_tokens = 0;
+  std::vector<std::string> texts;
+  Served served;
+  std::string error;
+  bool done = false;
+
+ private:
+  template <class Change>
+  void set(const Change& change) {
+    const std::lock_guard lock(mutex_);
+    change();
+    changed_.notify_all();
+  }
+  std::mutex mutex_;
+  std::condition_variable changed_;
+};
+
+// A model and an engine with room for so many conversations.
+class SchedulerTest : public testing::Test {
+ protected:
+  explicit SchedulerTest(std::size_t n_sessions = 3) : n_sessions_(n_sessions) {}
+
+  SessionOptions session() const { return with("streaming-llm", "64", "f32", PrefillMode::kExact, 400); }
+  SchedulerOptions options() const { return {.session = session(), .checkpoint_bytes = 1 << 20}; }
+  Request chat(std::vector<Message> messages, std::size_t n_new = 12, const std::string& key = "") {
+    return {.what = ChatRequest{.messages = std::move(messages), .key = key}, .asking = {.generation = greedy(n_new)}};
+  }
+  std::shared_ptr<Client> submit(Scheduler& scheduler, Request request) {
+    auto client = std::make_shared<Client>();
+    client_ticket = scheduler.submit(std::move(request), client);
+    return client;
+  }
+  Served serve(Scheduler& scheduler, Request request) { return submit(scheduler, std::move(request))->result(); }
+
+  // What a conversation of its own answers.
+  Turn alone(const std::vector<Message>& messages, std::size_t n_new = 12) {
+    Conversation conversation(loaded.model, other, {.session = session(), .generation = greedy(n_new)});
+    return conversation.answer(messages);
+  }
+
+  std::uint64_t one() const { return other.plan(session()).budget_bytes; }
+
+  std::size_t n_sessions_;
+  Loaded loaded{chatting()};
+  Engine other{loaded.model, {.threads = 1}};
+  Engine engine{loaded.model, {.threads = 1, .kv_memory = n_sessions_ * one()}};
+  Scheduler::Ticket client_ticket = 0;
+};
+
+// Each client says a word of its own, which nobody else may see.
+TEST_F(SchedulerTest, ManyClientsGetWhatEachWouldGetAlone) {
+  Scheduler scheduler(loaded.model, engine, options());
+  std::vector<std::vector<Message>> asked;
+  std::vector<std::shared_ptr<Client>> clients;
+  for (std::size_t i = 0; i < 16; ++i) {
+    asked.push_back({user("canary " + std::string(1 + 17 * (i % 5), (char)('a' + i)) + " what is it")});
+    clients.push_back(submit(scheduler, chat(asked.back(), 4 + i)));
+  }
+  for (std::size_t i = 0; i < asked.size(); ++i) {
+    const Turn expected = alone(asked[i], 4 + i);
+    const Served& served = clients[i]->result();
+    ASSERT_EQ(served.answers.size(), 1U);
+    EXPECT_EQ(served.answers[0].tokens, expected.answer.tokens) << i;
+    EXPECT_EQ(clients[i]->texts.at(0), expected.answer.text);
+    EXPECT_EQ(served.cache.n_prompt, expected.n_read);
+    EXPECT_EQ(served.cache.n_held, 0U);
+  }
+  const SchedulerStatus status = scheduler.status();
+  EXPECT_EQ(status.n_requests, 16U);
+  EXPECT_LE(status.memory.leased, n_sessions_ * one());
+  EXPECT_GE(status.n_dropped, 13U);
+}
+
+TEST_F(SchedulerTest, AConversationIsFoundByHowItBegins) {
+  Scheduler scheduler(loaded.model, engine, options());
+  std::vector<Message> messages = {user("why is it")};
+  for (int turn = 0; turn < 3; ++turn) {
+    const Served served = serve(scheduler, chat(messages));
+    EXPECT_EQ(served.cache.n_held > 0, turn > 0);
+    EXPECT_FALSE(served.read_again);
+    messages.push_back(assistant(served.answers[0].text));
+    messages.push_back(user("and what else " + std::to_string(turn)));
+  }
+  EXPECT_EQ(scheduler.status().conversations.size(), 1U);
+  // Another one that begins alike leaves it alone.
+  const Served other_one = serve(scheduler, chat({user("why is it"), assistant("it is not"), user("no")}));
+  EXPECT_EQ(other_one.answers[0].tokens, alone({user("why is it"), assistant("it is not"), user("no")}).answer.tokens);
+  EXPECT_EQ(scheduler.status().conversations.size(), 2U);
+  EXPECT_GT(serve(scheduler, chat(messages)).cache.n_held, 0U);
+}
+
+TEST_F(SchedulerTest, AKeyIsOneConversationOfOneOwner) {
+  Scheduler scheduler(loaded.model, engine, options());
+  const Served first = serve(scheduler, chat({user("why is it")}, 12, "k"));
+  const std::vector<Message> next = {user("why is it"), assistant(first.answers[0].text), user("and then")};
+  Request foreign = chat(next, 12, "k");
+  std::get<ChatRequest>(foreign.what).owner = "somebody else";
+  EXPECT_EQ(serve(scheduler, std::move(foreign)).cache.n_held, 0U);
+  EXPECT_GT(serve(scheduler, chat(next, 12, "k")).cache.n_held, 0U);
+}
+
+TEST_F(SchedulerTest, AnEditedMessageIsReadFromTheOneBefore) {
+  Scheduler scheduler(loaded.model, engine, options());
+  std::vector<Message> messages = {user("why is it")};
+  for (const char* question : {"two", "three", "four"}) {
+    messages.push_back(assistant(serve(scheduler, chat(messages, 12, "k")).answers[0].text));
+    messages.push_back(user(question));
+  }
+  (void)serve(scheduler, chat(messages, 12, "k"));
+  messages.back().content = "something else";
+  const Served served = serve(scheduler, chat(messages, 12, "k"));
+  EXPECT_FALSE(served.read_again);
+  EXPECT_LE(served.cache.n_prompt - served.cache.n_held, 45U);
+}
+
+TEST_F(SchedulerTest, ConversationsOutliveIt) {
+  const TemporaryFolder folder;
+  const Store store(folder.path("store"), 1 << 24);
+  SchedulerOptions kept = options();
+  kept.store = &store;
+  std::vector<std::vector<Message>> talks;
+  {
+    Scheduler scheduler(loaded.model, engine, kept);
+    for (int i = 0; i < 6; ++i) {  // more than fit in memory
+      talks.push_back({user("question " + std::to_string(i))});
+      talks.back().push_back(assistant(serve(scheduler, chat(talks.back())).answers[0].text));
+      talks.back().push_back(user("and then"));
+    }
+    EXPECT_EQ(scheduler.status().n_stored, 6U);
+  }
+  Scheduler scheduler(loaded.model, engine, kept);
+  for (const std::vector<Message>& messages : talks) {
+    const Served served = serve(scheduler, chat(messages));
+    EXPECT_GT(served.cache.n_held, 0U);
+    EXPECT_FALSE(served.read_again);
+  }
+  EXPECT_EQ(scheduler.status().n_loaded, 6U);
+  EXPECT_EQ(scheduler.status().n_store_failures, 0U);
+}
+
+TEST_F(SchedulerTest, WhoHasGoneCostsNothingMore) {
+  Scheduler scheduler(loaded.model, engine, options());
+  const auto writing = submit(scheduler, chat({user("a")}, 100'000));
+  const Scheduler::Ticket first = client_ticket;
+  writing->until([&] { return writing->n_tokens > 3; });
+  const auto reading = submit(scheduler, chat({user(std::string(380, 'b'))}, 100'000));
+  const Scheduler::Ticket second = client_ticket;
+  const auto third = submit(scheduler, chat({user("c")}, 100'000));
+  const Scheduler::Ticket third_ticket = client_ticket;
+  third->until([&] { return third->n_tokens > 0; });
+  const auto waits = submit(scheduler, chat({user("d")}, 100'000));
+  const Scheduler::Ticket fourth = client_ticket;
+  scheduler.cancel(fourth);
+  EXPECT_EQ(waits->failure(), "request: cancelled");
+  scheduler.cancel(first);
+  EXPECT_EQ(writing->result().answers[0].finish, Finish::kCancelled);
+  scheduler.cancel(second);
+  (void)reading->failure();
+  scheduler.cancel(third_ticket);
+  (void)third->result();
+  // Others are as ever.
+  EXPECT_EQ(serve(scheduler, chat({user("why is it")})).answers[0].tokens, alone({user("why is it")}).answer.tokens);
+  EXPECT_EQ(scheduler.status().n_cancelled, 4U);
+}
+
+TEST_F(SchedulerTest, AShortPromptDoesNotWaitForALongOne) {
+  SchedulerOptions streaming = options();
+  streaming.session.prefill = PrefillMode::kStreaming;
+  streaming.session.chunk = 32;
+  Scheduler scheduler(loaded.model, engine, streaming);
+  const auto book = std::make_shared<Client>(), note = std::make_shared<Client>();
+  std::vector<std::string> order;  // of the scheduler's thread
+  book->when_ended = [&] { order.push_back("book"); };
+  note->when_ended = [&] { order.push_back("note"); };
+  // The note comes when the book has begun.
+  book->when_started = [&] { (void)scheduler.submit(chat({user("c")}, 1), note); };
+  (void)scheduler.submit(chat({user(std::string(380, 'b'))}, 1), book);
+  (void)book->result();
+  (void)note->result();
+  EXPECT_EQ(order, (std::vector<std::string>{"note", "book"}));
+}
+
+TEST_F(SchedulerTest, RefusesWhatCannotWaitOrNeverFits) {
+  SchedulerOptions narrow = options();
+  narrow.most_waiting = 2;
+  narrow.limits.conversation = 300;
+  Scheduler scheduler(loaded.model, engine, narrow);
+  std::vector<std::shared_ptr<Client>> clients;
+  std::vector<Scheduler::Ticket> tickets;
+  std::string refused;
+  for (int i = 0; i < 9 && refused.empty(); ++i) {
+    refused = refusal(Error::Kind::kCapacity, [&] {
+      clients.push_back(submit(scheduler, chat({user(std::string(1, (char)('a' + i)))}, 100'000)));
+      tickets.push_back(client_ticket);
+    });
+    if (refused.empty() && i < 3) clients.back()->until([&] { return clients.back()->n_tokens > 0; });
+  }
+  EXPECT_EQ(refused, "queue: expected 2 requests at most that wait, found one more");
+  EXPECT_EQ(tickets.size(), 5U);
+  for (const Scheduler::Ticket ticket : tickets) scheduler.cancel(ticket);
+  for (const auto& client : clients) client->until([&] { return client->done; });
+  EXPECT_TRUE(contains(submit(scheduler, chat({user(std::string(400, 'x'))}))->failure(), "ctx_size: expected"));
+  Request many = chat({user("a")});
+  many.asking.n_answers = 4;
+  EXPECT_TRUE(contains(submit(scheduler, std::move(many))->failure(), "kv_memory: expected"));
+}
+
+TEST_F(SchedulerTest, SeveralAnswersTakeTheRoomOfSeveral) {
+  Scheduler scheduler(loaded.model, engine, options());
+  for (int i = 0; i < 3; ++i) (void)serve(scheduler, chat({user(std::to_string(i))}));
+  Request many = chat({user("why is it")});
+  many.asking.n_answers = 3;
+  many.asking.generation.sampling.temp = 1;
+  many.asking.generation.sampling.seed = 3;
+  const Served served = serve(scheduler, std::move(many));
+  ASSERT_EQ(served.answers.size(), 3U);
+  EXPECT_NE(served.answers[0].text, served.answers[1].text);
+  EXPECT_EQ(scheduler.status().conversations.size(), 1U);
+}
+
+TEST_F(SchedulerTest, ATextIsContinuedAndItsOwnProbabilitiesAreGiven) {
+  Scheduler scheduler(loaded.model, engine, options());
+  const ChatPrompt prompt = random_prompt(loaded, 40);
+  Request request{.what = TextRequest{.prompt = prompt, .log_probabilities = 2}, .asking = {.generation = greedy(8)}};
+  const Served served = serve(scheduler, std::move(request));
+  SessionOptions sized = session();
+  EXPECT_EQ(served.answers[0].tokens, plain_answer(loaded, sized, prompt.tokens, 8));
+  ASSERT_EQ(served.prompt_log_probabilities.size(), 39U);
+  EXPECT_EQ(served.prompt_log_probabilities[5].token.token, prompt.tokens[6]);
+  EXPECT_TRUE(scheduler.status().conversations.empty());
+}
+
+TEST_F(SchedulerTest, DrainsByItsDeadline) {
+  Scheduler scheduler(loaded.model, engine, options());
+  const auto endless = submit(scheduler, chat({user("a")}, 100'000));
+  endless->until([&] { return endless->n_tokens > 0; });
+  scheduler.drain(std::chrono::milliseconds(50));
+  EXPECT_TRUE(endless->done);
+  EXPECT_EQ(endless->result().answers[0].finish, Finish::kCancelled);
+  EXPECT_TRUE(contains(refusal(Error::Kind::kState, [&] { submit(scheduler, chat({user("b")})); }), "stops"));
+}
+
+TEST_F(SchedulerTest, WhoeverStillWaitsWhenItGoesIsTold) {
+  std::vector<std::shared_ptr<Client>> clients;
+  {
+    Scheduler scheduler(loaded.model, engine, options());
+    for (int i = 0; i < 6; ++i) clients.push_back(submit(scheduler, chat({user(std::to_string(i))}, 100'000)));
+  }
+  for (const auto& client : clients) EXPECT_TRUE(contains(client->failure(), "stops"));
+  EXPECT_EQ(engine.kv_memory().n_sessions, 0U);
+}
+
+// Lengths, cancellations and conversations at random: everything ends, and memory is back.
+TEST_F(SchedulerTest, RandomClientsAllEnd) {
+  const TemporaryFolder folder;
+  const Store store(folder.path("store"), 1 << 20);
+  SchedulerOptions kept = options();
+  kept.store = &store;
+  kept.most_waiting = 1000;
+  {
+    Scheduler scheduler(loaded.model, engine, kept);
+    std::vector<std::thread> threads;
+    for (unsigned t = 0; t < 4; ++t) {
+      threads.emplace_back([&, t] {
+        std::mt19937 random(t);
+        for (int i = 0; i < 25; ++i) {
+          auto client = std::make_shared<Client>();
+          Request request = chat({user(std::string(1 + random() % 60, (char)('a' + random() % 8)))}, 1 + random() % 20,
+                                 random() % 2 ? "" : std::to_string(random() % 5));
+          request.asking.n_answers = 1 + random() % 2;
+          const Scheduler::Ticket ticket = scheduler.submit(std::move(request), client);
+          if (random() % 3 == 0) {
+            std::this_thread::sleep_for(std::chrono::microseconds(random() % 5000));
+            scheduler.cancel(ticket);
+          }
+          client->until([&] { return client->done; });
+        }
+      });
+    }
+    for (std::thread& thread : threads) thread.join();
+    const SchedulerStatus status = scheduler.status();
+    EXPECT_EQ(status.n_requests, 100U);
+    EXPECT_LE(status.memory.leased, status.memory.reserved);
+  }
+  EXPECT_EQ(engine.kv_memory().n_sessions, 0U);
+  EXPECT_EQ(engine.kv_memory().leased, 0U);
+}
+
+}  // namespace
+}  // namespace lacake
