@@ -19,7 +19,8 @@ void collect(const nlohmann::json& was, const nlohmann::json& now, const std::st
   if (was.is_object() && now.is_object()) {
     nlohmann::json keys = was;
     keys.update(now);
-    for (const auto& [key, value] : keys.items()) {
+    for (const auto& entry : keys.items()) {
+      const std::string& key = entry.key();
       const auto of = [&](const nlohmann::json& object) {
         return object.contains(key) ? object[key] : nlohmann::json();
       };

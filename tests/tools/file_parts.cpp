@@ -53,8 +53,9 @@ std::optional<FileParts> take_apart(std::span<const std::byte> file) {
 
 std::string put_together(const FileParts& parts) {
   PartsWriter writer;
-  for (const auto& [key, value] : parts.metadata) {
-    std::visit([&](const auto& v) { writer.set(key, v); }, value);
+  for (const auto& entry : parts.metadata) {
+    if (entry.first == "general.alignment") continue;  // ggml's own; it aborts for another type
+    std::visit([&](const auto& v) { writer.set(entry.first, v); }, entry.second);
   }
   for (const EditedPart& part : parts.parts) {
     writer.add(part.name, part.type, part.shape, [&part](std::span<std::byte> to) {
