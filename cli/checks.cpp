@@ -24,9 +24,9 @@ struct Rule {
 };
 
 constexpr Rule kRules[] = {
-    {kRun | kChat | kInspect | kBench | kIngest, "chunk", [](const Options& o) { return o.prefill == "streaming"; },
-     "--prefill streaming beside it", "an exact prefill"},
-    {kRun | kChat | kInspect | kBench | kEval | kIngest, "rope_freq_scale",
+    {kRun | kChat | kInspect | kBench | kIngest | kServe, "chunk",
+     [](const Options& o) { return o.prefill == "streaming"; }, "--prefill streaming beside it", "an exact prefill"},
+    {kRun | kChat | kInspect | kBench | kEval | kIngest | kServe, "rope_freq_scale",
      [](const Options& o) { return !o.rope_scale; }, "one of --rope-scale and --rope-freq-scale", "both"},
     {kRun, "logprobs", [](const Options& o) { return o.json; }, "--json, whose result they are part of", "none"},
     {kInspect, "system", has_prompt, "a prompt (-f FILE or -p TEXT)", "none"},
@@ -45,6 +45,8 @@ constexpr Rule kRules[] = {
     {kRun, "raw", [](const Options& o) { return !o.session; }, "a conversation that begins", "--session"},
     {kRun, "parse_special", [](const Options& o) { return !o.session; }, "a conversation that begins", "--session"},
     {kRun, "continuation", [](const Options& o) { return !o.session; }, "a prompt of its own", "--session"},
+    {kServe, "store_size", [](const Options& o) { return o.store.has_value(); }, "a store (--store FOLDER)", "none"},
+    {kServe, "parallel", [](const Options& o) { return !o.kv_memory; }, "one of --parallel and --kv-memory", "both"},
     {kBench, "fill", [](const Options& o) { return std::ranges::any_of(o.depths, [](auto d) { return d > 0; }); },
      "a depth (-d N)", "none"},
 };

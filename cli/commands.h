@@ -13,6 +13,7 @@ int ingest(const Options& options);
 int inspect(const Options& options);
 int bench(const Options& options);
 int eval(const Options& options);
+int serve(const Options& options);
 int policies(const Options& options);
 
 // A line for the user on standard error, unless --quiet: progress and what is good to know, never a loss (warn()).

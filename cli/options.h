@@ -19,7 +19,16 @@ class App;
 namespace lacake::cli {
 
 // The commands that an option belongs to, as a set of bits.
-enum Command : unsigned { kRun = 1, kChat = 2, kInspect = 4, kPolicies = 8, kBench = 16, kEval = 32, kIngest = 64 };
+enum Command : unsigned {
+  kRun = 1,
+  kChat = 2,
+  kInspect = 4,
+  kPolicies = 8,
+  kBench = 16,
+  kEval = 32,
+  kIngest = 64,
+  kServe = 128
+};
 
 // What was asked for. Empty where the default is another part's to decide.
 struct Options {
@@ -37,6 +46,21 @@ struct Options {
   std::optional<std::string> session;
   bool save = false;
   std::optional<std::string> checkpoints;
+  std::optional<std::string> kv_memory;
+  std::optional<std::int64_t> parallel;
+  std::optional<std::int64_t> queue;
+  std::optional<std::string> store;
+  std::optional<std::string> store_size;
+  std::optional<std::string> host;
+  std::optional<std::int64_t> port;
+  std::optional<std::string> alias;
+  std::vector<std::string> api_keys;
+  std::optional<std::string> api_key_file;
+  std::optional<std::string> cors;
+  std::optional<std::string> body_size;
+  std::optional<std::int64_t> request_time;
+  std::optional<std::int64_t> connections;
+  std::optional<std::int64_t> drain_time;
   std::optional<std::string> html;
   bool show_text = false;
   std::optional<std::int64_t> predict;

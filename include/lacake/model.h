@@ -126,6 +126,7 @@ class Model {
   std::optional<Token> text_begin() const;
 
   bool has_chat_template() const;
+  std::string chat_template() const;  // its text; "" where there is none, and where it is one by name
   std::string chat_notice() const;  // one line for the user where there is no template or it may be rendered otherwise
 
   // The conversation as the model's own template writes it, and how to read the answer. What messages and tools say is

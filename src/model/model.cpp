@@ -125,6 +125,7 @@ std::optional<Token> Model::text_begin() const {
 }
 bool Model::is_end(Token token) const { return loaded_->vocabulary.is_end(token); }
 bool Model::has_chat_template() const { return !loaded_->chat.chat_template().empty(); }
+std::string Model::chat_template() const { return loaded_->chat.chat_template().source(); }
 std::string Model::chat_notice() const { return loaded_->chat.chat_template().notice(); }
 
 ChatPrompt Model::chat(std::span<const Message> messages, const ChatOptions& options) const {

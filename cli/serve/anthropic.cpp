@@ -1,0 +1,337 @@
+// POST /v1/messages and /v1/messages/count_tokens, as Anthropic's API has them.
+
+#include <fmt/format.h>
+
+#include "base/stopwatch.h"
+#include "lacake/error.h"
+#include "serve/api.h"
+
+namespace lacake::cli {
+namespace {
+
+using nlohmann::json;
+
+// Claude Code puts a token into its system prompt that changes with every request ("cch=1a2b3;"). As it says nothing to
+// the model, it is made the same each time, so that what was read before is found again.
+std::string without_changing_token(std::string text) {
+  constexpr std::string_view kMark = "cch=";
+  for (std::size_t at = text.find(kMark); at != text.npos; at = text.find(kMark, at + 1)) {
+    std::size_t end = at + kMark.size();
+    while (end < text.size() && std::isxdigit((unsigned char)text[end])) ++end;
+    if (end < text.size() && text[end] == ';') text.replace(at + kMark.size(), end - at - kMark.size(), "0");
+  }
+  return text;
+}
+
+std::string system_text(const json& system) {
+  if (system.is_string()) return without_changing_token(system.get<std::string>());
+  if (!system.is_array()) refuse_field("system", "a text or a list of parts", system);
+  std::string text;
+  for (const json& part : system) {
+    const std::string one = text_of_content(json::array({part}), "system");
+    if (!text.empty() && !one.empty()) text += "\n";
+    text += without_changing_token(one);
+  }
+  return text;
+}
+
+// A message's parts become one message, and one more for each result of a tool.
+void add_message(const json& given, const std::string& where, std::vector<Message>& all) {
+  if (!given.is_object()) refuse_field(where, "an object", given);
+  const Fields fields(given, where + ".");
+  const std::string role = fields.text("role").value_or("");
+  if (role != "user" && role != "assistant" && role != "system") {
+    refuse_field(where + ".role", "user or assistant", role);
+  }
+  const json* const content = fields.find("content");
+  if (!content) refuse_field(where + ".content", "a text or a list of parts", json());
+  Message message{.role = role};
+  if (content->is_string()) {
+    message.content = content->get<std::string>();
+    all.push_back(std::move(message));
+    return;
+  }
+  if (!content->is_array()) refuse_field(where + ".content", "a text or a list of parts", *content);
+  bool has_own = content->empty();
+  for (const json& part : *content) {
+    if (!part.is_object()) refuse_field(where + ".content", "parts that are objects", part);
+    const Fields own(part, where + ".content.");
+    const std::string type = own.text("type").value_or("");
+    if (type == "text") {
+      message.content += own.text("text").value_or("");
+      has_own = true;
+    } else if (type == "thinking") {
+      message.reasoning += own.text("thinking").value_or("");
+      has_own = true;
+    } else if (type == "redacted_thinking") {
+      has_own = true;
+    } else if (type == "tool_use") {
+      const json* const input = own.find("input");
+      message.tool_calls.push_back({.name = own.text("name").value_or(""),
+                                    .arguments = input ? input->dump() : "{}",
+                                    .id = own.text("id").value_or("")});
+      has_own = true;
+    } else if (type == "tool_result") {
+      const json* const result = own.find("content");
+      all.push_back({.role = "tool",
+                     .content = result ? text_of_content(*result, where + ".content.content") : "",
+                     .tool_call_id = own.text("tool_use_id").value_or("")});
+    } else {
+      refuse_field(where + ".content.type", "text, thinking, tool_use or tool_result", type);
+    }
+  }
+  if (has_own) all.push_back(std::move(message));
+}
+
+std::vector<Message> messages_of(const Fields& fields) {
+  std::vector<Message> all;
+  if (const json* const system = fields.find("system")) {
+    std::string text = system_text(*system);
+    if (!text.empty()) all.push_back({.role = "system", .content = std::move(text)});
+  }
+  const json* const messages = fields.list("messages");
+  if (!messages || messages->empty())
+    refuse_field("messages", "a list of one message or more", messages ? *messages : json());
+  for (std::size_t i = 0; i < messages->size(); ++i) add_message((*messages)[i], fmt::format("messages[{}]", i), all);
+  return all;
+}
+
+ChatOptions chat_options_of(const Fields& fields, const ServeDefaults& defaults) {
+  ChatOptions chat = defaults.chat;
+  if (const json* const tools = fields.list("tools")) {
+    for (std::size_t i = 0; i < tools->size(); ++i) {
+      const std::string where = fmt::format("tools[{}]", i);
+      if (!(*tools)[i].is_object()) refuse_field(where, "an object", (*tools)[i]);
+      const Fields own((*tools)[i], where + ".");
+      // Tools that the service itself runs have a type and no schema.
+      if (own.text("type").value_or("custom") != "custom") continue;
+      const json* const schema = own.object("input_schema");
+      Tool tool{.name = own.text("name").value_or(""), .description = own.text("description").value_or("")};
+      if (tool.name.empty()) refuse_field(where + ".name", "a name", "");
+      if (schema) tool.parameters = schema->dump();
+      chat.tools.push_back(std::move(tool));
+    }
+  }
+  if (const json* const choice = fields.object("tool_choice")) {
+    const Fields own(*choice, "tool_choice.");
+    const std::string type = own.text("type").value_or("auto");
+    if (type == "any" || type == "tool") chat.tool_choice = ToolChoice::kRequired;
+    if (type == "none") chat.tool_choice = ToolChoice::kNone;
+    if (type == "tool") {
+      const std::string name = own.text("name").value_or("");
+      std::erase_if(chat.tools, [&](const Tool& tool) { return tool.name != name; });
+      if (chat.tools.empty()) refuse_field("tool_choice.name", "one of the tools", name);
+    }
+    if (type != "auto" && type != "any" && type != "tool" && type != "none") {
+      refuse_field("tool_choice.type", "auto, any, tool or none", type);
+    }
+    if (const auto single = own.flag("disable_parallel_tool_use")) chat.parallel_tool_calls = !*single;
+  }
+  if (const json* const thinking = fields.object("thinking")) {
+    const std::string type = Fields(*thinking, "thinking.").text("type").value_or("");
+    if (type == "enabled" || type == "disabled") chat.thinking = type == "enabled";
+  }
+  return chat;
+}
+
+std::string stop_reason(const Answer& answer) {
+  if (answer.finish == Finish::kLength) return "max_tokens";
+  if (!answer.parsed.tool_calls.empty()) return "tool_use";
+  return answer.finish == Finish::kStop ? "stop_sequence" : "end_turn";
+}
+
+json usage_json(const ServedCache& cache, std::size_t n_written) {
+  return {{"input_tokens", cache.n_prompt - std::min(cache.n_held, cache.n_prompt)},
+          {"cache_read_input_tokens", cache.n_held},
+          {"cache_creation_input_tokens", 0},
+          {"output_tokens", n_written}};
+}
+
+json parsed_json(const std::string& arguments) {
+  const json parsed = json::parse(arguments, nullptr, false);
+  return parsed.is_object() ? parsed : json::object();
+}
+
+class MessageClient final : public RequestClient {
+ public:
+  MessageClient(Api& api, std::shared_ptr<HttpExchange> exchange, bool stream, bool parses,
+                std::vector<Message> messages, ChatOptions chat)
+      : api_(api),
+        exchange_(std::move(exchange)),
+        stream_(stream),
+        pieces_(parses),
+        messages_(std::move(messages)),
+        chat_(std::move(chat)) {}
+
+  void started(const ServedCache& cache) noexcept override {
+    if (!stream_) return;
+    exchange_->begin(200, "text/event-stream");
+    json message = frame();
+    message["content"] = json::array();
+    message["stop_reason"] = nullptr;
+    message["stop_sequence"] = nullptr;
+    message["usage"] = usage_json(cache, 0);
+    event({{"type", "message_start"}, {"message", std::move(message)}});
+  }
+
+  void progress(std::size_t, std::size_t) noexcept override {
+    if (!stream_ || last_sign_.ms() < kSignMs) return;
+    event({{"type", "ping"}});
+    last_sign_ = Stopwatch();
+  }
+
+  void written(std::size_t, std::string_view text, const Generation& generation) noexcept override {
+    if (n_tokens_++ == 0) {
+      api_.metrics().first_token(since_start_.ms() / 1e3);
+    } else {
+      api_.metrics().between_tokens(last_token_.ms() / 1e3);
+    }
+    last_token_ = Stopwatch();
+    if (stream_) send(pieces_.next(text, generation));
+  }
+
+  void ended(const Served& served) noexcept override {
+    api_.metrics().request(200);
+    const Answer& answer = served.answers[0];
+    const json usage = usage_json(served.cache, answer.tokens.size());
+    const json stop = answer.finish == Finish::kStop ? json(answer.stop) : json();
+    if (!stream_) {
+      json message = frame();
+      message["content"] = content_of(answer.parsed);
+      message["stop_reason"] = stop_reason(answer);
+      message["stop_sequence"] = stop;
+      message["usage"] = usage;
+      message["lacake"] = cache_facts(served.cache);
+      return send_json(*exchange_, message);
+    }
+    send(pieces_.rest(answer));
+    close();
+    event({{"type", "message_delta"},
+           {"delta", {{"stop_reason", stop_reason(answer)}, {"stop_sequence", stop}}},
+           {"usage", usage},
+           {"lacake", cache_facts(served.cache)}});
+    event({{"type", "message_stop"}});
+    exchange_->end();
+  }
+
+  void failed(const Error& error) noexcept override {
+    ApiError told = api_error(error);
+    const std::string& subject = error.fields().subject;
+    if (error.kind() == Error::Kind::kCapacity &&
+        (subject == "ctx_size" || subject == "KV cache" || subject == "prompt")) {
+      try {
+        told = api_error(context_error(api_.model().chat(messages_, chat_).tokens.size(), api_.options().n_ctx));
+      } catch (const Error&) {
+      }
+    }
+    api_.metrics().request(told.status);
+    const json body = anthropic_error(told);
+    exchange_->send(told.status, "application/json", dumped(body), told.headers);
+    exchange_->write("event: error\ndata: " + dumped(body) + "\n\n");
+    exchange_->end();
+  }
+
+ private:
+  static constexpr double kSignMs = 5000;
+  enum class Block { kNone, kThinking, kText, kTool };
+
+  json frame() const {
+    return {{"id", id_}, {"type", "message"}, {"role", "assistant"}, {"model", api_.options().alias}};
+  }
+  void event(const json& data) {
+    exchange_->write("event: " + data["type"].get<std::string>() + "\ndata: " + dumped(data) + "\n\n");
+  }
+  void delta(const json& delta) {
+    event({{"type", "content_block_delta"}, {"index", n_blocks_ - 1}, {"delta", delta}});
+  }
+  void close() {
+    if (block_ == Block::kNone) return;
+    // A thought is signed by who may check it; nobody does here.
+    if (block_ == Block::kThinking) delta({{"type", "signature_delta"}, {"signature", ""}});
+    event({{"type", "content_block_stop"}, {"index", n_blocks_ - 1}});
+    block_ = Block::kNone;
+  }
+  void open(Block block, const json& content) {
+    close();
+    block_ = block;
+    event({{"type", "content_block_start"}, {"index", n_blocks_++}, {"content_block", content}});
+  }
+  void send(const AnswerPiece& piece) {
+    if (!piece.reasoning.empty()) {
+      if (block_ != Block::kThinking)
+        open(Block::kThinking, {{"type", "thinking"}, {"thinking", ""}, {"signature", ""}});
+      delta({{"type", "thinking_delta"}, {"thinking", piece.reasoning}});
+    }
+    if (!piece.content.empty()) {
+      if (block_ != Block::kText) open(Block::kText, {{"type", "text"}, {"text", ""}});
+      delta({{"type", "text_delta"}, {"text", piece.content}});
+    }
+    for (const CallPiece& call : piece.calls) {
+      if (call.begins) {
+        open(Block::kTool, {{"type", "tool_use"}, {"id", call.id}, {"name", call.name}, {"input", json::object()}});
+      }
+      if (!call.arguments.empty()) delta({{"type", "input_json_delta"}, {"partial_json", call.arguments}});
+    }
+  }
+  json content_of(const ParsedAnswer& parsed) {
+    json content = json::array();
+    if (!parsed.reasoning.empty()) {
+      content.push_back({{"type", "thinking"}, {"thinking", parsed.reasoning}, {"signature", ""}});
+    }
+    if (!parsed.content.empty() || parsed.tool_calls.empty()) {
+      content.push_back({{"type", "text"}, {"text", parsed.content}});
+    }
+    for (std::size_t i = 0; i < parsed.tool_calls.size(); ++i) {
+      const ToolCall& call = parsed.tool_calls[i];
+      content.push_back({{"type", "tool_use"},
+                         {"id", pieces_.call_id(call, i)},
+                         {"name", call.name},
+                         {"input", parsed_json(call.arguments)}});
+    }
+    return content;
+  }
+
+  Api& api_;
+  const std::shared_ptr<HttpExchange> exchange_;
+  const bool stream_;
+  AnswerPieces pieces_;
+  const std::vector<Message> messages_;
+  const ChatOptions chat_;
+  const std::string id_ = random_id("msg_");
+  Block block_ = Block::kNone;
+  std::size_t n_blocks_ = 0, n_tokens_ = 0;
+  Stopwatch since_start_, last_token_, last_sign_;
+};
+
+}  // namespace
+
+void anthropic_messages(Api& api, const std::shared_ptr<HttpExchange>& exchange) {
+  const json body = parse_body(exchange->request().body);
+  const Fields fields(body);
+  if (!api.model().has_chat_template()) refuse_field("messages", "a model with a chat template", json());
+  ChatRequest chat{.messages = messages_of(fields),
+                   .key = Api::conversation_key(exchange->request(), fields),
+                   .owner = api.owner_of(exchange->request())};
+  Request request;
+  request.asking = {.generation = generation_of(fields, api.options().defaults),
+                    .chat = chat_options_of(fields, api.options().defaults)};
+  if (fields.find("stop_sequences")) request.asking.generation.stop = fields.texts("stop_sequences");
+  if (!fields.whole("max_tokens", 1, INT32_MAX)) refuse_field("max_tokens", "a whole number", json());
+  request.session = session_of(fields, api.options().defaults);
+  const ChatPrompt prompt = api.model().render_chat(chat.messages, request.asking.chat);
+  const bool parses = prompt.format.has_reasoning() || prompt.format.has_tool_calls();
+  auto client = std::make_shared<MessageClient>(api, exchange, fields.flag("stream").value_or(false), parses,
+                                                chat.messages, request.asking.chat);
+  request.what = std::move(chat);
+  api.submit(exchange, std::move(request), std::move(client));
+}
+
+void anthropic_count_tokens(Api& api, const std::shared_ptr<HttpExchange>& exchange) {
+  const json body = parse_body(exchange->request().body);
+  const Fields fields(body);
+  if (!api.model().has_chat_template()) refuse_field("messages", "a model with a chat template", json());
+  const ChatPrompt prompt = api.model().chat(messages_of(fields), chat_options_of(fields, api.options().defaults));
+  send_json(*exchange, {{"input_tokens", prompt.tokens.size()}});
+}
+
+}  // namespace lacake::cli

@@ -1,0 +1,331 @@
+#include "serve/api.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <map>
+#include <random>
+
+#include "lacake/error.h"
+#include "text/utf8.h"
+
+namespace lacake::cli {
+namespace {
+
+using nlohmann::json;
+
+struct Route {
+  const char* method;
+  const char* path;
+  bool open;  // without a key
+  void (*handle)(Api&, const std::shared_ptr<HttpExchange>&);
+};
+
+constexpr Route kRoutes[] = {
+    {"POST", "/v1/chat/completions", false, chat_completions},
+    {"POST", "/chat/completions", false, chat_completions},
+    {"POST", "/v1/completions", false, completions},
+    {"POST", "/completion", false, native_completion},
+    {"POST", "/completions", false, native_completion},
+    {"POST", "/v1/messages", false, anthropic_messages},
+    {"POST", "/v1/messages/count_tokens", false, anthropic_count_tokens},
+    {"GET", "/v1/models", true, list_models},
+    {"GET", "/models", true, list_models},
+    {"POST", "/tokenize", false, tokenize},
+    {"POST", "/detokenize", false, detokenize},
+    {"POST", "/apply-template", false, apply_template},
+    {"GET", "/tokenizer_info", false, tokenizer_info},
+    {"GET", "/props", false, props},
+    {"GET", "/slots", false, slots},
+    {"GET", "/v1/sessions", false, list_sessions},
+};
+
+bool is_anthropic(const HttpRequest& request) { return request.path.starts_with("/v1/messages"); }
+
+void send_error(HttpExchange& exchange, const ApiError& error) {
+  const json body = is_anthropic(exchange.request()) ? anthropic_error(error) : error.body;
+  exchange.send(error.status, "application/json", dumped(body), error.headers);
+}
+
+// Takes the same time wherever two keys differ.
+bool same_key(std::string_view a, std::string_view b) {
+  unsigned char differs = a.size() == b.size() ? 0 : 1;
+  for (std::size_t i = 0; i < a.size(); ++i) {
+    differs = (unsigned char)(differs | (unsigned char)(a[i] ^ (b.empty() ? 0 : b[i % b.size()])));
+  }
+  return differs == 0;
+}
+
+std::string key_of(const HttpRequest& request) {
+  const std::string authorization = request.header("authorization");
+  constexpr std::string_view kBearer = "Bearer ";
+  if (authorization.starts_with(kBearer)) return authorization.substr(kBearer.size());
+  return request.header("x-api-key");
+}
+
+const char* type_of(int status) {
+  switch (status) {
+    case 400:
+      return "invalid_request_error";
+    case 401:
+      return "authentication_error";
+    case 404:
+      return "not_found_error";
+    case 429:
+      return "rate_limit_error";
+    case 501:
+      return "not_supported_error";
+    case 503:
+      return "unavailable_error";
+    default:
+      return "server_error";
+  }
+}
+
+// Fields of requests by the names that the library has for them.
+std::string field_of(std::string_view setting) {
+  static const std::map<std::string_view, std::string> names = {
+      {"temp", "temperature"},
+      {"predict", "max_tokens"},
+      {"kv_budget", "lacake.kv_budget"},
+      {"policy", "lacake.policy"},
+      {"template_arguments", "chat_template_kwargs"},
+      {"thinking", "chat_template_kwargs.enable_thinking"},
+      {"ctx_size", "prompt"},
+  };
+  const auto at = names.find(setting);
+  return at == names.end() ? "" : at->second;
+}
+
+constexpr const char* kContextSubject = "context";
+
+}  // namespace
+
+// --- errors ----------------------------------------------------------------------------------------------------------
+
+ApiError api_error(int status, const std::string& type, const std::string& message) {
+  return {.status = status, .body = {{"error", {{"code", status}, {"message", message}, {"type", type}}}}};
+}
+
+Error context_error(std::size_t n_prompt, std::size_t n_ctx) {
+  return Error({.kind = Error::Kind::kCapacity,
+                .subject = kContextSubject,
+                .expected = fmt::format("{}", n_ctx),
+                .found = fmt::format("{}", n_prompt)});
+}
+
+ApiError api_error(const Error& error) {
+  const Error::Fields& fields = error.fields();
+  if (fields.subject == kContextSubject) {
+    // The words and fields by which clients know that they must shorten a conversation.
+    ApiError full = api_error(400, "exceed_context_size_error",
+                              fmt::format("request ({} tokens) exceeds the available context size ({} tokens)",
+                                          fields.found, fields.expected));
+    full.body["error"]["code"] = "context_length_exceeded";
+    full.body["error"]["n_prompt_tokens"] = std::stoull(fields.found);
+    full.body["error"]["n_ctx"] = std::stoull(fields.expected);
+    return full;
+  }
+  const std::string line = error.with_names(field_of);
+  if (fields.subject == "queue") {
+    ApiError busy = api_error(429, type_of(429), line);
+    busy.headers = {{"Retry-After", "5"}};
+    return busy;
+  }
+  int status = 400;
+  if (error.kind() == Error::Kind::kState) status = 503;
+  ApiError plain = api_error(status, type_of(status), line);
+  if (status == 503) plain.headers = {{"Retry-After", "5"}};
+  if (error.kind() == Error::Kind::kUsage) plain.body["error"]["param"] = fields.subject;
+  return plain;
+}
+
+json anthropic_error(const ApiError& error) {
+  const json& inner = error.body["error"];
+  std::string type = error.status == 503 ? "overloaded_error" : type_of(error.status);
+  if (error.status >= 500 && error.status != 503) type = "api_error";
+  return {{"type", "error"}, {"error", {{"type", type}, {"message", inner["message"]}}}};
+}
+
+// --- routes ----------------------------------------------------------------------------------------------------------
+
+Api::Api(const Model& model, Scheduler& scheduler, ApiOptions options)
+    : model_(model), scheduler_(scheduler), options_(std::move(options)) {}
+
+bool Api::is_allowed(const HttpRequest& request) const {
+  if (options_.keys.empty()) return true;
+  const std::string given = key_of(request);
+  bool found = false;
+  for (const std::string& key : options_.keys) found = same_key(given, key) || found;
+  return found;
+}
+
+// The same for all that come without a key.
+std::string Api::owner_of(const HttpRequest& request) const { return options_.keys.empty() ? "" : key_of(request); }
+
+void Api::handle(const std::shared_ptr<HttpExchange>& exchange) {
+  const HttpRequest& request = exchange->request();
+  try {
+    if (request.method == "GET" && (request.path == "/health" || request.path == "/v1/health")) {
+      return send_json(*exchange, {{"status", "ok"}});
+    }
+    if (request.method == "OPTIONS" && !options_.cors.empty()) {
+      return exchange->send(204, "text/plain", "",
+                            {{"Access-Control-Allow-Methods", "GET, POST, OPTIONS"},
+                             {"Access-Control-Allow-Headers", "*, Authorization, Content-Type, X-Api-Key"}});
+    }
+    if (request.method == "GET" && request.path == "/ready") {
+      if (!draining_) return send_json(*exchange, {{"status", "ok"}});
+      return send_error(*exchange, api_error(503, type_of(503), "the server is stopping"));
+    }
+    const Route* same_path = nullptr;
+    for (const Route& route : kRoutes) {
+      if (request.path != route.path) continue;
+      same_path = &route;
+      if (request.method != route.method) continue;
+      if (!route.open && !is_allowed(request)) {
+        return send_error(*exchange, api_error(401, type_of(401), "Invalid API Key"));
+      }
+      return route.handle(*this, exchange);
+    }
+    if (request.path == "/metrics" && request.method == "GET") {
+      if (!is_allowed(request)) return send_error(*exchange, api_error(401, type_of(401), "Invalid API Key"));
+      return exchange->send(200, "text/plain; version=0.0.4", metrics_.text(scheduler_.status()));
+    }
+    if (same_path) {
+      ApiError wrong = api_error(405, type_of(400), fmt::format("{}: expected {}", request.path, same_path->method));
+      wrong.headers = {{"Allow", same_path->method}};
+      return send_error(*exchange, wrong);
+    }
+    send_error(*exchange, api_error(404, type_of(404), "File Not Found"));
+  } catch (const Error& error) {
+    send_error(*exchange, api_error(error));
+  } catch (const std::exception& error) {
+    send_error(*exchange, api_error(500, type_of(500), error.what()));
+  }
+}
+
+void Api::submit(const std::shared_ptr<HttpExchange>& exchange, Request request,
+                 std::shared_ptr<RequestClient> client) {
+  const Scheduler::Ticket ticket = scheduler_.submit(std::move(request), std::move(client));
+  exchange->when_gone([&scheduler = scheduler_, ticket] { scheduler.cancel(ticket); });
+}
+
+std::string Api::conversation_key(const HttpRequest& request, const Fields& fields) {
+  if (const json* const own = fields.object("lacake")) {
+    if (const auto session = Fields(*own, "lacake.").text("session")) return *session;
+  }
+  for (const char* name : {"prompt_cache_key", "session_id"}) {
+    const json* const value = fields.find(name);
+    if (value && value->is_string()) return value->get<std::string>();
+  }
+  for (const char* name :
+       {"x-conversation-id", "x-claude-code-session-id", "x-session-affinity", "x-session-id", "x-openwebui-chat-id"}) {
+    if (const std::string value = request.header(name); !value.empty()) return value;
+  }
+  return "";
+}
+
+std::string Api::token_text(Token token) const { return model_.piece(token, true); }
+
+std::vector<unsigned char> Api::token_bytes(Token token) const {
+  const std::string text = token_text(token);
+  return {text.begin(), text.end()};
+}
+
+// --- what handlers share ---------------------------------------------------------------------------------------------
+
+std::string dumped(const json& json) { return json.dump(-1, ' ', false, json::error_handler_t::replace); }
+
+void send_json(HttpExchange& exchange, const json& json, int status) {
+  exchange.send(status, "application/json", dumped(json));
+}
+
+std::string random_id(const char* prefix) {
+  constexpr std::string_view kLetters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789";
+  thread_local std::mt19937_64 random{std::random_device{}()};
+  std::string id = prefix;
+  for (int i = 0; i < 24; ++i) id += kLetters[random() % kLetters.size()];
+  return id;
+}
+
+AnswerPiece AnswerPieces::next(std::string_view text, const Generation& generation) {
+  if (parses_) return text.empty() ? AnswerPiece() : grown(generation.parsed(), false);
+  n_content_ += text.size();
+  return {.content = std::string(text)};
+}
+
+AnswerPiece AnswerPieces::rest(const Answer& answer) { return grown(answer.parsed, true); }
+
+std::string AnswerPieces::call_id(const ToolCall& call, std::size_t index) {
+  while (calls_.size() <= index) calls_.push_back({});
+  if (calls_[index].id.empty()) calls_[index].id = call.id.empty() ? random_id("call_") : call.id;
+  return calls_[index].id;
+}
+
+AnswerPiece AnswerPieces::grown(const ParsedAnswer& parsed, bool whole) {
+  AnswerPiece piece;
+  const auto take = [](const std::string& text, std::size_t& n) {
+    const std::size_t from = std::min(n, text.size());
+    n = std::max(n, text.size());
+    return text.substr(from);
+  };
+  piece.content = take(parsed.content, n_content_);
+  piece.reasoning = take(parsed.reasoning, n_reasoning_);
+  for (std::size_t i = 0; i < parsed.tool_calls.size(); ++i) {
+    const ToolCall& call = parsed.tool_calls[i];
+    const bool begins = calls_.size() <= i;
+    if (begins && call.name.empty() && !whole) break;
+    CallPiece grown{.index = i, .begins = begins};
+    grown.id = call_id(call, i);
+    grown.name = call.name;
+    grown.arguments = take(call.arguments, calls_[i].n_arguments);
+    if (begins || !grown.arguments.empty()) piece.calls.push_back(std::move(grown));
+  }
+  return piece;
+}
+
+json cache_facts(const ServedCache& cache) {
+  std::size_t n_entries = 0;
+  for (const std::size_t n : cache.use.entries_per_layer) n_entries += n;
+  const std::uint64_t full = cache.use.full_bytes, held = cache.use.held_bytes;
+  return {{"policy", cache.policy},       {"budget_bytes", cache.use.budget_bytes},
+          {"held_bytes", held},           {"dropped_bytes", full > held ? full - held : 0},
+          {"entries_held", n_entries},    {"prompt_tokens", cache.n_prompt},
+          {"cached_tokens", cache.n_held}};
+}
+
+json usage_of(const Served& served) {
+  std::size_t n_written = 0;
+  for (const Answer& answer : served.answers) n_written += answer.tokens.size();
+  return {{"prompt_tokens", served.cache.n_prompt},
+          {"completion_tokens", n_written},
+          {"total_tokens", served.cache.n_prompt + n_written},
+          {"prompt_tokens_details", {{"cached_tokens", served.cache.n_held}}}};
+}
+
+json timings_of(const Served& served) {
+  const std::size_t n_read = served.cache.n_prompt - std::min(served.cache.n_held, served.cache.n_prompt);
+  json timings = {{"cache_n", served.cache.n_held},
+                  {"prompt_n", n_read},
+                  {"prompt_ms", served.read_ms},
+                  {"queue_ms", served.queue_ms}};
+  if (served.read_ms > 0) timings["prompt_per_second"] = 1e3 * (double)n_read / served.read_ms;
+  if (!served.answers.empty()) {
+    const Answer& answer = served.answers[0];
+    timings["predicted_n"] = answer.tokens.size();
+    timings["predicted_ms"] = answer.token_ms.value_or(0) * (double)answer.tokens.size();
+    if (answer.token_ms) {
+      timings["predicted_per_token_ms"] = *answer.token_ms;
+      timings["predicted_per_second"] = 1e3 / *answer.token_ms;
+    }
+  }
+  return timings;
+}
+
+std::string finish_reason(const Answer& answer) {
+  if (answer.finish == Finish::kLength) return "length";
+  return answer.parsed.tool_calls.empty() ? "stop" : "tool_calls";
+}
+
+}  // namespace lacake::cli

@@ -1,0 +1,272 @@
+#include "serve/asking.h"
+
+#include <fmt/format.h>
+
+#include <cmath>
+#include <limits>
+#include <utility>
+
+#include "lacake/error.h"
+
+namespace lacake::cli {
+namespace {
+
+using nlohmann::json;
+
+constexpr double kMany = 1e6;
+constexpr std::int64_t kMost = std::numeric_limits<std::int32_t>::max();
+
+struct RealField {
+  const char* name;
+  float SamplerOptions::*member;
+  double least, most;
+};
+
+constexpr RealField kReals[] = {
+    {"temperature", &SamplerOptions::temp, 0, kMany},
+    {"dynatemp_range", &SamplerOptions::dynatemp_range, 0, kMany},
+    {"dynatemp_exponent", &SamplerOptions::dynatemp_exponent, -1e3, 1e3},
+    {"top_p", &SamplerOptions::top_p, 0, 1},
+    {"min_p", &SamplerOptions::min_p, 0, 1},
+    {"typical_p", &SamplerOptions::typical_p, 0, 1},
+    {"top_n_sigma", &SamplerOptions::top_n_sigma, -1, 1e3},
+    {"xtc_probability", &SamplerOptions::xtc_probability, 0, 1},
+    {"xtc_threshold", &SamplerOptions::xtc_threshold, 0, 1},
+    {"repeat_penalty", &SamplerOptions::repeat_penalty, 1e-3, 1e3},
+    {"repetition_penalty", &SamplerOptions::repeat_penalty, 1e-3, 1e3},
+    {"presence_penalty", &SamplerOptions::presence_penalty, -1e3, 1e3},
+    {"frequency_penalty", &SamplerOptions::frequency_penalty, -1e3, 1e3},
+    {"dry_multiplier", &SamplerOptions::dry_multiplier, 0, 1e3},
+    {"dry_base", &SamplerOptions::dry_base, 1, 1e3},
+    {"mirostat_tau", &SamplerOptions::mirostat_tau, 0, 1e3},
+    {"mirostat_eta", &SamplerOptions::mirostat_eta, 0, 1e3},
+};
+
+struct WholeField {
+  const char* name;
+  std::int32_t SamplerOptions::*member;
+  std::int64_t least, most;
+};
+
+constexpr WholeField kWholes[] = {
+    {"top_k", &SamplerOptions::top_k, -1, kMost},
+    {"min_keep", &SamplerOptions::min_keep, 0, kMost},
+    {"repeat_last_n", &SamplerOptions::repeat_last_n, 0, kMost},
+    {"dry_allowed_length", &SamplerOptions::dry_allowed_length, 0, kMost},
+    {"dry_penalty_last_n", &SamplerOptions::dry_penalty_last_n, 0, kMost},
+    {"mirostat", &SamplerOptions::mirostat, 0, 2},
+    {"reasoning_budget_tokens", &SamplerOptions::reasoning_budget, -1, kMost},
+};
+
+float bias_of(const json& value, const std::string& where) {
+  if (value.is_boolean() && !value.get<bool>()) return -INFINITY;
+  if (!value.is_number()) refuse_field(where, "a number, or false", value);
+  return value.get<float>();
+}
+
+Token token_of(const json& value, const std::string& where) {
+  if (!value.is_number_integer() || value.get<std::int64_t>() < 0 || value.get<std::int64_t>() > kMost) {
+    refuse_field(where, "a token's number", value);
+  }
+  return value.get<Token>();
+}
+
+// {"1639": -100} as OpenAI has it, or [[1639, -100], ["text", false]] as llama.cpp has.
+std::vector<LogitBias> biases_of(const json& value) {
+  const std::string where = "logit_bias";
+  std::vector<LogitBias> biases;
+  if (value.is_object()) {
+    for (const auto& [key, bias] : value.items()) {
+      const bool number = !key.empty() && key.size() < 10 && key.find_first_not_of("0123456789") == key.npos;
+      LogitBias one{.bias = bias_of(bias, where)};
+      number ? void(one.token = std::stoi(key)) : void(one.text = key);
+      biases.push_back(std::move(one));
+    }
+    return biases;
+  }
+  if (!value.is_array()) refuse_field(where, "an object or a list of pairs", value);
+  for (const json& pair : value) {
+    if (!pair.is_array() || pair.size() != 2) refuse_field(where, "pairs of a token or text and a number", pair);
+    LogitBias one{.bias = bias_of(pair[1], where)};
+    pair[0].is_string() ? void(one.text = pair[0].get<std::string>()) : void(one.token = token_of(pair[0], where));
+    biases.push_back(std::move(one));
+  }
+  return biases;
+}
+
+std::vector<ToolCall> calls_of(const json& calls, const std::string& where) {
+  if (!calls.is_array()) refuse_field(where, "a list", calls);
+  std::vector<ToolCall> all;
+  for (const json& call : calls) {
+    const json* const function = call.is_object() ? Fields(call, where + ".").object("function") : nullptr;
+    if (!function) refuse_field(where, "calls with a \"function\"", call);
+    const Fields fields(*function, where + ".function.");
+    const json* const arguments = fields.find("arguments");
+    all.push_back({.name = fields.text("name").value_or(""),
+                   .arguments = !arguments               ? "{}"
+                                : arguments->is_string() ? arguments->get<std::string>()
+                                                         : arguments->dump(),
+                   .id = Fields(call, where + ".").text("id").value_or("")});
+    if (all.back().name.empty()) refuse_field(where + ".function.name", "a name", "");
+  }
+  return all;
+}
+
+}  // namespace
+
+GenerationOptions generation_of(const Fields& fields, const ServeDefaults& defaults) {
+  GenerationOptions generation = defaults.generation;
+  SamplerOptions& sampling = generation.sampling;
+  for (const RealField& field : kReals) {
+    if (const auto value = fields.real(field.name, field.least, field.most)) sampling.*field.member = (float)*value;
+  }
+  for (const WholeField& field : kWholes) {
+    if (const auto value = fields.whole(field.name, field.least, field.most)) {
+      sampling.*field.member = (std::int32_t)*value;
+    }
+  }
+  if (const auto seed = fields.whole("seed", -1, std::numeric_limits<std::uint32_t>::max())) {
+    sampling.seed = *seed < 0 ? SamplerOptions::kRandomSeed : (std::uint32_t)*seed;
+  }
+  for (const char* name : {"n_predict", "max_tokens", "max_completion_tokens"}) {
+    const auto n = fields.whole(name, -1, kMost);
+    if (n) generation.limits.answer = *n < 0 ? std::optional<std::size_t>() : std::optional((std::size_t)*n);
+  }
+  if (fields.find("stop")) generation.stop = fields.texts("stop");
+  std::erase(generation.stop, "");
+  if (const json* const bias = fields.find("logit_bias")) sampling.logit_bias = biases_of(*bias);
+  if (const auto ignore = fields.flag("ignore_eos")) sampling.ignore_eos = *ignore;
+  if (const auto grammar = fields.text("grammar")) sampling.grammar = *grammar;
+  if (const json* const schema = fields.object("json_schema")) sampling.json_schema = schema->dump();
+  if (fields.find("dry_sequence_breakers")) sampling.dry_sequence_breakers = fields.texts("dry_sequence_breakers");
+  if (const json* const samplers = fields.find("samplers")) {
+    if (samplers->is_string()) {
+      sampling.samplers = parse_sampler_letters(samplers->get<std::string>());
+    } else {
+      std::string names;
+      for (const std::string& name : fields.texts("samplers")) names += (names.empty() ? "" : ";") + name;
+      sampling.samplers = parse_samplers(names);
+    }
+  }
+  return generation;
+}
+
+std::string text_of_content(const json& content, const std::string& where) {
+  if (content.is_null()) return "";
+  if (content.is_string()) return content.get<std::string>();
+  if (!content.is_array()) refuse_field(where, "a text or a list of parts", content);
+  std::string text;
+  for (const json& part : content) {
+    if (!part.is_object()) refuse_field(where, "parts that are objects", part);
+    const Fields fields(part, where + ".");
+    const std::string type = fields.text("type").value_or("text");
+    if (type != "text" && type != "input_text" && type != "output_text") {
+      refuse_field(where + ".type", "\"text\": this model reads nothing else", type);
+    }
+    text += fields.text("text").value_or("");
+  }
+  return text;
+}
+
+std::vector<Message> openai_messages(const json& messages) {
+  if (!messages.is_array() || messages.empty()) refuse_field("messages", "a list of one message or more", messages);
+  std::vector<Message> all;
+  for (std::size_t i = 0; i < messages.size(); ++i) {
+    const std::string where = fmt::format("messages[{}]", i);
+    if (!messages[i].is_object()) refuse_field(where, "an object", messages[i]);
+    const Fields fields(messages[i], where + ".");
+    Message message{.role = fields.text("role").value_or("")};
+    if (message.role.empty()) refuse_field(where + ".role", "a role", "");
+    if (message.role == "developer") message.role = "system";
+    if (const json* const content = fields.find("content")) {
+      message.content = text_of_content(*content, where + ".content");
+    }
+    if (const json* const calls = fields.find("tool_calls")) {
+      message.tool_calls = calls_of(*calls, where + ".tool_calls");
+    }
+    message.reasoning = fields.text("reasoning_content").value_or("");
+    message.name = fields.text("name").value_or("");
+    message.tool_call_id = fields.text("tool_call_id").value_or("");
+    all.push_back(std::move(message));
+  }
+  return all;
+}
+
+std::vector<Tool> openai_tools(const json& tools) {
+  if (!tools.is_array()) refuse_field("tools", "a list", tools);
+  std::vector<Tool> all;
+  for (std::size_t i = 0; i < tools.size(); ++i) {
+    const std::string where = fmt::format("tools[{}]", i);
+    if (!tools[i].is_object()) refuse_field(where, "an object", tools[i]);
+    if (Fields(tools[i], where + ".").text("type").value_or("function") != "function") continue;
+    const json* const function = Fields(tools[i], where + ".").object("function");
+    if (!function) refuse_field(where + ".function", "an object", json());
+    const Fields fields(*function, where + ".function.");
+    Tool tool{.name = fields.text("name").value_or(""), .description = fields.text("description").value_or("")};
+    if (tool.name.empty()) refuse_field(where + ".function.name", "a name", "");
+    if (const json* const parameters = fields.object("parameters")) tool.parameters = parameters->dump();
+    all.push_back(std::move(tool));
+  }
+  return all;
+}
+
+ChatOptions openai_chat_options(const Fields& fields, const ServeDefaults& defaults) {
+  ChatOptions chat = defaults.chat;
+  if (const json* const tools = fields.list("tools")) chat.tools = openai_tools(*tools);
+  if (const json* const choice = fields.find("tool_choice")) {
+    if (choice->is_object()) {
+      const json* const function = Fields(*choice, "tool_choice.").object("function");
+      const std::string name = function ? Fields(*function, "tool_choice.function.").text("name").value_or("") : "";
+      std::erase_if(chat.tools, [&](const Tool& tool) { return tool.name != name; });
+      if (chat.tools.empty()) refuse_field("tool_choice.function.name", "one of the tools", name);
+      chat.tool_choice = ToolChoice::kRequired;
+    } else if (*choice == "required") {
+      chat.tool_choice = ToolChoice::kRequired;
+    } else if (*choice == "none") {
+      chat.tool_choice = ToolChoice::kNone;
+    } else if (*choice != "auto") {
+      refuse_field("tool_choice", "auto, none, required or a function", *choice);
+    }
+  }
+  if (const auto parallel = fields.flag("parallel_tool_calls")) chat.parallel_tool_calls = *parallel;
+  if (const json* const format = fields.object("response_format")) {
+    const Fields own(*format, "response_format.");
+    const std::string type = own.text("type").value_or("");
+    if (type == "json_schema") {
+      const json* const schema = own.object("json_schema");
+      const json* const inner = schema ? Fields(*schema, "response_format.json_schema.").object("schema") : nullptr;
+      if (!inner) refuse_field("response_format.json_schema.schema", "an object", json());
+      chat.json_schema = inner->dump();
+    } else if (type == "json_object") {
+      const json* const schema = own.object("schema");
+      chat.json_schema = schema ? schema->dump() : R"({"type":"object"})";
+    } else if (type != "text") {
+      refuse_field("response_format.type", "text, json_object or json_schema", type);
+    }
+  }
+  if (const json* const arguments = fields.object("chat_template_kwargs")) {
+    for (const auto& [name, value] : arguments->items()) {
+      if (name == "enable_thinking" && value.is_boolean()) {
+        chat.thinking = value.get<bool>();
+      } else {
+        chat.template_arguments[name] = value.dump();
+      }
+    }
+  }
+  if (const auto format = fields.text("reasoning_format")) chat.reasoning_apart = *format != "none";
+  return chat;
+}
+
+std::optional<SessionOptions> session_of(const Fields& fields, const ServeDefaults& defaults) {
+  const json* const own = fields.object("lacake");
+  if (!own) return {};
+  const Fields ours(*own, "lacake.");
+  const auto policy = ours.text("policy"), budget = ours.text("kv_budget");
+  if (!policy && !budget) return {};
+  SessionOptions session = defaults.session;
+  if (policy) session.policy = PolicySpec::parse(*policy);
+  if (budget) session.budget = Budget::parse(*budget);
+  return session;
+}
+
+}  // namespace lacake::cli

@@ -1,0 +1,421 @@
+// POST /v1/completions, as OpenAI's legacy API has it (echo with the prompt's log-probabilities too), and POST
+// /completion, llama-server's own.
+
+#include <fmt/format.h>
+
+#include <ctime>
+#include <mutex>
+
+#include "base/stopwatch.h"
+#include "lacake/error.h"
+#include "serve/api.h"
+
+namespace lacake::cli {
+namespace {
+
+using nlohmann::json;
+
+ChatPrompt prompt_of_tokens(const Model& model, const json& tokens) {
+  ChatPrompt prompt;
+  for (const json& token : tokens) {
+    const bool known = token.is_number_integer() && token.get<std::int64_t>() >= 0 &&
+                       token.get<std::int64_t>() < model.facts().n_vocab;
+    if (!known) refuse_field("prompt", fmt::format("tokens from 0 to {}", model.facts().n_vocab - 1), token);
+    prompt.tokens.push_back(token.get<Token>());
+  }
+  if (prompt.tokens.empty()) refuse_field("prompt", "one token or more", tokens);
+  return prompt;
+}
+
+// A text, tokens, or a list of either.
+std::vector<ChatPrompt> prompts_of(const Model& model, const json& prompt) {
+  constexpr std::size_t kMost = 1024;
+  std::vector<ChatPrompt> all;
+  if (prompt.is_string()) {
+    all.push_back(plain_prompt(model, prompt.get<std::string>(), true));
+  } else if (prompt.is_array() && !prompt.empty() && prompt[0].is_number()) {
+    all.push_back(prompt_of_tokens(model, prompt));
+  } else if (prompt.is_array() && !prompt.empty() && prompt.size() <= kMost) {
+    for (const json& one : prompt) {
+      if (one.is_string()) {
+        all.push_back(plain_prompt(model, one.get<std::string>(), true));
+      } else if (one.is_array()) {
+        all.push_back(prompt_of_tokens(model, one));
+      } else {
+        refuse_field("prompt", "texts or lists of tokens", one);
+      }
+    }
+  } else {
+    refuse_field("prompt", "a text, a list of tokens, or a list of these", prompt);
+  }
+  return all;
+}
+
+// Where a client of several requests gathers what comes of each.
+class Gathering {
+ public:
+  virtual ~Gathering() = default;
+  virtual void begin() noexcept = 0;
+  virtual void written(std::size_t prompt, std::size_t answer, std::string_view text,
+                       const Generation& generation) noexcept = 0;
+  virtual void ended(std::size_t prompt, const Served& served) noexcept = 0;
+  virtual void failed(const Error& error) noexcept = 0;
+};
+
+class PartClient final : public RequestClient {
+ public:
+  PartClient(std::shared_ptr<Gathering> all, std::size_t prompt) : all_(std::move(all)), prompt_(prompt) {}
+  void started(const ServedCache&) noexcept override { all_->begin(); }
+  void written(std::size_t answer, std::string_view text, const Generation& generation) noexcept override {
+    all_->written(prompt_, answer, text, generation);
+  }
+  void ended(const Served& served) noexcept override { all_->ended(prompt_, served); }
+  void failed(const Error& error) noexcept override { all_->failed(error); }
+
+ private:
+  const std::shared_ptr<Gathering> all_;
+  const std::size_t prompt_;
+};
+
+// What both kinds of answers share: they come from several prompts, and end once.
+class Completion : public Gathering {
+ public:
+  Completion(Api& api, std::shared_ptr<HttpExchange> exchange, std::vector<ChatPrompt> prompts, bool stream)
+      : api_(api),
+        exchange_(std::move(exchange)),
+        prompts_(std::move(prompts)),
+        stream_(stream),
+        served_(prompts_.size()) {}
+
+  void begin() noexcept override {
+    if (stream_ && !begun_) exchange_->begin(200, "text/event-stream");
+    begun_ = true;
+  }
+  void ended(std::size_t prompt, const Served& served) noexcept override {
+    served_[prompt] = served;
+    if (stream_) end_of(prompt);
+    if (++n_ended_ < prompts_.size() || over_) return;
+    over_ = true;
+    api_.metrics().request(200);
+    stream_ ? end_stream() : send_json(*exchange_, whole());
+  }
+  void failed(const Error& error) noexcept override {
+    if (over_) return;
+    over_ = true;
+    ApiError told = api_error(error);
+    const std::string& subject = error.fields().subject;
+    if (error.kind() == Error::Kind::kCapacity &&
+        (subject == "ctx_size" || subject == "KV cache" || subject == "prompt")) {
+      std::size_t longest = 0;
+      for (const ChatPrompt& prompt : prompts_) longest = std::max(longest, prompt.tokens.size());
+      told = api_error(context_error(longest, api_.options().n_ctx));
+    }
+    api_.metrics().request(told.status);
+    exchange_->send(told.status, "application/json", dumped(told.body), told.headers);
+    exchange_->write("data: " + dumped(told.body) + "\n\n");
+    exchange_->end();
+  }
+
+ protected:
+  virtual json whole() = 0;
+  virtual void end_of(std::size_t prompt) = 0;
+  virtual void end_stream() = 0;
+  void event(const json& data) { exchange_->write("data: " + dumped(data) + "\n\n"); }
+  void count_token() {
+    if (n_tokens_++ == 0) {
+      api_.metrics().first_token(since_start_.ms() / 1e3);
+    } else {
+      api_.metrics().between_tokens(last_token_.ms() / 1e3);
+    }
+    last_token_ = Stopwatch();
+  }
+
+  Api& api_;
+  const std::shared_ptr<HttpExchange> exchange_;
+  const std::vector<ChatPrompt> prompts_;
+  const bool stream_;
+  std::vector<Served> served_;  // by prompt
+
+ private:
+  bool begun_ = false, over_ = false;
+  std::size_t n_ended_ = 0, n_tokens_ = 0;
+  Stopwatch since_start_, last_token_;
+};
+
+// --- OpenAI ----------------------------------------------------------------------------------------------------------
+
+struct TextWish {
+  bool stream = false, usage = false, echo = false;
+  bool no_answer = false;  // max_tokens 0: the prompt's own probabilities are all that is wanted
+  std::optional<std::size_t> probabilities;
+  std::size_t n_answers = 1;
+};
+
+class TextCompletion final : public Completion {
+ public:
+  TextCompletion(Api& api, std::shared_ptr<HttpExchange> exchange, std::vector<ChatPrompt> prompts,
+                 const TextWish& wish)
+      : Completion(api, std::move(exchange), std::move(prompts), wish.stream), wish_(wish) {}
+
+  void written(std::size_t prompt, std::size_t answer, std::string_view text, const Generation&) noexcept override {
+    count_token();
+    if (stream_ && !text.empty() && !wish_.no_answer)
+      event(frame(json::array({choice(prompt, answer, std::string(text), nullptr)})));
+  }
+
+ private:
+  json frame(json choices) const {
+    return {{"id", id_},
+            {"object", "text_completion"},
+            {"created", created_},
+            {"model", api_.options().alias},
+            {"system_fingerprint", "b-lacake-" + api_.options().version},
+            {"choices", std::move(choices)}};
+  }
+  json choice(std::size_t prompt, std::size_t answer, std::string text, json finish) const {
+    return {{"index", prompt * wish_.n_answers + answer},
+            {"text", std::move(text)},
+            {"logprobs", nullptr},
+            {"finish_reason", std::move(finish)}};
+  }
+  std::string prompt_text(std::size_t prompt) const {
+    std::string text;
+    const std::vector<Token>& tokens = prompts_[prompt].tokens;
+    for (std::size_t i = first_shown(prompt); i < tokens.size(); ++i) text += api_.token_text(tokens[i]);
+    return text;
+  }
+  // A text's own beginning-of-text token was added, and is none of its text. Where tokens were given, all are shown.
+  std::size_t first_shown(std::size_t prompt) const {
+    const ChatPrompt& p = prompts_[prompt];
+    const auto begin = api_.model().text_begin();
+    return !p.text.text.empty() && begin && !p.tokens.empty() && p.tokens[0] == *begin ? 1 : 0;
+  }
+
+  // The lists of the legacy API: of the prompt's tokens where it is echoed, then of the answer's.
+  json probabilities(std::size_t prompt, const Served& served, const Answer& answer) const {
+    json tokens = json::array(), values = json::array(), best = json::array(), offsets = json::array();
+    std::size_t offset = 0;
+    const auto add = [&](const LogProbabilities* one, Token token) {
+      const std::string text = api_.token_text(token);
+      tokens.push_back(text);
+      values.push_back(one ? json(one->token.logprob) : json());
+      json likely;
+      if (one) {
+        likely = json::object();
+        for (const TokenProbability& p : one->best) likely[api_.token_text(p.token)] = p.logprob;
+      }
+      best.push_back(std::move(likely));
+      offsets.push_back(offset);
+      offset += text.size();
+    };
+    if (wish_.echo) {
+      const std::vector<Token>& fed = prompts_[prompt].tokens;
+      for (std::size_t i = first_shown(prompt); i < fed.size(); ++i) {
+        const bool known = i > 0 && i - 1 < served.prompt_log_probabilities.size();
+        add(known ? &served.prompt_log_probabilities[i - 1] : nullptr, fed[i]);
+      }
+    }
+    if (!wish_.no_answer) {
+      for (const LogProbabilities& one : answer.log_probabilities) add(&one, one.token.token);
+    }
+    return {{"tokens", tokens}, {"token_logprobs", values}, {"top_logprobs", best}, {"text_offset", offsets}};
+  }
+
+  json choice_of(std::size_t prompt, std::size_t i) const {
+    const Answer& answer = served_[prompt].answers[i];
+    const std::string text = (wish_.echo ? prompt_text(prompt) : "") + (wish_.no_answer ? "" : answer.text);
+    json one = choice(prompt, i, text, answer.finish == Finish::kLength ? "length" : "stop");
+    if (wish_.probabilities) one["logprobs"] = probabilities(prompt, served_[prompt], answer);
+    return one;
+  }
+  json total() const {
+    json usage = {{"prompt_tokens", 0}, {"completion_tokens", 0}, {"total_tokens", 0}};
+    for (const Served& served : served_) {
+      const json one = usage_of(served);
+      usage["prompt_tokens"] = usage["prompt_tokens"].get<std::size_t>() + one["prompt_tokens"].get<std::size_t>();
+      if (!wish_.no_answer) {
+        usage["completion_tokens"] =
+            usage["completion_tokens"].get<std::size_t>() + one["completion_tokens"].get<std::size_t>();
+      }
+    }
+    usage["total_tokens"] = usage["prompt_tokens"].get<std::size_t>() + usage["completion_tokens"].get<std::size_t>();
+    return usage;
+  }
+
+  json whole() override {
+    json choices = json::array();
+    for (std::size_t p = 0; p < served_.size(); ++p) {
+      for (std::size_t i = 0; i < served_[p].answers.size(); ++i) choices.push_back(choice_of(p, i));
+    }
+    json body = frame(std::move(choices));
+    body["usage"] = total();
+    body["timings"] = timings_of(served_[0]);
+    body["lacake"] = cache_facts(served_[0].cache);
+    return body;
+  }
+  void end_of(std::size_t prompt) override {
+    for (std::size_t i = 0; i < served_[prompt].answers.size(); ++i) {
+      json last = choice_of(prompt, i);
+      if (!wish_.echo) last["text"] = "";
+      event(frame(json::array({std::move(last)})));
+    }
+  }
+  void end_stream() override {
+    if (wish_.usage) {
+      json usage = frame(json::array());
+      usage["usage"] = total();
+      event(usage);
+    }
+    exchange_->write("data: [DONE]\n\n");
+    exchange_->end();
+  }
+
+  const TextWish wish_;
+  const std::string id_ = random_id("cmpl-");
+  const std::time_t created_ = std::time(nullptr);
+};
+
+// --- llama-server's own ----------------------------------------------------------------------------------------------
+
+class NativeCompletion final : public Completion {
+ public:
+  NativeCompletion(Api& api, std::shared_ptr<HttpExchange> exchange, std::vector<ChatPrompt> prompts, bool stream,
+                   std::optional<std::size_t> n_probabilities, bool tokens)
+      : Completion(api, std::move(exchange), std::move(prompts), stream),
+        n_probabilities_(n_probabilities),
+        shows_tokens_(tokens) {}
+
+  void written(std::size_t prompt, std::size_t answer, std::string_view text, const Generation&) noexcept override {
+    count_token();
+    if (!stream_ || text.empty() || answer > 0) return;
+    event({{"index", prompt},
+           {"content", std::string(text)},
+           {"tokens", json::array()},
+           {"stop", false},
+           {"id_slot", 0}});
+  }
+
+ private:
+  json result(std::size_t prompt, std::string content) const {
+    const Served& served = served_[prompt];
+    const Answer& answer = served.answers[0];
+    const char* const type = answer.finish == Finish::kLength ? "limit"
+                             : answer.finish == Finish::kStop ? "word"
+                                                              : "eos";
+    json one = {{"index", prompt},
+                {"content", std::move(content)},
+                {"tokens", shows_tokens_ ? json(answer.tokens) : json::array()},
+                {"id_slot", 0},
+                {"stop", true},
+                {"model", api_.options().alias},
+                {"tokens_predicted", answer.tokens.size()},
+                {"tokens_evaluated", served.cache.n_prompt},
+                {"tokens_cached", served.cache.n_held},
+                {"prompt", prompts_[prompt].text.text},
+                {"has_new_line", answer.text.find('\n') != answer.text.npos},
+                {"truncated", false},
+                {"stop_type", type},
+                {"stopping_word", answer.stop},
+                {"timings", timings_of(served)},
+                {"lacake", cache_facts(served.cache)}};
+    if (n_probabilities_) {
+      json all = json::array();
+      for (const LogProbabilities& p : answer.log_probabilities) {
+        json best = json::array();
+        for (const TokenProbability& b : p.best) best.push_back(probability(b));
+        json own = probability(p.token);
+        own["top_logprobs"] = std::move(best);
+        all.push_back(std::move(own));
+      }
+      one["completion_probabilities"] = std::move(all);
+    }
+    return one;
+  }
+  json probability(const TokenProbability& p) const {
+    return {{"id", p.token},
+            {"token", api_.token_text(p.token)},
+            {"bytes", api_.token_bytes(p.token)},
+            {"logprob", p.logprob}};
+  }
+  json whole() override {
+    if (served_.size() == 1) return result(0, served_[0].answers[0].text);
+    json all = json::array();
+    for (std::size_t i = 0; i < served_.size(); ++i) all.push_back(result(i, served_[i].answers[0].text));
+    return all;
+  }
+  void end_of(std::size_t prompt) override { event(result(prompt, "")); }
+  void end_stream() override { exchange_->end(); }
+
+  const std::optional<std::size_t> n_probabilities_;
+  const bool shows_tokens_;
+};
+
+void submit_all(Api& api, const std::shared_ptr<HttpExchange>& exchange, const std::vector<ChatPrompt>& prompts,
+                const Request& like, const std::shared_ptr<Gathering>& gathering) {
+  std::vector<Scheduler::Ticket> tickets;
+  const auto cancel_all = [&scheduler = api.scheduler()](const std::vector<Scheduler::Ticket>& all) {
+    for (const Scheduler::Ticket ticket : all) scheduler.cancel(ticket);
+  };
+  try {
+    for (std::size_t i = 0; i < prompts.size(); ++i) {
+      Request request = like;
+      std::get<TextRequest>(request.what).prompt = prompts[i];
+      tickets.push_back(api.scheduler().submit(std::move(request), std::make_shared<PartClient>(gathering, i)));
+    }
+  } catch (const Error& error) {
+    cancel_all(tickets);
+    throw;
+  }
+  exchange->when_gone([cancel_all, tickets] { cancel_all(tickets); });
+}
+
+}  // namespace
+
+void completions(Api& api, const std::shared_ptr<HttpExchange>& exchange) {
+  const json body = parse_body(exchange->request().body);
+  const Fields fields(body);
+  TextWish wish{.stream = fields.flag("stream").value_or(false), .echo = fields.flag("echo").value_or(false)};
+  if (const json* const options = fields.object("stream_options")) {
+    wish.usage = Fields(*options, "stream_options.").flag("include_usage").value_or(false);
+  }
+  if (const auto suffix = fields.text("suffix"); suffix && !suffix->empty()) {
+    refuse_field("suffix", "none: nothing is inserted", *suffix);
+  }
+  wish.n_answers = (std::size_t)fields.whole("n", 1, 64).value_or(1);
+  if (const auto n = fields.whole("logprobs", 0, 1000)) wish.probabilities = (std::size_t)*n;
+  const json* const given = fields.find("prompt");
+  std::vector<ChatPrompt> prompts = prompts_of(api.model(), given ? *given : json());
+
+  Request request;
+  request.asking = {.generation = generation_of(fields, api.options().defaults), .n_answers = wish.n_answers};
+  GenerationOptions& generation = request.asking.generation;
+  if (!generation.limits.answer && !fields.find("max_tokens")) generation.limits.answer = 16;  // as OpenAI has it
+  if (generation.limits.answer == std::size_t{0}) wish.no_answer = true, generation.limits.answer = 1;
+  generation.log_probabilities = wish.probabilities;
+  request.session = session_of(fields, api.options().defaults);
+  TextRequest text;
+  if (wish.echo) text.log_probabilities = wish.probabilities;
+  request.what = std::move(text);
+  submit_all(api, exchange, prompts, request, std::make_shared<TextCompletion>(api, exchange, prompts, wish));
+}
+
+void native_completion(Api& api, const std::shared_ptr<HttpExchange>& exchange) {
+  const json body = parse_body(exchange->request().body);
+  const Fields fields(body);
+  const json* const given = fields.find("prompt");
+  std::vector<ChatPrompt> prompts = prompts_of(api.model(), given ? *given : json());
+  Request request{.what = TextRequest{}, .asking = {.generation = generation_of(fields, api.options().defaults)}};
+  std::optional<std::size_t> n_probabilities;
+  for (const char* name : {"n_probs", "logprobs"}) {
+    const auto n = fields.whole(name, 0, 1000);
+    if (n && *n > 0) n_probabilities = (std::size_t)*n;
+  }
+  if (request.asking.generation.limits.answer == std::size_t{0}) request.asking.generation.limits.answer = 1;
+  request.asking.generation.log_probabilities = n_probabilities;
+  request.session = session_of(fields, api.options().defaults);
+  const bool stream = fields.flag("stream").value_or(false), tokens = fields.flag("return_tokens").value_or(false);
+  submit_all(api, exchange, prompts, request,
+             std::make_shared<NativeCompletion>(api, exchange, prompts, stream, n_probabilities, tokens));
+}
+
+}  // namespace lacake::cli

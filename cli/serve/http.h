@@ -1,0 +1,87 @@
+#pragma once
+
+// HTTP/1.1 for `lacake serve`, over Boost.Beast. A request comes whole, within limits; its answer goes out whole or as
+// a stream, from any thread.
+
+#include <chrono>
+#include <cstddef>
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+namespace lacake::cli {
+
+struct HttpLimits {
+  std::size_t header_bytes = 16 << 10;
+  std::size_t body_bytes = 64 << 20;
+  std::size_t connections = 512;
+  // For a whole request from its first byte, however slowly it drips; and for a connection without one.
+  std::chrono::seconds request_time{30};
+  std::chrono::seconds idle_time{120};
+  // For a client to take what was written.
+  std::chrono::seconds write_time{30};
+  std::size_t unsent_bytes = 8 << 20;
+  std::vector<std::pair<std::string, std::string>> headers = {};  // of every answer
+};
+
+struct HttpRequest {
+  std::string method;  // "GET"
+  std::string path;    // without query, percent-decoded
+  std::map<std::string, std::string> query;
+  std::map<std::string, std::string> headers;  // names in small letters
+  std::string body;
+  std::string peer;  // address
+
+  std::string header(const std::string& name) const {
+    const auto at = headers.find(name);
+    return at == headers.end() ? "" : at->second;
+  }
+};
+
+// A request and the way back. Members may be called from any thread; what comes after the client has gone is dropped.
+class HttpExchange {
+ public:
+  using Headers = std::vector<std::pair<std::string, std::string>>;
+
+  virtual ~HttpExchange() = default;
+  virtual const HttpRequest& request() const = 0;
+  // The whole answer.
+  virtual void send(int status, std::string content_type, std::string body, Headers headers = {}) = 0;
+  // A stream of pieces.
+  virtual void begin(int status, std::string content_type, Headers headers = {}) = 0;
+  virtual void write(std::string piece) = 0;
+  virtual void end() = 0;
+  // Called once, by the server's thread, if the client goes before the answer has ended.
+  virtual void when_gone(std::function<void()> call) = 0;
+};
+
+// Listens until it goes. Requests are handed over by a thread of its own.
+class HttpServer {
+ public:
+  using Handler = std::function<void(std::shared_ptr<HttpExchange>)>;
+
+  // Port 0: any that is free. Throws Error(kUsage) where the address cannot be used.
+  HttpServer(const std::string& host, int port, const HttpLimits& limits, Handler handler);
+  // Closes all connections.
+  ~HttpServer();
+  HttpServer(const HttpServer&) = delete;
+  HttpServer& operator=(const HttpServer&) = delete;
+
+  int port() const;
+  // No new connections; those that are open end with their answers, or at the deadline. No handler is called after it;
+  // exchanges may still be written to, which does nothing.
+  void close(std::chrono::milliseconds deadline);
+
+  struct State;
+
+ private:
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace lacake::cli

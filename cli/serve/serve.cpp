@@ -1,0 +1,150 @@
+// lacake serve: many conversations in one fixed amount of KV memory, over HTTP.
+
+#include <fmt/format.h>
+#include <signal.h>
+#include <unistd.h>
+
+#include <memory>
+#include <optional>
+#include <sstream>
+
+#include "checks.h"
+#include "commands.h"
+#include "lacake/error.h"
+#include "lacake/scheduler.h"
+#include "lacake/store.h"
+#include "output.h"
+#include "prompt.h"
+#include "report.h"
+#include "saved.h"
+#include "serve/api.h"
+#include "serve/http.h"
+#include "sizing.h"
+#include "terminal.h"
+
+namespace lacake::cli {
+namespace {
+
+constexpr std::int64_t kParallel = 4;
+constexpr const char* kStoreSize = "10GB";
+
+std::vector<std::string> keys_of(const Options& options) {
+  std::vector<std::string> keys = options.api_keys;
+  if (options.api_key_file) {
+    std::istringstream lines(read_text(*options.api_key_file));
+    for (std::string line; std::getline(lines, line);) {
+      line.erase(line.find_last_not_of(" \r\t") + 1);
+      if (!line.empty()) keys.push_back(line);
+    }
+    if (keys.empty()) {
+      throw Error({.subject = *options.api_key_file, .expected = "a key on a line", .found = "none"});
+    }
+  }
+  for (const std::string& key : keys) {
+    if (key.empty())
+      throw Error({.kind = Error::Kind::kUsage, .subject = "--api-key", .expected = "a key", .found = "\"\""});
+  }
+  return keys;
+}
+
+HttpLimits http_limits(const Options& options) {
+  HttpLimits limits;
+  if (options.body_size) limits.body_bytes = bytes_option("body_size", *options.body_size);
+  if (options.request_time) limits.request_time = std::chrono::seconds(*options.request_time);
+  if (options.connections) limits.connections = (std::size_t)*options.connections;
+  if (options.cors) {
+    limits.headers.emplace_back("Access-Control-Allow-Origin", *options.cors);
+    if (*options.cors != "*") limits.headers.emplace_back("Vary", "Origin");
+  }
+  return limits;
+}
+
+std::string file_name(const std::string& path) { return path.substr(path.rfind('/') + 1); }
+
+// Waits for SIGTERM or Ctrl-C, which all threads have blocked.
+void wait_for_end(const sigset_t& signals) {
+  int got = 0;
+  sigwait(&signals, &got);
+}
+
+}  // namespace
+
+int serve(const Options& options) {
+  const std::vector<std::string> keys = keys_of(options);
+  const HttpLimits limits = http_limits(options);
+  const std::uint64_t store_bytes = bytes_option("store_size", options.store_size.value_or(kStoreSize));
+  GenerationOptions generation = generation_options(options);
+  generation.cancel = nullptr;
+  const SessionOptions asked = session_options(options);
+  const Terminal terminal(STDERR_FILENO, options.color);
+
+  // Before any thread is made: all of them inherit it.
+  sigset_t signals;
+  sigemptyset(&signals);
+  sigaddset(&signals, SIGTERM);
+  sigaddset(&signals, SIGINT);
+  pthread_sigmask(SIG_BLOCK, &signals, nullptr);
+
+  const Model model(options.model, model_options(options));
+  warn(kv_type_warning(model.facts(), options));
+  if (!model.chat_notice().empty()) notice(options, model.chat_notice());
+  Engine::Options engine_of = engine_options(options);
+  SchedulerOptions scheduling{.session = asked, .limits = generation.limits};
+  std::uint64_t one = 0;
+  {
+    const Engine sizes(model, engine_of);
+    scheduling.session = sized_for_conversation(sizes, model.facts(), asked, generation.limits);
+    const SessionPlan plan = sizes.plan(scheduling.session);
+    one = plan.budget_bytes;
+    scheduling.checkpoint_bytes =
+        options.checkpoints ? bytes_option("checkpoints", *options.checkpoints) : usual_checkpoint_bytes(plan);
+    if (!options.quiet) std::fputs(plan_text(plan, model.facts(), scheduling.session, terminal).c_str(), stderr);
+  }
+  engine_of.kv_memory = options.kv_memory ? bytes_option("kv_memory", *options.kv_memory)
+                                          : (std::uint64_t)options.parallel.value_or(kParallel) * one;
+  Engine engine(model, engine_of);
+  std::optional<Store> store;
+  if (options.store) store.emplace(*options.store, store_bytes);
+  if (store) scheduling.store = &*store;
+  if (options.queue) scheduling.most_waiting = (std::size_t)*options.queue;
+  const std::size_t n_parallel = (std::size_t)(engine_of.kv_memory / one);
+  const std::size_t n_ctx = generation.limits.conversation.value_or((std::size_t)model.facts().training_length);
+  const std::uint64_t checkpoints = scheduling.checkpoint_bytes;
+  const std::size_t n_waiting = scheduling.most_waiting;
+  const std::chrono::seconds drain(options.drain_time.value_or(3));
+  auto scheduler = std::make_unique<Scheduler>(model, engine, std::move(scheduling));
+
+  ApiOptions serving{.defaults = {generation, chat_options(options), asked},
+                     .alias = options.alias.value_or(file_name(options.model)),
+                     .version = LACAKE_VERSION,
+                     .keys = keys,
+                     .cors = options.cors.value_or(""),
+                     .n_ctx = n_ctx,
+                     .n_parallel = n_parallel,
+                     .settings = {{"threads", engine.threads()},
+                                  {"checkpoint_bytes", checkpoints},
+                                  {"queue", n_waiting},
+                                  {"store", options.store.value_or("")},
+                                  {"store_bytes", store ? store_bytes : 0},
+                                  {"body_bytes", limits.body_bytes},
+                                  {"request_s", limits.request_time.count()},
+                                  {"connections", limits.connections},
+                                  {"drain_s", drain.count()}}};
+  Api api(model, *scheduler, std::move(serving));
+  const std::string host = options.host.value_or("127.0.0.1");
+  HttpServer http(host, (int)options.port.value_or(8080), limits,
+                  [&api](const std::shared_ptr<HttpExchange>& exchange) { api.handle(exchange); });
+  notice(options, fmt::format("{} conversations in {} of KV memory, {} each for copies to go back to", n_parallel,
+                              bytes_text(engine_of.kv_memory), bytes_text(checkpoints)));
+  notice(options, fmt::format("listening on http://{}:{}", host, http.port()));
+
+  wait_for_end(signals);
+  notice(options, "ending: answers that are being written have a moment left");
+  api.drain();
+  scheduler->drain(drain);
+  http.close(std::chrono::seconds(1));
+  scheduler.reset();
+  return 0;
+}
+
+}  // namespace lacake::cli

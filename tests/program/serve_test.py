@@ -1,0 +1,354 @@
+"""lacake serve, as clients meet it."""
+
+import concurrent.futures
+import contextlib
+import http.client
+import json
+import re
+import signal
+import socket
+import threading
+import time
+
+from program import FABLE, ON_MODEL, PATIENCE, ProgramTest, answer, start
+
+SMALL = ["--kv-budget", "96", "--policy", "keydiff", "--temp", "0"]
+
+
+class Server:
+    """A running server."""
+
+    def __init__(self, *arguments):
+        self.process = start("serve", *ON_MODEL, "--port", "0", *arguments)
+        self.log = []
+        while True:
+            line = self.process.stderr.readline().decode()
+            if not line:
+                raise AssertionError("".join(self.log))
+            self.log.append(line)
+            if found := re.search(r"listening on http://127\.0\.0\.1:(\d+)", line):
+                self.port = int(found[1])
+                break
+        threading.Thread(target=lambda: self.log.extend(line.decode() for line in self.process.stderr)).start()
+
+    def connection(self):
+        return http.client.HTTPConnection("127.0.0.1", self.port, timeout=60 * PATIENCE)
+
+    def ask(self, method, path, body=None, headers=None):
+        """(status, headers, body)"""
+        connection = self.connection()
+        with contextlib.closing(connection):
+            data = json.dumps(body) if isinstance(body, dict) else body
+            connection.request(method, path, data, headers or {})
+            response = connection.getresponse()
+            return response.status, response.headers, response.read()
+
+    def get(self, path, **headers):
+        status, _, body = self.ask("GET", path, headers=headers)
+        return status, json.loads(body)
+
+    def post(self, path, body, **headers):
+        status, _, answered = self.ask("POST", path, body, headers)
+        return status, json.loads(answered)
+
+    def chat(self, messages, n_new=12, **more):
+        if isinstance(messages, str):
+            messages = [{"role": "user", "content": messages}]
+        status, body = self.post("/v1/chat/completions", {"messages": messages, "max_tokens": n_new, **more})
+        if status != 200:
+            raise AssertionError(body)
+        return body
+
+    def events(self, path, body):
+        """The data of a stream of events."""
+        _, headers, answered = self.ask("POST", path, {**body, "stream": True})
+        assert headers["Content-Type"] == "text/event-stream", answered
+        lines = [line[len("data: "):] for line in answered.decode().split("\n") if line.startswith("data: ")]
+        return [json.loads(line) for line in lines if line != "[DONE]"], lines[-1]
+
+    def metric(self, name):
+        _, _, text = self.ask("GET", "/metrics")
+        return float(re.search(rf"^{name} (\S+)$", text.decode(), re.M)[1])
+
+    def raw(self, data, wait=5):
+        """What comes back of bytes that may be no HTTP at all."""
+        with socket.create_connection(("127.0.0.1", self.port), timeout=wait * PATIENCE) as connection:
+            connection.sendall(data)
+            received = b""
+            with contextlib.suppress(TimeoutError):
+                while part := connection.recv(65536):
+                    received += part
+            return received
+
+    def stop(self):
+        self.process.send_signal(signal.SIGTERM)
+        self.process.wait(timeout=60 * PATIENCE)
+        self.process.stdout.close()
+        return self.process.returncode
+
+
+class ServeTest(ProgramTest):
+    def serve(self, *arguments):
+        server = Server(*SMALL, *arguments)
+        self.addCleanup(lambda: server.process.poll() is None and server.stop())
+        return server
+
+
+class Clients(ServeTest):
+    @classmethod
+    def setUpClass(cls):
+        cls.server = Server(*SMALL, "--parallel", "3", "--body-size", "1MiB", "--request-time", "1", "--cors", "http://a.b")
+
+    @classmethod
+    def tearDownClass(cls):
+        assert cls.server.stop() == 0
+
+    def test_an_answer_is_that_of_run(self):
+        expected = answer(*SMALL, "-p", "Name a fruit.", "-n", "12")["text"]
+        self.assertEqual(self.server.chat("Name a fruit.")["choices"][0]["message"]["content"], expected)
+        events, last = self.server.events("/v1/chat/completions",
+                                          {"messages": [{"role": "user", "content": "Name a fruit."}], "max_tokens": 12,
+                                           "stream_options": {"include_usage": True}})
+        self.assertEqual("".join(e["choices"][0]["delta"].get("content") or "" for e in events if e["choices"]), expected)
+        self.assertEqual(last, "[DONE]")
+        self.assertEqual(events[-1]["usage"]["completion_tokens"], events[-2]["timings"]["predicted_n"])
+        self.assertIn("held_bytes", events[-2]["lacake"])
+
+    def test_completions_echo_the_prompts_own_probabilities(self):
+        status, body = self.server.post("/v1/completions", {"prompt": ["Once upon a time", "a b"], "max_tokens": 0,
+                                                            "echo": True, "logprobs": 1})
+        self.assertEqual(status, 200, body)
+        first = body["choices"][0]
+        self.assertEqual(first["text"], "Once upon a time")
+        self.assertEqual("".join(first["logprobs"]["tokens"]), first["text"])
+        self.assertIsNone(first["logprobs"]["token_logprobs"][0])
+        self.assertTrue(all(p < 0 for p in first["logprobs"]["token_logprobs"][1:]))
+        self.assertEqual([len(c["logprobs"]["tokens"]) for c in body["choices"]], [4, 2])
+
+    def test_completion_is_llama_servers(self):
+        status, body = self.server.post("/completion", {"prompt": "Once upon a time", "n_predict": 5})
+        self.assertEqual((status, body["stop_type"], body["tokens_predicted"], body["truncated"]), (200, "limit", 5, False))
+        events, _ = self.server.events("/completion", {"prompt": "Once upon a time", "n_predict": 5})
+        self.assertEqual("".join(e["content"] for e in events), body["content"])
+        self.assertTrue(events[-1]["stop"])
+
+    def test_messages_are_anthropics(self):
+        asked = {"max_tokens": 12, "messages": [{"role": "user", "content": [{"type": "text", "text": "Name a fruit."}]}],
+                 "thinking": {"type": "adaptive"}, "context_management": {}}
+        status, body = self.server.post("/v1/messages", asked)
+        self.assertEqual((status, body["type"], body["role"]), (200, "message", "assistant"))
+        events, _ = self.server.events("/v1/messages", asked)
+        self.assertEqual([e["type"] for e in events if e["type"] != "content_block_delta"],
+                         ["message_start", "content_block_start", "content_block_stop", "message_delta", "message_stop"])
+        text = "".join(e["delta"]["text"] for e in events if e["type"] == "content_block_delta")
+        self.assertEqual(text, body["content"][0]["text"])
+        status, counted = self.server.post("/v1/messages/count_tokens?beta=true", asked)
+        usage = body["usage"]
+        self.assertEqual(counted["input_tokens"], usage["input_tokens"] + usage["cache_read_input_tokens"])
+        status, body = self.server.post("/v1/messages", {"messages": []})
+        self.assertEqual((status, body["type"], body["error"]["type"]), (400, "error", "invalid_request_error"))
+
+    def test_what_it_tells_of_itself(self):
+        self.assertEqual(self.server.get("/health"), (200, {"status": "ok"}))
+        self.assertEqual(self.server.get("/ready")[0], 200)
+        name = self.server.get("/v1/models")[1]["data"][0]["id"]
+        props = self.server.get("/props")[1]
+        self.assertEqual(props["model_alias"], name)
+        self.assertEqual((props["total_slots"], props["lacake"]["policy"]), (3, "keydiff"))
+        self.assertEqual(props["default_generation_settings"]["params"]["temperature"], 0)
+        tokens = self.server.post("/tokenize", {"content": "Hi there"})[1]["tokens"]
+        self.assertEqual(self.server.post("/detokenize", {"tokens": tokens})[1]["content"], "Hi there")
+        info = self.server.get("/tokenizer_info")[1]
+        self.assertTrue(info["eos_token"] and "messages" in info["chat_template"])
+        self.assertIn("user\nHi", self.server.post("/apply-template",
+                                                   {"messages": [{"role": "user", "content": "Hi"}]})[1]["prompt"])
+        self.assertGreaterEqual(len(self.server.get("/slots")[1]), 3)
+
+    def test_wrong_fields_are_named_and_unknown_ones_ignored(self):
+        def asked(**more):
+            return self.server.post("/v1/chat/completions",
+                                    {"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 1, **more})
+        self.assertEqual(asked(service_tier="auto", metadata={"a": 1})[0], 200)
+        for field, value in {"temperature": "hot", "top_p": 2, "n": 0, "seed": 1.5, "stream": "yes", "messages": "Hi",
+                             "tools": [{"type": "function"}], "logit_bias": [[1]], "stop": 7, "response_format": {"type": "x"},
+                             "top_logprobs": 2, "tool_choice": "maybe", "lacake": {"policy": "nope"}}.items():
+            status, body = asked(**{field: value})
+            self.assertEqual((status, body["error"]["type"]), (400, "invalid_request_error"), (field, body))
+            self.assertIn(field.split(".")[0], body["error"]["message"])
+            self.assertNotIn("\n", body["error"]["message"])
+        status, body = asked(messages=[{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}])
+        self.assertEqual(status, 400)
+        self.assertIn("messages[0].content.type", body["error"]["message"])
+
+    def test_requests_that_are_none_are_refused(self):
+        server = self.server
+        self.assertEqual(server.get("/nowhere")[0], 404)
+        status, headers, _ = server.ask("GET", "/v1/chat/completions")
+        self.assertEqual((status, headers["Allow"]), (405, "POST"))
+        for body in (b"{", b"", b"[]", b'{"messages": "\xff"}', b"[" * 100_000, b'{"a":' * 1000 + b"1" + b"}" * 1000):
+            status, _, text = server.ask("POST", "/v1/chat/completions", body)
+            self.assertEqual(status, 400, body[:20])
+            self.assertIn("body", json.loads(text)["error"]["message"])
+        self.assertTrue(server.raw(b"POST /v1/completions HTTP/1.1\r\nContent-Length: 2000000\r\n\r\n").startswith(b"HTTP/1.1 413"))
+        self.assertTrue(server.raw(b"GET / HTTP/1.1\r\nX: " + b"x" * 20_000 + b"\r\n\r\n").startswith(b"HTTP/1.1 431"))
+        self.assertTrue(server.raw(b"nonsense\r\n\r\n").startswith(b"HTTP/1.1 400"))
+        self.assertEqual(server.raw(b"POST /tokenize HTTP/1.1\r\nContent-Length: 10\r\n\r\nhalf"), b"")
+        self.assertEqual(server.get("/health")[0], 200)
+
+    def test_two_requests_at_once_on_one_connection_are_answered_in_order(self):
+        one = b"GET /health HTTP/1.1\r\nHost: a\r\n\r\n"
+        last = b"GET /nowhere HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
+        received = self.server.raw(one + one + last)
+        self.assertEqual(re.findall(rb"HTTP/1\.1 (\d+)", received), [b"200", b"200", b"404"])
+
+    def test_a_client_that_drips_is_not_waited_for(self):
+        with socket.create_connection(("127.0.0.1", self.server.port), timeout=30) as connection:
+            begun = time.monotonic()
+            with contextlib.suppress(OSError):
+                for byte in b"GET /health HTTP/1.1\r\n" + b"X: y\r\n" * 100:
+                    connection.sendall(bytes([byte]))
+                    time.sleep(0.05)
+            self.assertLess(time.monotonic() - begun, 10 * PATIENCE)
+
+    def test_pages_of_one_origin_may_ask(self):
+        status, headers, _ = self.server.ask("OPTIONS", "/v1/chat/completions")
+        self.assertEqual((status, headers["Access-Control-Allow-Origin"]), (204, "http://a.b"))
+
+    def test_many_clients_see_their_own(self):
+        def canary(i):
+            return f"Repeat: canary{chr(97 + i) * 3} {i * 7}. " * (1 + i % 4)
+        alone = [self.server.chat(canary(i), n_new=8 + i)["choices"][0]["message"]["content"] for i in range(8)]
+        with concurrent.futures.ThreadPoolExecutor(8) as pool:
+            together = list(pool.map(lambda i: self.server.chat(canary(i), n_new=8 + i, seed=i), range(8)))
+        self.assertEqual([t["choices"][0]["message"]["content"] for t in together], alone)
+
+    def test_several_answers_and_probabilities(self):
+        body = self.server.chat("Name a fruit.", n_new=6, temperature=1.5, seed=3, logprobs=True, top_logprobs=2, n=3)
+        self.assertEqual([c["index"] for c in body["choices"]], [0, 1, 2])
+        self.assertGreater(len({c["message"]["content"] for c in body["choices"]}), 1)
+        for choice in body["choices"]:
+            self.assertTrue(all(len(t["top_logprobs"]) == 2 for t in choice["logprobs"]["content"]))
+
+    def test_an_answer_follows_a_schema(self):
+        schema = {"type": "object", "properties": {"fruit": {"type": "string", "maxLength": 12}}, "required": ["fruit"],
+                  "additionalProperties": False}
+        body = self.server.chat("Name a fruit as JSON.", n_new=60, response_format={"type": "json_schema",
+                                                                             "json_schema": {"name": "f", "schema": schema}})
+        self.assertIn("fruit", json.loads(body["choices"][0]["message"]["content"]))
+
+    def test_a_client_that_goes_stops_the_work(self):
+        before = self.server.metric("lacake_requests_cancelled_total")
+        for stream in (True, False):
+            connection = self.server.connection()
+            body = {"messages": [{"role": "user", "content": "Count to a thousand."}], "max_tokens": 100000,
+                    "ignore_eos": True, "stream": stream}
+            connection.request("POST", "/v1/chat/completions", json.dumps(body))
+            if stream:
+                connection.getresponse().read(10)
+            else:
+                time.sleep(0.2)
+            connection.close()
+        for _ in range(200 * PATIENCE):
+            if self.server.metric("lacake_requests_cancelled_total") == before + 2:
+                break
+            time.sleep(0.05)
+        self.assertEqual(self.server.metric("lacake_requests_cancelled_total"), before + 2)
+        self.assertEqual(self.server.metric("lacake_requests_writing"), 0)
+
+
+class Keeping(ServeTest):
+    def talk(self, server, *questions, key=None):
+        messages, answers = [], []
+        for question in questions:
+            messages.append({"role": "user", "content": question})
+            more = {"prompt_cache_key": key} if key else {}
+            body = server.chat(messages, **more)
+            answers.append(body)
+            messages.append({"role": "assistant", "content": body["choices"][0]["message"]["content"]})
+        return messages, answers
+
+    def test_a_conversation_goes_on_and_outlives_the_server(self):
+        store = self.folder / "store"
+        server = self.serve("--store", store, "--parallel", "2")
+        messages, answers = self.talk(server, FABLE + "Who is sly?", "And who is proud?")
+        self.assertEqual(answers[0]["usage"]["prompt_tokens_details"]["cached_tokens"], 0)
+        cached = answers[1]["usage"]["prompt_tokens_details"]["cached_tokens"]
+        self.assertGreater(cached, 150)
+        for i in range(3):  # more than fit
+            self.talk(server, f"Name the number {i}.")
+        self.assertEqual(server.stop(), 0)
+        server = self.serve("--store", store, "--parallel", "2")
+        messages.append({"role": "user", "content": "Name both."})
+        body = server.chat(messages)
+        self.assertGreater(body["usage"]["prompt_tokens_details"]["cached_tokens"], cached)
+        self.assertEqual(server.metric("lacake_conversations_loaded_total"), 1)
+
+    def test_killed_it_has_what_it_told_of(self):
+        store = self.folder / "store"
+        server = self.serve("--store", store)
+        messages, _ = self.talk(server, FABLE + "Who is sly?", key="k")
+        server.process.kill()
+        server.process.wait()
+        server.process.stdout.close()
+        server = self.serve("--store", store)
+        body = server.chat([*messages, {"role": "user", "content": "And who is proud?"}], prompt_cache_key="k")
+        self.assertGreater(body["usage"]["prompt_tokens_details"]["cached_tokens"], 150)
+
+    def test_an_edited_question_is_read_alone(self):
+        server = self.serve()
+        messages, _ = self.talk(server, FABLE + "Who is sly?", "And who is proud?", "Name both.")
+        messages[4]["content"] = "Name none."
+        usage = server.chat(messages[:5])["usage"]
+        self.assertLess(usage["prompt_tokens"] - usage["prompt_tokens_details"]["cached_tokens"], 40)
+
+    def test_a_prompt_that_is_too_long_says_so_as_clients_know_it(self):
+        server = self.serve("-c", "200")
+        for path, more in (("/v1/chat/completions", {"messages": [{"role": "user", "content": FABLE * 3}]}),
+                           ("/v1/completions", {"prompt": FABLE * 3})):
+            status, body = server.post(path, {**more, "max_tokens": 5})
+            error = body["error"]
+            self.assertEqual((status, error["type"], error["code"], error["n_ctx"]),
+                             (400, "exceed_context_size_error", "context_length_exceeded", 200))
+            self.assertIn("exceeds the available context size (200 tokens)", error["message"])
+            self.assertGreater(error["n_prompt_tokens"], 400)
+
+    def test_keys_are_asked_for(self):
+        server = self.serve("--api-key", "secret", "--api-key-file", self.file("keys", "other\n\n"))
+        self.assertEqual(server.get("/health")[0], 200)
+        body = {"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 1}
+        self.assertEqual(server.post("/v1/chat/completions", body)[0], 401)
+        for wrong in ("secre", "secrets", "", "Secret"):
+            self.assertEqual(server.post("/v1/chat/completions", body, Authorization=f"Bearer {wrong}")[0], 401)
+        self.assertEqual(server.post("/v1/chat/completions", body, Authorization="Bearer secret")[0], 200)
+        self.assertEqual(server.post("/v1/chat/completions", body, **{"X-Api-Key": "other"})[0], 200)
+
+    def test_a_full_queue_says_when_to_come_back(self):
+        server = self.serve("--parallel", "1", "--queue", "1")
+        body = {"messages": [{"role": "user", "content": "Count."}], "max_tokens": 100000, "ignore_eos": True, "stream": True}
+        connections = []
+        statuses = []
+        for _ in range(3):
+            connections.append(server.connection())
+            connections[-1].request("POST", "/v1/chat/completions", json.dumps(body))
+            if len(connections) == 1:
+                connections[0].getresponse().read(10)
+            time.sleep(0.2)
+        response = connections[2].getresponse()
+        self.assertEqual((response.status, response.headers["Retry-After"]), (429, "5"))
+        for connection in connections:
+            connection.close()
+
+    def test_sigterm_lets_answers_end(self):
+        server = self.serve("--drain-time", "60")
+        with concurrent.futures.ThreadPoolExecutor(1) as pool:
+            running = pool.submit(server.chat, "Count to a hundred.", 60, ignore_eos=True)
+            while server.metric("lacake_requests_writing") == 0:
+                time.sleep(0.02)
+            self.assertEqual(server.stop(), 0)
+            self.assertEqual(running.result()["usage"]["completion_tokens"], 60)
+
+
+if __name__ == "__main__":
+    import unittest
+
+    unittest.main()
