@@ -5,7 +5,7 @@ SOURCES = $(shell git ls-files --cached --others --exclude-standard '*.h' '*.cpp
 LACAKE = build/release/cli/lacake
 LONG = golden-long|parity-long|soak
 
-.PHONY: help demo test build setup format lint asan tsan clean distclean
+.PHONY: help demo test build setup setup-tests format lint asan tsan clean distclean
 
 help:  ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1	\2/p' Makefile | expand -t 18
@@ -14,7 +14,7 @@ demo: build  ## one long text under five policies: memory, speed, quality
 	@python3 scripts/demo.py --program $(LACAKE) --model "$$(scripts/get-model --path)"
 
 # The long runs take tens of minutes: ctest --preset release -L 'golden-long|parity-long'
-test: setup  ## build everything, run the tests (LACAKE_WERROR=ON: warnings are errors)
+test: setup-tests  ## build everything, run the tests (LACAKE_WERROR=ON: warnings are errors)
 	@scripts/build release
 	@ctest --preset release -LE '$(LONG)' --no-label-summary
 
@@ -25,7 +25,7 @@ setup:  ## system packages, ggml and libllama, the embedded model
 	@scripts/setup
 
 # The suites on the real model take an hour here. What is skipped is printed with its reason.
-asan: setup  ## the tests under AddressSanitizer and UndefinedBehaviorSanitizer
+asan: setup-tests  ## the tests under AddressSanitizer and UndefinedBehaviorSanitizer
 	@scripts/build asan
 	@status=0; ctest --preset asan -LE '$(LONG)' --no-label-summary || status=$$?; scripts/skipped build/asan; exit $$status
 
@@ -36,6 +36,9 @@ tsan:  ## the tests under ThreadSanitizer
 	@scripts/build tsan
 	@status=0; $$(setarch -R true 2>/dev/null && echo setarch -R) ctest --preset tsan -LE '$(LONG)|golden-real|parity-real' \
 	  --no-label-summary || status=$$?; scripts/skipped build/tsan; exit $$status
+
+setup-tests:
+	@scripts/setup --tests
 
 format:  ## apply clang-format
 	@clang-format -i $(SOURCES)

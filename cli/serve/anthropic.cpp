@@ -216,9 +216,7 @@ class MessageClient final : public RequestClient {
 
   void failed(const Error& error) noexcept override {
     ApiError told = api_error(error);
-    const std::string& subject = error.fields().subject;
-    if (error.kind() == Error::Kind::kCapacity &&
-        (subject == "ctx_size" || subject == "KV cache" || subject == "prompt")) {
+    if (is_too_long(error)) {
       try {
         told = api_error(context_error(api_.model().chat(messages_, chat_).tokens.size(), api_.options().n_ctx));
       } catch (const Error&) {

@@ -107,6 +107,12 @@ ApiError api_error(int status, const std::string& type, const std::string& messa
   return {.status = status, .body = {{"error", {{"code", status}, {"message", message}, {"type", type}}}}};
 }
 
+bool is_too_long(const Error& error) {
+  const Error::Fields& fields = error.fields();
+  if (fields.subject == "prompt") return fields.expected.find("training length") != fields.expected.npos;
+  return fields.subject == "ctx_size" || (error.kind() == Error::Kind::kCapacity && fields.subject == "KV cache");
+}
+
 Error context_error(std::size_t n_prompt, std::size_t n_ctx) {
   return Error({.kind = Error::Kind::kCapacity,
                 .subject = kContextSubject,

@@ -76,7 +76,9 @@ ApiError api_error(int status, const std::string& type, const std::string& messa
 // The same in Anthropic's form.
 nlohmann::json anthropic_error(const ApiError& error);
 
-// A prompt that is longer than a conversation may be, with its numbers.
+// A prompt, or a conversation with it, is longer than may be.
+bool is_too_long(const Error& error);
+// The same with its numbers.
 Error context_error(std::size_t n_prompt, std::size_t n_ctx);
 
 // One line of JSON, whatever bytes are in its texts.

@@ -103,9 +103,7 @@ class Completion : public Gathering {
     if (over_) return;
     over_ = true;
     ApiError told = api_error(error);
-    const std::string& subject = error.fields().subject;
-    if (error.kind() == Error::Kind::kCapacity &&
-        (subject == "ctx_size" || subject == "KV cache" || subject == "prompt")) {
+    if (is_too_long(error)) {
       std::size_t longest = 0;
       for (const ChatPrompt& prompt : prompts_) longest = std::max(longest, prompt.tokens.size());
       told = api_error(context_error(longest, api_.options().n_ctx));

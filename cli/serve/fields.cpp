@@ -16,7 +16,9 @@ constexpr int kDeepest = 64;
 // What was found, short enough for a line.
 std::string shown(const json& found) {
   constexpr std::size_t kLongest = 60;
-  if (found.is_object() || found.is_array()) return found.is_object() ? "an object" : "a list";
+  if (found.is_null()) return "none";
+  if (found.is_object()) return "an object";
+  if (found.is_array()) return found.empty() ? "an empty list" : "a list";
   std::string text = found.dump(-1, ' ', true, json::error_handler_t::replace);
   if (text.size() > kLongest) text = text.substr(0, kLongest) + "...";
   return text;

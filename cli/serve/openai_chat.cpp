@@ -123,8 +123,7 @@ class ChatClient final : public RequestClient {
   }
 
   void failed(const Error& error) noexcept override {
-    ApiError told = api_error(error);
-    if (error.kind() == Error::Kind::kCapacity) told = api_error(in_tokens(error));
+    const ApiError told = api_error(in_tokens(error));
     api_.metrics().request(told.status);
     // Where the stream has begun, send() does nothing.
     exchange_->send(told.status, "application/json", dumped(told.body), told.headers);
@@ -137,8 +136,7 @@ class ChatClient final : public RequestClient {
 
   // Says how long the conversation is that does not fit.
   Error in_tokens(const Error& error) const {
-    const std::string& subject = error.fields().subject;
-    if (subject != "ctx_size" && subject != "KV cache" && subject != "prompt") return error;
+    if (!is_too_long(error)) return error;
     try {
       return context_error(api_.model().chat(messages_, chat_).tokens.size(), api_.options().n_ctx);
     } catch (const Error&) {

@@ -411,6 +411,7 @@ class Together(ProgramTest):
 
     def test_by_name(self):
         text = self.file("fable.txt", FABLE)
+        text = self.file("fable.txt", FABLE)
         asked = ["run", *ON_MODEL, "-p", TEXT, "-n", "1"]
         self.refused([*asked, "--chunk", "8"], "--chunk: expected --prefill streaming")
         self.refused([*asked, "--rope-scale", "2", "--rope-freq-scale", "0.5"], "--rope-freq-scale", "both")
@@ -419,6 +420,10 @@ class Together(ProgramTest):
         self.refused([*ingested, "--rope-scale", "2", "--rope-freq-scale", "0.5"], "--rope-freq-scale", "both")
         self.refused([*ingested, "--raw", "--system", "Be brief."], "--system: expected a chat template", "--raw")
         self.refused([*asked, "--raw", "--system", "Be brief."], "--system", "--raw")
+        self.refused([*asked, "--raw", "--chat-template", "chatml"], "--chat-template: expected a chat template", "--raw")
+        self.refused([*asked, "--raw", "--chat-template-file", text], "--chat-template-file", "--raw")
+        self.refused([*asked, "--raw", "--chat-template-kwargs", "{}"], "--chat-template-kwargs", "--raw")
+        self.refused([*asked, "--raw", "--reasoning", "on"], "--reasoning", "--raw")
         self.refused([*asked, "--raw", "--chat-template", "chatml"], "--chat-template: expected a chat template", "--raw")
         self.refused([*asked, "--raw", "--chat-template-file", text], "--chat-template-file", "--raw")
         self.refused([*asked, "--raw", "--chat-template-kwargs", "{}"], "--chat-template-kwargs", "--raw")

@@ -29,7 +29,8 @@ class Server:
             if found := re.search(r"listening on http://127\.0\.0\.1:(\d+)", line):
                 self.port = int(found[1])
                 break
-        threading.Thread(target=lambda: self.log.extend(line.decode() for line in self.process.stderr)).start()
+        self.reader = threading.Thread(target=lambda: self.log.extend(line.decode() for line in self.process.stderr))
+        self.reader.start()
 
     def connection(self):
         return http.client.HTTPConnection("127.0.0.1", self.port, timeout=60 * PATIENCE)
@@ -83,13 +84,25 @@ class Server:
     def stop(self):
         self.process.send_signal(signal.SIGTERM)
         self.process.wait(timeout=60 * PATIENCE)
+        return self.closed()
+
+    def kill(self):
+        self.process.kill()
+        self.process.wait()
+        return self.closed()
+
+    def closed(self):
+        self.reader.join()
         self.process.stdout.close()
+        self.process.stderr.close()
         return self.process.returncode
 
 
 class ServeTest(ProgramTest):
     def serve(self, *arguments):
-        server = Server(*SMALL, *arguments)
+        without = [word[1:] for word in arguments if str(word).startswith("!")]
+        settings = SMALL[2:] if "--kv-budget" in without else SMALL
+        server = Server(*settings, *[word for word in arguments if not str(word).startswith("!")])
         self.addCleanup(lambda: server.process.poll() is None and server.stop())
         return server
 
@@ -287,9 +300,7 @@ class Keeping(ServeTest):
         store = self.folder / "store"
         server = self.serve("--store", store)
         messages, _ = self.talk(server, FABLE + "Who is sly?", key="k")
-        server.process.kill()
-        server.process.wait()
-        server.process.stdout.close()
+        server.kill()
         server = self.serve("--store", store)
         body = server.chat([*messages, {"role": "user", "content": "And who is proud?"}], prompt_cache_key="k")
         self.assertGreater(body["usage"]["prompt_tokens_details"]["cached_tokens"], 150)
@@ -303,14 +314,17 @@ class Keeping(ServeTest):
 
     def test_a_prompt_that_is_too_long_says_so_as_clients_know_it(self):
         server = self.serve("-c", "200")
-        for path, more in (("/v1/chat/completions", {"messages": [{"role": "user", "content": FABLE * 3}]}),
-                           ("/v1/completions", {"prompt": FABLE * 3})):
+        trained = self.serve("--policy", "full", "!--kv-budget")
+        for server, n_ctx, path, more in (
+                (server, 200, "/v1/chat/completions", {"messages": [{"role": "user", "content": FABLE * 3}]}),
+                (server, 200, "/v1/completions", {"prompt": FABLE * 3}),
+                (trained, 8192, "/v1/chat/completions", {"messages": [{"role": "user", "content": FABLE * 60}]})):
             status, body = server.post(path, {**more, "max_tokens": 5})
             error = body["error"]
             self.assertEqual((status, error["type"], error["code"], error["n_ctx"]),
-                             (400, "exceed_context_size_error", "context_length_exceeded", 200))
-            self.assertIn("exceeds the available context size (200 tokens)", error["message"])
-            self.assertGreater(error["n_prompt_tokens"], 400)
+                             (400, "exceed_context_size_error", "context_length_exceeded", n_ctx))
+            self.assertIn(f"exceeds the available context size ({n_ctx} tokens)", error["message"])
+            self.assertGreater(error["n_prompt_tokens"], n_ctx)
 
     def test_keys_are_asked_for(self):
         server = self.serve("--api-key", "secret", "--api-key-file", self.file("keys", "other\n\n"))
