@@ -27,6 +27,8 @@ constexpr Route kRoutes[] = {
     {"POST", "/v1/completions", false, completions},
     {"POST", "/completion", false, native_completion},
     {"POST", "/completions", false, native_completion},
+    {"POST", "/v1/responses", false, responses},
+    {"POST", "/responses", false, responses},
     {"POST", "/v1/messages", false, anthropic_messages},
     {"POST", "/v1/messages/count_tokens", false, anthropic_count_tokens},
     {"GET", "/v1/models", true, list_models},

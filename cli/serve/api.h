@@ -134,6 +134,7 @@ std::string finish_reason(const Answer& answer);
 void chat_completions(Api& api, const std::shared_ptr<HttpExchange>& exchange);
 void completions(Api& api, const std::shared_ptr<HttpExchange>& exchange);
 void native_completion(Api& api, const std::shared_ptr<HttpExchange>& exchange);
+void responses(Api& api, const std::shared_ptr<HttpExchange>& exchange);
 void anthropic_messages(Api& api, const std::shared_ptr<HttpExchange>& exchange);
 void anthropic_count_tokens(Api& api, const std::shared_ptr<HttpExchange>& exchange);
 void tokenize(Api& api, const std::shared_ptr<HttpExchange>& exchange);

@@ -49,6 +49,21 @@ class RealClients(unittest.TestCase):
         self.assertTrue(done.choices[0].text.startswith("Once upon a time"))
         self.assertIsNone(done.choices[0].logprobs.token_logprobs[0])
 
+    def test_openai_responds(self):
+        asked = {"model": "any", "input": "Name a fruit.", "max_output_tokens": 12}
+        whole = self.openai.responses.create(**asked)
+        self.assertEqual((whole.output_text, whole.status), (self.expected, "completed"))
+        text, types = "", []
+        for event in self.openai.responses.create(**asked, stream=True, store=False, include=[], prompt_cache_key="k",
+                                                  tools=[{"type": "web_search"}]):
+            types.append(event.type)
+            text += event.delta if event.type == "response.output_text.delta" else ""
+        self.assertEqual(text, self.expected)
+        self.assertEqual((types[0], types[-1]), ("response.created", "response.completed"))
+        self.assertEqual(event.response.output_text, self.expected)
+        events = list(self.openai.responses.create(model="any", input=FABLE * 3, stream=True))
+        self.assertEqual((events[-1].type, events[-1].response.error.code), ("response.failed", "context_length_exceeded"))
+
     def test_openai_knows_a_prompt_that_is_too_long(self):
         with self.assertRaises(openai.BadRequestError) as raised:
             self.openai.chat.completions.create(model="any", messages=[{"role": "user", "content": FABLE * 3}])

@@ -1,9 +1,12 @@
 """lacake serve, as clients meet it."""
 
+import collections
 import concurrent.futures
 import contextlib
 import http.client
 import json
+import os
+import random
 import re
 import signal
 import socket
@@ -360,6 +363,57 @@ class Keeping(ServeTest):
                 time.sleep(0.02)
             self.assertEqual(server.stop(), 0)
             self.assertEqual(running.result()["usage"]["completion_tokens"], 60)
+
+
+class Load(ServeTest):
+    """Many clients that ask, leave and send nonsense at random. LACAKE_LOAD_REQUESTS=10000 for a long run."""
+
+    N_REQUESTS = int(os.environ.get("LACAKE_LOAD_REQUESTS", "100"))
+    N_CLIENTS = 16 if N_REQUESTS < 1000 else 64
+
+    def one(self, server, n):
+        choice = random.Random(n)
+        connection = server.connection()
+        body = {"messages": [{"role": "user", "content": "word " * choice.randrange(1, 60) + str(n % 40)}],
+                "max_tokens": choice.randrange(1, 12), "stream": choice.random() < 0.5, "n": choice.choice([1, 1, 1, 2])}
+        if choice.random() < 0.3:
+            body["prompt_cache_key"] = str(n % 7)
+        data = json.dumps(body)
+        kind = choice.random()
+        try:
+            if kind < 0.1:  # nonsense
+                data = data[:choice.randrange(len(data))] + choice.choice(["", "}", "\xff", "[" * 100, '"'])
+                connection.request("POST", "/v1/chat/completions", data.encode("latin-1"))
+                return connection.getresponse().status
+            connection.request("POST", "/v1/chat/completions", data)
+            if kind < 0.3:  # leaves
+                time.sleep(choice.random() * 0.05)
+                return 0
+            response = connection.getresponse()
+            text = response.read()
+            if response.status == 200 and body["stream"]:
+                self.assertTrue(text.endswith(b"data: [DONE]\n\n"), text[-200:])
+            return response.status
+        finally:
+            connection.close()
+
+    def test_everybody_is_answered_and_memory_is_back(self):
+        server = self.serve("--parallel", "4", "--store", self.folder / "store", "--store-size", "100MiB", "--queue", "1000")
+        with concurrent.futures.ThreadPoolExecutor(self.N_CLIENTS) as pool:
+            statuses = collections.Counter(pool.map(lambda n: self.one(server, n), range(self.N_REQUESTS)))
+        self.assertLessEqual(set(statuses), {0, 200, 400}, statuses)
+        self.assertGreater(statuses[200], self.N_REQUESTS / 2)
+        for name in ("waiting", "reading", "writing"):
+            for _ in range(100 * PATIENCE):
+                if server.metric(f"lacake_requests_{name}") == 0:
+                    break
+                time.sleep(0.1)
+            self.assertEqual(server.metric(f"lacake_requests_{name}"), 0)
+        conversations = server.get("/v1/sessions")[1]["data"]
+        self.assertFalse(any(c["running"] for c in conversations))
+        self.assertEqual(server.metric("lacake_kv_leased_bytes"), sum(c["budget_bytes"] for c in conversations))
+        self.assertEqual(server.metric("lacake_store_failures_total"), 0)
+        self.assertEqual(server.stop(), 0)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,352 @@
+// POST /v1/responses, OpenAI's newer API. Nothing is kept under a response's id: a client sends the whole conversation.
+
+#include <fmt/format.h>
+
+#include <ctime>
+
+#include "base/stopwatch.h"
+#include "lacake/error.h"
+#include "serve/api.h"
+
+namespace lacake::cli {
+namespace {
+
+using nlohmann::json;
+
+// A message, a call of a tool or its result. Calls that follow an assistant's message, or each other, are one message.
+void add_item(const json& item, const std::string& where, std::vector<Message>& all) {
+  if (!item.is_object()) refuse_field(where, "an object", item);
+  const Fields fields(item, where + ".");
+  const std::string type = fields.text("type").value_or("message");
+  if (type == "message") {
+    Message message{.role = fields.text("role").value_or("")};
+    if (message.role == "developer") message.role = "system";
+    if (message.role != "user" && message.role != "assistant" && message.role != "system") {
+      refuse_field(where + ".role", "user, assistant, system or developer", message.role);
+    }
+    const json* const content = fields.find("content");
+    message.content = text_of_content(content ? *content : json(), where + ".content");
+    if (message.role == "assistant" && !all.empty() && all.back().role == "assistant" && all.back().content.empty() &&
+        all.back().tool_calls.empty()) {
+      all.back().content = std::move(message.content);  // behind its reasoning
+    } else {
+      all.push_back(std::move(message));
+    }
+  } else if (type == "function_call") {
+    if (all.empty() || all.back().role != "assistant") all.push_back({.role = "assistant"});
+    all.back().tool_calls.push_back({.name = fields.text("name").value_or(""),
+                                     .arguments = fields.text("arguments").value_or("{}"),
+                                     .id = fields.text("call_id").value_or("")});
+  } else if (type == "function_call_output") {
+    const json* const output = fields.find("output");
+    all.push_back({.role = "tool",
+                   .content = text_of_content(output ? *output : json(), where + ".output"),
+                   .tool_call_id = fields.text("call_id").value_or("")});
+  } else if (type == "reasoning") {
+    Message message{.role = "assistant"};
+    const json* const content = fields.list("content");
+    for (const json& part : content ? *content : json::array()) {
+      if (part.is_object()) message.reasoning += Fields(part).text("text").value_or("");
+    }
+    if (!message.reasoning.empty()) all.push_back(std::move(message));
+  }
+  // What else there is belongs to tools that the service itself would run.
+}
+
+std::vector<Message> messages_of(const Fields& fields) {
+  std::vector<Message> all;
+  if (const auto instructions = fields.text("instructions"); instructions && !instructions->empty()) {
+    all.push_back({.role = "system", .content = *instructions});
+  }
+  const json* const input = fields.find("input");
+  if (input && input->is_string()) {
+    all.push_back({.role = "user", .content = input->get<std::string>()});
+  } else if (input && input->is_array() && !input->empty()) {
+    for (std::size_t i = 0; i < input->size(); ++i) add_item((*input)[i], fmt::format("input[{}]", i), all);
+  } else {
+    refuse_field("input", "a text, or a list of one item or more", input ? *input : json());
+  }
+  return all;
+}
+
+ChatOptions chat_options_of(const Fields& fields, const ServeDefaults& defaults) {
+  ChatOptions chat = defaults.chat;
+  if (const json* const tools = fields.list("tools")) {
+    for (std::size_t i = 0; i < tools->size(); ++i) {
+      const std::string where = fmt::format("tools[{}]", i);
+      if (!(*tools)[i].is_object()) refuse_field(where, "an object", (*tools)[i]);
+      const Fields own((*tools)[i], where + ".");
+      if (own.text("type").value_or("") != "function") continue;  // web_search, custom, local_shell
+      Tool tool{.name = own.text("name").value_or(""), .description = own.text("description").value_or("")};
+      if (tool.name.empty()) refuse_field(where + ".name", "a name", json());
+      if (const json* const parameters = own.object("parameters")) tool.parameters = parameters->dump();
+      chat.tools.push_back(std::move(tool));
+    }
+  }
+  if (const json* const choice = fields.find("tool_choice")) {
+    if (choice->is_object()) {
+      const std::string name = Fields(*choice, "tool_choice.").text("name").value_or("");
+      std::erase_if(chat.tools, [&](const Tool& tool) { return tool.name != name; });
+      if (chat.tools.empty()) refuse_field("tool_choice.name", "one of the tools", name);
+      chat.tool_choice = ToolChoice::kRequired;
+    } else if (*choice == "required") {
+      chat.tool_choice = ToolChoice::kRequired;
+    } else if (*choice == "none") {
+      chat.tool_choice = ToolChoice::kNone;
+    } else if (*choice != "auto") {
+      refuse_field("tool_choice", "auto, none, required or a function", *choice);
+    }
+  }
+  if (const auto parallel = fields.flag("parallel_tool_calls")) chat.parallel_tool_calls = *parallel;
+  if (const json* const text = fields.object("text")) {
+    if (const json* const format = Fields(*text, "text.").object("format")) {
+      const Fields own(*format, "text.format.");
+      const std::string type = own.text("type").value_or("text");
+      if (type == "json_schema") {
+        const json* const schema = own.object("schema");
+        if (!schema) refuse_field("text.format.schema", "an object", json());
+        chat.json_schema = schema->dump();
+      } else if (type == "json_object") {
+        chat.json_schema = R"({"type":"object"})";
+      } else if (type != "text") {
+        refuse_field("text.format.type", "text, json_object or json_schema", type);
+      }
+    }
+  }
+  return chat;
+}
+
+class ResponseClient final : public RequestClient {
+ public:
+  ResponseClient(Api& api, std::shared_ptr<HttpExchange> exchange, bool stream, bool parses,
+                 std::vector<Message> messages, ChatOptions chat, const Fields& fields)
+      : api_(api),
+        exchange_(std::move(exchange)),
+        stream_(stream),
+        pieces_(parses),
+        messages_(std::move(messages)),
+        chat_(std::move(chat)) {
+    for (const char* name : {"instructions", "tools", "tool_choice", "parallel_tool_calls", "temperature", "top_p",
+                             "metadata", "max_output_tokens"}) {
+      const json* const value = fields.find(name);
+      if (value) echoed_[name] = *value;
+    }
+  }
+
+  void started(const ServedCache&) noexcept override {
+    if (stream_) begin();
+  }
+  void progress(std::size_t, std::size_t) noexcept override {
+    if (!stream_ || last_sign_.ms() < kSignMs) return;
+    exchange_->write(": reading\n\n");
+    last_sign_ = Stopwatch();
+  }
+  void written(std::size_t, std::string_view text, const Generation& generation) noexcept override {
+    if (n_tokens_++ == 0) {
+      api_.metrics().first_token(since_start_.ms() / 1e3);
+    } else {
+      api_.metrics().between_tokens(last_token_.ms() / 1e3);
+    }
+    last_token_ = Stopwatch();
+    if (stream_) send(pieces_.next(text, generation));
+  }
+  void ended(const Served& served) noexcept override {
+    api_.metrics().request(200);
+    const Answer& answer = served.answers[0];
+    send(pieces_.rest(answer));
+    close();
+    json whole = response(answer.finish == Finish::kLength ? "incomplete" : "completed");
+    if (answer.finish == Finish::kLength) whole["incomplete_details"] = {{"reason", "max_output_tokens"}};
+    const std::size_t n_written = answer.tokens.size();
+    whole["usage"] = {{"input_tokens", served.cache.n_prompt},
+                      {"input_tokens_details", {{"cached_tokens", served.cache.n_held}}},
+                      {"output_tokens", n_written},
+                      {"output_tokens_details", {{"reasoning_tokens", 0}}},
+                      {"total_tokens", served.cache.n_prompt + n_written}};
+    whole["lacake"] = cache_facts(served.cache);
+    if (!stream_) return send_json(*exchange_, whole);
+    event(answer.finish == Finish::kLength ? "response.incomplete" : "response.completed",
+          {{"response", std::move(whole)}});
+    exchange_->end();
+  }
+  void failed(const Error& error) noexcept override {
+    ApiError told = api_error(error);
+    if (is_too_long(error)) {
+      try {
+        told = api_error(context_error(api_.model().chat(messages_, chat_).tokens.size(), api_.options().n_ctx));
+      } catch (const Error&) {
+      }
+    }
+    const bool context = told.body["error"]["code"] == "context_length_exceeded";
+    api_.metrics().request(told.status);
+    // A stream's client knows an overflow by its event alone.
+    if (stream_ && (begun_ || context)) {
+      if (!begun_) begin();
+      json whole = response("failed");
+      whole["error"] = {{"code", context ? json("context_length_exceeded") : json("server_error")},
+                        {"message", told.body["error"]["message"]}};
+      event("response.failed", {{"response", std::move(whole)}});
+      exchange_->end();
+      return;
+    }
+    exchange_->send(told.status, "application/json", dumped(told.body), told.headers);
+  }
+
+ private:
+  static constexpr double kSignMs = 5000;
+  enum class Item { kNone, kReasoning, kMessage, kCall };
+
+  void begin() {
+    begun_ = true;
+    exchange_->begin(200, "text/event-stream");
+    event("response.created", {{"response", response("in_progress")}});
+    event("response.in_progress", {{"response", response("in_progress")}});
+  }
+
+  json response(const char* status) const {
+    json whole = {{"id", id_},
+                  {"object", "response"},
+                  {"created_at", created_},
+                  {"status", status},
+                  {"model", api_.options().alias},
+                  {"output", output_},
+                  {"error", nullptr},
+                  {"incomplete_details", nullptr},
+                  {"instructions", nullptr},
+                  {"metadata", json::object()},
+                  {"parallel_tool_calls", chat_.parallel_tool_calls},
+                  {"tool_choice", "auto"},
+                  {"tools", json::array()},
+                  {"previous_response_id", nullptr},
+                  {"usage", nullptr}};
+    whole.update(echoed_);
+    return whole;
+  }
+
+  void event(const char* type, json data) {
+    data["type"] = type;
+    data["sequence_number"] = n_events_++;
+    exchange_->write(fmt::format("event: {}\ndata: {}\n\n", type, dumped(data)));
+  }
+  void item_event(const char* type, json data) {
+    if (!stream_) return;
+    data["output_index"] = output_.size();
+    data["item_id"] = item_["id"];
+    event(type, std::move(data));
+  }
+
+  void open(Item kind, json item) {
+    close();
+    kind_ = kind;
+    item_ = std::move(item);
+    text_.clear();
+    if (!stream_) return;
+    event("response.output_item.added", {{"output_index", output_.size()}, {"item", item_}});
+    if (kind_ == Item::kMessage) item_event("response.content_part.added", {{"content_index", 0}, {"part", part("")}});
+  }
+
+  static json part(const std::string& text) {
+    return {{"type", "output_text"}, {"text", text}, {"annotations", json::array()}};
+  }
+
+  void close() {
+    if (kind_ == Item::kNone) return;
+    item_["status"] = "completed";
+    if (kind_ == Item::kMessage) {
+      item_["content"] = json::array({part(text_)});
+      item_event("response.output_text.done", {{"content_index", 0}, {"text", text_}, {"logprobs", json::array()}});
+      item_event("response.content_part.done", {{"content_index", 0}, {"part", part(text_)}});
+    } else if (kind_ == Item::kReasoning) {
+      item_["content"] = json::array({{{"type", "reasoning_text"}, {"text", text_}}});
+      item_event("response.reasoning_text.done", {{"content_index", 0}, {"text", text_}});
+    } else {
+      item_["arguments"] = text_;
+      item_event("response.function_call_arguments.done", {{"arguments", text_}, {"name", item_["name"]}});
+    }
+    if (stream_) event("response.output_item.done", {{"output_index", output_.size()}, {"item", item_}});
+    output_.push_back(std::move(item_));
+    kind_ = Item::kNone;
+  }
+
+  void send(const AnswerPiece& piece) {
+    if (!piece.reasoning.empty()) {
+      if (kind_ != Item::kReasoning) {
+        open(Item::kReasoning,
+             {{"type", "reasoning"}, {"id", random_id("rs_")}, {"summary", json::array()}, {"content", json::array()}});
+      }
+      text_ += piece.reasoning;
+      item_event("response.reasoning_text.delta", {{"content_index", 0}, {"delta", piece.reasoning}});
+    }
+    if (!piece.content.empty()) {
+      if (kind_ != Item::kMessage) {
+        open(Item::kMessage, {{"type", "message"},
+                              {"id", random_id("msg_")},
+                              {"role", "assistant"},
+                              {"status", "in_progress"},
+                              {"content", json::array()}});
+      }
+      text_ += piece.content;
+      item_event("response.output_text.delta",
+                 {{"content_index", 0}, {"delta", piece.content}, {"logprobs", json::array()}});
+    }
+    for (const CallPiece& call : piece.calls) {
+      if (call.begins) {
+        open(Item::kCall, {{"type", "function_call"},
+                           {"id", random_id("fc_")},
+                           {"call_id", call.id},
+                           {"name", call.name},
+                           {"arguments", ""},
+                           {"status", "in_progress"}});
+      }
+      text_ += call.arguments;
+      if (!call.arguments.empty()) item_event("response.function_call_arguments.delta", {{"delta", call.arguments}});
+    }
+  }
+
+  Api& api_;
+  const std::shared_ptr<HttpExchange> exchange_;
+  const bool stream_;
+  AnswerPieces pieces_;
+  const std::vector<Message> messages_;
+  const ChatOptions chat_;
+  json echoed_ = json::object();
+  const std::string id_ = random_id("resp_");
+  const std::time_t created_ = std::time(nullptr);
+  json output_ = json::array();  // items that are whole
+  Item kind_ = Item::kNone;      // of the one that is being written
+  json item_;
+  std::string text_;
+  bool begun_ = false;
+  std::size_t n_events_ = 0, n_tokens_ = 0;
+  Stopwatch since_start_, last_token_, last_sign_;
+};
+
+}  // namespace
+
+void responses(Api& api, const std::shared_ptr<HttpExchange>& exchange) {
+  const json body = parse_body(exchange->request().body);
+  const Fields fields(body);
+  if (!api.model().has_chat_template()) refuse_field("input", "a model with a chat template", json());
+  if (const auto previous = fields.text("previous_response_id")) {
+    refuse_field("previous_response_id", "none, but the whole conversation as `input`: responses are not kept",
+                 *previous);
+  }
+  ChatRequest chat{.messages = messages_of(fields),
+                   .key = Api::conversation_key(exchange->request(), fields),
+                   .owner = api.owner_of(exchange->request())};
+  Request request;
+  request.asking = {.generation = generation_of(fields, api.options().defaults),
+                    .chat = chat_options_of(fields, api.options().defaults)};
+  if (const auto most = fields.whole("max_output_tokens", 1, INT32_MAX)) {
+    request.asking.generation.limits.answer = (std::size_t)*most;
+  }
+  request.session = session_of(fields, api.options().defaults);
+  const ChatPrompt prompt = api.model().render_chat(chat.messages, request.asking.chat);
+  const bool parses = prompt.format.has_reasoning() || prompt.format.has_tool_calls();
+  auto client = std::make_shared<ResponseClient>(api, exchange, fields.flag("stream").value_or(false), parses,
+                                                 chat.messages, request.asking.chat, fields);
+  request.what = std::move(chat);
+  api.submit(exchange, std::move(request), std::move(client));
+}
+
+}  // namespace lacake::cli
