@@ -157,7 +157,8 @@ class Conversation {
   // Keeps all of it in a file (lacake/snapshot.h). Throws Error(kState) where no session is open, and what
   // Session::save throws.
   void save(const std::string& path) const;
-  std::uint64_t saved_bytes() const;  // of the file that save() would make; throws as it does
+  std::string saved() const;          // the bytes of that file; throws as save() does
+  std::uint64_t saved_bytes() const;  // how many they are
 
   // Forgets everything but the opening.
   void clear();

@@ -226,7 +226,10 @@ class Session {
   // there twice.
   void save(const std::string& path, std::span<const SnapshotNote> notes = {},
             std::span<const SessionCheckpoint* const> checkpoints = {}) const;
-  // Of the file that save() would make.
+  // The bytes of that file, for whoever writes them elsewhere or later.
+  std::string saved(std::span<const SnapshotNote> notes = {},
+                    std::span<const SessionCheckpoint* const> checkpoints = {}) const;
+  // How many they are.
   std::uint64_t saved_bytes(std::span<const SnapshotNote> notes = {},
                             std::span<const SessionCheckpoint* const> checkpoints = {}) const;
 

@@ -133,6 +133,15 @@ void Session::save(const std::string& path, std::span<const SnapshotNote> notes,
   parts_of(*state_, notes, checkpoints).write(path);
 }
 
+std::string Session::saved(std::span<const SnapshotNote> notes,
+                           std::span<const SessionCheckpoint* const> checkpoints) const {
+  const PartsWriter parts = parts_of(*state_, notes, checkpoints);
+  std::string bytes;
+  bytes.reserve(parts.bytes());
+  parts.write_to([&](std::string_view piece) { bytes += piece; });
+  return bytes;
+}
+
 std::uint64_t Session::saved_bytes(std::span<const SnapshotNote> notes,
                                    std::span<const SessionCheckpoint* const> checkpoints) const {
   return parts_of(*state_, notes, checkpoints).bytes();

@@ -611,6 +611,11 @@ void Conversation::save(const std::string& path) const {
   state_->session->save(path, {&saved.note, 1}, saved.checkpoints);
 }
 
+std::string Conversation::saved() const {
+  const State::Saved saved = state_->saved();
+  return state_->session->saved({&saved.note, 1}, saved.checkpoints);
+}
+
 std::uint64_t Conversation::saved_bytes() const {
   const State::Saved saved = state_->saved();
   return state_->session->saved_bytes({&saved.note, 1}, saved.checkpoints);

@@ -6,6 +6,7 @@
 #include <functional>
 #include <stdexcept>
 
+#include "base/files.h"
 #include "generation/test_generation.h"
 #include "tools/temporary_folder.h"
 
@@ -493,6 +494,7 @@ TEST(Conversation, GoesOnInAnotherProcess) {
     (void)conversation.ask(user("why is it\xff </s> no"));
     conversation.save(path);
     EXPECT_EQ(conversation.saved_bytes(), Snapshot(path).facts().file_bytes);
+    EXPECT_EQ(conversation.saved(), read_file(path));
     Loaded other(chatting());
     Conversation opened(other.model, other.engine, {.generation = greedy(12)}, Snapshot(path));
     EXPECT_EQ(contents(opened), contents(conversation));

@@ -140,18 +140,6 @@ Conversations::Taken Conversations::take_by_beginning(const std::string& beginni
   }
 }
 
-void Conversations::give_back(Resident& resident, bool keep) {
-  resident.running = false;
-  if (!keep || !resident.lease || !resident.conversation->session()) return;
-  try {
-    const Conversation& conversation = *resident.conversation;
-    resident.lease->save(conversation.saved_bytes(), [&](const std::string& path) { conversation.save(path); });
-    ++counts_.n_stored;
-  } catch (const Error&) {  // a full disk, say: it is in memory still
-    ++counts_.n_store_failures;
-  }
-}
-
 bool Conversations::let_go_one() {
   const auto idle = std::find_if(all_.begin(), all_.end(), [](const auto& resident) { return !resident->running; });
   if (idle == all_.end()) return false;

@@ -36,8 +36,10 @@ class Conversations {
   // The conversation that a request goes on in; a new one where there is none. kBusy: it runs for somebody else.
   // kNoRoom: it is not in memory, and of KV memory less than `room` bytes is free.
   Taken take(const ChatRequest& request, const ChatOptions& chat, const SessionOptions& session, std::uint64_t room);
-  // It runs no more. `keep`: its answer is to outlive this process, where there is a store.
-  void give_back(Resident& resident, bool keep);
+  // It runs no more.
+  void give_back(Resident& resident) { resident.running = false; }
+  // It was written to the store, or could not be.
+  void count_saved(bool kept) { ++(kept ? counts_.n_stored : counts_.n_store_failures); }
 
   // Lets the idle one go that was used least recently. False: there is none.
   bool let_go_one();

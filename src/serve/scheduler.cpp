@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <condition_variable>
 #include <deque>
+#include <exception>
 #include <mutex>
 #include <set>
 #include <thread>
@@ -14,6 +15,7 @@
 #include "lacake/error.h"
 #include "serve/conversations.h"
 #include "serve/running.h"
+#include "serve/saver.h"
 
 namespace lacake {
 namespace {
@@ -49,8 +51,16 @@ struct Job {
 }  // namespace
 
 struct Scheduler::State {
+  // An answer that has ended, whose client is told when its conversation is kept.
+  struct Saving {
+    Ticket ticket;
+    std::shared_ptr<RequestClient> client;
+    Served served;
+    Resident* resident;
+  };
+
   State(const Model& m, Engine& e, SchedulerOptions o)
-      : model(m), engine(e), options(std::move(o)), conversations(m, e, options) {
+      : model(m), engine(e), options(std::move(o)), conversations(m, e, options), saver([this] { wake_up(); }) {
     const std::uint64_t reserved = engine.kv_memory().reserved;
     const std::uint64_t one = engine.plan(options.session).budget_bytes;
     if (one > reserved) {
@@ -63,14 +73,23 @@ struct Scheduler::State {
 
   // --- the thread ----------------------------------------------------------------------------------------------
 
+  void wake_up() {
+    const std::lock_guard lock(mutex);
+    saved = true;
+    wake.notify_all();
+  }
+
   void run() {
     while (take_orders()) {
+      take_saved();
       admit();
       write();
       read();
       publish();
     }
     for (Job& job : jobs) job.running.reset();
+    saver.finish();
+    take_saved();
     for (Job& job : jobs) fail(job, stopping());
     for (Job& job : waiting) fail(job, stopping());
     jobs.clear();
@@ -81,8 +100,12 @@ struct Scheduler::State {
   // New requests and cancelled ones. Waits where there is nothing to do. False: it is over.
   bool take_orders() {
     std::unique_lock lock(mutex);
-    wake.wait(lock,
-              [&] { return stop || !submitted.empty() || !cancels.empty() || !jobs.empty() || !waiting.empty(); });
+    wake.wait(lock, [&] {
+      // Those that wait beside a conversation that is being saved may wait for it.
+      const bool can_admit = !waiting.empty() && saving.empty();
+      return stop || saved || !submitted.empty() || !cancels.empty() || !jobs.empty() || can_admit;
+    });
+    saved = false;
     if (stop) {
       for (Job& job : submitted) waiting.push_back(std::move(job));
       submitted.clear();
@@ -153,7 +176,7 @@ struct Scheduler::State {
         }
       }
     } catch (const Error& error) {
-      if (job.resident) give_back(job, false);
+      if (job.resident) give_back(job);
       job.running.reset();
       fail(job, error);
       return Admission::kRefused;
@@ -349,23 +372,50 @@ struct Scheduler::State {
     }
     served.queue_ms = job->queue_ms;
     job->running.reset();
-    // What a client was told has ended is kept.
-    if (job->resident) give_back(*job, true);
+    if (job->resident && save(*job, served)) return jobs.erase(job);
+    if (job->resident) give_back(*job);
     publish();
     job->client->ended(served);
     return jobs.erase(job);
   }
 
+  // What a client is told has ended is kept, where there is a store. False: there is none.
+  bool save(Job& job, Served& served) {
+    Resident& resident = *job.resident;
+    if (!resident.lease || !resident.conversation->session()) return false;
+    try {
+      saver.save(job.ticket, *resident.lease, resident.conversation->saved());
+    } catch (const std::exception&) {  // no memory for it
+      conversations.count_saved(false);
+      return false;
+    }
+    saving.push_back({job.ticket, std::move(job.client), std::move(served), &resident});
+    return true;
+  }
+
+  void take_saved() {
+    for (const Saver::Done& done : saver.take_done()) {
+      const auto at =
+          std::find_if(saving.begin(), saving.end(), [&](const Saving& s) { return s.ticket == done.number; });
+      const Saving ended = std::move(*at);
+      saving.erase(at);
+      conversations.count_saved(done.kept);
+      conversations.give_back(*ended.resident);
+      publish(1);
+      ended.client->ended(ended.served);
+    }
+  }
+
   std::deque<Job>::iterator failed(std::deque<Job>::iterator job, const Error& error) {
     job->running.reset();
-    if (job->resident) give_back(*job, false);
+    if (job->resident) give_back(*job);
     fail(*job, error);
     return jobs.erase(job);
   }
 
-  void give_back(Job& job, bool keep) {
+  void give_back(Job& job) {
     job.running.reset();
-    conversations.give_back(*job.resident, keep);
+    conversations.give_back(*job.resident);
     job.resident = nullptr;
   }
 
@@ -378,10 +428,10 @@ struct Scheduler::State {
   void count(std::size_t telling = 0) {
     const std::lock_guard lock(mutex);
     n_waiting = waiting.size();
-    n_running = jobs.size() + telling;
+    n_running = jobs.size() + saving.size() + telling;
   }
 
-  void publish() {
+  void publish(std::size_t telling = 0) {
     SchedulerStatus now = counts;
     for (const auto& resident : conversations.all()) {
       const Session* const session = resident->conversation->session();
@@ -405,7 +455,7 @@ struct Scheduler::State {
     const std::lock_guard lock(mutex);
     now.n_waiting = waiting.size() + submitted.size();
     n_waiting = waiting.size();
-    n_running = jobs.size();
+    n_running = jobs.size() + saving.size() + telling;
     published = std::move(now);
     if (n_running + n_waiting + submitted.size() == 0) idle.notify_all();
   }
@@ -415,8 +465,9 @@ struct Scheduler::State {
   const SchedulerOptions options;
   // Of the thread alone:
   Conversations conversations;
-  std::deque<Job> jobs;                          // that run, in the order of their admission
-  std::deque<Job> waiting;                       // in the order in which they came
+  std::deque<Job> jobs;     // that run, in the order of their admission
+  std::deque<Job> waiting;  // in the order in which they came
+  std::vector<Saving> saving;
   std::vector<std::pair<Ticket, Error>> errors;  // of this round
   SchedulerStatus counts;
   double n_read_tokens = 0;
@@ -430,7 +481,8 @@ struct Scheduler::State {
   std::size_t n_waiting = 0, n_running = 0;
   std::uint64_t n_requests = 0, n_refused = 0;
   Ticket last_ticket = 0;
-  bool draining = false, stop = false;
+  bool draining = false, stop = false, saved = false;
+  Saver saver;  // borrows what stands above
   std::thread thread;
 };
 
