@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <iterator>
+#include <random>
 #include <string_view>
 #include <utility>
 
@@ -72,8 +73,7 @@ Resident* Conversations::use(Resident& resident) {
 Resident* Conversations::open(const std::string& id, const SessionOptions& session) {
   auto resident = std::make_unique<Resident>();
   resident->id = id;
-  if (options_.store) resident->lease = options_.store->acquire(id);
-  const std::optional<std::string> path = resident->lease ? resident->lease->path() : std::nullopt;
+  const std::optional<std::string> path = stored(*resident);
   if (path) {
     try {
       resident->conversation = std::make_unique<Conversation>(model_, engine_, making(session), Snapshot(*path));
@@ -88,6 +88,18 @@ Resident* Conversations::open(const std::string& id, const SessionOptions& sessi
     resident->conversation = std::make_unique<Conversation>(model_, engine_, making(session));
   all_.push_back(std::move(resident));
   return use(*all_.back());
+}
+
+// The file that the store has of it, if it may be used: another process may have its lease.
+std::optional<std::string> Conversations::stored(Resident& resident) {
+  if (!options_.store) return {};
+  try {
+    resident.lease = options_.store->acquire(resident.id);
+    return resident.lease ? resident.lease->path() : std::nullopt;
+  } catch (const Error&) {  // a folder that cannot be read, say: the conversation is answered without it
+    ++counts_.n_store_failures;
+    return {};
+  }
 }
 
 Conversations::Taken Conversations::take(const ChatRequest& request, const ChatOptions& chat,
@@ -128,12 +140,16 @@ Conversations::Taken Conversations::take_by_beginning(const std::string& beginni
   if (best) return {Found::kTaken, use(*best)};
   if (engine_.kv_memory().free < room) return {Found::kNoRoom};
   const auto is_taken = [&](const std::string& id) { return std::find(taken.begin(), taken.end(), id) != taken.end(); };
-  for (std::size_t number = 1;; ++number) {
-    const std::string id = numbered(beginning, number);
+  // Each that is looked at is read from the disk, so few are; behind them nothing is looked for.
+  constexpr std::size_t kMostTried = 4;
+  for (std::size_t number = 1, n_tried = 0;; ++number) {
+    const bool fresh = n_tried == kMostTried;
+    const std::string id = numbered(beginning, fresh ? std::random_device()() : number);
     if (is_taken(id)) continue;
+    ++n_tried;
     Resident* const opened = open(id, session);
     const std::size_t n_tokens = opened->conversation->session()->tokens().size();
-    if (n_tokens == 0 || 2 * opened->conversation->n_held_of(request.messages, chat) >= n_tokens) {
+    if (fresh || n_tokens == 0 || 2 * opened->conversation->n_held_of(request.messages, chat) >= n_tokens) {
       return {Found::kTaken, opened};
     }
     all_.pop_back();  // another conversation, which stays in the store

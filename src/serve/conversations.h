@@ -55,6 +55,7 @@ class Conversations {
  private:
   ConversationOptions making(const SessionOptions& session) const;
   Resident* use(Resident& resident);
+  std::optional<std::string> stored(Resident& resident);
   // Opens it: from the store, or as a new one.
   Resident* open(const std::string& id, const SessionOptions& session);
   Taken take_by_key(const std::string& id, const SessionOptions& session, std::uint64_t room);

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <condition_variable>
+#include <filesystem>
 #include <functional>
 #include <mutex>
 #include <random>
@@ -197,6 +198,36 @@ TEST_F(SchedulerTest, ConversationsOutliveIt) {
   }
   EXPECT_EQ(scheduler.status().n_loaded, 6U);
   EXPECT_EQ(scheduler.status().n_store_failures, 0U);
+}
+
+// Their files are looked at one by one, so not all of them.
+TEST_F(SchedulerTest, ManyThatBeginAlikeAreKeptApart) {
+  const TemporaryFolder folder;
+  const Store store(folder.path("store"), 1 << 24);
+  SchedulerOptions kept = options();
+  kept.store = &store;
+  Scheduler scheduler(loaded.model, engine, kept);
+  const auto variant = [](int i) {
+    const std::string said(40, (char)('a' + i));
+    return std::vector<Message>{user("why"), assistant(said), user(said), assistant(said), user("no")};
+  };
+  for (int i = 0; i < 9; ++i) {
+    EXPECT_EQ(serve(scheduler, chat(variant(i))).answers[0].tokens, alone(variant(i)).answer.tokens) << i;
+  }
+  EXPECT_EQ(store.conversations().size(), 9U);
+}
+
+TEST_F(SchedulerTest, AStoreThatFailsEndsNoAnswer) {
+  const TemporaryFolder folder;
+  const Store store(folder.path("store"), 2000);  // less than one conversation
+  SchedulerOptions kept = options();
+  kept.store = &store;
+  Scheduler scheduler(loaded.model, engine, kept);
+  EXPECT_EQ(serve(scheduler, chat({user("why is it")})).answers[0].tokens, alone({user("why is it")}).answer.tokens);
+  EXPECT_EQ(scheduler.status().n_store_failures, 1U);
+  std::filesystem::remove_all(folder.path("store"));
+  (void)serve(scheduler, chat({user("and then")}));
+  EXPECT_EQ(scheduler.status().n_store_failures, 2U);
 }
 
 TEST_F(SchedulerTest, WhoHasGoneCostsNothingMore) {
