@@ -232,10 +232,11 @@ class Clients(ServeTest):
 
     def test_many_clients_see_their_own(self):
         def canary(i):
-            return f"Repeat: canary{chr(97 + i) * 3} {i * 7}. " * (1 + i % 4)
-        alone = [self.server.chat(canary(i), n_new=8 + i)["choices"][0]["message"]["content"] for i in range(8)]
-        with concurrent.futures.ThreadPoolExecutor(8) as pool:
-            together = list(pool.map(lambda i: self.server.chat(canary(i), n_new=8 + i, seed=i), range(8)))
+            return f"Repeat: canary{chr(97 + i % 26) * 3} {i * 7}. " * (1 + i % 4)
+        clients = range(64)
+        alone = [self.server.chat(canary(i), n_new=3 + i % 5)["choices"][0]["message"]["content"] for i in clients]
+        with concurrent.futures.ThreadPoolExecutor(len(clients)) as pool:
+            together = list(pool.map(lambda i: self.server.chat(canary(i), n_new=3 + i % 5, seed=i), clients))
         self.assertEqual([t["choices"][0]["message"]["content"] for t in together], alone)
 
     def test_several_answers_and_probabilities(self):
@@ -363,6 +364,59 @@ class Keeping(ServeTest):
                 time.sleep(0.02)
             self.assertEqual(server.stop(), 0)
             self.assertEqual(running.result()["usage"]["completion_tokens"], 60)
+
+
+class Killed(ServeTest):
+    """Killed under load at random moments. LACAKE_KILLS=100 for a long run."""
+
+    N_KILLS = int(os.environ.get("LACAKE_KILLS", "3"))
+
+    def talk(self, server, messages, key, over):
+        """Asks until the server is gone. What is in `messages` was acknowledged."""
+        for i in range(1000):
+            asked = [*messages, {"role": "user", "content": f"Name the number {len(messages)} of {key}."}]
+            try:
+                body = server.chat(asked, n_new=4, prompt_cache_key=key)
+            except (OSError, http.client.HTTPException, ValueError):
+                if over.is_set():
+                    return
+                raise
+            messages[:] = [*asked, {"role": "assistant", "content": body["choices"][0]["message"]["content"]}]
+            if len(messages) > 20:
+                messages.clear()
+                key = f"{key}x"
+
+    def test_every_acknowledged_conversation_is_there(self):
+        choice = random.Random(5)
+        store = self.folder / "store"
+        talks = {f"talk{i}": [] for i in range(4)}
+        for kill in range(self.N_KILLS):
+            server = self.serve("--store", store, "--parallel", "3")
+            over = threading.Event()
+            with concurrent.futures.ThreadPoolExecutor(len(talks)) as pool:
+                running = [pool.submit(self.talk, server, messages, f"{key}-{kill}", over)
+                           for key, messages in talks.items()]
+                time.sleep((0.3 + choice.random()) * PATIENCE)
+                over.set()
+                server.kill()
+                for one in running:
+                    one.result()
+            server = self.serve("--store", store, "--parallel", "3")
+            for key, messages in talks.items():
+                if messages:
+                    n_held = server.post("/v1/messages/count_tokens", {"messages": messages})[1]["input_tokens"]
+                    name = f"{key}-{kill}"
+                    usage = server.chat([*messages, {"role": "user", "content": "And then?"}], n_new=2,
+                                        prompt_cache_key=self.names(messages, name))["usage"]
+                    # All but the opening of another answer, which is counted too.
+                    self.assertGreaterEqual(usage["prompt_tokens_details"]["cached_tokens"], n_held - 8, (kill, key))
+                messages.clear()
+            self.assertEqual(server.stop(), 0)
+
+    @staticmethod
+    def names(messages, name):
+        """The key under which it was asked last."""
+        return re.search(r"of (\S+)\.$", messages[-2]["content"])[1] if messages else name
 
 
 class Load(ServeTest):
