@@ -32,7 +32,7 @@ class BadInput(ProgramTest):
         for theirs, ours in (("-ctk", "--kv-type K,V"), ("-sys", "--system"), ("-tb", "--threads"), ("-nr", "--no-repack"),
                              ("--temperature", "--temp"), ("-ngl", "on the CPU"), ("-hf", "-m FILE"),
                              ("-cnv", "lacake chat"), ("-fa", "--attention"), ("--context-shift", "streaming-llm"),
-                             ("-np", "one conversation"), ("-ub", "--chunk")):
+                             ("-np", "lacake serve --parallel"), ("-ub", "--chunk")):
             with self.subTest(theirs=theirs):
                 self.refused(["-p", "hi", theirs, "9"], 2, f"{theirs}: no such option", ours, "lacake run --help")
         # A value is never taken for an option.

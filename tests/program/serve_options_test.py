@@ -26,6 +26,7 @@ OWN["serve"] = {
     "store_size": (["--store", "{store}"], ["--store-size", "1GiB"]),
     "ignore_eos": ["--ignore-eos"],
     "predict": ["-n", "3"],
+    "drain_time": ["--drain-time", "7"],
     **{name: COMMON[name][1] if isinstance(COMMON[name], tuple) else COMMON[name][-2:] for name in DRY_OPTIONS},
 }
 ASKED = json.dumps({"messages": [{"role": "user", "content": "What is 2+2? Answer with one number."}], "logprobs": True})
