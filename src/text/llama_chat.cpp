@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cassert>
 #include <exception>
+#include <mutex>
 #include <utility>
 
 #include "lacake/error.h"
@@ -203,13 +204,20 @@ class PinnedLlamaChat : public LlamaChat {
 
   bool knows_tools() const override { return knows_tools_; }
 
+  // One at a time in the whole process: llama.cpp asks localtime() for today's date, whose answer all threads share.
+  common_chat_params applied(const common_chat_templates_inputs& inputs) const {
+    static std::mutex one_at_a_time;
+    const std::lock_guard lock(one_at_a_time);
+    return common_chat_templates_apply(templates_.get(), inputs);
+  }
+
   Result apply(std::span<const Message> messages, const ChatOptions& options,
                const Vocabulary& vocabulary) const override {
     const common_chat_templates_inputs inputs = inputs_of(messages, options);
     try {
       const JinjaLimits limits(messages.size(), bytes_of(messages, options) + template_.source().size());
       const KeptRenderings renderings;
-      const common_chat_params params = common_chat_templates_apply(templates_.get(), inputs);
+      const common_chat_params params = applied(inputs);
       std::vector<std::string> added;
       if (options.continue_last_message) {
         const Message& last = messages.back();
