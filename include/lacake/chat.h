@@ -47,6 +47,7 @@ struct Tool {
   std::string name = {};
   std::string description = {};
   std::string parameters = "{}";  // JSON schema of the arguments, as text
+  bool operator==(const Tool&) const = default;
 };
 
 enum class ToolChoice {
@@ -72,6 +73,7 @@ struct ChatOptions {
   // More variables of the template by name; the values are JSON texts (`"high"`, `true`).
   std::map<std::string, std::string> template_arguments = {};
   std::time_t now = 0;  // for templates that write today's date; 0: the clock
+  bool operator==(const ChatOptions&) const = default;
 };
 
 // Text of which parts are letters only: what came from a user, a file or a tool. In them `<|im_end|>` is ten

@@ -4,7 +4,7 @@
 //
 //     lacake::Engine engine(model, {.kv_memory = 4ULL << 30});
 //     lacake::Scheduler scheduler(model, engine, {.session = sized});
-//     const auto ticket = scheduler.submit({.messages = messages, .asking = asking}, client);
+//     const auto ticket = scheduler.submit({.what = lacake::ChatRequest{messages}, .asking = asking}, client);
 //     ...
 //     scheduler.cancel(ticket);  // the client has gone
 //
@@ -93,13 +93,13 @@ class RequestClient {
 
 struct SchedulerOptions {
   SessionOptions session = {};         // of conversations: sized_for_conversation() makes one
-  LengthLimits limits = {};            // ctx_size counts for every request
+  LengthLimits limits = {};            // of them `conversation` counts, for every request
   std::uint64_t checkpoint_bytes = 0;  // of each conversation
   std::size_t most_waiting = 64;       // requests beside those that run; more are refused
   const Store* store = nullptr;        // where conversations outlive this. Borrowed
 };
 
-// Counts since it was made, and what is now.
+// Counts since it was made, and what is now, or was some milliseconds ago while requests run.
 struct SchedulerStatus {
   struct Conversation {
     std::string id;
@@ -136,7 +136,8 @@ class Scheduler {
   // Throws Error(kCapacity) whose subject is `queue` where too many wait already, Error(kState) where it is draining.
   // Everything else is told to the client.
   Ticket submit(Request request, std::shared_ptr<RequestClient> client);
-  // The client gets ended() with what there is. Its work stops within one step. Of no request: nothing happens.
+  // Its work stops within one step. The client gets ended() with what was written, or failed() where nothing was yet.
+  // Of no request, or one that has ended: nothing happens.
   void cancel(Ticket ticket);
 
   // No new requests; returns when those that are there have ended, or were ended at the deadline.

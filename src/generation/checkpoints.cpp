@@ -1,6 +1,8 @@
 #include "generation/checkpoints.h"
 
 #include <cassert>
+#include <cstddef>
+#include <numeric>
 
 namespace lacake {
 
@@ -19,6 +21,23 @@ std::size_t least_useful(std::span<const CheckpointSize> checkpoints, std::size_
     least = value;
   }
   return worst;
+}
+
+std::vector<std::size_t> most_useful(std::span<const CheckpointSize> checkpoints, std::size_t n_tokens,
+                                     std::uint64_t most) {
+  if (most == 0) return {};
+  std::vector<CheckpointSize> sizes(checkpoints.begin(), checkpoints.end());
+  std::vector<std::size_t> places(sizes.size());
+  std::iota(places.begin(), places.end(), std::size_t{0});
+  std::uint64_t bytes = 0;
+  for (const CheckpointSize& c : sizes) bytes += c.bytes;
+  while (bytes > most) {
+    const auto goes = (std::ptrdiff_t)least_useful(sizes, n_tokens);
+    bytes -= sizes[(std::size_t)goes].bytes;
+    sizes.erase(sizes.begin() + goes);
+    places.erase(places.begin() + goes);
+  }
+  return places;
 }
 
 }  // namespace lacake

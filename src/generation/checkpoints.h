@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <vector>
 
 namespace lacake {
 
@@ -20,5 +21,9 @@ struct CheckpointSize {
 //   checkpoints  ascending by n_tokens; REQUIRES: one or more
 //   n_tokens     of the conversation now
 std::size_t least_useful(std::span<const CheckpointSize> checkpoints, std::size_t n_tokens);
+
+// The places of those that stay where all together may take `most` bytes, ascending. 0: none stay.
+std::vector<std::size_t> most_useful(std::span<const CheckpointSize> checkpoints, std::size_t n_tokens,
+                                     std::uint64_t most);
 
 }  // namespace lacake

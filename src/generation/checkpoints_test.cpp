@@ -28,6 +28,17 @@ TEST(Checkpoints, TheLastTwoAreTheLastToGo) {
   }
 }
 
+TEST(Checkpoints, ThoseThatStayFitTheirBytes) {
+  const std::vector<CheckpointSize> all = {{100, 5}, {200, 3}, {300, 4}, {400, 2}};
+  using Places = std::vector<std::size_t>;
+  EXPECT_EQ(most_useful(all, 450, 14), (Places{0, 1, 2, 3}));
+  EXPECT_EQ(most_useful(all, 450, 6), (Places{2, 3}));
+  EXPECT_EQ(most_useful(all, 450, 2), (Places{3}));
+  EXPECT_EQ(most_useful(all, 450, 1), Places());
+  EXPECT_EQ(most_useful(all, 450, 0), Places());
+  EXPECT_EQ(most_useful({}, 450, 10), Places());
+}
+
 // What the documents promise: with room for 16, to go back by d tokens costs at most d tokens more.
 TEST(Checkpoints, GoingBackCostsNoMoreThanTheWayBack) {
   for (const std::size_t n_tokens : {800, 8000, 80000}) {

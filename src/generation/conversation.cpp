@@ -3,13 +3,13 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <numeric>
 #include <optional>
 #include <span>
 #include <utility>
 
 #include "base/stopwatch.h"
 #include "generation/answer_piece.h"
+#include "generation/answers.h"
 #include "generation/checkpoints.h"
 #include "generation/conversation_state.h"
 #include "lacake/error.h"
@@ -26,24 +26,6 @@ std::string mark_for(const std::string& text) {
     std::string mark = fmt::format("@{}question@", i);
     if (text.find(mark) == text.npos) return mark;
   }
-}
-
-// What stays of checkpoints where they may take `most` bytes: their places, ascending.
-std::vector<std::size_t> most_useful(std::span<const CheckpointSize> checkpoints, std::size_t n_tokens,
-                                     std::uint64_t most) {
-  std::vector<CheckpointSize> sizes(checkpoints.begin(), checkpoints.end());
-  std::vector<std::size_t> places(sizes.size());
-  std::iota(places.begin(), places.end(), std::size_t{0});
-  const auto bytes = [&] {
-    return std::accumulate(sizes.begin(), sizes.end(), std::uint64_t{0},
-                           [](std::uint64_t sum, const CheckpointSize& c) { return sum + c.bytes; });
-  };
-  while (!sizes.empty() && (most == 0 || bytes() > most)) {
-    const auto goes = (std::ptrdiff_t)least_useful(sizes, n_tokens);
-    sizes.erase(sizes.begin() + goes);
-    places.erase(places.begin() + goes);
-  }
-  return places;
 }
 
 }  // namespace
@@ -157,9 +139,11 @@ struct Conversation::State {
     // Room first: never more than is allowed, also while it is made.
     const std::uint64_t wanted = session->checkpoint_bytes();
     if (wanted > options.checkpoint_bytes) return;
-    while (checkpoint_bytes() + wanted > options.checkpoint_bytes) {
-      checkpoints.erase(checkpoints.begin() + (std::ptrdiff_t)least_useful(checkpoint_sizes(), n_tokens));
+    std::vector<Checkpoint> stay;
+    for (const std::size_t i : most_useful(checkpoint_sizes(), n_tokens, options.checkpoint_bytes - wanted)) {
+      stay.push_back(std::move(checkpoints[i]));
     }
+    checkpoints = std::move(stay);
     checkpoints.push_back({own.messages.size(), own.held, session->checkpoint()});
   }
 
@@ -191,22 +175,24 @@ struct Conversation::State {
   // --- reading and answering -----------------------------------------------------------------------------------
 
   // Does a later prompt begin with all of this one? Not where the template opens an answer otherwise than it writes it
-  // down later: with a mark of reasoning, which it leaves out of old answers. Asked of a
-  // conversation of a letter.
-  bool opening_lasts(const ChatOptions& chat) const {
+  // down later: with a mark of reasoning, which it leaves out of old answers. Asked of a conversation of a letter, once
+  // as long as the options stay the same.
+  bool opening_lasts(const ChatOptions& chat) {
+    if (opening_lasts_ && opening_lasts_->first == chat) return opening_lasts_->second;
+    bool lasts = true;
     try {
       const Message asked{.role = "user", .content = "1"}, answered{.role = "assistant", .content = "2"};
       const Message now[] = {asked}, later[] = {asked, answered, asked};
       const std::string prompt = model.render_chat(now, chat).text.text;
-      return model.render_chat(later, chat).text.text.starts_with(prompt);
+      lasts = model.render_chat(later, chat).text.text.starts_with(prompt);
     } catch (const Error&) {  // a template that refuses such messages
-      return true;
     }
+    opening_lasts_ = {chat, lasts};
+    return lasts;
   }
 
   // How much of a prompt a later one will begin with: all of it, or all but the opening of the answer.
-  std::size_t lasting_bytes(std::span<const Message> messages, const PromptText& prompt,
-                            const ChatOptions& chat) const {
+  std::size_t lasting_bytes(std::span<const Message> messages, const PromptText& prompt, const ChatOptions& chat) {
     const std::size_t all = prompt.text.size();
     if (own.raw || options.checkpoint_bytes == 0 || opening_lasts(chat)) return all;
     ChatOptions unopened = chat;
@@ -218,7 +204,7 @@ struct Conversation::State {
   // The prompt in the texts that are read one after the other: in two where a later prompt will begin with the first
   // one's end only, so that there is a checkpoint to begin from.
   std::vector<PromptText> texts_of(std::span<const Message> messages, const PromptText& prompt,
-                                   const ChatOptions& chat) const {
+                                   const ChatOptions& chat) {
     const PromptText question = prompt.first(lasting_bytes(messages, prompt, chat));
     const bool ahead_of_it = own.held.prompt.empty() || own.held.beginning_of(question.text);
     if (question.text.size() == prompt.text.size() || !ahead_of_it) return {prompt};
@@ -322,18 +308,17 @@ struct Conversation::State {
   ConversationOptions options;
   std::unique_ptr<Session> session;
   ConversationState own;
-  std::vector<Checkpoint> checkpoints;  // of this session, ascending
-  std::size_t n_turns = 0;              // answers, without those of the opening
+  std::vector<Checkpoint> checkpoints;                         // of this session, ascending
+  std::size_t n_turns = 0;                                     // answers, without those of the opening
+  std::optional<std::pair<ChatOptions, bool>> opening_lasts_;  // as it was asked last
 };
 
 namespace {
 
-using ConversationParts = Conversation::State;
-
 // A text on its way into the session of a conversation. Until keep() it leaves no trace.
 class TextReading {
  public:
-  explicit TextReading(ConversationParts& conversation) : c_(conversation) {}
+  explicit TextReading(Conversation::State& conversation) : c_(conversation) {}
   ~TextReading() {
     job_.reset();  // what it took back is what the conversation then finds
     if (begun_ && !kept_) c_.take_back(n_before_, held_before_);
@@ -344,7 +329,7 @@ class TextReading {
   // `texts_of` gives what is read of it one after the other; it is asked when the session is where reading begins.
   template <class TextsOf>
   void begin(const PromptText& text, bool more_follows, const LengthLimits& limits, const TextsOf& texts_of) {
-    ConversationParts::Start start = c_.start_of(text);
+    Conversation::State::Start start = c_.start_of(text);
     require_room(start.n_held, start.tokens.size(), limits);
     turn.n_held = start.n_held;
     n_to_read_ = start.tokens.size();
@@ -410,7 +395,7 @@ class TextReading {
     c_.keep_checkpoint();
   }
 
-  ConversationParts& c_;
+  Conversation::State& c_;
   std::vector<PromptText> texts_;             // that are still to be read; the job reads the first
   std::optional<std::vector<Token>> tokens_;  // of the first, once they are known
   std::unique_ptr<PrefillJob> job_;
@@ -426,13 +411,11 @@ class TextReading {
 
 struct Reply::State {
   State(Conversation::State& c, std::vector<Message> m, const Asking& asking)
-      : conversation(c), messages(std::move(m)), prompt(c.render(messages, asking.chat)), reading(c) {
-    GenerationOptions seeded = asking.generation;
-    for (const std::uint32_t seed : answer_seeds(seeded.sampling.seed, asking.n_answers)) {
-      seeded.sampling.seed = seed;
-      generations.emplace_back(c.model, prompt.format, seeded);
-    }
-  }
+      : conversation(c),
+        messages(std::move(m)),
+        prompt(c.render(messages, asking.chat)),
+        answers(c.model, prompt.format, asking.generation, asking.n_answers),
+        reading(c) {}
 
   void begin(const Asking& asking) {
     reading.begin(prompt.text, false, asking.generation.limits,
@@ -441,21 +424,16 @@ struct Reply::State {
   }
 
   void begin_writing() {
-    Session& first = *conversation.session;
-    n_read = first.tokens().size();
-    for (std::size_t i = 0; i < generations.size(); ++i) {
-      if (i > 0) others.push_back(conversation.engine.fork(first));
-      Session& session = i > 0 ? *others.back() : first;
-      generations[i].begin(session);
-      writing.push_back({&generations[i], &session});
-    }
+    n_read = conversation.session->tokens().size();
+    answers.begin(conversation.engine, *conversation.session);
   }
 
   Turn end() {
-    if (!generations[0].finished()) generations[0].cancel();
+    Generation& first = *answers.writing()[0].generation;
+    if (!first.finished()) first.cancel();
     Turn turn = reading.turn;
-    turn.answer = generations[0].answer();
-    others.clear();
+    turn.answer = first.answer();
+    answers.close_copies();
     if (!turn.answered()) return turn;  // as stopped before
     conversation.remember(prompt, turn.answer, n_read);
     const ParsedAnswer& parsed = turn.answer.parsed;
@@ -473,10 +451,8 @@ struct Reply::State {
   Conversation::State& conversation;
   std::vector<Message> messages;
   ChatPrompt prompt;
+  Answers answers;
   TextReading reading;
-  std::vector<Generation> generations;
-  std::vector<std::unique_ptr<Session>> others;  // of the answers but the first
-  std::vector<Writing> writing;
   std::size_t n_read = 0;  // tokens that the session had been fed when the answers began
 };
 
@@ -487,14 +463,14 @@ Reply& Reply::operator=(Reply&&) noexcept = default;
 
 bool Reply::read() {
   if (state_->reading.read()) return true;
-  if (state_->writing.empty()) state_->begin_writing();
+  if (state_->answers.writing().empty()) state_->begin_writing();
   return false;
 }
 
 bool Reply::reading() const { return state_->reading.reading(); }
 std::size_t Reply::n_to_read() const { return state_->reading.n_to_read(); }
 double Reply::n_read() const { return state_->reading.n_read(); }
-std::span<const Writing> Reply::writing() const { return state_->writing; }
+std::span<const Writing> Reply::writing() const { return state_->answers.writing(); }
 const Turn& Reply::turn() const { return state_->reading.turn; }
 Turn Reply::end() { return state_->end(); }
 

@@ -84,8 +84,9 @@ Resident* Conversations::open(const std::string& id, const SessionOptions& sessi
       ++counts_.n_store_failures;
     }
   }
-  if (!resident->conversation)
+  if (!resident->conversation) {
     resident->conversation = std::make_unique<Conversation>(model_, engine_, making(session));
+  }
   all_.push_back(std::move(resident));
   return use(*all_.back());
 }

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "base/stopwatch.h"
+#include "generation/answers.h"
 
 namespace lacake {
 namespace {
@@ -54,12 +55,10 @@ class TextRun final : public Running {
  public:
   TextRun(const Model& model, Engine& engine, const SessionOptions& session, const TextRequest& request,
           const Asking& asking)
-      : engine_(engine), tokens_(request.prompt.tokens), session_(engine.open(session)) {
-    GenerationOptions seeded = asking.generation;
-    for (const std::uint32_t seed : answer_seeds(seeded.sampling.seed, asking.n_answers)) {
-      seeded.sampling.seed = seed;
-      generations_.emplace_back(model, request.prompt.format, seeded);
-    }
+      : engine_(engine),
+        tokens_(request.prompt.tokens),
+        session_(engine.open(session)),
+        answers_(model, request.prompt.format, asking.generation, asking.n_answers) {
     PrefillOptions options;
     if (request.log_probabilities) {
       options.all_logits = [this, n_best = *request.log_probabilities](std::size_t i, std::span<const float> logits) {
@@ -76,7 +75,7 @@ class TextRun final : public Running {
     const bool more = job_->advance();
     if (!more) {
       job_.reset();
-      begin_writing();
+      answers_.begin(engine_, *session_);
     }
     read_ms_ += watch.ms();
     return more;
@@ -84,34 +83,23 @@ class TextRun final : public Running {
   bool reading() const override { return job_ != nullptr; }
   std::size_t n_to_read() const override { return tokens_.size(); }
   double n_read() const override { return job_ ? job_->n_tokens_done() : (double)tokens_.size(); }
-  std::span<const Writing> writing() const override { return writing_; }
+  std::span<const Writing> writing() const override { return answers_.writing(); }
   const Session& session() const override { return *session_; }
 
   Served end() override {
-    return {.answers = answers_of(writing_),
+    return {.answers = answers_of(answers_.writing()),
             .cache = cache_of(*session_, tokens_.size(), 0),
             .read_ms = read_ms_,
             .prompt_log_probabilities = std::move(log_probabilities_)};
   }
 
  private:
-  void begin_writing() {
-    for (std::size_t i = 0; i < generations_.size(); ++i) {
-      if (i > 0) others_.push_back(engine_.fork(*session_));
-      Session& session = i > 0 ? *others_.back() : *session_;
-      generations_[i].begin(session);
-      writing_.push_back({&generations_[i], &session});
-    }
-  }
-
   Engine& engine_;
   std::vector<Token> tokens_;
   std::vector<LogProbabilities> log_probabilities_;
   std::unique_ptr<Session> session_;
   std::unique_ptr<PrefillJob> job_;
-  std::vector<Generation> generations_;
-  std::vector<std::unique_ptr<Session>> others_;  // of the answers but the first
-  std::vector<Writing> writing_;
+  Answers answers_;
   double read_ms_ = 0;
 };
 

@@ -22,10 +22,18 @@ namespace {
 
 // How long prompts are read between two tokens of those that write. A step takes as long as one layer of 512 tokens.
 constexpr double kReadingMs = 20;
+// How old the status may be while requests run. Ends are published before their clients are told.
+constexpr double kPublishMs = 20;
 
 Error stopping() {
   return Error(
       {.kind = Error::Kind::kState, .subject = "server", .expected = "one that runs", .found = "one that stops"});
+}
+
+// Whatever ends one request ends no other. Where it is no Error, a machine without memory say, it is told as one.
+Error error_of(const std::exception& exception) {
+  if (const auto* const error = dynamic_cast<const Error*>(&exception)) return *error;
+  return Error({.kind = Error::Kind::kState, .subject = "server", .found = exception.what()});
 }
 
 Error cancelled() { return Error({.kind = Error::Kind::kState, .subject = "request", .found = "cancelled"}); }
@@ -43,7 +51,6 @@ struct Job {
   Resident* resident = nullptr;  // of a chat
   std::unique_ptr<Running> running;
   std::uint64_t promised = 0;  // KV memory of sessions that it will open when it writes
-  std::size_t n_written = 0;
 
   std::size_t n_answers() const { return std::max<std::size_t>(request.asking.n_answers, 1); }
 };
@@ -85,7 +92,7 @@ struct Scheduler::State {
       admit();
       write();
       read();
-      publish();
+      if (jobs.empty() || since_publish.ms() > kPublishMs) publish();
     }
     for (Job& job : jobs) job.running.reset();
     saver.finish();
@@ -103,7 +110,7 @@ struct Scheduler::State {
     wake.wait(lock, [&] {
       // Those that wait beside a conversation that is being saved may wait for it.
       const bool can_admit = !waiting.empty() && saving.empty();
-      return stop || saved || !submitted.empty() || !cancels.empty() || !jobs.empty() || can_admit;
+      return stop || saved || cancels_all || !submitted.empty() || !cancels.empty() || !jobs.empty() || can_admit;
     });
     saved = false;
     if (stop) {
@@ -114,9 +121,15 @@ struct Scheduler::State {
     for (Job& job : submitted) waiting.push_back(std::move(job));
     submitted.clear();
     n_waiting = waiting.size();
-    const std::set<Ticket> gone = std::move(cancels);
-    cancels.clear();
+    std::set<Ticket> gone = std::exchange(cancels, {});
+    const bool all = std::exchange(cancels_all, false);
     lock.unlock();
+    for (const Job& job : waiting) {
+      if (all) gone.insert(job.ticket);
+    }
+    for (const Job& job : jobs) {
+      if (all) gone.insert(job.ticket);
+    }
     if (!gone.empty()) cancel(gone);
     return true;
   }
@@ -175,10 +188,10 @@ struct Scheduler::State {
           return admission;
         }
       }
-    } catch (const Error& error) {
-      if (job.resident) give_back(job);
+    } catch (const std::exception& error) {
       job.running.reset();
-      fail(job, error);
+      if (job.resident) give_back(job);
+      fail(job, error_of(error));
       return Admission::kRefused;
     }
   }
@@ -260,8 +273,8 @@ struct Scheduler::State {
           counts.n_written_tokens += 1;
           job.client->written(i, step.text, *writing[i].generation);
           if (step.feed) batch.push_back({writing[i].session, *step.feed});
-        } catch (const Error& error) {  // a grammar that allows nothing
-          errors.emplace_back(job.ticket, error);
+        } catch (const std::exception& error) {  // a grammar that allows nothing, say
+          errors.emplace_back(job.ticket, error_of(error));
           break;
         }
       }
@@ -287,12 +300,12 @@ struct Scheduler::State {
   void step(std::span<const Engine::Next> batch) {
     try {
       engine.step(batch);
-    } catch (const Error&) {
+    } catch (const std::exception&) {
       for (const Engine::Next& next : batch) {
         try {
           engine.step({&next, 1});
-        } catch (const Error& error) {
-          errors.emplace_back(owner_of(next.session), error);
+        } catch (const std::exception& error) {
+          errors.emplace_back(owner_of(next.session), error_of(error));
         }
       }
     }
@@ -341,8 +354,8 @@ struct Scheduler::State {
       const std::size_t total = job->running->n_to_read();
       job->client->progress(std::min((std::size_t)now, total), total);
       return more;
-    } catch (const Error& error) {
-      (void)failed(job, error);
+    } catch (const std::exception& error) {
+      (void)failed(job, error_of(error));
       return false;
     }
   }
@@ -367,8 +380,8 @@ struct Scheduler::State {
     Served served;
     try {
       served = job->running->end();
-    } catch (const Error& error) {
-      return failed(job, error);
+    } catch (const std::exception& error) {
+      return failed(job, error_of(error));
     }
     served.queue_ms = job->queue_ms;
     job->running.reset();
@@ -413,8 +426,8 @@ struct Scheduler::State {
     return jobs.erase(job);
   }
 
+  // What ran in it is gone already.
   void give_back(Job& job) {
-    job.running.reset();
     conversations.give_back(*job.resident);
     job.resident = nullptr;
   }
@@ -432,6 +445,7 @@ struct Scheduler::State {
   }
 
   void publish(std::size_t telling = 0) {
+    since_publish = Stopwatch();
     SchedulerStatus now = counts;
     for (const auto& resident : conversations.all()) {
       const Session* const session = resident->conversation->session();
@@ -452,13 +466,14 @@ struct Scheduler::State {
     now.n_stored = conversations.counts().n_stored;
     now.n_loaded = conversations.counts().n_loaded;
     now.n_store_failures = conversations.counts().n_store_failures;
+    count(telling);
     const std::lock_guard lock(mutex);
-    now.n_waiting = waiting.size() + submitted.size();
-    n_waiting = waiting.size();
-    n_running = jobs.size() + saving.size() + telling;
     published = std::move(now);
-    if (n_running + n_waiting + submitted.size() == 0) idle.notify_all();
+    if (nothing_to_do()) idle.notify_all();
   }
+
+  // REQUIRES the mutex.
+  bool nothing_to_do() const { return n_running + n_waiting + submitted.size() == 0; }
 
   const Model& model;
   Engine& engine;
@@ -472,6 +487,7 @@ struct Scheduler::State {
   SchedulerStatus counts;
   double n_read_tokens = 0;
   bool shortest_first = false;
+  Stopwatch since_publish;
   // Of all threads, under the mutex:
   mutable std::mutex mutex;
   std::condition_variable wake, idle;
@@ -481,7 +497,7 @@ struct Scheduler::State {
   std::size_t n_waiting = 0, n_running = 0;
   std::uint64_t n_requests = 0, n_refused = 0;
   Ticket last_ticket = 0;
-  bool draining = false, stop = false, saved = false;
+  bool cancels_all = false, draining = false, stop = false, saved = false;
   Saver saver;  // borrows what stands above
   std::thread thread;
 };
@@ -533,9 +549,9 @@ void Scheduler::drain(std::chrono::milliseconds deadline) {
   State& s = *state_;
   std::unique_lock lock(s.mutex);
   s.draining = true;
-  const auto done = [&] { return s.n_running + s.n_waiting + s.submitted.size() == 0; };
+  const auto done = [&] { return s.nothing_to_do(); };
   if (s.idle.wait_for(lock, deadline, done)) return;
-  for (Ticket ticket = 1; ticket <= s.last_ticket; ++ticket) s.cancels.insert(ticket);
+  s.cancels_all = true;
   s.wake.notify_all();
   s.idle.wait(lock, done);
 }
