@@ -2,8 +2,6 @@
 
 #include <fmt/format.h>
 
-#include "base/stopwatch.h"
-#include "lacake/error.h"
 #include "serve/api.h"
 
 namespace lacake::cli {
@@ -115,13 +113,9 @@ ChatOptions chat_options_of(const Fields& fields, const ServeDefaults& defaults)
   if (const json* const choice = fields.object("tool_choice")) {
     const Fields own(*choice, "tool_choice.");
     const std::string type = own.text("type").value_or("auto");
-    if (type == "any" || type == "tool") chat.tool_choice = ToolChoice::kRequired;
+    if (type == "any") chat.tool_choice = ToolChoice::kRequired;
     if (type == "none") chat.tool_choice = ToolChoice::kNone;
-    if (type == "tool") {
-      const std::string name = own.text("name").value_or("");
-      std::erase_if(chat.tools, [&](const Tool& tool) { return tool.name != name; });
-      if (chat.tools.empty()) refuse_field("tool_choice.name", "one of the tools", name);
-    }
+    if (type == "tool") require_tool(chat, own);
     if (type != "auto" && type != "any" && type != "tool" && type != "none") {
       refuse_field("tool_choice.type", "auto, any, tool or none", type);
     }
@@ -152,16 +146,10 @@ json parsed_json(const std::string& arguments) {
   return parsed.is_object() ? parsed : json::object();
 }
 
-class MessageClient final : public RequestClient {
+class MessageClient final : public RequestClient, ChatAnswering {
  public:
-  MessageClient(Api& api, std::shared_ptr<HttpExchange> exchange, bool stream, bool parses,
-                std::vector<Message> messages, ChatOptions chat)
-      : api_(api),
-        exchange_(std::move(exchange)),
-        stream_(stream),
-        pieces_(parses),
-        messages_(std::move(messages)),
-        chat_(std::move(chat)) {}
+  MessageClient(Api& api, std::shared_ptr<HttpExchange> exchange, bool stream, const ChatCall& call)
+      : ChatAnswering(api, std::move(exchange), stream, call.chat(), call.request.asking.chat), pieces_(call.parses) {}
 
   void started(const ServedCache& cache) noexcept override {
     if (!stream_) return;
@@ -175,18 +163,11 @@ class MessageClient final : public RequestClient {
   }
 
   void progress(std::size_t, std::size_t) noexcept override {
-    if (!stream_ || last_sign_.ms() < kSignMs) return;
-    event({{"type", "ping"}});
-    last_sign_ = Stopwatch();
+    if (sign_is_due()) event({{"type", "ping"}});
   }
 
   void written(std::size_t, std::string_view text, const Generation& generation) noexcept override {
-    if (n_tokens_++ == 0) {
-      api_.metrics().first_token(since_start_.ms() / 1e3);
-    } else {
-      api_.metrics().between_tokens(last_token_.ms() / 1e3);
-    }
-    last_token_ = Stopwatch();
+    count_token();
     if (stream_) send(pieces_.next(text, generation));
   }
 
@@ -215,14 +196,7 @@ class MessageClient final : public RequestClient {
   }
 
   void failed(const Error& error) noexcept override {
-    ApiError told = api_error(error);
-    if (is_too_long(error)) {
-      try {
-        told = api_error(context_error(api_.model().chat(messages_, chat_).tokens.size(), api_.options().n_ctx));
-      } catch (const Error&) {
-      }
-    }
-    api_.metrics().request(told.status);
+    const ApiError told = this->told(error);
     const json body = anthropic_error(told);
     exchange_->send(told.status, "application/json", dumped(body), told.headers);
     exchange_->write("event: error\ndata: " + dumped(body) + "\n\n");
@@ -230,7 +204,6 @@ class MessageClient final : public RequestClient {
   }
 
  private:
-  static constexpr double kSignMs = 5000;
   enum class Block { kNone, kThinking, kText, kTool };
 
   json frame() const {
@@ -289,16 +262,10 @@ class MessageClient final : public RequestClient {
     return content;
   }
 
-  Api& api_;
-  const std::shared_ptr<HttpExchange> exchange_;
-  const bool stream_;
   AnswerPieces pieces_;
-  const std::vector<Message> messages_;
-  const ChatOptions chat_;
   const std::string id_ = random_id("msg_");
   Block block_ = Block::kNone;
-  std::size_t n_blocks_ = 0, n_tokens_ = 0;
-  Stopwatch since_start_, last_token_, last_sign_;
+  std::size_t n_blocks_ = 0;
 };
 
 }  // namespace
@@ -306,22 +273,13 @@ class MessageClient final : public RequestClient {
 void anthropic_messages(Api& api, const std::shared_ptr<HttpExchange>& exchange) {
   const json body = parse_body(exchange->request().body);
   const Fields fields(body);
-  if (!api.model().has_chat_template()) refuse_field("messages", "a model with a chat template", json());
-  ChatRequest chat{.messages = messages_of(fields),
-                   .key = Api::conversation_key(exchange->request(), fields),
-                   .owner = api.owner_of(exchange->request())};
-  Request request;
-  request.asking = {.generation = generation_of(fields, api.options().defaults),
-                    .chat = chat_options_of(fields, api.options().defaults)};
-  if (fields.find("stop_sequences")) request.asking.generation.stop = fields.texts("stop_sequences");
+  Asking asking{.generation = generation_of(fields, api.options().defaults),
+                .chat = chat_options_of(fields, api.options().defaults)};
+  if (fields.find("stop_sequences")) asking.generation.stop = fields.texts("stop_sequences");
   if (!fields.whole("max_tokens", 1, INT32_MAX)) refuse_field("max_tokens", "a whole number", json());
-  request.session = session_of(fields, api.options().defaults);
-  const ChatPrompt prompt = api.model().render_chat(chat.messages, request.asking.chat);
-  const bool parses = prompt.format.has_reasoning() || prompt.format.has_tool_calls();
-  auto client = std::make_shared<MessageClient>(api, exchange, fields.flag("stream").value_or(false), parses,
-                                                chat.messages, request.asking.chat);
-  request.what = std::move(chat);
-  api.submit(exchange, std::move(request), std::move(client));
+  ChatCall call(api, exchange->request(), fields, messages_of(fields), std::move(asking));
+  auto client = std::make_shared<MessageClient>(api, exchange, fields.flag("stream").value_or(false), call);
+  api.submit(exchange, std::move(call.request), std::move(client));
 }
 
 void anthropic_count_tokens(Api& api, const std::shared_ptr<HttpExchange>& exchange) {

@@ -101,25 +101,27 @@ std::string field_of(std::string_view setting) {
 
 constexpr const char* kContextSubject = "context";
 
-}  // namespace
-
-// --- errors ----------------------------------------------------------------------------------------------------------
-
-ApiError api_error(int status, const std::string& type, const std::string& message) {
-  return {.status = status, .body = {{"error", {{"code", status}, {"message", message}, {"type", type}}}}};
-}
-
+// A prompt, or a conversation with it, is longer than may be.
 bool is_too_long(const Error& error) {
   const Error::Fields& fields = error.fields();
   if (fields.subject == "prompt") return fields.expected.find("training length") != fields.expected.npos;
   return fields.subject == "ctx_size" || (error.kind() == Error::Kind::kCapacity && fields.subject == "KV cache");
 }
 
+// The same with its numbers.
 Error context_error(std::size_t n_prompt, std::size_t n_ctx) {
   return Error({.kind = Error::Kind::kCapacity,
                 .subject = kContextSubject,
                 .expected = fmt::format("{}", n_ctx),
                 .found = fmt::format("{}", n_prompt)});
+}
+
+}  // namespace
+
+// --- errors ----------------------------------------------------------------------------------------------------------
+
+ApiError api_error(int status, const std::string& type, const std::string& message) {
+  return {.status = status, .body = {{"error", {{"code", status}, {"message", message}, {"type", type}}}}};
 }
 
 ApiError api_error(const Error& error) {
@@ -224,8 +226,7 @@ std::string Api::conversation_key(const HttpRequest& request, const Fields& fiel
     if (const auto session = Fields(*own, "lacake.").text("session")) return *session;
   }
   for (const char* name : {"prompt_cache_key", "session_id"}) {
-    const json* const value = fields.find(name);
-    if (value && value->is_string()) return value->get<std::string>();
+    if (const auto value = fields.text(name)) return *value;
   }
   for (const char* name :
        {"x-conversation-id", "x-claude-code-session-id", "x-session-affinity", "x-session-id", "x-openwebui-chat-id"}) {
@@ -234,11 +235,31 @@ std::string Api::conversation_key(const HttpRequest& request, const Fields& fiel
   return "";
 }
 
-std::string Api::token_text(Token token) const { return model_.piece(token, true); }
-
 std::vector<unsigned char> Api::token_bytes(Token token) const {
   const std::string text = token_text(token);
   return {text.begin(), text.end()};
+}
+
+Token Api::token_of(const json& value, const char* field) const {
+  const int n_vocab = model_.facts().n_vocab;
+  const bool known = value.is_number_integer() && value.get<std::int64_t>() >= 0 && value.get<std::int64_t>() < n_vocab;
+  if (!known) refuse_field(field, fmt::format("tokens from 0 to {}", n_vocab - 1), value);
+  return value.get<Token>();
+}
+
+json Api::probabilities(std::span<const LogProbabilities> all) const {
+  const auto one = [this](const TokenProbability& p) {
+    return json{
+        {"id", p.token}, {"token", token_text(p.token)}, {"logprob", p.logprob}, {"bytes", token_bytes(p.token)}};
+  };
+  json list = json::array();
+  for (const LogProbabilities& p : all) {
+    json token = one(p.token);
+    token["top_logprobs"] = json::array();
+    for (const TokenProbability& best : p.best) token["top_logprobs"].push_back(one(best));
+    list.push_back(std::move(token));
+  }
+  return list;
 }
 
 // --- what handlers share ---------------------------------------------------------------------------------------------
@@ -334,6 +355,55 @@ json timings_of(const Served& served) {
 std::string finish_reason(const Answer& answer) {
   if (answer.finish == Finish::kLength) return "length";
   return answer.parsed.tool_calls.empty() ? "stop" : "tool_calls";
+}
+
+// --- what clients of all APIs do -------------------------------------------------------------------------------------
+
+void Answering::count_token() {
+  if (!any_token_) {
+    api_.metrics().first_token(since_start_.ms() / 1e3);
+  } else {
+    api_.metrics().between_tokens(last_token_.ms() / 1e3);
+  }
+  any_token_ = true;
+  last_token_ = Stopwatch();
+}
+
+ApiError Answering::told(const Error& error) const {
+  ApiError told = api_error(error);
+  if (is_too_long(error)) {
+    try {
+      told = api_error(context_error(prompt_length(), api_.options().n_ctx));
+    } catch (const Error&) {  // the template refuses it: what was wrong first is said
+    }
+  }
+  api_.metrics().request(told.status);
+  return told;
+}
+
+bool Answering::sign_is_due() {
+  constexpr double kSignMs = 5000;
+  if (!stream_ || last_sign_.ms() < kSignMs) return false;
+  last_sign_ = Stopwatch();
+  return true;
+}
+
+std::size_t ChatAnswering::prompt_length() const { return api_.model().chat(messages_, chat_).tokens.size(); }
+
+ChatCall::ChatCall(const Api& api, const HttpRequest& http, const Fields& fields, std::vector<Message> messages,
+                   Asking asking) {
+  if (!api.model().has_chat_template()) {
+    throw Error({.kind = Error::Kind::kUsage,
+                 .subject = "messages",
+                 .expected = "a model with a chat template (--chat-template)",
+                 .found = "one without"});
+  }
+  request.asking = std::move(asking);
+  request.session = session_of(fields, api.options().defaults, true);
+  const ChatPrompt prompt = api.model().render_chat(messages, request.asking.chat);
+  parses = prompt.format.has_reasoning() || prompt.format.has_tool_calls();
+  request.what = ChatRequest{
+      .messages = std::move(messages), .key = Api::conversation_key(http, fields), .owner = api.owner_of(http)};
 }
 
 }  // namespace lacake::cli

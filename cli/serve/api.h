@@ -11,6 +11,7 @@
 #include <string_view>
 #include <vector>
 
+#include "base/stopwatch.h"
 #include "lacake/model.h"
 #include "lacake/scheduler.h"
 #include "serve/asking.h"
@@ -48,9 +49,12 @@ class Api {
   ServerMetrics& metrics() { return metrics_; }
   // A body's request to the scheduler; cancelled when the client goes. Throws what Scheduler::submit throws.
   void submit(const std::shared_ptr<HttpExchange>& exchange, Request request, std::shared_ptr<RequestClient> client);
-  // The text of a token as JSON can hold it.
-  std::string token_text(Token token) const;
+  std::string token_text(Token token) const { return model_.piece(token, true); }  // bytes
   std::vector<unsigned char> token_bytes(Token token) const;
+  // A token that a client names. Throws Error(kUsage) naming the field.
+  Token token_of(const nlohmann::json& value, const char* field) const;
+  // A list of {"id", "token", "logprob", "bytes", "top_logprobs"}.
+  nlohmann::json probabilities(std::span<const LogProbabilities> all) const;
   // The key of a conversation that a client sends, in its body or headers.
   static std::string conversation_key(const HttpRequest& request, const Fields& fields);
   std::string owner_of(const HttpRequest& request) const;
@@ -75,11 +79,6 @@ ApiError api_error(const Error& error);
 ApiError api_error(int status, const std::string& type, const std::string& message);
 // The same in Anthropic's form.
 nlohmann::json anthropic_error(const ApiError& error);
-
-// A prompt, or a conversation with it, is longer than may be.
-bool is_too_long(const Error& error);
-// The same with its numbers.
-Error context_error(std::size_t n_prompt, std::size_t n_ctx);
 
 // One line of JSON, whatever bytes are in its texts.
 std::string dumped(const nlohmann::json& json);
@@ -128,6 +127,53 @@ nlohmann::json usage_of(const Served& served);
 nlohmann::json timings_of(const Served& served);
 // "stop", "length", "tool_calls".
 std::string finish_reason(const Answer& answer);
+
+// --- what clients of all APIs do -------------------------------------------------------------------------------------
+
+// Tells times and errors of one request. Its functions are called as those of a RequestClient.
+class Answering {
+ protected:
+  Answering(Api& api, std::shared_ptr<HttpExchange> exchange, bool stream)
+      : api_(api), exchange_(std::move(exchange)), stream_(stream) {}
+  virtual ~Answering() = default;
+  // In tokens, for an error about it.
+  virtual std::size_t prompt_length() const = 0;
+
+  void count_token();
+  // As the client reads it, and counted. A prompt that is too long with its numbers.
+  ApiError told(const Error& error) const;
+  // While a prompt is read: nothing was sent for seconds, so that something between here and there may give up.
+  bool sign_is_due();
+
+  Api& api_;
+  const std::shared_ptr<HttpExchange> exchange_;
+  const bool stream_;
+
+ private:
+  Stopwatch since_start_, last_token_, last_sign_;
+  bool any_token_ = false;
+};
+
+class ChatAnswering : public Answering {
+ protected:
+  ChatAnswering(Api& api, std::shared_ptr<HttpExchange> exchange, bool stream, const ChatRequest& request,
+                ChatOptions chat)
+      : Answering(api, std::move(exchange), stream), messages_(request.messages), chat_(std::move(chat)) {}
+  std::size_t prompt_length() const override;
+
+  const std::vector<Message> messages_;
+  const ChatOptions chat_;
+};
+
+// A chat on its way to the scheduler. The template renders it here, before it waits, so that what it refuses is said at
+// once. Throws Error(kUsage) naming what cannot be used.
+struct ChatCall {
+  ChatCall(const Api& api, const HttpRequest& http, const Fields& fields, std::vector<Message> messages, Asking asking);
+  const ChatRequest& chat() const { return std::get<ChatRequest>(request.what); }
+
+  Request request;
+  bool parses = false;  // whether the answer may be anything but content
+};
 
 // --- handlers --------------------------------------------------------------------------------------------------------
 

@@ -210,39 +210,46 @@ std::vector<Tool> openai_tools(const json& tools) {
   return all;
 }
 
+void choose_tools(ChatOptions& chat, const json& choice) {
+  if (choice == "required") {
+    chat.tool_choice = ToolChoice::kRequired;
+  } else if (choice == "none") {
+    chat.tool_choice = ToolChoice::kNone;
+  } else if (choice != "auto") {
+    refuse_field("tool_choice", "auto, none, required or a function", choice);
+  }
+}
+
+void require_tool(ChatOptions& chat, const Fields& choice) {
+  const std::string name = choice.text("name").value_or("");
+  std::erase_if(chat.tools, [&](const Tool& tool) { return tool.name != name; });
+  if (chat.tools.empty()) refuse_field(choice.path("name"), "one of the tools", name);
+  chat.tool_choice = ToolChoice::kRequired;
+}
+
+void set_format(ChatOptions& chat, const Fields& format, const json* schema, const std::string& schema_path) {
+  const std::string type = format.text("type").value_or("");
+  if (type == "json_schema" && !schema) refuse_field(schema_path, "an object", json());
+  if (type == "json_schema" || type == "json_object") {
+    chat.json_schema = schema ? schema->dump() : R"({"type":"object"})";
+  } else if (type != "text") {
+    refuse_field(format.path("type"), "text, json_object or json_schema", type);
+  }
+}
+
 ChatOptions openai_chat_options(const Fields& fields, const ServeDefaults& defaults) {
   ChatOptions chat = defaults.chat;
   if (const json* const tools = fields.list("tools")) chat.tools = openai_tools(*tools);
   if (const json* const choice = fields.find("tool_choice")) {
-    if (choice->is_object()) {
-      const json* const function = Fields(*choice, "tool_choice.").object("function");
-      const std::string name = function ? Fields(*function, "tool_choice.function.").text("name").value_or("") : "";
-      std::erase_if(chat.tools, [&](const Tool& tool) { return tool.name != name; });
-      if (chat.tools.empty()) refuse_field("tool_choice.function.name", "one of the tools", name);
-      chat.tool_choice = ToolChoice::kRequired;
-    } else if (*choice == "required") {
-      chat.tool_choice = ToolChoice::kRequired;
-    } else if (*choice == "none") {
-      chat.tool_choice = ToolChoice::kNone;
-    } else if (*choice != "auto") {
-      refuse_field("tool_choice", "auto, none, required or a function", *choice);
-    }
+    const json* const function = choice->is_object() ? Fields(*choice, "tool_choice.").object("function") : nullptr;
+    function ? require_tool(chat, Fields(*function, "tool_choice.function.")) : choose_tools(chat, *choice);
   }
   if (const auto parallel = fields.flag("parallel_tool_calls")) chat.parallel_tool_calls = *parallel;
   if (const json* const format = fields.object("response_format")) {
     const Fields own(*format, "response_format.");
-    const std::string type = own.text("type").value_or("");
-    if (type == "json_schema") {
-      const json* const schema = own.object("json_schema");
-      const json* const inner = schema ? Fields(*schema, "response_format.json_schema.").object("schema") : nullptr;
-      if (!inner) refuse_field("response_format.json_schema.schema", "an object", json());
-      chat.json_schema = inner->dump();
-    } else if (type == "json_object") {
-      const json* const schema = own.object("schema");
-      chat.json_schema = schema ? schema->dump() : R"({"type":"object"})";
-    } else if (type != "text") {
-      refuse_field("response_format.type", "text, json_object or json_schema", type);
-    }
+    const json* const named = own.object("json_schema");
+    const std::string path = "response_format.json_schema.";
+    set_format(chat, own, named ? Fields(*named, path).object("schema") : own.object("schema"), path + "schema");
   }
   if (const json* const arguments = fields.object("chat_template_kwargs")) {
     for (const auto& [name, value] : arguments->items()) {
@@ -257,10 +264,18 @@ ChatOptions openai_chat_options(const Fields& fields, const ServeDefaults& defau
   return chat;
 }
 
-std::optional<SessionOptions> session_of(const Fields& fields, const ServeDefaults& defaults) {
+std::optional<SessionOptions> session_of(const Fields& fields, const ServeDefaults& defaults, bool conversation) {
   const json* const own = fields.object("lacake");
   if (!own) return {};
   const Fields ours(*own, "lacake.");
+  for (const auto& entry : own->items()) {
+    const std::string& name = entry.key();
+    const bool known = name == "policy" || name == "kv_budget" || (conversation && name == "session");
+    if (!known) {
+      refuse_field("lacake." + name, conversation ? "policy, kv_budget or session" : "policy or kv_budget",
+                   entry.value());
+    }
+  }
   const auto policy = ours.text("policy"), budget = ours.text("kv_budget");
   if (!policy && !budget) return {};
   SessionOptions session = defaults.session;

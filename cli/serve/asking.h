@@ -26,11 +26,18 @@ GenerationOptions generation_of(const Fields& fields, const ServeDefaults& defau
 std::vector<Message> openai_messages(const nlohmann::json& messages);
 // `tools`: functions; other kinds are skipped.
 std::vector<Tool> openai_tools(const nlohmann::json& tools);
+// A `tool_choice` that is a word.
+void choose_tools(ChatOptions& chat, const nlohmann::json& choice);
+// One that names a tool in its field `name`: only that one may be called, and must be.
+void require_tool(ChatOptions& chat, const Fields& choice);
+// What the answer's content must follow: `type` of the format, and the schema where it has one, a field of this name.
+void set_format(ChatOptions& chat, const Fields& format, const nlohmann::json* schema, const std::string& schema_path);
 // tools, tool_choice, parallel_tool_calls, response_format, chat_template_kwargs, reasoning.
 ChatOptions openai_chat_options(const Fields& fields, const ServeDefaults& defaults);
 
-// The object `lacake` of a request: policy and kv_budget. None where it says nothing of them.
-std::optional<SessionOptions> session_of(const Fields& fields, const ServeDefaults& defaults);
+// The object `lacake` of a request: policy and kv_budget. None where it says nothing of them. It is ours alone, so what
+// it has besides is refused; `session` belongs to conversations.
+std::optional<SessionOptions> session_of(const Fields& fields, const ServeDefaults& defaults, bool conversation);
 
 // Mime parts that a content list may hold: its texts, one after the other.
 std::string text_of_content(const nlohmann::json& content, const std::string& where);

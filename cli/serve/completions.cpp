@@ -3,10 +3,9 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <ctime>
-#include <mutex>
 
-#include "base/stopwatch.h"
 #include "lacake/error.h"
 #include "serve/api.h"
 
@@ -15,32 +14,27 @@ namespace {
 
 using nlohmann::json;
 
-ChatPrompt prompt_of_tokens(const Model& model, const json& tokens) {
+ChatPrompt prompt_of_tokens(const Api& api, const json& tokens) {
   ChatPrompt prompt;
-  for (const json& token : tokens) {
-    const bool known = token.is_number_integer() && token.get<std::int64_t>() >= 0 &&
-                       token.get<std::int64_t>() < model.facts().n_vocab;
-    if (!known) refuse_field("prompt", fmt::format("tokens from 0 to {}", model.facts().n_vocab - 1), token);
-    prompt.tokens.push_back(token.get<Token>());
-  }
+  for (const json& token : tokens) prompt.tokens.push_back(api.token_of(token, "prompt"));
   if (prompt.tokens.empty()) refuse_field("prompt", "one token or more", tokens);
   return prompt;
 }
 
 // A text, tokens, or a list of either.
-std::vector<ChatPrompt> prompts_of(const Model& model, const json& prompt) {
+std::vector<ChatPrompt> prompts_of(const Api& api, const json& prompt) {
   constexpr std::size_t kMost = 1024;
   std::vector<ChatPrompt> all;
   if (prompt.is_string()) {
-    all.push_back(plain_prompt(model, prompt.get<std::string>(), true));
+    all.push_back(plain_prompt(api.model(), prompt.get<std::string>(), true));
   } else if (prompt.is_array() && !prompt.empty() && prompt[0].is_number()) {
-    all.push_back(prompt_of_tokens(model, prompt));
+    all.push_back(prompt_of_tokens(api, prompt));
   } else if (prompt.is_array() && !prompt.empty() && prompt.size() <= kMost) {
     for (const json& one : prompt) {
       if (one.is_string()) {
-        all.push_back(plain_prompt(model, one.get<std::string>(), true));
+        all.push_back(plain_prompt(api.model(), one.get<std::string>(), true));
       } else if (one.is_array()) {
-        all.push_back(prompt_of_tokens(model, one));
+        all.push_back(prompt_of_tokens(api, one));
       } else {
         refuse_field("prompt", "texts or lists of tokens", one);
       }
@@ -78,14 +72,10 @@ class PartClient final : public RequestClient {
 };
 
 // What both kinds of answers share: they come from several prompts, and end once.
-class Completion : public Gathering {
+class Completion : public Gathering, protected Answering {
  public:
   Completion(Api& api, std::shared_ptr<HttpExchange> exchange, std::vector<ChatPrompt> prompts, bool stream)
-      : api_(api),
-        exchange_(std::move(exchange)),
-        prompts_(std::move(prompts)),
-        stream_(stream),
-        served_(prompts_.size()) {}
+      : Answering(api, std::move(exchange), stream), prompts_(std::move(prompts)), served_(prompts_.size()) {}
 
   void begin() noexcept override {
     if (stream_ && !begun_) exchange_->begin(200, "text/event-stream");
@@ -102,13 +92,7 @@ class Completion : public Gathering {
   void failed(const Error& error) noexcept override {
     if (over_) return;
     over_ = true;
-    ApiError told = api_error(error);
-    if (is_too_long(error)) {
-      std::size_t longest = 0;
-      for (const ChatPrompt& prompt : prompts_) longest = std::max(longest, prompt.tokens.size());
-      told = api_error(context_error(longest, api_.options().n_ctx));
-    }
-    api_.metrics().request(told.status);
+    const ApiError told = this->told(error);
     exchange_->send(told.status, "application/json", dumped(told.body), told.headers);
     exchange_->write("data: " + dumped(told.body) + "\n\n");
     exchange_->end();
@@ -119,25 +103,18 @@ class Completion : public Gathering {
   virtual void end_of(std::size_t prompt) = 0;
   virtual void end_stream() = 0;
   void event(const json& data) { exchange_->write("data: " + dumped(data) + "\n\n"); }
-  void count_token() {
-    if (n_tokens_++ == 0) {
-      api_.metrics().first_token(since_start_.ms() / 1e3);
-    } else {
-      api_.metrics().between_tokens(last_token_.ms() / 1e3);
-    }
-    last_token_ = Stopwatch();
+  std::size_t prompt_length() const override {
+    std::size_t longest = 0;
+    for (const ChatPrompt& prompt : prompts_) longest = std::max(longest, prompt.tokens.size());
+    return longest;
   }
 
-  Api& api_;
-  const std::shared_ptr<HttpExchange> exchange_;
   const std::vector<ChatPrompt> prompts_;
-  const bool stream_;
   std::vector<Served> served_;  // by prompt
 
  private:
   bool begun_ = false, over_ = false;
-  std::size_t n_ended_ = 0, n_tokens_ = 0;
-  Stopwatch since_start_, last_token_;
+  std::size_t n_ended_ = 0;
 };
 
 // --- OpenAI ----------------------------------------------------------------------------------------------------------
@@ -316,24 +293,8 @@ class NativeCompletion final : public Completion {
                 {"stopping_word", answer.stop},
                 {"timings", timings_of(served)},
                 {"lacake", cache_facts(served.cache)}};
-    if (n_probabilities_) {
-      json all = json::array();
-      for (const LogProbabilities& p : answer.log_probabilities) {
-        json best = json::array();
-        for (const TokenProbability& b : p.best) best.push_back(probability(b));
-        json own = probability(p.token);
-        own["top_logprobs"] = std::move(best);
-        all.push_back(std::move(own));
-      }
-      one["completion_probabilities"] = std::move(all);
-    }
+    if (n_probabilities_) one["completion_probabilities"] = api_.probabilities(answer.log_probabilities);
     return one;
-  }
-  json probability(const TokenProbability& p) const {
-    return {{"id", p.token},
-            {"token", api_.token_text(p.token)},
-            {"bytes", api_.token_bytes(p.token)},
-            {"logprob", p.logprob}};
   }
   json whole() override {
     if (served_.size() == 1) return result(0, served_[0].answers[0].text);
@@ -382,15 +343,16 @@ void completions(Api& api, const std::shared_ptr<HttpExchange>& exchange) {
   wish.n_answers = (std::size_t)fields.whole("n", 1, 64).value_or(1);
   if (const auto n = fields.whole("logprobs", 0, 1000)) wish.probabilities = (std::size_t)*n;
   const json* const given = fields.find("prompt");
-  std::vector<ChatPrompt> prompts = prompts_of(api.model(), given ? *given : json());
+  std::vector<ChatPrompt> prompts = prompts_of(api, given ? *given : json());
 
   Request request;
   request.asking = {.generation = generation_of(fields, api.options().defaults), .n_answers = wish.n_answers};
   GenerationOptions& generation = request.asking.generation;
-  if (!generation.limits.answer && !fields.find("max_tokens")) generation.limits.answer = 16;  // as OpenAI has it
+  const bool said = fields.find("max_tokens") || fields.find("max_completion_tokens") || fields.find("n_predict");
+  if (!generation.limits.answer && !said) generation.limits.answer = 16;  // as OpenAI has it
   if (generation.limits.answer == std::size_t{0}) wish.no_answer = true, generation.limits.answer = 1;
   generation.log_probabilities = wish.probabilities;
-  request.session = session_of(fields, api.options().defaults);
+  request.session = session_of(fields, api.options().defaults, false);
   TextRequest text;
   if (wish.echo) text.log_probabilities = wish.probabilities;
   request.what = std::move(text);
@@ -401,8 +363,12 @@ void native_completion(Api& api, const std::shared_ptr<HttpExchange>& exchange) 
   const json body = parse_body(exchange->request().body);
   const Fields fields(body);
   const json* const given = fields.find("prompt");
-  std::vector<ChatPrompt> prompts = prompts_of(api.model(), given ? *given : json());
+  std::vector<ChatPrompt> prompts = prompts_of(api, given ? *given : json());
   Request request{.what = TextRequest{}, .asking = {.generation = generation_of(fields, api.options().defaults)}};
+  for (const char* name : {"n", "n_cmpl"}) {
+    if (const auto n = fields.whole(name, 1, 64); n && *n > 1)
+      refuse_field(name, "1 (POST /v1/completions has more)", *n);
+  }
   std::optional<std::size_t> n_probabilities;
   for (const char* name : {"n_probs", "logprobs"}) {
     const auto n = fields.whole(name, 0, 1000);
@@ -410,7 +376,7 @@ void native_completion(Api& api, const std::shared_ptr<HttpExchange>& exchange) 
   }
   if (request.asking.generation.limits.answer == std::size_t{0}) request.asking.generation.limits.answer = 1;
   request.asking.generation.log_probabilities = n_probabilities;
-  request.session = session_of(fields, api.options().defaults);
+  request.session = session_of(fields, api.options().defaults, false);
   const bool stream = fields.flag("stream").value_or(false), tokens = fields.flag("return_tokens").value_or(false);
   submit_all(api, exchange, prompts, request,
              std::make_shared<NativeCompletion>(api, exchange, prompts, stream, n_probabilities, tokens));

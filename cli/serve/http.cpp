@@ -302,7 +302,6 @@ struct HttpServer::State {
   asio::awaitable<bool> answer(beast::tcp_stream& stream, beast::flat_buffer& buffer, Exchange& exchange,
                                unsigned version, bool keep_alive) {
     // A client that closes is seen at once, one that sends its next request early is not disturbed.
-    bool watching = buffer.size() == 0;
     auto alive = std::make_shared<bool>(true);
     const auto watch = [&exchange, &stream, alive](error_code error) {
       if (!*alive || error == asio::error::operation_aborted) return;
@@ -310,7 +309,7 @@ struct HttpServer::State {
       if (error || stream.socket().available(unread) == 0 || unread)
         exchange.gone(), exchange.news().cancel(), *alive = false;
     };
-    if (watching) stream.socket().async_wait(tcp::socket::wait_read, watch);
+    if (buffer.size() == 0) stream.socket().async_wait(tcp::socket::wait_read, watch);
     bool fine = true, chunked = false;
     while (true) {
       Exchange::News news = exchange.take();
@@ -363,11 +362,10 @@ struct HttpServer::State {
       // Whoever cancels the timer does so by this thread, so nothing is missed between looking and waiting.
       if (*alive && !exchange.has_news()) (void)co_await exchange.news().async_wait(kToken);
     }
-    const bool gone = !fine;
     *alive = false;
     error_code ignored;
     stream.socket().cancel(ignored);
-    gone ? exchange.gone() : exchange.done();
+    fine ? exchange.done() : exchange.gone();
     co_return fine;
   }
 

@@ -38,12 +38,7 @@ void detokenize(Api& api, const std::shared_ptr<HttpExchange>& exchange) {
   const Fields fields(body);
   const json* const tokens = fields.list("tokens");
   std::string text;
-  for (const json& token : tokens ? *tokens : json::array()) {
-    const bool known = token.is_number_integer() && token.get<std::int64_t>() >= 0 &&
-                       token.get<std::int64_t>() < api.model().facts().n_vocab;
-    if (!known) refuse_field("tokens", fmt::format("tokens from 0 to {}", api.model().facts().n_vocab - 1), token);
-    text += api.token_text(token.get<Token>());
-  }
+  for (const json& token : tokens ? *tokens : json::array()) text += api.token_text(api.token_of(token, "tokens"));
   send_json(*exchange, {{"content", text}, {"prompt", text}});
 }
 

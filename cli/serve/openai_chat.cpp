@@ -2,11 +2,8 @@
 
 #include <fmt/format.h>
 
-#include <chrono>
 #include <ctime>
 
-#include "base/stopwatch.h"
-#include "lacake/error.h"
 #include "serve/api.h"
 
 namespace lacake::cli {
@@ -22,65 +19,42 @@ struct ChatWish {
   std::size_t n_best = 0;
 };
 
-json probability_json(const Api& api, const TokenProbability& p) {
-  return {
-      {"id", p.token}, {"token", api.token_text(p.token)}, {"logprob", p.logprob}, {"bytes", api.token_bytes(p.token)}};
-}
-
-json probabilities_json(const Api& api, std::span<const LogProbabilities> all) {
-  json content = json::array();
-  for (const LogProbabilities& one : all) {
-    json token = probability_json(api, one.token);
-    token["top_logprobs"] = json::array();
-    for (const TokenProbability& best : one.best) token["top_logprobs"].push_back(probability_json(api, best));
-    content.push_back(std::move(token));
-  }
-  return {{"content", std::move(content)}};
-}
-
-class ChatClient final : public RequestClient {
+class ChatClient final : public RequestClient, ChatAnswering {
  public:
-  ChatClient(Api& api, std::shared_ptr<HttpExchange> exchange, const ChatWish& wish, std::size_t n_answers, bool parses,
-             std::vector<Message> messages, ChatOptions chat)
-      : api_(api),
-        exchange_(std::move(exchange)),
+  ChatClient(Api& api, std::shared_ptr<HttpExchange> exchange, const ChatWish& wish, const ChatCall& call)
+      : ChatAnswering(api, std::move(exchange), wish.stream, call.chat(), call.request.asking.chat),
         wish_(wish),
-        pieces_(n_answers, AnswerPieces(parses)),
-        n_probabilities_(n_answers),
-        messages_(std::move(messages)),
-        chat_(std::move(chat)) {}
+        pieces_(call.request.asking.n_answers, AnswerPieces(call.parses)),
+        n_probabilities_(pieces_.size()) {}
 
-  void started(const ServedCache& cache) noexcept override {
-    if (!wish_.stream) return;
+  void started(const ServedCache&) noexcept override {
+    if (!stream_) return;
     exchange_->begin(200, "text/event-stream");
     for (std::size_t i = 0; i < pieces_.size(); ++i) {
       event(chunk(i, {{"role", "assistant"}, {"content", nullptr}}, nullptr));
     }
-    (void)cache;
   }
 
   void progress(std::size_t done, std::size_t total) noexcept override {
-    if (!wish_.stream) return;
-    if (wish_.progress) {
+    if (stream_ && wish_.progress) {
       json news = chunk(0, json::object(), nullptr);
       news["prompt_progress"] = {{"total", total}, {"processed", done}};
       event(news);
-    } else if (last_sign_.ms() > kSignMs) {
-      exchange_->write(": reading\n\n");  // so that nothing between here and the client takes it for dead
-      last_sign_ = Stopwatch();
+    } else if (sign_is_due()) {
+      exchange_->write(": reading\n\n");
     }
   }
 
   void written(std::size_t answer, std::string_view text, const Generation& generation) noexcept override {
     count_token();
-    if (!wish_.stream) return;
+    if (!stream_) return;
     const AnswerPiece piece = pieces_[answer].next(text, generation);
     json probabilities;
     if (wish_.probabilities) {
       const auto& all = generation.answer().log_probabilities;
       std::size_t& n = n_probabilities_[answer];
       if (all.size() > n && !piece.empty()) {
-        probabilities = probabilities_json(api_, std::span(all).subspan(n));
+        probabilities = probabilities_json(std::span(all).subspan(n));
         n = all.size();
       }
     }
@@ -89,7 +63,7 @@ class ChatClient final : public RequestClient {
 
   void ended(const Served& served) noexcept override {
     api_.metrics().request(200);
-    if (!wish_.stream) {
+    if (!stream_) {
       json choices = json::array();
       for (std::size_t i = 0; i < served.answers.size(); ++i) choices.push_back(choice(i, served.answers[i]));
       json body = frame("chat.completion", std::move(choices));
@@ -103,7 +77,7 @@ class ChatClient final : public RequestClient {
       json probabilities;
       const auto& all = answer.log_probabilities;
       if (wish_.probabilities && all.size() > n_probabilities_[i]) {
-        probabilities = probabilities_json(api_, std::span(all).subspan(n_probabilities_[i]));
+        probabilities = probabilities_json(std::span(all).subspan(n_probabilities_[i]));
       }
       send(i, pieces_[i].rest(answer), probabilities);
       json last = chunk(i, json::object(), finish_reason(answer));
@@ -123,8 +97,7 @@ class ChatClient final : public RequestClient {
   }
 
   void failed(const Error& error) noexcept override {
-    const ApiError told = api_error(in_tokens(error));
-    api_.metrics().request(told.status);
+    const ApiError told = this->told(error);
     // Where the stream has begun, send() does nothing.
     exchange_->send(told.status, "application/json", dumped(told.body), told.headers);
     exchange_->write("data: " + dumped(told.body) + "\n\n");
@@ -132,28 +105,9 @@ class ChatClient final : public RequestClient {
   }
 
  private:
-  static constexpr double kSignMs = 5000;
-
-  // Says how long the conversation is that does not fit.
-  Error in_tokens(const Error& error) const {
-    if (!is_too_long(error)) return error;
-    try {
-      return context_error(api_.model().chat(messages_, chat_).tokens.size(), api_.options().n_ctx);
-    } catch (const Error&) {
-      return error;
-    }
+  json probabilities_json(std::span<const LogProbabilities> all) const {
+    return {{"content", api_.probabilities(all)}};
   }
-
-  void count_token() {
-    if (!any_token_) {
-      api_.metrics().first_token(since_start_.ms() / 1e3);
-    } else {
-      api_.metrics().between_tokens(last_token_.ms() / 1e3);
-    }
-    any_token_ = true;
-    last_token_ = Stopwatch();
-  }
-
   json frame(const char* object, json choices) const {
     return {{"id", id_},
             {"object", object},
@@ -195,21 +149,15 @@ class ChatClient final : public RequestClient {
                                        {"function", {{"name", call.name}, {"arguments", call.arguments}}}});
     }
     json whole = {{"index", i}, {"message", std::move(message)}, {"finish_reason", finish_reason(answer)}};
-    if (wish_.probabilities) whole["logprobs"] = probabilities_json(api_, answer.log_probabilities);
+    if (wish_.probabilities) whole["logprobs"] = probabilities_json(answer.log_probabilities);
     return whole;
   }
 
-  Api& api_;
-  const std::shared_ptr<HttpExchange> exchange_;
   const ChatWish wish_;
   const std::string id_ = random_id("chatcmpl-");
   const std::time_t created_ = std::time(nullptr);
   std::vector<AnswerPieces> pieces_;
   std::vector<std::size_t> n_probabilities_;  // that were sent
-  const std::vector<Message> messages_;
-  const ChatOptions chat_;
-  Stopwatch since_start_, last_token_, last_sign_;
-  bool any_token_ = false;
 };
 
 ChatWish wish_of(const Fields& fields) {
@@ -230,30 +178,15 @@ ChatWish wish_of(const Fields& fields) {
 void chat_completions(Api& api, const std::shared_ptr<HttpExchange>& exchange) {
   const json body = parse_body(exchange->request().body);
   const Fields fields(body);
-  if (!api.model().has_chat_template()) {
-    throw Error({.kind = Error::Kind::kUsage,
-                 .subject = "messages",
-                 .expected = "a model with a chat template (--chat-template)",
-                 .found = "one without"});
-  }
   const ChatWish wish = wish_of(fields);
   const json* const given = fields.find("messages");
-  ChatRequest chat{.messages = openai_messages(given ? *given : json()),
-                   .key = Api::conversation_key(exchange->request(), fields),
-                   .owner = api.owner_of(exchange->request())};
-  Request request;
-  request.asking = {.generation = generation_of(fields, api.options().defaults),
-                    .chat = openai_chat_options(fields, api.options().defaults),
-                    .n_answers = (std::size_t)fields.whole("n", 1, 64).value_or(1)};
-  if (wish.probabilities) request.asking.generation.log_probabilities = wish.n_best;
-  request.session = session_of(fields, api.options().defaults);
-  // Here, before it waits: what the template refuses is said at once.
-  const ChatPrompt prompt = api.model().render_chat(chat.messages, request.asking.chat);
-  const bool parses = prompt.format.has_reasoning() || prompt.format.has_tool_calls();
-  auto client = std::make_shared<ChatClient>(api, exchange, wish, request.asking.n_answers, parses, chat.messages,
-                                             request.asking.chat);
-  request.what = std::move(chat);
-  api.submit(exchange, std::move(request), std::move(client));
+  Asking asking{.generation = generation_of(fields, api.options().defaults),
+                .chat = openai_chat_options(fields, api.options().defaults),
+                .n_answers = (std::size_t)fields.whole("n", 1, 64).value_or(1)};
+  if (wish.probabilities) asking.generation.log_probabilities = wish.n_best;
+  ChatCall call(api, exchange->request(), fields, openai_messages(given ? *given : json()), std::move(asking));
+  auto client = std::make_shared<ChatClient>(api, exchange, wish, call);
+  api.submit(exchange, std::move(call.request), std::move(client));
 }
 
 }  // namespace lacake::cli

@@ -4,8 +4,6 @@
 
 #include <ctime>
 
-#include "base/stopwatch.h"
-#include "lacake/error.h"
 #include "serve/api.h"
 
 namespace lacake::cli {
@@ -84,48 +82,23 @@ ChatOptions chat_options_of(const Fields& fields, const ServeDefaults& defaults)
     }
   }
   if (const json* const choice = fields.find("tool_choice")) {
-    if (choice->is_object()) {
-      const std::string name = Fields(*choice, "tool_choice.").text("name").value_or("");
-      std::erase_if(chat.tools, [&](const Tool& tool) { return tool.name != name; });
-      if (chat.tools.empty()) refuse_field("tool_choice.name", "one of the tools", name);
-      chat.tool_choice = ToolChoice::kRequired;
-    } else if (*choice == "required") {
-      chat.tool_choice = ToolChoice::kRequired;
-    } else if (*choice == "none") {
-      chat.tool_choice = ToolChoice::kNone;
-    } else if (*choice != "auto") {
-      refuse_field("tool_choice", "auto, none, required or a function", *choice);
-    }
+    choice->is_object() ? require_tool(chat, Fields(*choice, "tool_choice.")) : choose_tools(chat, *choice);
   }
   if (const auto parallel = fields.flag("parallel_tool_calls")) chat.parallel_tool_calls = *parallel;
   if (const json* const text = fields.object("text")) {
     if (const json* const format = Fields(*text, "text.").object("format")) {
       const Fields own(*format, "text.format.");
-      const std::string type = own.text("type").value_or("text");
-      if (type == "json_schema") {
-        const json* const schema = own.object("schema");
-        if (!schema) refuse_field("text.format.schema", "an object", json());
-        chat.json_schema = schema->dump();
-      } else if (type == "json_object") {
-        chat.json_schema = R"({"type":"object"})";
-      } else if (type != "text") {
-        refuse_field("text.format.type", "text, json_object or json_schema", type);
-      }
+      set_format(chat, own, own.object("schema"), "text.format.schema");
     }
   }
   return chat;
 }
 
-class ResponseClient final : public RequestClient {
+class ResponseClient final : public RequestClient, ChatAnswering {
  public:
-  ResponseClient(Api& api, std::shared_ptr<HttpExchange> exchange, bool stream, bool parses,
-                 std::vector<Message> messages, ChatOptions chat, const Fields& fields)
-      : api_(api),
-        exchange_(std::move(exchange)),
-        stream_(stream),
-        pieces_(parses),
-        messages_(std::move(messages)),
-        chat_(std::move(chat)) {
+  ResponseClient(Api& api, std::shared_ptr<HttpExchange> exchange, bool stream, const ChatCall& call,
+                 const Fields& fields)
+      : ChatAnswering(api, std::move(exchange), stream, call.chat(), call.request.asking.chat), pieces_(call.parses) {
     for (const char* name : {"instructions", "tools", "tool_choice", "parallel_tool_calls", "temperature", "top_p",
                              "metadata", "max_output_tokens"}) {
       const json* const value = fields.find(name);
@@ -137,17 +110,10 @@ class ResponseClient final : public RequestClient {
     if (stream_) begin();
   }
   void progress(std::size_t, std::size_t) noexcept override {
-    if (!stream_ || last_sign_.ms() < kSignMs) return;
-    exchange_->write(": reading\n\n");
-    last_sign_ = Stopwatch();
+    if (sign_is_due()) exchange_->write(": reading\n\n");
   }
   void written(std::size_t, std::string_view text, const Generation& generation) noexcept override {
-    if (n_tokens_++ == 0) {
-      api_.metrics().first_token(since_start_.ms() / 1e3);
-    } else {
-      api_.metrics().between_tokens(last_token_.ms() / 1e3);
-    }
-    last_token_ = Stopwatch();
+    count_token();
     if (stream_) send(pieces_.next(text, generation));
   }
   void ended(const Served& served) noexcept override {
@@ -170,15 +136,8 @@ class ResponseClient final : public RequestClient {
     exchange_->end();
   }
   void failed(const Error& error) noexcept override {
-    ApiError told = api_error(error);
-    if (is_too_long(error)) {
-      try {
-        told = api_error(context_error(api_.model().chat(messages_, chat_).tokens.size(), api_.options().n_ctx));
-      } catch (const Error&) {
-      }
-    }
+    const ApiError told = this->told(error);
     const bool context = told.body["error"]["code"] == "context_length_exceeded";
-    api_.metrics().request(told.status);
     // A stream's client knows an overflow by its event alone.
     if (stream_ && (begun_ || context)) {
       if (!begun_) begin();
@@ -193,7 +152,6 @@ class ResponseClient final : public RequestClient {
   }
 
  private:
-  static constexpr double kSignMs = 5000;
   enum class Item { kNone, kReasoning, kMessage, kCall };
 
   void begin() {
@@ -303,12 +261,7 @@ class ResponseClient final : public RequestClient {
     }
   }
 
-  Api& api_;
-  const std::shared_ptr<HttpExchange> exchange_;
-  const bool stream_;
   AnswerPieces pieces_;
-  const std::vector<Message> messages_;
-  const ChatOptions chat_;
   json echoed_ = json::object();
   const std::string id_ = random_id("resp_");
   const std::time_t created_ = std::time(nullptr);
@@ -317,8 +270,7 @@ class ResponseClient final : public RequestClient {
   json item_;
   std::string text_;
   bool begun_ = false;
-  std::size_t n_events_ = 0, n_tokens_ = 0;
-  Stopwatch since_start_, last_token_, last_sign_;
+  std::size_t n_events_ = 0;
 };
 
 }  // namespace
@@ -326,27 +278,18 @@ class ResponseClient final : public RequestClient {
 void responses(Api& api, const std::shared_ptr<HttpExchange>& exchange) {
   const json body = parse_body(exchange->request().body);
   const Fields fields(body);
-  if (!api.model().has_chat_template()) refuse_field("input", "a model with a chat template", json());
   if (const auto previous = fields.text("previous_response_id")) {
     refuse_field("previous_response_id", "none, but the whole conversation as `input`: responses are not kept",
                  *previous);
   }
-  ChatRequest chat{.messages = messages_of(fields),
-                   .key = Api::conversation_key(exchange->request(), fields),
-                   .owner = api.owner_of(exchange->request())};
-  Request request;
-  request.asking = {.generation = generation_of(fields, api.options().defaults),
-                    .chat = chat_options_of(fields, api.options().defaults)};
+  Asking asking{.generation = generation_of(fields, api.options().defaults),
+                .chat = chat_options_of(fields, api.options().defaults)};
   if (const auto most = fields.whole("max_output_tokens", 1, INT32_MAX)) {
-    request.asking.generation.limits.answer = (std::size_t)*most;
+    asking.generation.limits.answer = (std::size_t)*most;
   }
-  request.session = session_of(fields, api.options().defaults);
-  const ChatPrompt prompt = api.model().render_chat(chat.messages, request.asking.chat);
-  const bool parses = prompt.format.has_reasoning() || prompt.format.has_tool_calls();
-  auto client = std::make_shared<ResponseClient>(api, exchange, fields.flag("stream").value_or(false), parses,
-                                                 chat.messages, request.asking.chat, fields);
-  request.what = std::move(chat);
-  api.submit(exchange, std::move(request), std::move(client));
+  ChatCall call(api, exchange->request(), fields, messages_of(fields), std::move(asking));
+  auto client = std::make_shared<ResponseClient>(api, exchange, fields.flag("stream").value_or(false), call, fields);
+  api.submit(exchange, std::move(call.request), std::move(client));
 }
 
 }  // namespace lacake::cli

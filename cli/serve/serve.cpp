@@ -4,6 +4,7 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include <filesystem>
 #include <memory>
 #include <optional>
 #include <sstream>
@@ -59,14 +60,6 @@ HttpLimits http_limits(const Options& options) {
   return limits;
 }
 
-std::string file_name(const std::string& path) { return path.substr(path.rfind('/') + 1); }
-
-// Waits for SIGTERM or Ctrl-C, which all threads have blocked.
-void wait_for_end(const sigset_t& signals) {
-  int got = 0;
-  sigwait(&signals, &got);
-}
-
 }  // namespace
 
 int serve(const Options& options) {
@@ -92,6 +85,7 @@ int serve(const Options& options) {
   SchedulerOptions scheduling{.session = asked, .limits = generation.limits};
   std::uint64_t one = 0;
   {
+    // Memory is reserved when an engine is made: how much of it a conversation takes, one without a reservation says.
     const Engine sizes(model, engine_of);
     scheduling.session = sized_for_conversation(sizes, model.facts(), asked, generation.limits);
     const SessionPlan plan = sizes.plan(scheduling.session);
@@ -115,7 +109,7 @@ int serve(const Options& options) {
   auto scheduler = std::make_unique<Scheduler>(model, engine, std::move(scheduling));
 
   ApiOptions serving{.defaults = {generation, chat_options(options), asked},
-                     .alias = options.alias.value_or(file_name(options.model)),
+                     .alias = options.alias.value_or(std::filesystem::path(options.model).filename().string()),
                      .version = LACAKE_VERSION,
                      .keys = keys,
                      .cors = options.cors.value_or(""),
@@ -138,7 +132,8 @@ int serve(const Options& options) {
                               bytes_text(engine_of.kv_memory), bytes_text(checkpoints)));
   notice(options, fmt::format("listening on http://{}:{}", host, http.port()));
 
-  wait_for_end(signals);
+  int signal = 0;
+  sigwait(&signals, &signal);
   notice(options, "ending: answers that are being written have a moment left");
   api.drain();
   scheduler->drain(drain);

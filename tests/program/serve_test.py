@@ -187,11 +187,21 @@ class Clients(ServeTest):
         self.assertEqual(asked(service_tier="auto", metadata={"a": 1})[0], 200)
         for field, value in {"temperature": "hot", "top_p": 2, "n": 0, "seed": 1.5, "stream": "yes", "messages": "Hi",
                              "tools": [{"type": "function"}], "logit_bias": [[1]], "stop": 7, "response_format": {"type": "x"},
-                             "top_logprobs": 2, "tool_choice": "maybe", "lacake": {"policy": "nope"}}.items():
+                             "top_logprobs": 2, "tool_choice": "maybe", "lacake": {"policy": "nope"},
+                             "prompt_cache_key": 7}.items():
             status, body = asked(**{field: value})
             self.assertEqual((status, body["error"]["type"]), (400, "invalid_request_error"), (field, body))
             self.assertIn(field.split(".")[0], body["error"]["message"])
             self.assertNotIn("\n", body["error"]["message"])
+        status, body = asked(lacake={"polcy": "full"})
+        self.assertEqual(status, 400)
+        self.assertIn("lacake.polcy: expected policy, kv_budget or session", body["error"]["message"])
+        for path, more in (("/completion", {"n": 2}), ("/v1/completions", {"lacake": {"session": "a"}}),
+                           ("/v1/completions", {"suffix": "x"}), ("/v1/responses", {"previous_response_id": "x"}),
+                           ("/v1/responses", {"text": {"format": {"type": "x"}}})):
+            status, body = self.server.post(path, {"prompt": "Hi", "input": "Hi", **more})
+            self.assertEqual(status, 400, (path, more, body))
+            self.assertIn(next(iter(more)), body["error"]["message"])
         status, body = asked(messages=[{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}])
         self.assertEqual(status, 400)
         self.assertIn("messages[0].content.type", body["error"]["message"])
