@@ -210,12 +210,12 @@ struct Scheduler::State {
                                      job.request.asking.generation.limits);
     }
     job.bytes = engine.plan(job.session).budget_bytes;
-    const std::uint64_t all = job.bytes * job.n_answers(), reserved = engine.kv_memory().reserved;
-    if (all > reserved) {
+    const std::uint64_t reserved = engine.kv_memory().reserved;
+    if (job.n_answers() > reserved / job.bytes) {
       throw Error({.kind = Error::Kind::kCapacity,
                    .subject = "kv_memory",
                    .expected = fmt::format("{} bytes at most", reserved),
-                   .found = fmt::format("a request that needs {}", all)});
+                   .found = fmt::format("a request for {} times {}", job.n_answers(), job.bytes)});
     }
     job.planned = true;
   }

@@ -292,9 +292,11 @@ TEST_F(SchedulerTest, RefusesWhatCannotWaitOrNeverFits) {
   for (const Scheduler::Ticket ticket : tickets) scheduler.cancel(ticket);
   for (const auto& client : clients) client->until([&] { return client->done; });
   EXPECT_TRUE(contains(submit(scheduler, chat({user(std::string(400, 'x'))}))->failure(), "ctx_size: expected"));
-  Request many = chat({user("a")});
-  many.asking.n_answers = 4;
-  EXPECT_TRUE(contains(submit(scheduler, std::move(many))->failure(), "kv_memory: expected"));
+  for (const std::size_t n : {std::size_t{4}, (std::size_t{1} << 60) + 1}) {
+    Request many = chat({user("a")});
+    many.asking.n_answers = n;
+    EXPECT_TRUE(contains(submit(scheduler, std::move(many))->failure(), "kv_memory: expected")) << n;
+  }
 }
 
 TEST_F(SchedulerTest, SeveralAnswersTakeTheRoomOfSeveral) {
