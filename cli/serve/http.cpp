@@ -220,7 +220,6 @@ struct HttpServer::State {
     beast::flat_buffer buffer;
     error_code ignored;
     stream.socket().set_option(tcp::no_delay(true), ignored);
-    const auto peer = stream.socket().remote_endpoint(ignored).address().to_string();
     while (true) {
       // The first byte may take its time, all of the request together may not.
       if (buffer.size() == 0) {
@@ -253,17 +252,16 @@ struct HttpServer::State {
         co_await refuse(stream, error);
         break;
       }
-      const http::request<http::string_body> message = parser.release();
+      http::request<http::string_body> message = parser.release();
       HttpRequest request;
       request.method = std::string(message.method_string());
-      request.peer = peer;
       split_target(std::string_view(message.target().data(), message.target().size()), request);
       for (const auto& field : message) {
         std::string name(field.name_string());
         std::transform(name.begin(), name.end(), name.begin(), [](unsigned char c) { return (char)std::tolower(c); });
         request.headers[std::move(name)] = std::string(field.value());
       }
-      request.body = message.body();
+      request.body = std::move(message.body());
       const bool keep_alive = message.keep_alive();
       stream.expires_never();
       const auto exchange = std::make_shared<Exchange>(stream.get_executor(), std::move(request), limits.unsent_bytes);
@@ -306,8 +304,10 @@ struct HttpServer::State {
     const auto watch = [&exchange, &stream, alive](error_code error) {
       if (!*alive || error == asio::error::operation_aborted) return;
       error_code unread;
-      if (error || stream.socket().available(unread) == 0 || unread)
-        exchange.gone(), exchange.news().cancel(), *alive = false;
+      if (!error && stream.socket().available(unread) > 0 && !unread) return;
+      *alive = false;
+      exchange.gone();
+      exchange.news().cancel();
     };
     if (buffer.size() == 0) stream.socket().async_wait(tcp::socket::wait_read, watch);
     bool fine = true, chunked = false;

@@ -36,7 +36,6 @@ struct HttpRequest {
   std::map<std::string, std::string> query;
   std::map<std::string, std::string> headers;  // names in small letters
   std::string body;
-  std::string peer;  // address
 
   std::string header(const std::string& name) const {
     const auto at = headers.find(name);

@@ -130,7 +130,8 @@ int serve(const Options& options) {
                   [&api](const std::shared_ptr<HttpExchange>& exchange) { api.handle(exchange); });
   notice(options, fmt::format("{} conversations in {} of KV memory, {} each for copies to go back to", n_parallel,
                               bytes_text(engine_of.kv_memory), bytes_text(checkpoints)));
-  notice(options, fmt::format("listening on http://{}:{}", host, http.port()));
+  const bool ipv6 = host.find(':') != host.npos;
+  notice(options, fmt::format("listening on http://{}:{}", ipv6 ? "[" + host + "]" : host, http.port()));
 
   int signal = 0;
   sigwait(&signals, &signal);
