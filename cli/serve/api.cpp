@@ -16,8 +16,8 @@ using nlohmann::json;
 
 struct Route {
   const char* method;
-  const char* path;
-  bool open;  // without a key
+  const char* path;  // a "*" in it is one name, whatever it is
+  bool open;         // without a key
   void (*handle)(Api&, const std::shared_ptr<HttpExchange>&);
 };
 
@@ -40,14 +40,23 @@ constexpr Route kRoutes[] = {
     {"GET", "/props", false, props},
     {"GET", "/slots", false, slots},
     {"GET", "/v1/sessions", false, list_sessions},
+    {"POST", "/v1/sessions", false, restore_session},
+    {"DELETE", "/v1/sessions/*", false, drop_session},
+    {"GET", "/v1/sessions/*/cache", false, session_cache},
+    {"GET", "/v1/sessions/*/snapshot", false, session_snapshot},
+    {"POST", "/v1/sessions/*/fork", false, fork_session},
 };
 
-bool is_anthropic(const HttpRequest& request) { return request.path.starts_with("/v1/messages"); }
-
-void send_error(HttpExchange& exchange, const ApiError& error) {
-  const json body = is_anthropic(exchange.request()) ? anthropic_error(error) : error.body;
-  exchange.send(error.status, "application/json", dumped(body), error.headers);
+bool is_at(const Route& route, std::string_view path) {
+  const std::string_view pattern = route.path;
+  const std::size_t star = pattern.find('*');
+  if (star == pattern.npos) return path == pattern;
+  const std::string_view before = pattern.substr(0, star), after = pattern.substr(star + 1);
+  if (path.size() <= before.size() + after.size() || !path.starts_with(before) || !path.ends_with(after)) return false;
+  return path.substr(before.size(), path.size() - before.size() - after.size()).find('/') == path.npos;
 }
+
+bool is_anthropic(const HttpRequest& request) { return request.path.starts_with("/v1/messages"); }
 
 // Takes the same time wherever two keys differ.
 bool same_key(std::string_view a, std::string_view b) {
@@ -73,6 +82,8 @@ const char* type_of(int status) {
       return "authentication_error";
     case 404:
       return "not_found_error";
+    case 409:
+      return "conflict_error";
     case 429:
       return "rate_limit_error";
     case 501:
@@ -143,9 +154,11 @@ ApiError api_error(const Error& error) {
     return busy;
   }
   int status = 400;
-  if (error.kind() == Error::Kind::kState) status = 503;
+  if (error.kind() == Error::Kind::kState) status = fields.subject == "conversation" ? 409 : 503;
+  if (error.kind() == Error::Kind::kInput && fields.subject == "conversation") status = 404;
+  if (error.kind() == Error::Kind::kCapacity && !fields.remedy.empty() && fields.subject == "kv_memory") status = 429;
   ApiError plain = api_error(status, type_of(status), line);
-  if (status == 503) plain.headers = {{"Retry-After", "5"}};
+  if (status == 503 || status == 429) plain.headers = {{"Retry-After", "5"}};
   if (error.kind() == Error::Kind::kUsage) plain.body["error"]["param"] = fields.subject;
   return plain;
 }
@@ -155,6 +168,11 @@ json anthropic_error(const ApiError& error) {
   std::string type = error.status == 503 ? "overloaded_error" : type_of(error.status);
   if (error.status >= 500 && error.status != 503) type = "api_error";
   return {{"type", "error"}, {"error", {{"type", type}, {"message", inner["message"]}}}};
+}
+
+void send_error(HttpExchange& exchange, const ApiError& error) {
+  const json body = is_anthropic(exchange.request()) ? anthropic_error(error) : error.body;
+  exchange.send(error.status, "application/json", dumped(body), error.headers);
 }
 
 // --- routes ----------------------------------------------------------------------------------------------------------
@@ -181,7 +199,7 @@ void Api::handle(const std::shared_ptr<HttpExchange>& exchange) {
     }
     if (request.method == "OPTIONS" && !options_.cors.empty()) {
       return exchange->send(204, "text/plain", "",
-                            {{"Access-Control-Allow-Methods", "GET, POST, OPTIONS"},
+                            {{"Access-Control-Allow-Methods", "GET, POST, DELETE, OPTIONS"},
                              {"Access-Control-Allow-Headers", "*, Authorization, Content-Type, X-Api-Key"}});
     }
     if (request.method == "GET" && request.path == "/ready") {
@@ -190,7 +208,7 @@ void Api::handle(const std::shared_ptr<HttpExchange>& exchange) {
     }
     const Route* same_path = nullptr;
     for (const Route& route : kRoutes) {
-      if (request.path != route.path) continue;
+      if (!is_at(route, request.path)) continue;
       same_path = &route;
       if (request.method != route.method) continue;
       if (!route.open && !is_allowed(request)) {
@@ -318,10 +336,12 @@ json cache_facts(const ServedCache& cache) {
   std::size_t n_entries = 0;
   for (const std::size_t n : cache.use.entries_per_layer) n_entries += n;
   const std::uint64_t full = cache.use.full_bytes, held = cache.use.held_bytes;
-  return {{"policy", cache.policy},       {"budget_bytes", cache.use.budget_bytes},
-          {"held_bytes", held},           {"dropped_bytes", full > held ? full - held : 0},
-          {"entries_held", n_entries},    {"prompt_tokens", cache.n_prompt},
-          {"cached_tokens", cache.n_held}};
+  json facts = {{"policy", cache.policy},       {"budget_bytes", cache.use.budget_bytes},
+                {"held_bytes", held},           {"dropped_bytes", full > held ? full - held : 0},
+                {"entries_held", n_entries},    {"prompt_tokens", cache.n_prompt},
+                {"cached_tokens", cache.n_held}};
+  if (!cache.id.empty()) facts["id"] = cache.id;
+  return facts;
 }
 
 json usage_of(const Served& served) {

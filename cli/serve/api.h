@@ -77,6 +77,7 @@ struct ApiError {
 };
 ApiError api_error(const Error& error);
 ApiError api_error(int status, const std::string& type, const std::string& message);
+void send_error(HttpExchange& exchange, const ApiError& error);
 // The same in Anthropic's form.
 nlohmann::json anthropic_error(const ApiError& error);
 
@@ -123,6 +124,8 @@ class AnswerPieces {
 
 // What every answer says of the cache: {"policy", "kv_budget", ...}.
 nlohmann::json cache_facts(const ServedCache& cache);
+// What GET /v1/sessions and /slots say of a conversation in memory.
+nlohmann::json session_json(const SchedulerStatus::Conversation& conversation);
 nlohmann::json usage_of(const Served& served);
 nlohmann::json timings_of(const Served& served);
 // "stop", "length", "tool_calls".
@@ -191,5 +194,10 @@ void list_models(Api& api, const std::shared_ptr<HttpExchange>& exchange);
 void props(Api& api, const std::shared_ptr<HttpExchange>& exchange);
 void slots(Api& api, const std::shared_ptr<HttpExchange>& exchange);
 void list_sessions(Api& api, const std::shared_ptr<HttpExchange>& exchange);
+void restore_session(Api& api, const std::shared_ptr<HttpExchange>& exchange);
+void fork_session(Api& api, const std::shared_ptr<HttpExchange>& exchange);
+void session_snapshot(Api& api, const std::shared_ptr<HttpExchange>& exchange);
+void session_cache(Api& api, const std::shared_ptr<HttpExchange>& exchange);
+void drop_session(Api& api, const std::shared_ptr<HttpExchange>& exchange);
 
 }  // namespace lacake::cli

@@ -129,15 +129,6 @@ void props(Api& api, const std::shared_ptr<HttpExchange>& exchange) {
   send_json(*exchange, all);
 }
 
-namespace {
-
-json conversation_json(const SchedulerStatus::Conversation& c) {
-  return {{"id", c.id},         {"running", c.running},       {"tokens", c.n_tokens},
-          {"turns", c.n_turns}, {"held_bytes", c.held_bytes}, {"budget_bytes", c.budget_bytes}};
-}
-
-}  // namespace
-
 // llama-server's list: as many places as there are, the conversations in the first of them.
 void slots(Api& api, const std::shared_ptr<HttpExchange>& exchange) {
   const SchedulerStatus status = api.scheduler().status();
@@ -146,19 +137,11 @@ void slots(Api& api, const std::shared_ptr<HttpExchange>& exchange) {
     json slot = {{"id", i}, {"n_ctx", api.options().n_ctx}, {"is_processing", false}};
     if (i < status.conversations.size()) {
       slot["is_processing"] = status.conversations[i].running;
-      slot["lacake"] = conversation_json(status.conversations[i]);
+      slot["lacake"] = session_json(status.conversations[i]);
     }
     list.push_back(std::move(slot));
   }
   send_json(*exchange, list);
-}
-
-void list_sessions(Api& api, const std::shared_ptr<HttpExchange>& exchange) {
-  json list = json::array();
-  for (const SchedulerStatus::Conversation& c : api.scheduler().status().conversations) {
-    list.push_back(conversation_json(c));
-  }
-  send_json(*exchange, {{"object", "list"}, {"data", std::move(list)}});
 }
 
 }  // namespace lacake::cli

@@ -25,6 +25,7 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -62,6 +63,7 @@ struct Request {
 
 // What a request came to know of the cache.
 struct ServedCache {
+  std::string id = {};       // of its conversation; "" of a text
   std::size_t n_prompt = 0;  // tokens of the whole prompt
   std::size_t n_held = 0;    // of these, read already
   CacheUse use = {};         // now
@@ -90,6 +92,23 @@ class RequestClient {
   virtual void ended(const Served&) noexcept = 0;
   virtual void failed(const Error&) noexcept = 0;
 };
+
+// One of an owner's conversations, in memory or in the store.
+struct ConversationName {
+  std::string id;
+  std::string owner = {};
+};
+
+// What a conversation holds, to be looked at.
+struct ConversationView {
+  std::string policy;
+  std::vector<Token> tokens;                                 // that it was fed
+  std::vector<std::vector<std::vector<std::int64_t>>> kept;  // [layer][head]: positions of these, in stored order
+};
+
+// What an order to the scheduler came to. Called once, as clients are.
+template <class Result>
+using Told = std::function<void(std::variant<Result, Error>)>;
 
 struct SchedulerOptions {
   SessionOptions session = {};         // of conversations: sized_for_conversation() makes one
@@ -144,6 +163,26 @@ class Scheduler {
   void drain(std::chrono::milliseconds deadline);
 
   SchedulerStatus status() const;
+
+  // --- conversations -------------------------------------------------------------------------------------------
+  // Between two rounds, so these wait for nobody's answer. They are told Error(kInput) about `conversation` where its
+  // owner has none of that id, Error(kState) about it while it runs or another process has it.
+
+  void look(ConversationName name, Told<ConversationView> told);
+  // The bytes of a file that Snapshot reads (lacake/snapshot.h).
+  void snapshot(ConversationName name, Told<std::string> told);
+  // Of such bytes a conversation that is known by the key, in memory and in the store, if there is one; what its owner
+  // had under that key is replaced. Told its id, and Error(kInput) about `snapshot` that cannot be used,
+  // Error(kCapacity) where running conversations leave no room.
+  void restore(std::string bytes, std::string key, std::string owner, Told<std::string> told);
+  // A copy that is known by the key. Told as snapshot() and restore().
+  void fork(ConversationName name, std::string key, Told<std::string> told);
+  void drop(ConversationName name, Told<std::monostate> told);
+
+  // Whose id it is.
+  static bool is_of(std::string_view id, std::string_view owner);
+  // Those of an owner that are in the store, also if they are in memory. Throws what Store::conversations throws.
+  std::vector<StoredConversation> stored(std::string_view owner) const;
 
  private:
   struct State;

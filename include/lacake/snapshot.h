@@ -21,6 +21,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "lacake/engine.h"
@@ -60,6 +61,8 @@ class Snapshot {
  public:
   // Checks every byte, at the memory's speed.
   explicit Snapshot(const std::string& path);
+  // The same of the file's bytes, which are copied; `name` stands for the path.
+  Snapshot(std::string_view bytes, const std::string& name);
   ~Snapshot();
   Snapshot(Snapshot&&) noexcept;
   Snapshot& operator=(Snapshot&&) noexcept;
@@ -77,6 +80,8 @@ class Snapshot {
   const PartsFile& file() const { return *file_; }  // for the library's own use
 
  private:
+  void open();
+
   std::unique_ptr<PartsFile> file_;
   SnapshotFacts facts_;
 };

@@ -5,6 +5,8 @@
 #include <sys/stat.h>
 
 #include <cerrno>
+#include <cstring>
+#include <new>
 
 #include "base/open_file.h"
 #include "lacake/error.h"
@@ -28,6 +30,14 @@ MappedFile::MappedFile(const std::string& path, const std::string& expected) {
   void* mapped = ::mmap(nullptr, bytes_, PROT_READ, MAP_SHARED, file.get(), 0);
   if (mapped == MAP_FAILED) fail_at(path, "mapped into memory", errno);
   data_ = (std::byte*)mapped;
+}
+
+MappedFile::MappedFile(Copy, std::string_view bytes) : bytes_(bytes.size()) {
+  if (bytes_ == 0) return;
+  void* mapped = ::mmap(nullptr, bytes_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (mapped == MAP_FAILED) throw std::bad_alloc();
+  data_ = (std::byte*)mapped;
+  std::memcpy(data_, bytes.data(), bytes_);
 }
 
 MappedFile::~MappedFile() {

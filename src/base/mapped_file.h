@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <span>
 #include <string>
+#include <string_view>
 
 namespace lacake {
 
@@ -12,6 +13,9 @@ class MappedFile {
  public:
   // Throws Error(kInput) whose subject is the file; `expected` is what a folder or a pipe stands in the place of.
   explicit MappedFile(const std::string& path, const std::string& expected = "a file");
+  // A copy of bytes that came from elsewhere, at the address of a page as a file's would be. Throws std::bad_alloc.
+  struct Copy {};
+  MappedFile(Copy, std::string_view bytes);
   ~MappedFile();
   MappedFile(const MappedFile&) = delete;
   MappedFile& operator=(const MappedFile&) = delete;

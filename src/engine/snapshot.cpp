@@ -37,7 +37,12 @@ void require_names(std::span<const SnapshotNote> notes) {
 
 }  // namespace
 
-Snapshot::Snapshot(const std::string& path) : file_(std::make_unique<PartsFile>(path)) {
+Snapshot::Snapshot(const std::string& path) : file_(std::make_unique<PartsFile>(path)) { open(); }
+Snapshot::Snapshot(std::string_view bytes, const std::string& name) : file_(std::make_unique<PartsFile>(bytes, name)) {
+  open();
+}
+
+void Snapshot::open() {
   require_snapshot(*file_);
   facts_.model_name = file_->text("model.name");
   facts_.model_architecture = file_->text("model.architecture");

@@ -8,6 +8,7 @@
 #include <string_view>
 #include <utility>
 
+#include "base/files.h"
 #include "lacake/error.h"
 #include "lacake/snapshot.h"
 
@@ -34,21 +35,33 @@ class Digest {
   std::string all_;
 };
 
-Digest digest_of(const ChatRequest& request, const SessionOptions& session) {
+Digest digest_of(const std::string& owner, const SessionOptions& session) {
   Digest digest;
-  digest.add(request.owner).add(session.policy.text()).add(session.budget.text()).add(session.types.text());
+  digest.add(owner).add(session.policy.text()).add(session.budget.text()).add(session.types.text());
   return digest;
+}
+
+// All ids of an owner's conversations have this behind their first letter, and nobody else's.
+std::string mark_of(std::string_view owner) { return Digest().add(owner).text().substr(0, 12); }
+
+// `kind`: k, known by its key; t, by its text.
+std::string id_of(char kind, std::string_view owner, const Digest& digest) {
+  return fmt::format("{}-{}-{}", kind, mark_of(owner), digest.text());
+}
+
+std::string id_by_key(const std::string& owner, const SessionOptions& session, const std::string& key) {
+  return id_of('k', owner, digest_of(owner, session).add(key));
 }
 
 // How a conversation begins: its messages up to the first question.
 std::string beginning_of(const ChatRequest& request, const SessionOptions& session) {
-  Digest digest = digest_of(request, session);
+  Digest digest = digest_of(request.owner, session);
   for (const Message& message : request.messages) {
     digest.add(message.role).add(message.content);
     for (const ContentPart& part : message.parts) digest.add(part.text);
     if (message.role == "user") break;
   }
-  return "t-" + digest.text() + "-";
+  return id_of('t', request.owner, digest) + "-";
 }
 
 std::string numbered(const std::string& beginning, std::size_t number) {
@@ -106,7 +119,7 @@ std::optional<std::string> Conversations::stored(Resident& resident) {
 Conversations::Taken Conversations::take(const ChatRequest& request, const ChatOptions& chat,
                                          const SessionOptions& session, std::uint64_t room) {
   if (request.key.empty()) return take_by_beginning(beginning_of(request, session), request, chat, session, room);
-  return take_by_key("k-" + digest_of(request, session).add(request.key).text(), session, room);
+  return take_by_key(id_by_key(request.owner, session, request.key), session, room);
 }
 
 Conversations::Taken Conversations::take_by_key(const std::string& id, const SessionOptions& session,
@@ -155,6 +168,136 @@ Conversations::Taken Conversations::take_by_beginning(const std::string& beginni
     }
     all_.pop_back();  // another conversation, which stays in the store
   }
+}
+
+// --- looked at, copied, dropped --------------------------------------------------------------------------------------
+
+namespace {
+
+Error unknown(const std::string& id) {
+  return Error({.subject = "conversation", .expected = "the id of one that is here", .found = '"' + id + '"'});
+}
+
+Error busy(const char* found) {
+  return Error({.kind = Error::Kind::kState,
+                .subject = "conversation",
+                .expected = "one that nobody uses",
+                .found = found,
+                .remedy = "try again later"});
+}
+
+// `Held`: a Session or a Snapshot.
+template <class Held>
+ConversationView view_of(const Held& held, const SessionOptions& options, int n_layer, int n_head_kv) {
+  ConversationView view{.policy = options.policy.text(), .tokens = held.tokens()};
+  for (int layer = 0; layer < n_layer; ++layer) {
+    view.kept.emplace_back();
+    for (int head = 0; head < n_head_kv; ++head) view.kept.back().push_back(held.kept(layer, head));
+  }
+  return view;
+}
+
+}  // namespace
+
+bool is_conversation_of(std::string_view id, std::string_view owner) {
+  return id.size() > 2 && id.substr(2).starts_with(mark_of(owner) + "-");
+}
+
+bool Conversations::is_resident(const std::string& id) const {
+  return std::any_of(all_.begin(), all_.end(), [&](const auto& resident) { return resident->id == id; });
+}
+
+Conversations::Residents::const_iterator Conversations::idle(const ConversationName& name) const {
+  const auto at = std::find_if(all_.begin(), all_.end(), [&](const auto& resident) { return resident->id == name.id; });
+  if (!is_conversation_of(name.id, name.owner)) throw unknown(name.id);
+  if ((*at)->running) throw busy("one that is being asked");
+  return at;
+}
+
+Store::Lease Conversations::lease_of(const ConversationName& name) const {
+  const bool may_be = options_.store && is_conversation_of(name.id, name.owner) && name.id.size() <= Store::kLongestId;
+  if (!may_be) throw unknown(name.id);
+  std::optional<Store::Lease> lease = options_.store->acquire(name.id);
+  if (!lease) throw busy("one that another server has");
+  if (!lease->path()) throw unknown(name.id);
+  return std::move(*lease);
+}
+
+ConversationView Conversations::look(const ConversationName& name) const {
+  if (is_resident(name.id)) {
+    const Conversation& conversation = *(*idle(name))->conversation;
+    if (!conversation.session()) return {};
+    const Session& session = *conversation.session();
+    const AttentionShape& shape = model_.facts().attention;
+    return view_of(session, session.options(), shape.n_layer, shape.n_head_kv);
+  }
+  const Store::Lease lease = lease_of(name);
+  const Snapshot snapshot(*lease.path());
+  const SnapshotFacts& facts = snapshot.facts();
+  return view_of(snapshot, facts.options, facts.n_layer, facts.n_head_kv);
+}
+
+std::string Conversations::snapshot(const ConversationName& name) const {
+  if (is_resident(name.id)) return (*idle(name))->conversation->saved();
+  return read_file(*lease_of(name).path());
+}
+
+// For a conversation that takes so many bytes: idle ones go. True: what it replaces must go too.
+bool Conversations::make_room(std::uint64_t bytes, std::uint64_t promised, const Resident* replaced) {
+  const auto free = [&] { return engine_.kv_memory().free - std::min(engine_.kv_memory().free, promised); };
+  while (free() < bytes && let_go_one()) continue;
+  const Session* const old = replaced ? replaced->conversation->session() : nullptr;
+  if (free() + (old ? old->plan().budget_bytes : 0) < bytes) {
+    throw Error({.kind = Error::Kind::kCapacity,
+                 .subject = "kv_memory",
+                 .expected = fmt::format("{} bytes free", bytes),
+                 .found = fmt::format("{} bytes, the rest is in use", free()),
+                 .remedy = "try again later"});
+  }
+  return free() < bytes;
+}
+
+std::string Conversations::restore(const std::string& bytes, const std::string& key, const std::string& owner,
+                                   std::uint64_t promised) {
+  const Snapshot snapshot(bytes, "snapshot");
+  const SessionOptions& session = snapshot.facts().options;
+  auto resident = std::make_unique<Resident>();
+  resident->id = id_by_key(owner, session, key);
+  // What it replaces stays until there is room, and comes back where that is not enough.
+  std::unique_ptr<Resident> replaced;
+  if (is_resident(resident->id)) {
+    const auto at = std::find_if(all_.begin(), all_.end(), [&](const auto& r) { return r->id == resident->id; });
+    (void)idle({resident->id, owner});
+    replaced = std::move(*at);
+    all_.erase(at);
+  } else if (options_.store) {
+    resident->lease = options_.store->acquire(resident->id);
+    if (!resident->lease) throw busy("one that another server has");
+  }
+  try {
+    if (make_room(snapshot.facts().budget_bytes, promised, replaced.get())) {
+      resident->lease = std::move(replaced->lease);
+      replaced.reset();
+    }
+    resident->conversation = std::make_unique<Conversation>(model_, engine_, making(session), snapshot);
+  } catch (...) {
+    if (replaced) all_.push_back(std::move(replaced));
+    throw;
+  }
+  if (replaced) resident->lease = std::move(replaced->lease);
+  if (resident->lease) {
+    resident->lease->save(bytes.size(), [&](const std::string& path) { replace_durably(path, bytes); });
+    ++counts_.n_stored;
+  }
+  all_.push_back(std::move(resident));
+  return all_.back()->id;
+}
+
+void Conversations::drop(const ConversationName& name) {
+  if (!is_resident(name.id)) return lease_of(name).drop();
+  const auto at = idle(name);
+  if ((*at)->lease && (*at)->lease->path()) (*at)->lease->drop();
+  all_.erase(at);
 }
 
 bool Conversations::let_go_one() {

@@ -6,12 +6,16 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 
 #include "lacake/conversation.h"
 #include "lacake/scheduler.h"
 #include "lacake/store.h"
 
 namespace lacake {
+
+// Whether an id is that of an owner's conversation.
+bool is_conversation_of(std::string_view id, std::string_view owner);
 
 // A conversation in memory.
 struct Resident {
@@ -41,6 +45,13 @@ class Conversations {
   // It was written to the store, or could not be.
   void count_saved(bool kept) { ++(kept ? counts_.n_stored : counts_.n_store_failures); }
 
+  // As the members of Scheduler of these names, but that they throw. Of KV memory, `promised` bytes are not to be used.
+  ConversationView look(const ConversationName& name) const;
+  std::string snapshot(const ConversationName& name) const;
+  std::string restore(const std::string& bytes, const std::string& key, const std::string& owner,
+                      std::uint64_t promised);
+  void drop(const ConversationName& name);
+
   // Lets the idle one go that was used least recently. False: there is none.
   bool let_go_one();
 
@@ -53,6 +64,14 @@ class Conversations {
   const Counts& counts() const { return counts_; }
 
  private:
+  using Residents = std::list<std::unique_ptr<Resident>>;
+  // REQUIRES: in memory. Throws where it is not the owner's, or runs.
+  Residents::const_iterator idle(const ConversationName& name) const;
+  // Of one that is not in memory. Throws where there is none, or another process has it.
+  Store::Lease lease_of(const ConversationName& name) const;
+  bool make_room(std::uint64_t bytes, std::uint64_t promised, const Resident* replaced);
+  bool is_resident(const std::string& id) const;
+
   ConversationOptions making(const SessionOptions& session) const;
   Resident* use(Resident& resident);
   std::optional<std::string> stored(Resident& resident);

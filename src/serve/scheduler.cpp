@@ -110,12 +110,16 @@ struct Scheduler::State {
     wake.wait(lock, [&] {
       // Those that wait beside a conversation that is being saved may wait for it.
       const bool can_admit = !waiting.empty() && saving.empty();
-      return stop || saved || cancels_all || !submitted.empty() || !cancels.empty() || !jobs.empty() || can_admit;
+      return stop || saved || cancels_all || !submitted.empty() || !cancels.empty() || !orders.empty() ||
+             !jobs.empty() || can_admit;
     });
     saved = false;
+    std::vector<Order> given = std::exchange(orders, {});
     if (stop) {
       for (Job& job : submitted) waiting.push_back(std::move(job));
       submitted.clear();
+      lock.unlock();
+      for (const Order& order : given) order.refuse(stopping());
       return false;
     }
     for (Job& job : submitted) waiting.push_back(std::move(job));
@@ -124,6 +128,7 @@ struct Scheduler::State {
     std::set<Ticket> gone = std::exchange(cancels, {});
     const bool all = std::exchange(cancels_all, false);
     lock.unlock();
+    for (const Order& order : given) order.carry_out();
     for (const Job& job : waiting) {
       if (all) gone.insert(job.ticket);
     }
@@ -132,6 +137,39 @@ struct Scheduler::State {
     }
     if (!gone.empty()) cancel(gone);
     return true;
+  }
+
+  // Something to do with the conversations, between two rounds.
+  struct Order {
+    std::function<void()> carry_out;
+    std::function<void(const Error&)> refuse;
+  };
+
+  template <class Result, class Work>
+  void give(Told<Result> told, Work work) {
+    Order order;
+    order.carry_out = [this, told, work = std::move(work)] {
+      std::optional<std::variant<Result, Error>> result;
+      try {
+        result.emplace(work());
+      } catch (const std::exception& error) {
+        result.emplace(error_of(error));
+      }
+      publish();
+      told(std::move(*result));
+    };
+    order.refuse = [told](const Error& error) { told(error); };
+    {
+      const std::lock_guard lock(mutex);
+      orders.push_back(std::move(order));
+    }
+    wake.notify_all();
+  }
+
+  std::uint64_t promised_bytes() const {
+    std::uint64_t promised = 0;
+    for (const Job& job : jobs) promised += job.promised;
+    return promised;
   }
 
   void cancel(const std::set<Ticket>& gone) {
@@ -221,8 +259,7 @@ struct Scheduler::State {
   }
 
   std::uint64_t free_bytes() const {
-    std::uint64_t promised = 0;
-    for (const Job& job : jobs) promised += job.promised;
+    const std::uint64_t promised = promised_bytes();
     const std::uint64_t free = engine.kv_memory().free;
     return free > promised ? free - promised : 0;
   }
@@ -253,6 +290,7 @@ struct Scheduler::State {
     ServedCache cache{.use = job.running->session().use(), .policy = job.session.policy.text()};
     cache.n_held = job.running->session().tokens().size();
     cache.n_prompt = cache.n_held + job.running->n_to_read();
+    if (job.resident) cache.id = job.resident->id;
     counts.n_prompt_tokens += cache.n_prompt;
     job.client->started(cache);
   }
@@ -384,6 +422,7 @@ struct Scheduler::State {
       return failed(job, error_of(error));
     }
     served.queue_ms = job->queue_ms;
+    if (job->resident) served.cache.id = job->resident->id;
     job->running.reset();
     if (job->resident && save(*job, served)) return jobs.erase(job);
     if (job->resident) give_back(*job);
@@ -493,6 +532,7 @@ struct Scheduler::State {
   std::condition_variable wake, idle;
   std::deque<Job> submitted;
   std::set<Ticket> cancels;
+  std::vector<Order> orders;
   SchedulerStatus published;
   std::size_t n_waiting = 0, n_running = 0;
   std::uint64_t n_requests = 0, n_refused = 0;
@@ -554,6 +594,47 @@ void Scheduler::drain(std::chrono::milliseconds deadline) {
   s.cancels_all = true;
   s.wake.notify_all();
   s.idle.wait(lock, done);
+}
+
+void Scheduler::look(ConversationName name, Told<ConversationView> told) {
+  State& s = *state_;
+  s.give(std::move(told), [&s, name = std::move(name)] { return s.conversations.look(name); });
+}
+
+void Scheduler::snapshot(ConversationName name, Told<std::string> told) {
+  State& s = *state_;
+  s.give(std::move(told), [&s, name = std::move(name)] { return s.conversations.snapshot(name); });
+}
+
+void Scheduler::restore(std::string bytes, std::string key, std::string owner, Told<std::string> told) {
+  State& s = *state_;
+  s.give(std::move(told), [&s, bytes = std::move(bytes), key = std::move(key), owner = std::move(owner)] {
+    return s.conversations.restore(bytes, key, owner, s.promised_bytes());
+  });
+}
+
+void Scheduler::fork(ConversationName name, std::string key, Told<std::string> told) {
+  State& s = *state_;
+  s.give(std::move(told), [&s, name = std::move(name), key = std::move(key)] {
+    return s.conversations.restore(s.conversations.snapshot(name), key, name.owner, s.promised_bytes());
+  });
+}
+
+void Scheduler::drop(ConversationName name, Told<std::monostate> told) {
+  State& s = *state_;
+  s.give(std::move(told), [&s, name = std::move(name)] {
+    s.conversations.drop(name);
+    return std::monostate();
+  });
+}
+
+bool Scheduler::is_of(std::string_view id, std::string_view owner) { return is_conversation_of(id, owner); }
+
+std::vector<StoredConversation> Scheduler::stored(std::string_view owner) const {
+  if (!state_->options.store) return {};
+  std::vector<StoredConversation> all = state_->options.store->conversations();
+  std::erase_if(all, [&](const StoredConversation& c) { return !is_of(c.id, owner); });
+  return all;
 }
 
 SchedulerStatus Scheduler::status() const {

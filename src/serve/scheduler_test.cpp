@@ -5,10 +5,12 @@
 #include <condition_variable>
 #include <filesystem>
 #include <functional>
+#include <future>
 #include <mutex>
 #include <random>
 #include <thread>
 
+#include "base/files.h"
 #include "generation/test_generation.h"
 #include "tools/temporary_folder.h"
 
@@ -342,6 +344,181 @@ TEST_F(SchedulerTest, WhoeverStillWaitsWhenItGoesIsTold) {
   }
   for (const auto& client : clients) EXPECT_TRUE(contains(client->failure(), "stops"));
   EXPECT_EQ(engine.kv_memory().n_sessions, 0U);
+}
+
+// What an order is told.
+template <class Result>
+class Waiting {
+ public:
+  Told<Result> told() {
+    return [this](std::variant<Result, Error> result) { promise_.set_value(std::move(result)); };
+  }
+  Result result() {
+    std::variant<Result, Error> told = promise_.get_future().get();
+    if (const Error* const error = std::get_if<Error>(&told)) throw *error;
+    return std::get<Result>(std::move(told));
+  }
+
+ private:
+  std::promise<std::variant<Result, Error>> promise_;
+};
+
+class OfOwners : public SchedulerTest {
+ protected:
+  static std::string snapshot(Scheduler& scheduler, const ConversationName& name) {
+    Waiting<std::string> waiting;
+    scheduler.snapshot(name, waiting.told());
+    return waiting.result();
+  }
+  static std::string restore(Scheduler& scheduler, const std::string& bytes, const std::string& key,
+                             const std::string& owner = "") {
+    Waiting<std::string> waiting;
+    scheduler.restore(bytes, key, owner, waiting.told());
+    return waiting.result();
+  }
+  static std::string fork(Scheduler& scheduler, const ConversationName& name, const std::string& key) {
+    Waiting<std::string> waiting;
+    scheduler.fork(name, key, waiting.told());
+    return waiting.result();
+  }
+  static void drop(Scheduler& scheduler, const ConversationName& name) {
+    Waiting<std::monostate> waiting;
+    scheduler.drop(name, waiting.told());
+    (void)waiting.result();
+  }
+  static ConversationView look(Scheduler& scheduler, const ConversationName& name) {
+    Waiting<ConversationView> waiting;
+    scheduler.look(name, waiting.told());
+    return waiting.result();
+  }
+
+  // A conversation of a question and its answer, and the next question.
+  std::vector<Message> begun(Scheduler& scheduler, const std::string& key) {
+    std::vector<Message> messages = {user("why is it")};
+    const Served served = serve(scheduler, chat(messages, 12, key));
+    id = served.cache.id;
+    messages.push_back(assistant(served.answers[0].text));
+    messages.push_back(user("and then"));
+    return messages;
+  }
+
+  std::string id;
+};
+
+TEST_F(OfOwners, ASnapshotIsTheConversationUnderAnotherKeyAndInAnotherServer) {
+  std::string bytes;
+  std::vector<Message> next;
+  std::vector<Token> expected;
+  {
+    Scheduler scheduler(loaded.model, engine, options());
+    next = begun(scheduler, "k");
+    bytes = snapshot(scheduler, {.id = id});
+    const std::string copy = fork(scheduler, {.id = id}, "copy");
+    EXPECT_NE(copy, id);
+    const Served original = serve(scheduler, chat(next, 12, "k")), forked = serve(scheduler, chat(next, 12, "copy"));
+    expected = original.answers[0].tokens;
+    EXPECT_EQ(forked.answers[0].tokens, expected);
+    EXPECT_EQ(forked.cache.n_held, original.cache.n_held);
+    EXPECT_EQ(forked.cache.id, copy);
+  }
+  Scheduler scheduler(loaded.model, engine, options());
+  const std::string restored = restore(scheduler, bytes, "there");
+  EXPECT_GT(scheduler.status().conversations.at(0).n_tokens, 0U);
+  const Served served = serve(scheduler, chat(next, 12, "there"));
+  EXPECT_EQ(served.cache.id, restored);
+  EXPECT_GT(served.cache.n_held, 0U);
+  EXPECT_EQ(served.answers[0].tokens, expected);
+}
+
+TEST_F(OfOwners, WhatIsRestoredOrForkedIsInTheStore) {
+  const TemporaryFolder folder;
+  const Store store(folder.path("store"), 1 << 24);
+  SchedulerOptions kept = options();
+  kept.store = &store;
+  std::vector<Message> next;
+  std::string original, copy;
+  {
+    Scheduler scheduler(loaded.model, engine, kept);
+    next = begun(scheduler, "k");
+    original = id;
+    copy = fork(scheduler, {.id = id}, "copy");
+    EXPECT_EQ(scheduler.stored("").size(), 2U);
+    EXPECT_TRUE(scheduler.stored("somebody else").empty());
+  }
+  Scheduler scheduler(loaded.model, engine, kept);
+  // Of those that are on disk alone: looked at, copied, dropped.
+  EXPECT_EQ(look(scheduler, {.id = copy}).tokens, look(scheduler, {.id = original}).tokens);
+  const std::string bytes = snapshot(scheduler, {.id = copy});
+  EXPECT_EQ(bytes, read_file(*store.acquire(copy)->path()));
+  EXPECT_EQ(scheduler.status().conversations.size(), 0U);
+  drop(scheduler, {.id = original});
+  EXPECT_EQ(serve(scheduler, chat(next, 12, "k")).cache.n_held, 0U);
+  EXPECT_GT(serve(scheduler, chat(next, 12, "copy")).cache.n_held, 0U);
+  drop(scheduler, {.id = copy});
+  EXPECT_EQ(scheduler.stored("").size(), 1U);
+  EXPECT_EQ(serve(scheduler, chat(next, 12, "copy")).cache.n_held, 0U);
+}
+
+TEST_F(OfOwners, AViewIsWhatTheCacheHolds) {
+  Scheduler scheduler(loaded.model, engine, options());
+  (void)serve(scheduler, chat({user(std::string(200, 'x'))}, 12, "k"));
+  const std::string held = serve(scheduler, chat({user("why is it")}, 12, "l")).cache.id;
+  const ConversationView view = look(scheduler, {.id = held});
+  EXPECT_EQ(view.policy, session().policy.text());
+  const AttentionShape& shape = loaded.model.facts().attention;
+  ASSERT_EQ(view.kept.size(), (std::size_t)shape.n_layer);
+  ASSERT_EQ(view.kept[0].size(), (std::size_t)shape.n_head_kv);
+  Conversation conversation(loaded.model, other, {.session = session(), .generation = greedy(12)});
+  (void)conversation.answer({user("why is it")});
+  EXPECT_EQ(view.tokens, conversation.session()->tokens());
+  EXPECT_EQ(view.kept[1][0], conversation.session()->kept(1, 0));
+}
+
+TEST_F(OfOwners, NobodyHasThoseOfOthersNorThoseThatRun) {
+  Scheduler scheduler(loaded.model, engine, options());
+  (void)begun(scheduler, "k");
+  const std::string refused = "conversation: expected the id of one that is here";
+  for (const ConversationName& name : {ConversationName{id, "somebody else"}, ConversationName{"k-1-2"},
+                                       ConversationName{""}, ConversationName{"../" + id}}) {
+    EXPECT_TRUE(contains(refusal(Error::Kind::kInput, [&] { look(scheduler, name); }), refused));
+    EXPECT_TRUE(contains(refusal(Error::Kind::kInput, [&] { (void)snapshot(scheduler, name); }), refused));
+    EXPECT_TRUE(contains(refusal(Error::Kind::kInput, [&] { (void)fork(scheduler, name, "x"); }), refused));
+    EXPECT_TRUE(contains(refusal(Error::Kind::kInput, [&] { drop(scheduler, name); }), refused));
+  }
+  const auto runs = submit(scheduler, chat({user("why is it")}, 100'000, "k"));
+  runs->until([&] { return runs->n_tokens > 0; });
+  EXPECT_TRUE(contains(refusal(Error::Kind::kState, [&] { look(scheduler, {.id = id}); }), "is being asked"));
+  EXPECT_TRUE(contains(refusal(Error::Kind::kState, [&] { drop(scheduler, {.id = id}); }), "is being asked"));
+  scheduler.cancel(client_ticket);
+  (void)runs->result();
+  EXPECT_FALSE(look(scheduler, {.id = id}).tokens.empty());
+}
+
+TEST_F(OfOwners, WhatCannotBeRestoredLeavesWhatIsThere) {
+  Scheduler scheduler(loaded.model, engine, options());
+  const std::vector<Message> next = begun(scheduler, "k");
+  const std::string bytes = snapshot(scheduler, {.id = id});
+  std::string damaged = bytes;
+  damaged[damaged.size() / 2] ^= 1;
+  for (const std::string& bad : {damaged, std::string("GGUF"), std::string(), bytes.substr(0, bytes.size() / 2)}) {
+    EXPECT_TRUE(contains(refusal(Error::Kind::kInput, [&] { (void)restore(scheduler, bad, "k"); }), "snapshot"));
+  }
+  // All the memory runs.
+  std::vector<Scheduler::Ticket> tickets;
+  std::vector<std::shared_ptr<Client>> clients;
+  for (int i = 0; i < 2; ++i) {
+    clients.push_back(submit(scheduler, chat({user(std::to_string(i))}, 100'000)));
+    tickets.push_back(client_ticket);
+    clients.back()->until([&] { return clients.back()->n_tokens > 0; });
+  }
+  EXPECT_EQ(restore(scheduler, bytes, "k"), id);  // in the place of what it replaces
+  clients.push_back(submit(scheduler, chat(next, 100'000, "k")));
+  tickets.push_back(client_ticket);
+  clients.back()->until([&] { return clients.back()->n_tokens > 0; });
+  EXPECT_GT(clients.back()->admitted->n_held, 0U);
+  EXPECT_TRUE(contains(refusal(Error::Kind::kCapacity, [&] { (void)restore(scheduler, bytes, "l"); }), "kv_memory"));
+  for (const Scheduler::Ticket ticket : tickets) scheduler.cancel(ticket);
+  for (const auto& client : clients) client->until([&] { return client->done; });
 }
 
 // Lengths, cancellations and conversations at random: everything ends, and memory is back.

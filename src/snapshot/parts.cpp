@@ -179,17 +179,23 @@ void PartsWriter::write_to(const std::function<void(std::string_view bytes)>& si
 
 struct PartsFile::State {
   explicit State(const std::string& p) : path(p), file(p) {}
+  State(std::string_view bytes, const std::string& name) : path(name), file(MappedFile::Copy(), bytes) {}
   std::string path;
   MappedFile file;
   gguf_context_ptr metadata;
 };
 
-PartsFile::PartsFile(const std::string& path) : state_(std::make_unique<State>(path)) {
+PartsFile::PartsFile(const std::string& path) : state_(std::make_unique<State>(path)) { open(); }
+PartsFile::PartsFile(std::string_view bytes, const std::string& name) : state_(std::make_unique<State>(bytes, name)) {
+  open();
+}
+
+void PartsFile::open() {
   const std::span<const std::byte> file = state_->file.bytes();
   const std::optional<Ending> ending = ending_of(file);
   if (!ending) {
     const bool gguf = view(file).starts_with("GGUF");
-    throw Error({.subject = path,
+    throw Error({.subject = path(),
                  .expected = "a conversation that lacake saved",
                  .found = gguf ? "a GGUF file that does not end as one" : "a file of another kind",
                  .remedy = gguf ? "it is a model, or was cut short" : ""});

@@ -107,6 +107,8 @@ class PartsFile {
  public:
   // Throws Error(kInput): no such file, no file of this kind, one that is cut short or damaged (which part).
   explicit PartsFile(const std::string& path);
+  // The same of the file's bytes, which are copied; `name` stands for it in errors.
+  PartsFile(std::string_view bytes, const std::string& name);
   ~PartsFile();
   PartsFile(PartsFile&&) noexcept;
   PartsFile& operator=(PartsFile&&) noexcept;
@@ -145,6 +147,7 @@ class PartsFile {
   [[noreturn]] void fail(const std::string& what, const std::string& expected, const std::string& found) const;
 
  private:
+  void open();
   std::int64_t find(const std::string& key, gguf_type type) const;
   void require_type(const std::string& name, const FilePart& part, ggml_type type) const;
   struct State;

@@ -1,0 +1,144 @@
+#include <algorithm>
+#include <map>
+
+#include "serve/api.h"
+
+namespace lacake::cli {
+namespace {
+
+using nlohmann::json;
+
+// The name that stands in the path.
+ConversationName named(const Api& api, const HttpRequest& request) {
+  constexpr std::string_view kBefore = "/v1/sessions/";
+  const std::string rest = request.path.substr(kBefore.size());
+  return {.id = rest.substr(0, rest.find('/')), .owner = api.owner_of(request)};
+}
+
+// Sends what an order came to, or its error. `send` gets the exchange and the result.
+template <class Result, class Send>
+Told<Result> telling(std::shared_ptr<HttpExchange> exchange, Send send) {
+  return [exchange = std::move(exchange), send = std::move(send)](std::variant<Result, Error> told) {
+    if (const Error* const error = std::get_if<Error>(&told)) return send_error(*exchange, api_error(*error));
+    send(*exchange, std::move(std::get<Result>(told)));
+  };
+}
+
+Told<std::string> telling_id(std::shared_ptr<HttpExchange> exchange) {
+  return telling<std::string>(std::move(exchange), [](HttpExchange& to, const std::string& id) {
+    send_json(to, {{"id", id}, {"object", "session"}}, 201);
+  });
+}
+
+// The client's own name for a conversation, as requests say it in "lacake": {"session": ...}.
+const std::string& require_key(const std::string& key, const char* where) {
+  if (!key.empty()) return key;
+  throw Error(
+      {.kind = Error::Kind::kUsage, .subject = where, .expected = "the new conversation's key", .found = "none"});
+}
+
+// Of a layer: all positions that are held, and how many of its KV heads hold each.
+json layer_json(std::size_t layer, const std::vector<std::vector<std::int64_t>>& heads) {
+  std::map<std::int64_t, int> n_heads;
+  for (const auto& positions : heads) {
+    for (const std::int64_t position : positions) ++n_heads[position];
+  }
+  json positions = json::array(), held_by = json::array();
+  for (const auto& [position, n] : n_heads) {
+    positions.push_back(position);
+    held_by.push_back(n);
+  }
+  return {
+      {"layer", layer}, {"n_heads", heads.size()}, {"positions", std::move(positions)}, {"heads", std::move(held_by)}};
+}
+
+}  // namespace
+
+json session_json(const SchedulerStatus::Conversation& c) {
+  return {{"id", c.id},
+          {"object", "session"},
+          {"state", c.running ? "running" : "idle"},
+          {"running", c.running},
+          {"tokens", c.n_tokens},
+          {"turns", c.n_turns},
+          {"held_bytes", c.held_bytes},
+          {"budget_bytes", c.budget_bytes}};
+}
+
+// Those in memory, then those that are in the store alone; of the one who asks.
+void list_sessions(Api& api, const std::shared_ptr<HttpExchange>& exchange) {
+  const std::string owner = api.owner_of(exchange->request());
+  std::map<std::string, const StoredConversation*> on_disk;
+  const std::vector<StoredConversation> stored = api.scheduler().stored(owner);
+  for (const StoredConversation& c : stored) on_disk[c.id] = &c;
+  json list = json::array();
+  for (const SchedulerStatus::Conversation& c : api.scheduler().status().conversations) {
+    if (!Scheduler::is_of(c.id, owner)) continue;
+    json session = session_json(c);
+    if (const auto at = on_disk.find(c.id); at != on_disk.end()) {
+      session["file_bytes"] = at->second->bytes;
+      on_disk.erase(at);
+    }
+    list.push_back(std::move(session));
+  }
+  for (const auto& [id, c] : on_disk) {
+    const auto since = std::chrono::duration_cast<std::chrono::seconds>(c->last_use.time_since_epoch());
+    list.push_back({{"id", id},
+                    {"object", "session"},
+                    {"state", "disk"},
+                    {"running", false},
+                    {"file_bytes", c->bytes},
+                    {"last_use", since.count()}});
+  }
+  send_json(*exchange, {{"object", "list"}, {"data", std::move(list)}});
+}
+
+void session_cache(Api& api, const std::shared_ptr<HttpExchange>& exchange) {
+  const ConversationName name = named(api, exchange->request());
+  const Model& model = api.model();
+  const auto send = [&model, id = name.id](HttpExchange& to, const ConversationView& view) {
+    json tokens = json::array(), layers = json::array();
+    for (const Token token : view.tokens) tokens.push_back(model.piece(token, true));
+    for (std::size_t i = 0; i < view.kept.size(); ++i) layers.push_back(layer_json(i, view.kept[i]));
+    send_json(to, {{"id", id},
+                   {"policy", view.policy},
+                   {"n_tokens", view.tokens.size()},
+                   {"tokens", std::move(tokens)},
+                   {"layers", std::move(layers)}});
+  };
+  api.scheduler().look(name, telling<ConversationView>(exchange, send));
+}
+
+void session_snapshot(Api& api, const std::shared_ptr<HttpExchange>& exchange) {
+  const ConversationName name = named(api, exchange->request());
+  const auto send = [id = name.id](HttpExchange& to, std::string bytes) {
+    to.send(200, "application/octet-stream", std::move(bytes),
+            {{"Content-Disposition", "attachment; filename=\"" + id + ".kv\""}});
+  };
+  api.scheduler().snapshot(name, telling<std::string>(exchange, send));
+}
+
+// The body is what GET .../snapshot gave, or a file of `lacake chat --session`.
+void restore_session(Api& api, const std::shared_ptr<HttpExchange>& exchange) {
+  const HttpRequest& request = exchange->request();
+  const auto key = request.query.find("session");
+  api.scheduler().restore(request.body, require_key(key == request.query.end() ? "" : key->second, "?session"),
+                          api.owner_of(request), telling_id(exchange));
+}
+
+void fork_session(Api& api, const std::shared_ptr<HttpExchange>& exchange) {
+  const HttpRequest& request = exchange->request();
+  const json body = parse_body(request.body);
+  const std::string key = Fields(body).text("session").value_or("");
+  api.scheduler().fork(named(api, request), require_key(key, "session"), telling_id(exchange));
+}
+
+void drop_session(Api& api, const std::shared_ptr<HttpExchange>& exchange) {
+  const ConversationName name = named(api, exchange->request());
+  const auto send = [id = name.id](HttpExchange& to, std::monostate) {
+    send_json(to, {{"id", id}, {"object", "session"}, {"deleted", true}});
+  };
+  api.scheduler().drop(name, telling<std::monostate>(exchange, send));
+}
+
+}  // namespace lacake::cli
