@@ -49,6 +49,7 @@ struct ServerMetrics::State {
   prometheus::Gauge& leased = gauge("lacake_kv_leased_bytes", "KV memory that conversations have: their budgets");
   prometheus::Gauge& held = gauge("lacake_kv_held_bytes", "KV memory that entries take");
   prometheus::Gauge& free = gauge("lacake_kv_free_bytes", "KV memory that nobody has");
+  prometheus::Gauge& shared = gauge("lacake_shared_bytes", "Memory of beginnings that conversations share");
   prometheus::Gauge& usage = gauge("lacake_kv_cache_usage_ratio", "Leased of reserved");
   Followed prompt = followed("lacake_prompt_tokens_total", "Tokens of prompts");
   Followed read = followed("lacake_prompt_tokens_read_total", "Of these, computed: not held already");
@@ -86,6 +87,7 @@ std::string ServerMetrics::text(const SchedulerStatus& status) {
   s.leased.Set((double)status.memory.leased);
   s.held.Set((double)status.memory.held);
   s.free.Set((double)status.memory.free);
+  s.shared.Set((double)status.opening_bytes);
   s.usage.Set(status.memory.reserved ? (double)status.memory.leased / (double)status.memory.reserved : 0);
   s.prompt.set((double)status.n_prompt_tokens);
   s.read.set((double)status.n_read_tokens);

@@ -92,6 +92,7 @@ int serve(const Options& options) {
     one = plan.budget_bytes;
     scheduling.checkpoint_bytes =
         options.checkpoints ? bytes_option("checkpoints", *options.checkpoints) : usual_checkpoint_bytes(plan);
+    scheduling.opening_bytes = scheduling.checkpoint_bytes;
     if (!options.quiet) std::fputs(plan_text(plan, model.facts(), scheduling.session, terminal).c_str(), stderr);
   }
   engine_of.kv_memory = options.kv_memory ? bytes_option("kv_memory", *options.kv_memory)
@@ -128,8 +129,10 @@ int serve(const Options& options) {
   const std::string host = options.host.value_or("127.0.0.1");
   HttpServer http(host, (int)options.port.value_or(8080), limits,
                   [&api](const std::shared_ptr<HttpExchange>& exchange) { api.handle(exchange); });
-  notice(options, fmt::format("{} conversations in {} of KV memory, {} each for copies to go back to", n_parallel,
-                              bytes_text(engine_of.kv_memory), bytes_text(checkpoints)));
+  notice(options,
+         fmt::format("{} conversations in {} of KV memory; beside it {} each for copies to go back to, and {} "
+                     "for what they share",
+                     n_parallel, bytes_text(engine_of.kv_memory), bytes_text(checkpoints), bytes_text(checkpoints)));
   const bool ipv6 = host.find(':') != host.npos;
   notice(options, fmt::format("listening on http://{}:{}", ipv6 ? "[" + host + "]" : host, http.port()));
 

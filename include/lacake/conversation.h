@@ -33,6 +33,8 @@
 
 namespace lacake {
 
+class Openings;  // src/generation/openings.h: for the library's own use
+
 struct ConversationOptions {
   SessionOptions session = {};        // sized_for_conversation() makes one
   GenerationOptions generation = {};  // of every answer, its seed too
@@ -45,6 +47,10 @@ struct ConversationOptions {
   std::uint64_t checkpoint_bytes = 0;
   // How many bytes of them save() keeps beside the session, so that editing costs no more in another process. 0: none.
   std::uint64_t saved_checkpoint_bytes = 0;
+  // What a scheduler's conversations begin with is read once for all of a group. What stands before the first question
+  // is read by itself then, so that an answer does not depend on who read it.
+  std::shared_ptr<Openings> openings = {};
+  std::string opening_group = {};
 };
 
 struct ConversationHooks {

@@ -188,6 +188,26 @@ class SessionCheckpoint {
   std::unique_ptr<State> state_;
 };
 
+// All that a session was at one moment, from which other sessions of its engine begin: made by Session::stem, no longer
+// alive than the engine, of use whatever becomes of the session.
+class SessionStem {
+ public:
+  ~SessionStem();
+  SessionStem(const SessionStem&) = delete;
+  SessionStem& operator=(const SessionStem&) = delete;
+
+  std::size_t n_tokens() const;  // that the session had been fed
+  std::uint64_t bytes() const;   // of memory beside the session's
+
+  struct State;  // for the library's own use
+  const State& state() const { return *state_; }
+
+ private:
+  friend class Session;
+  explicit SessionStem(std::unique_ptr<const State> state);
+  std::unique_ptr<const State> state_;
+};
+
 // One conversation: made by Engine::open, no longer alive than its engine.
 class Session {
  public:
@@ -218,6 +238,9 @@ class Session {
   // can those from before a resize(). Throws Error(kState) for them, for a checkpoint of another session, and if the
   // status is not kReady.
   void go_back(const SessionCheckpoint& checkpoint);
+
+  // The same for other sessions to begin with: all that is held, whatever the policy. Throws as checkpoint().
+  std::unique_ptr<SessionStem> stem() const;
 
   // Keeps it in a file, from which Engine::open makes the same session again (lacake/snapshot.h), with what else the
   // program wants to find there and checkpoints of it, the earliest first. An old file of the name is replaced, or
@@ -287,6 +310,9 @@ class Engine {
   // The same as a session of this engine: its entries, tokens and policy, and from here on a life of its own. Throws
   // Error(kState) if it is not ready or not of this engine, and what open() throws.
   std::unique_ptr<Session> fork(const Session& session);
+  // What a session was when the stem was made, with a life of its own. Throws Error(kState) for another engine's stem,
+  // and what open() throws.
+  std::unique_ptr<Session> open(const SessionStem&);
   // The session that was saved, where it was. Throws Error(kInput) about the file where it is of another model or
   // cannot be what a session was, and what plan() and open() throw.
   std::unique_ptr<Session> open(const Snapshot&);

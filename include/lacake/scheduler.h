@@ -114,8 +114,11 @@ struct SchedulerOptions {
   SessionOptions session = {};         // of conversations: sized_for_conversation() makes one
   LengthLimits limits = {};            // of them `conversation` counts, for every request
   std::uint64_t checkpoint_bytes = 0;  // of each conversation
-  std::size_t most_waiting = 64;       // requests beside those that run; more are refused
-  const Store* store = nullptr;        // where conversations outlive this. Borrowed
+  // Memory for what conversations of one owner share: what stands before their first question (system message, tools)
+  // is read by one of them, and copied by the others. 0: each reads it.
+  std::uint64_t opening_bytes = 0;
+  std::size_t most_waiting = 64;  // requests beside those that run; more are refused
+  const Store* store = nullptr;   // where conversations outlive this. Borrowed
 };
 
 // Counts since it was made, and what is now, or was some milliseconds ago while requests run.
@@ -131,6 +134,7 @@ struct SchedulerStatus {
   std::vector<Conversation> conversations;  // in memory, the least recently used first
   std::size_t n_waiting = 0, n_reading = 0, n_writing = 0;
   KvMemoryUse memory;
+  std::uint64_t opening_bytes = 0;  // that shared openings take, beside it
   std::uint64_t n_requests = 0, n_refused = 0, n_cancelled = 0, n_failed = 0;
   std::uint64_t n_prompt_tokens = 0;  // that were asked for
   std::uint64_t n_read_tokens = 0;    // of these, computed

@@ -123,6 +123,10 @@ SessionCopy SessionState::copy() const {
   return {policy_->clone(), cache_.copy([&](int layer) { return loses(layer); }), n_past(), logits_};
 }
 
+SessionCopy SessionState::copy_all() const {
+  return {policy_->clone(), cache_.copy([](int) { return true; }), n_past(), logits_};
+}
+
 std::uint64_t SessionState::copy_bytes() const {
   const Arena& arena = cache_.arena();
   std::uint64_t bytes = policy_->metadata_bytes() + logits_.size() * sizeof(float);

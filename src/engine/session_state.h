@@ -63,13 +63,14 @@ class SessionState {
 
   // As when it was made.
   void clear();
-  // What a saved session was fed, and what its last token foretold. REQUIRES: nothing was fed.
+  // What another session was fed, and what its last token foretold. REQUIRES: nothing was fed.
   void load(std::vector<Token> tokens, std::vector<float> logits) {
     tokens_ = std::move(tokens), logits_ = std::move(logits);
   }
 
   SessionCopy copy() const;
   std::uint64_t copy_bytes() const;  // of what copy() returns
+  SessionCopy copy_all() const;      // with every row, for other sessions of the same options too
   void restore(const SessionCopy& copy);
   // The same as another session of this engine. REQUIRES: this one was made with the other's options, and fed nothing.
   void assign(const SessionState& other);

@@ -551,9 +551,36 @@ TEST_F(Snapshots, AForkGoesOnAsTheSessionDoesAndNeitherSeesTheOther) {
   }
 }
 
+// Whatever became of it meanwhile; also where rows are only ever appended, and in layers that slide.
+TEST_F(Snapshots, SessionsBeginWithTheStemOfOneThatHasGone) {
+  Loaded slides(sliding());
+  for (Loaded* loaded : {&loaded_, &slides}) {
+    for (const char* policy : {"full", "tova", "cake:window=4", "streaming-llm:sinks=2"}) {
+      SCOPED_TRACE(policy);
+      const SessionOptions options =
+          with(policy, std::string(policy) == "full" ? "" : "32", "f16", PrefillMode::kExact, 60);
+      const auto expected = loaded->engine.open(options);
+      expected->prefill(random_tokens(loaded->tiny, 20, 3));
+      std::unique_ptr<SessionStem> stem;
+      {
+        const auto session = loaded->engine.open(options);
+        session->prefill(random_tokens(loaded->tiny, 20, 3));
+        stem = session->stem();
+        session->prefill(random_tokens(loaded->tiny, 15, 4));
+      }
+      const auto first = loaded->engine.open(*stem), second = loaded->engine.open(*stem);
+      EXPECT_EQ(first->tokens(), expected->tokens());
+      (void)answer(*first, 8);
+      EXPECT_TRUE(same_bits(answer(*second, kAfter), answer(*expected, kAfter)));
+    }
+  }
+}
+
 TEST_F(Snapshots, AForkOfAnotherEnginesSessionIsRefused) {
   Loaded other(small());
   const auto session = other.engine.open(with("full"));
+  EXPECT_TRUE(
+      contains(refusal(Error::Kind::kState, [&] { loaded_.engine.open(*session->stem()); }), "another engine's"));
   EXPECT_TRUE(contains(refusal(Error::Kind::kState, [&] { loaded_.engine.fork(*session); }), "another engine's"));
 }
 

@@ -12,6 +12,7 @@
 #include "generation/answers.h"
 #include "generation/checkpoints.h"
 #include "generation/conversation_state.h"
+#include "generation/openings.h"
 #include "lacake/error.h"
 #include "text/utf8.h"
 
@@ -74,11 +75,12 @@ struct Conversation::State {
 
   // From where a text can be read on, and the tokens that are missing there.
   struct Start {
-    enum class From { kSession, kCheckpoint, kNothing };
+    enum class From { kSession, kCheckpoint, kOpening, kNothing };
     From from = From::kNothing;
     std::size_t checkpoint = 0;
     std::size_t n_held = 0;
     std::vector<Token> tokens;
+    std::shared_ptr<const Opening> opening = {};
   };
 
   Start start_of(const PromptText& text) const {
@@ -97,6 +99,12 @@ struct Conversation::State {
         if (auto start = behind(c.held, {Start::From::kCheckpoint, i, c.session->n_tokens()})) return *start;
       }
     }
+    if (options.openings) {
+      if (auto opening = options.openings->find(options.opening_group, text.text)) {
+        std::vector<Token> rest = model.tokenize(text.from(opening->text.size()), false);
+        return {Start::From::kOpening, 0, opening->stem->n_tokens(), std::move(rest), opening};
+      }
+    }
     return {.tokens = model.tokenize(text, true)};
   }
 
@@ -109,10 +117,18 @@ struct Conversation::State {
       case Start::From::kCheckpoint:
         go_back(start.checkpoint);
         return false;
+      case Start::From::kOpening:
       case Start::From::kNothing:
         break;
     }
     const bool again = n_turns > 0 || !own.ahead.empty();
+    if (start.from == Start::From::kOpening) {
+      close();
+      session = engine.open(*start.opening->stem);
+      own.held = {.prompt = start.opening->text};
+      keep_checkpoint();
+      return again;
+    }
     if (!session || !session->tokens().empty()) open();
     return again;
   }
@@ -201,14 +217,35 @@ struct Conversation::State {
     return !question.empty() && prompt.text.starts_with(question) ? question.size() : all;
   }
 
-  // The prompt in the texts that are read one after the other: in two where a later prompt will begin with the first
-  // one's end only, so that there is a checkpoint to begin from.
-  std::vector<PromptText> texts_of(std::span<const Message> messages, const PromptText& prompt,
-                                   const ChatOptions& chat) {
+  // A text that is read at once.
+  struct Part {
+    PromptText text;  // from the beginning of the conversation
+    bool is_opening = false;
+  };
+
+  // The prompt in parts that are read one after the other: first the opening, which others may begin with; and the end
+  // by itself where a later prompt will begin with what stands before it only, so that there is a checkpoint to begin
+  // from.
+  std::vector<Part> parts_of(std::span<const Message> messages, const PromptText& prompt, const ChatOptions& chat) {
+    std::vector<Part> parts;
+    if (own.held.prompt.empty()) {
+      if (const std::size_t n = opening_bytes(messages, prompt, chat)) parts.push_back({prompt.first(n), true});
+    }
     const PromptText question = prompt.first(lasting_bytes(messages, prompt, chat));
     const bool ahead_of_it = own.held.prompt.empty() || own.held.beginning_of(question.text);
-    if (question.text.size() == prompt.text.size() || !ahead_of_it) return {prompt};
-    return {question, prompt};
+    if (question.text.size() != prompt.text.size() && ahead_of_it) parts.push_back({question});
+    parts.push_back({prompt});
+    return parts;
+  }
+
+  // How much of the prompt is an opening that is worth sharing. 0: nothing.
+  std::size_t opening_bytes(std::span<const Message> messages, const PromptText& prompt,
+                            const ChatOptions& chat) const {
+    if (!options.openings || own.raw) return 0;
+    const PromptText opening = opening_of(model, messages, chat);
+    const std::size_t n_bytes = opening.text.size();
+    if (n_bytes < Openings::kLeastTokens || !prompt.text.starts_with(opening.text)) return 0;
+    return model.tokenize(opening, true).size() < Openings::kLeastTokens ? 0 : n_bytes;
   }
 
   // What a caller hands over need not begin with the opening.
@@ -326,9 +363,9 @@ class TextReading {
   TextReading(const TextReading&) = delete;
   TextReading& operator=(const TextReading&) = delete;
 
-  // `texts_of` gives what is read of it one after the other; it is asked when the session is where reading begins.
-  template <class TextsOf>
-  void begin(const PromptText& text, bool more_follows, const LengthLimits& limits, const TextsOf& texts_of) {
+  // `parts_of` gives what is read of it one after the other; it is asked when the session is where reading begins.
+  template <class PartsOf>
+  void begin(const PromptText& text, bool more_follows, const LengthLimits& limits, const PartsOf& parts_of) {
     Conversation::State::Start start = c_.start_of(text);
     require_room(start.n_held, start.tokens.size(), limits);
     turn.n_held = start.n_held;
@@ -338,12 +375,12 @@ class TextReading {
     held_before_ = c_.own.held;
     begun_ = true;
     more_follows_ = more_follows;
-    texts_ = texts_of();
-    if (texts_.size() == 1) tokens_ = std::move(start.tokens);
-    start_text();
+    parts_ = parts_of();
+    if (parts_.size() == 1) tokens_ = std::move(start.tokens);
+    start_part();
   }
 
-  bool reading() const { return !texts_.empty(); }
+  bool reading() const { return !parts_.empty(); }
   std::size_t n_to_read() const { return std::max(n_to_read_, turn.n_read); }
   double n_read() const { return (double)turn.n_read + (job_ ? job_->n_tokens_done() : 0); }
 
@@ -353,8 +390,8 @@ class TextReading {
     const Stopwatch watch;
     if (!job_->advance()) {
       job_.reset();
-      text_read();
-      start_text();
+      part_read();
+      start_part();
     }
     turn.read_ms += watch.ms();
     return reading();
@@ -376,28 +413,32 @@ class TextReading {
   Turn turn;
 
  private:
-  void start_text() {
-    for (; reading(); text_read()) {
-      if (!tokens_) tokens_ = c_.start_of(texts_.front()).tokens;
+  void start_part() {
+    for (; reading(); part_read()) {
+      const Conversation::State::Part& part = parts_.front();
+      if (!tokens_) tokens_ = c_.start_of(part.text).tokens;
       // Of nothing at all, reading says what is wrong.
       if (!tokens_->empty() || c_.session->tokens().empty()) {
         Session* const session = c_.session.get();
-        job_ = c_.engine.start_prefill({&session, 1}, *tokens_, {.more_follows = more_follows_});
+        const PrefillOptions options{.more_follows = more_follows_ || part.is_opening};
+        job_ = c_.engine.start_prefill({&session, 1}, *tokens_, options);
         return;
       }
     }
   }
-  void text_read() {
+  void part_read() {
     turn.n_read += tokens_->size();
     tokens_.reset();
-    c_.own.held = {.prompt = std::move(texts_.front().text)};
-    texts_.erase(texts_.begin());
+    const Conversation::State::Part part = std::move(parts_.front());
+    parts_.erase(parts_.begin());
+    c_.own.held = {.prompt = part.text.text};
     c_.keep_checkpoint();
+    if (part.is_opening) c_.options.openings->keep(c_.options.opening_group, part.text.text, *c_.session);
   }
 
   Conversation::State& c_;
-  std::vector<PromptText> texts_;             // that are still to be read; the job reads the first
-  std::optional<std::vector<Token>> tokens_;  // of the first, once they are known
+  std::vector<Conversation::State::Part> parts_;  // that are still to be read; the job reads the first
+  std::optional<std::vector<Token>> tokens_;      // of the first, once they are known
   std::unique_ptr<PrefillJob> job_;
   bool more_follows_ = false;
   bool begun_ = false;
@@ -419,7 +460,7 @@ struct Reply::State {
 
   void begin(const Asking& asking) {
     reading.begin(prompt.text, false, asking.generation.limits,
-                  [&] { return conversation.texts_of(messages, prompt.text, asking.chat); });
+                  [&] { return conversation.parts_of(messages, prompt.text, asking.chat); });
     if (!reading.reading()) begin_writing();
   }
 
@@ -539,7 +580,8 @@ Reply Conversation::begin(std::vector<Message> messages, const Asking& asking) {
 }
 
 std::size_t Conversation::n_held_of(std::span<const Message> messages, const ChatOptions& chat) const {
-  return state_->start_of(state_->render(messages, chat).text).n_held;
+  const State::Start start = state_->start_of(state_->render(messages, chat).text);
+  return start.from == State::Start::From::kOpening ? 0 : start.n_held;
 }
 
 Turn Conversation::retry(const ConversationHooks& hooks) {
@@ -572,7 +614,7 @@ Turn Conversation::read_ahead(const std::string& text, const ConversationHooks& 
   std::string ahead = s.own.ahead + text;
   const PromptText beginning = s.text_ahead(ahead);
   TextReading reading(s);
-  reading.begin(beginning, true, s.options.generation.limits, [&] { return std::vector{beginning}; });
+  reading.begin(beginning, true, s.options.generation.limits, [&] { return std::vector{State::Part{beginning}}; });
   if (!reading.read_all(s.options.generation.cancel, hooks)) {
     reading.turn.answer.finish = Finish::kCancelled;
     return reading.turn;

@@ -70,10 +70,24 @@ std::string numbered(const std::string& beginning, std::size_t number) {
 
 }  // namespace
 
-ConversationOptions Conversations::making(const SessionOptions& session) const {
+ConversationOptions Conversations::making(const std::string& owner, const SessionOptions& session) const {
   return {.session = session,
           .checkpoint_bytes = options_.checkpoint_bytes,
-          .saved_checkpoint_bytes = options_.checkpoint_bytes};
+          .saved_checkpoint_bytes = options_.checkpoint_bytes,
+          .openings = openings_,
+          .opening_group = digest_of(owner, session).text()};
+}
+
+std::optional<Conversations::SharedOpening> Conversations::to_be_shared(const ChatRequest& request,
+                                                                        const ChatOptions& chat,
+                                                                        const SessionOptions& session) const {
+  if (!openings_) return {};
+  const PromptText text = opening_of(model_, request.messages, chat);
+  const std::string group = digest_of(request.owner, session).text();
+  if (text.text.size() < Openings::kLeastTokens || openings_->find(group, text.text)) return {};
+  const std::size_t n_tokens = model_.tokenize(text, true).size();
+  if (n_tokens < Openings::kLeastTokens) return {};
+  return SharedOpening{group, text.text, n_tokens};
 }
 
 Resident* Conversations::use(Resident& resident) {
@@ -83,13 +97,13 @@ Resident* Conversations::use(Resident& resident) {
   return &resident;
 }
 
-Resident* Conversations::open(const std::string& id, const SessionOptions& session) {
+Resident* Conversations::open(const std::string& id, const std::string& owner, const SessionOptions& session) {
   auto resident = std::make_unique<Resident>();
   resident->id = id;
   const std::optional<std::string> path = stored(*resident);
   if (path) {
     try {
-      resident->conversation = std::make_unique<Conversation>(model_, engine_, making(session), Snapshot(*path));
+      resident->conversation = std::make_unique<Conversation>(model_, engine_, making(owner, session), Snapshot(*path));
       ++counts_.n_loaded;
     } catch (const Error& error) {
       // Of another model, say. What is asked now is answered without it.
@@ -98,7 +112,7 @@ Resident* Conversations::open(const std::string& id, const SessionOptions& sessi
     }
   }
   if (!resident->conversation) {
-    resident->conversation = std::make_unique<Conversation>(model_, engine_, making(session));
+    resident->conversation = std::make_unique<Conversation>(model_, engine_, making(owner, session));
   }
   all_.push_back(std::move(resident));
   return use(*all_.back());
@@ -119,11 +133,12 @@ std::optional<std::string> Conversations::stored(Resident& resident) {
 Conversations::Taken Conversations::take(const ChatRequest& request, const ChatOptions& chat,
                                          const SessionOptions& session, std::uint64_t room) {
   if (request.key.empty()) return take_by_beginning(beginning_of(request, session), request, chat, session, room);
-  return take_by_key(id_by_key(request.owner, session, request.key), session, room);
+  return take_by_key(request, session, room);
 }
 
-Conversations::Taken Conversations::take_by_key(const std::string& id, const SessionOptions& session,
+Conversations::Taken Conversations::take_by_key(const ChatRequest& request, const SessionOptions& session,
                                                 std::uint64_t room) {
+  const std::string id = id_by_key(request.owner, session, request.key);
   for (const auto& resident : all_) {
     if (resident->id != id) continue;
     if (resident->running) return {Found::kBusy};
@@ -131,7 +146,7 @@ Conversations::Taken Conversations::take_by_key(const std::string& id, const Ses
     return {Found::kTaken, use(*resident)};
   }
   if (engine_.kv_memory().free < room) return {Found::kNoRoom};
-  return {Found::kTaken, open(id, session)};
+  return {Found::kTaken, open(id, request.owner, session)};
 }
 
 // Several conversations may begin alike. One is gone on with where all that it holds is the beginning of what is asked,
@@ -161,7 +176,7 @@ Conversations::Taken Conversations::take_by_beginning(const std::string& beginni
     const std::string id = numbered(beginning, fresh ? std::random_device()() : number);
     if (is_taken(id)) continue;
     ++n_tried;
-    Resident* const opened = open(id, session);
+    Resident* const opened = open(id, request.owner, session);
     const std::size_t n_tokens = opened->conversation->session()->tokens().size();
     if (fresh || n_tokens == 0 || 2 * opened->conversation->n_held_of(request.messages, chat) >= n_tokens) {
       return {Found::kTaken, opened};
@@ -279,7 +294,7 @@ std::string Conversations::restore(const std::string& bytes, const std::string& 
       resident->lease = std::move(replaced->lease);
       replaced.reset();
     }
-    resident->conversation = std::make_unique<Conversation>(model_, engine_, making(session), snapshot);
+    resident->conversation = std::make_unique<Conversation>(model_, engine_, making(owner, session), snapshot);
   } catch (...) {
     if (replaced) all_.push_back(std::move(replaced));
     throw;

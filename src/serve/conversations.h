@@ -8,6 +8,7 @@
 #include <string>
 #include <string_view>
 
+#include "generation/openings.h"
 #include "lacake/conversation.h"
 #include "lacake/scheduler.h"
 #include "lacake/store.h"
@@ -30,7 +31,9 @@ class Conversations {
  public:
   // Borrows all.
   Conversations(const Model& model, Engine& engine, const SchedulerOptions& options)
-      : model_(model), engine_(engine), options_(options) {}
+      : model_(model), engine_(engine), options_(options) {
+    if (options.opening_bytes > 0) openings_ = std::make_shared<Openings>(options.opening_bytes);
+  }
 
   enum class Found { kTaken, kBusy, kNoRoom };
   struct Taken {
@@ -55,6 +58,16 @@ class Conversations {
   // Lets the idle one go that was used least recently. False: there is none.
   bool let_go_one();
 
+  // Of a chat, what could be shared of its prompt: none where that is little, or is there already.
+  struct SharedOpening {
+    std::string group, text;
+    std::size_t n_tokens = 0;
+    bool operator==(const SharedOpening&) const = default;
+  };
+  std::optional<SharedOpening> to_be_shared(const ChatRequest& request, const ChatOptions& chat,
+                                            const SessionOptions& session) const;
+  std::uint64_t opening_bytes() const { return openings_ ? openings_->bytes() : 0; }
+
   // The least recently used first.
   const std::list<std::unique_ptr<Resident>>& all() const { return all_; }
 
@@ -72,18 +85,19 @@ class Conversations {
   bool make_room(std::uint64_t bytes, std::uint64_t promised, const Resident* replaced);
   bool is_resident(const std::string& id) const;
 
-  ConversationOptions making(const SessionOptions& session) const;
+  ConversationOptions making(const std::string& owner, const SessionOptions& session) const;
   Resident* use(Resident& resident);
   std::optional<std::string> stored(Resident& resident);
   // Opens it: from the store, or as a new one.
-  Resident* open(const std::string& id, const SessionOptions& session);
-  Taken take_by_key(const std::string& id, const SessionOptions& session, std::uint64_t room);
+  Resident* open(const std::string& id, const std::string& owner, const SessionOptions& session);
+  Taken take_by_key(const ChatRequest& request, const SessionOptions& session, std::uint64_t room);
   Taken take_by_beginning(const std::string& beginning, const ChatRequest& request, const ChatOptions& chat,
                           const SessionOptions& session, std::uint64_t room);
 
   const Model& model_;
   Engine& engine_;
   const SchedulerOptions& options_;
+  std::shared_ptr<Openings> openings_;  // null: nothing is shared
   std::list<std::unique_ptr<Resident>> all_;
   Counts counts_;
 };

@@ -45,12 +45,20 @@ struct Job {
   SessionOptions session;
   std::uint64_t bytes = 0;  // of KV memory that one of its sessions takes
   bool planned = false;
+  // What others may wait for while this reads it, or this for others.
+  std::optional<Conversations::SharedOpening> opening;
   Stopwatch since_submit;
   double queue_ms = 0;
   // Once it is admitted:
   Resident* resident = nullptr;  // of a chat
   std::unique_ptr<Running> running;
+  std::size_t n_held = 0;      // tokens of its prompt that needed no reading
   std::uint64_t promised = 0;  // KV memory of sessions that it will open when it writes
+
+  // REQUIRES: it is admitted. True also for the step after it.
+  bool reads_opening() const {
+    return opening && n_held == 0 && running->reading() && running->n_read() <= (double)opening->n_tokens;
+  }
 
   std::size_t n_answers() const { return std::max<std::size_t>(request.asking.n_answers, 1); }
 };
@@ -255,6 +263,7 @@ struct Scheduler::State {
                    .expected = fmt::format("{} bytes at most", reserved),
                    .found = fmt::format("a request for {} times {}", job.n_answers(), job.bytes)});
     }
+    if (chat) job.opening = conversations.to_be_shared(*chat, job.request.asking.chat, job.session);
     job.planned = true;
   }
 
@@ -271,12 +280,20 @@ struct Scheduler::State {
     const ChatRequest* const chat = std::get_if<ChatRequest>(&job.request.what);
     if (!chat) return free_bytes() < job.bytes + others ? Admission::kNoRoom : Admission::kAdmitted;
     if (free_bytes() < others) return Admission::kNoRoom;
+    if (somebody_reads_opening_of(job)) return Admission::kBusy;
     const Conversations::Taken taken =
         conversations.take(*chat, job.request.asking.chat, job.session, promised + job.bytes + others);
     if (taken.found == Conversations::Found::kBusy) return Admission::kBusy;
     if (taken.found == Conversations::Found::kNoRoom) return Admission::kNoRoom;
     job.resident = taken.resident;
     return Admission::kAdmitted;
+  }
+
+  // What it begins with is being read by another now, and need not be read twice.
+  bool somebody_reads_opening_of(const Job& job) const {
+    return job.opening && std::any_of(jobs.begin(), jobs.end(), [&](const Job& other) {
+             return other.opening == job.opening && other.reads_opening();
+           });
   }
 
   void begin(Job& job) {
@@ -288,7 +305,7 @@ struct Scheduler::State {
     }
     if (job.running->reading()) job.promised = job.bytes * (job.n_answers() - 1);
     ServedCache cache{.use = job.running->session().use(), .policy = job.session.policy.text()};
-    cache.n_held = job.running->session().tokens().size();
+    cache.n_held = job.n_held = job.running->session().tokens().size();
     cache.n_prompt = cache.n_held + job.running->n_to_read();
     if (job.resident) cache.id = job.resident->id;
     counts.n_prompt_tokens += cache.n_prompt;
@@ -500,6 +517,7 @@ struct Scheduler::State {
       if (job.running) ++(job.running->reading() ? now.n_reading : now.n_writing);
     }
     now.memory = engine.kv_memory();
+    now.opening_bytes = conversations.opening_bytes();
     now.n_read_tokens = (std::uint64_t)n_read_tokens;
     now.n_dropped = conversations.counts().n_dropped;
     now.n_stored = conversations.counts().n_stored;

@@ -11,6 +11,7 @@
 #include <thread>
 
 #include "base/files.h"
+#include "generation/openings.h"
 #include "generation/test_generation.h"
 #include "tools/temporary_folder.h"
 
@@ -344,6 +345,68 @@ TEST_F(SchedulerTest, WhoeverStillWaitsWhenItGoesIsTold) {
   }
   for (const auto& client : clients) EXPECT_TRUE(contains(client->failure(), "stops"));
   EXPECT_EQ(engine.kv_memory().n_sessions, 0U);
+}
+
+// Four questions behind one long system message, under policies that keep everything, that drop, and that measure.
+TEST_F(SchedulerTest, WhatConversationsBeginWithIsReadOnce) {
+  for (const char* const policy : {"full", "streaming-llm", "cake"}) {
+    SCOPED_TRACE(policy);
+    SchedulerOptions shared = options();
+    shared.session = with(policy, std::string(policy) == "full" ? "" : "96", "f16", PrefillMode::kExact, 400);
+    shared.opening_bytes = 1 << 20;
+    Engine roomy(loaded.model, {.threads = 1, .kv_memory = 5 * other.plan(shared.session).budget_bytes});
+    Scheduler scheduler(loaded.model, roomy, shared);
+    const Message system{.role = "system", .content = std::string(150, 's') + "be brief"};
+    std::vector<std::shared_ptr<Client>> clients;
+    std::vector<std::vector<Message>> asked;
+    for (int i = 0; i < 4; ++i) {
+      asked.push_back({system, user(std::string(10 + 5 * (std::size_t)i, (char)('a' + i)))});
+      clients.push_back(submit(scheduler, chat(asked.back())));
+    }
+    std::size_t n_prompts = 0, n_held = 0;
+    for (int i = 0; i < 4; ++i) {
+      const Served& served = clients[(std::size_t)i]->result();
+      n_prompts += served.cache.n_prompt;
+      n_held += served.cache.n_held;
+      EXPECT_EQ(served.cache.n_held > 0, i > 0) << i;
+      // As it would be answered by itself.
+      Conversation alone(
+          loaded.model, other,
+          {.session = shared.session, .generation = greedy(12), .openings = std::make_shared<Openings>(1 << 20)});
+      EXPECT_EQ(served.answers[0].tokens, alone.answer(asked[(std::size_t)i]).answer.tokens) << i;
+    }
+    EXPECT_EQ(scheduler.status().n_read_tokens, n_prompts - n_held);
+    EXPECT_GT(n_held, 3 * 150U);
+    EXPECT_GT(scheduler.status().opening_bytes, 0U);
+    EXPECT_LE(scheduler.status().opening_bytes, shared.opening_bytes);
+    // Not for somebody else.
+    Request foreign = chat(asked[0]);
+    std::get<ChatRequest>(foreign.what).owner = "somebody else";
+    EXPECT_EQ(serve(scheduler, std::move(foreign)).cache.n_held, 0U);
+    // An edited question is read behind it.
+    asked[1].back().content = "else";
+    EXPECT_GT(serve(scheduler, chat(asked[1])).cache.n_held, 150U);
+  }
+}
+
+// The one that read it for others has gone.
+TEST_F(SchedulerTest, WhoWaitsForAnOpeningReadsItWhereItsReaderGoes) {
+  SchedulerOptions shared = options();
+  shared.opening_bytes = 1 << 20;
+  shared.session.prefill = PrefillMode::kStreaming;
+  shared.session.chunk = 32;
+  Scheduler scheduler(loaded.model, engine, shared);
+  const Message system{.role = "system", .content = std::string(300, 's')};
+  auto first = std::make_shared<Client>(), second = std::make_shared<Client>();
+  constexpr Scheduler::Ticket kFirst = 1;
+  first->when_started = [&] {
+    (void)scheduler.submit(chat({system, user("b")}), second);
+    scheduler.cancel(kFirst);
+  };
+  EXPECT_EQ(scheduler.submit(chat({system, user("a")}), first), kFirst);
+  EXPECT_EQ(first->failure(), "request: cancelled");
+  EXPECT_EQ(second->result().cache.n_held, 0U);
+  EXPECT_GT(serve(scheduler, chat({system, user("d")})).cache.n_held, 0U);
 }
 
 // What an order is told.

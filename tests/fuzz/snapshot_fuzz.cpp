@@ -1,9 +1,6 @@
 // Files of saved sessions that nobody saved. Whatever the bytes, opening them is refused by an Error, or gives a
 // session and a conversation that go on: no other exception, no assertion, no memory that is not theirs.
 
-#include <sys/mman.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
@@ -28,22 +25,6 @@ World& world(bool sliding) {
   static World worlds[] = {World(false), World(true)};
   return worlds[sliding ? 1 : 0];
 }
-
-// One file in memory, written anew for each input.
-class MemoryFile {
- public:
-  MemoryFile() : fd_(::memfd_create("snapshot", 0)), path_("/proc/self/fd/" + std::to_string(fd_)) {}
-  void put(std::span<const std::byte> bytes) {
-    const bool written =
-        ::ftruncate(fd_, 0) == 0 && ::pwrite(fd_, bytes.data(), bytes.size(), 0) == (ssize_t)bytes.size();
-    if (!written) std::abort();
-  }
-  const std::string& path() const { return path_; }
-
- private:
-  int fd_;
-  std::string path_;
-};
 
 // A file of another model is refused at once: this one's then, where the metadata has a string of the same length.
 void put_fingerprint(std::span<std::byte> file, const std::string& fingerprint) {
@@ -158,10 +139,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     put_fingerprint(bytes, w.model.loaded().fingerprint());
     lacake::seal(bytes);
   }
-  static MemoryFile file;
-  file.put(bytes);
   attempt([&] {
-    const lacake::Snapshot snapshot(file.path());
+    const lacake::Snapshot snapshot({(const char*)bytes.data(), bytes.size()}, "snapshot");
     look(snapshot);
     attempt([&] { open(w, snapshot); });
     if (!goes_on(bytes)) return;
