@@ -102,6 +102,7 @@ class Reply {
   // Error(kCapacity) where there is no memory for the sessions of more than one answer; it can only be dropped then.
   bool read();
   bool reading() const;
+  bool reading_opening() const;   // what other conversations of its group may wait for (ConversationOptions::openings)
   std::size_t n_to_read() const;  // tokens
   double n_read() const;          // tokens' worth of work
 

@@ -381,6 +381,7 @@ class TextReading {
   }
 
   bool reading() const { return !parts_.empty(); }
+  bool reading_opening() const { return reading() && parts_.front().is_opening; }
   std::size_t n_to_read() const { return std::max(n_to_read_, turn.n_read); }
   double n_read() const { return (double)turn.n_read + (job_ ? job_->n_tokens_done() : 0); }
 
@@ -509,6 +510,7 @@ bool Reply::read() {
 }
 
 bool Reply::reading() const { return state_->reading.reading(); }
+bool Reply::reading_opening() const { return state_->reading.reading_opening(); }
 std::size_t Reply::n_to_read() const { return state_->reading.n_to_read(); }
 double Reply::n_read() const { return state_->reading.n_read(); }
 std::span<const Writing> Reply::writing() const { return state_->answers.writing(); }

@@ -85,9 +85,7 @@ std::optional<Conversations::SharedOpening> Conversations::to_be_shared(const Ch
   const PromptText text = opening_of(model_, request.messages, chat);
   const std::string group = digest_of(request.owner, session).text();
   if (text.text.size() < Openings::kLeastTokens || openings_->find(group, text.text)) return {};
-  const std::size_t n_tokens = model_.tokenize(text, true).size();
-  if (n_tokens < Openings::kLeastTokens) return {};
-  return SharedOpening{group, text.text, n_tokens};
+  return SharedOpening{group, text.text};
 }
 
 Resident* Conversations::use(Resident& resident) {

@@ -61,7 +61,6 @@ class Conversations {
   // Of a chat, what could be shared of its prompt: none where that is little, or is there already.
   struct SharedOpening {
     std::string group, text;
-    std::size_t n_tokens = 0;
     bool operator==(const SharedOpening&) const = default;
   };
   std::optional<SharedOpening> to_be_shared(const ChatRequest& request, const ChatOptions& chat,

@@ -30,6 +30,7 @@ class ChatRun final : public Running {
 
   bool read() override { return reply_.read(); }
   bool reading() const override { return reply_.reading(); }
+  bool reading_opening() const override { return reply_.reading_opening(); }
   std::size_t n_to_read() const override { return reply_.n_to_read(); }
   double n_read() const override { return reply_.n_read(); }
   std::span<const Writing> writing() const override { return reply_.writing(); }

@@ -17,6 +17,7 @@ class Running {
   // A step of reading. True if there is more.
   virtual bool read() = 0;
   virtual bool reading() const = 0;
+  virtual bool reading_opening() const { return false; }
   virtual std::size_t n_to_read() const = 0;
   virtual double n_read() const = 0;
   // REQUIRES: !reading().

@@ -55,11 +55,6 @@ struct Job {
   std::size_t n_held = 0;      // tokens of its prompt that needed no reading
   std::uint64_t promised = 0;  // KV memory of sessions that it will open when it writes
 
-  // REQUIRES: it is admitted. True also for the step after it.
-  bool reads_opening() const {
-    return opening && n_held == 0 && running->reading() && running->n_read() <= (double)opening->n_tokens;
-  }
-
   std::size_t n_answers() const { return std::max<std::size_t>(request.asking.n_answers, 1); }
 };
 
@@ -292,7 +287,7 @@ struct Scheduler::State {
   // What it begins with is being read by another now, and need not be read twice.
   bool somebody_reads_opening_of(const Job& job) const {
     return job.opening && std::any_of(jobs.begin(), jobs.end(), [&](const Job& other) {
-             return other.opening == job.opening && other.reads_opening();
+             return other.opening == job.opening && other.running->reading_opening();
            });
   }
 
@@ -305,7 +300,7 @@ struct Scheduler::State {
     }
     if (job.running->reading()) job.promised = job.bytes * (job.n_answers() - 1);
     ServedCache cache{.use = job.running->session().use(), .policy = job.session.policy.text()};
-    cache.n_held = job.n_held = job.running->session().tokens().size();
+    cache.n_held = job.running->session().tokens().size();
     cache.n_prompt = cache.n_held + job.running->n_to_read();
     if (job.resident) cache.id = job.resident->id;
     counts.n_prompt_tokens += cache.n_prompt;
