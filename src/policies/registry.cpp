@@ -8,6 +8,7 @@
 #include "lacake/error.h"
 #include "lacake/policy_author.h"
 #include "policies/parameters.h"
+#include "policies/pinned.h"
 
 namespace lacake {
 
@@ -19,10 +20,17 @@ namespace {
 
 using Kind = PolicyParameter::Kind;
 
+// With what every kind has that drops entries.
+PolicyType complete(PolicyType type) {
+  const auto has_it = [](const PolicyParameter& p) { return p.name == kPinned; };
+  const bool has = std::any_of(type.parameters.begin(), type.parameters.end(), has_it);
+  return type.bounded && !has ? with_pinned(std::move(type)) : type;
+}
+
 struct Registry {
   std::mutex mutex;
   std::vector<std::shared_ptr<const PolicyType>> types = {
-#define LACAKE_POLICY(name) std::make_shared<const PolicyType>(name##_policy()),
+#define LACAKE_POLICY(name) std::make_shared<const PolicyType>(complete(name##_policy())),
 #include "policies/policies.def"
 #undef LACAKE_POLICY
   };
@@ -96,7 +104,7 @@ std::shared_ptr<const PolicyType> find_policy_type(std::string_view name) {
 
 void register_policy(PolicyType type) {
   check_type(type);
-  auto added = std::make_shared<const PolicyType>(std::move(type));
+  auto added = std::make_shared<const PolicyType>(complete(std::move(type)));
   Registry& all = registry();
   const std::lock_guard lock(all.mutex);
   if (std::any_of(all.types.begin(), all.types.end(), [&](const auto& t) { return t->name == added->name; })) {

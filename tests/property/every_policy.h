@@ -100,6 +100,7 @@ inline std::vector<PolicySpec> specs_of(const std::string& name) {
                            "cake:window=4,tau1=0.4,tau2=0.6", "cake:window=8,gamma=0,decay=0"}) {
     result.push_back(PolicySpec::parse(text));
   }
+  if (const auto type = find_policy_type(name); type->bounded) result.push_back(PolicySpec::parse(name + ":pinned=7"));
   std::erase_if(result, [&](const PolicySpec& spec) { return spec.type->name != name; });
   return result;
 }
