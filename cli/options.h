@@ -46,6 +46,7 @@ struct Options {
   std::optional<std::string> session;
   bool save = false;
   std::optional<std::string> checkpoints;
+  bool no_pin_system = false;
   std::optional<std::string> kv_memory;
   std::optional<std::int64_t> parallel;
   std::optional<std::int64_t> queue;

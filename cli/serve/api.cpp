@@ -137,14 +137,18 @@ ApiError api_error(int status, const std::string& type, const std::string& messa
 
 ApiError api_error(const Error& error) {
   const Error::Fields& fields = error.fields();
-  if (fields.subject == kContextSubject) {
+  if (fields.subject == kContextSubject || fields.subject == "opening") {
     // The words and fields by which clients know that they must shorten a conversation.
-    ApiError full = api_error(400, "exceed_context_size_error",
-                              fmt::format("request ({} tokens) exceeds the available context size ({} tokens)",
-                                          fields.found, fields.expected));
+    const std::uint64_t found = std::stoull(fields.found), most = std::stoull(fields.expected);
+    std::string message =
+        fmt::format("request ({} tokens) exceeds the available context size ({} tokens)", found, most);
+    if (fields.subject == "opening") {
+      message += ": its system message and tools alone, which always stay; expected " + fields.expected;
+    }
+    ApiError full = api_error(400, "exceed_context_size_error", message);
     full.body["error"]["code"] = "context_length_exceeded";
-    full.body["error"]["n_prompt_tokens"] = std::stoull(fields.found);
-    full.body["error"]["n_ctx"] = std::stoull(fields.expected);
+    full.body["error"]["n_prompt_tokens"] = found;
+    full.body["error"]["n_ctx"] = most;
     return full;
   }
   const std::string line = error.with_names(field_of);

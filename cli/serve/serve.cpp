@@ -93,6 +93,7 @@ int serve(const Options& options) {
     scheduling.checkpoint_bytes =
         options.checkpoints ? bytes_option("checkpoints", *options.checkpoints) : usual_checkpoint_bytes(plan);
     scheduling.opening_bytes = scheduling.checkpoint_bytes;
+    scheduling.pins_openings = !options.no_pin_system;
     if (!options.quiet) std::fputs(plan_text(plan, model.facts(), scheduling.session, terminal).c_str(), stderr);
   }
   engine_of.kv_memory = options.kv_memory ? bytes_option("kv_memory", *options.kv_memory)
@@ -118,6 +119,7 @@ int serve(const Options& options) {
                      .n_parallel = n_parallel,
                      .settings = {{"threads", engine.threads()},
                                   {"checkpoint_bytes", checkpoints},
+                                  {"pin_system", !options.no_pin_system},
                                   {"queue", n_waiting},
                                   {"store", options.store.value_or("")},
                                   {"store_bytes", store ? store_bytes : 0},

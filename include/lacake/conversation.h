@@ -51,6 +51,9 @@ struct ConversationOptions {
   // is read by itself then, so that an answer does not depend on who read it.
   std::shared_ptr<Openings> openings = {};
   std::string opening_group = {};
+  // What stands before the first question always stays, under a policy that drops entries (its parameter `pinned`). A
+  // question throws Error(kCapacity) about `opening` where that leaves the policy less than a quarter of its entries.
+  bool pins_opening = false;
 };
 
 struct ConversationHooks {

@@ -117,6 +117,7 @@ struct SchedulerOptions {
   // Memory for what conversations of one owner share: what stands before their first question (system message, tools)
   // is read by one of them, and copied by the others. 0: each reads it.
   std::uint64_t opening_bytes = 0;
+  bool pins_openings = false;     // what stands there always stays (ConversationOptions::pins_opening)
   std::size_t most_waiting = 64;  // requests beside those that run; more are refused
   const Store* store = nullptr;   // where conversations outlive this. Borrowed
 };

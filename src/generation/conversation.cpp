@@ -20,6 +20,7 @@ namespace lacake {
 namespace {
 
 constexpr const char* kNote = "conversation";
+constexpr const char* kPinned = "pinned";  // a parameter that every policy has which drops entries
 
 // Something that is not in the text, and that no template changes.
 std::string mark_for(const std::string& text) {
@@ -29,14 +30,37 @@ std::string mark_for(const std::string& text) {
   }
 }
 
+std::size_t pinned_of(const SessionOptions& session) {
+  const PolicySettings& settings = session.policy.settings;
+  const auto at = settings.find(kPinned);
+  return at == settings.end() ? 0 : static_cast<std::size_t>(at->second.number());
+}
+
 }  // namespace
 
 struct Conversation::State {
   State(const Model& m, Engine& e, ConversationOptions o) : model(m), engine(e), options(std::move(o)) {}
 
-  void open() {
+  void open(std::size_t n_pinned = 0) {
+    const SessionOptions sized = pinning(n_pinned);
     close();  // before the next one is there: only one cache at a time
-    session = engine.open(options.session);
+    session = engine.open(sized);
+  }
+
+  // Options whose policy lets so many first tokens stay, or more where it was asked for more.
+  SessionOptions pinning(std::size_t n_pinned) const {
+    SessionOptions sized = options.session;
+    if (n_pinned <= pinned_of(sized)) return sized;
+    const std::size_t size = engine.plan(sized).cache_size, most = size - size / 4;
+    if (n_pinned > most) {
+      throw Error({.kind = Error::Kind::kCapacity,
+                   .subject = "opening",
+                   .expected = fmt::format("{} tokens at most, of a budget of {} entries a layer", most, size),
+                   .found = fmt::format("{} tokens", n_pinned),
+                   .remedy = "a larger `kv_budget`"});
+    }
+    sized.policy.settings[kPinned] = n_pinned;
+    return sized;
   }
 
   void close() {
@@ -63,6 +87,19 @@ struct Conversation::State {
     }
     if (own.parse_special) prompt.text.letters.clear();
     return prompt;
+  }
+
+  // What stands in a prompt before the first question's words. 0: nothing, or nobody asks.
+  struct OpeningSize {
+    std::size_t n_bytes = 0, n_tokens = 0;
+    bool is_shared() const { return n_tokens >= Openings::kLeastTokens; }
+  };
+
+  OpeningSize opening_size(std::span<const Message> messages, const PromptText& prompt, const ChatOptions& chat) const {
+    if (own.raw || (!options.openings && !options.pins_opening)) return {};
+    const PromptText opening = opening_of(model, messages, chat);
+    if (opening.text.empty() || !prompt.text.starts_with(opening.text)) return {};
+    return {opening.text.size(), model.tokenize(opening, true).size()};
   }
 
   // --- where to go on ------------------------------------------------------------------------------------------
@@ -109,7 +146,7 @@ struct Conversation::State {
   }
 
   // Makes the session what `start` begins with. True if everything is read again.
-  bool go_to(const Start& start) {
+  bool go_to(const Start& start, const OpeningSize& opening) {
     switch (start.from) {
       case Start::From::kSession:
         keep_checkpoint();
@@ -129,7 +166,9 @@ struct Conversation::State {
       keep_checkpoint();
       return again;
     }
-    if (!session || !session->tokens().empty()) open();
+    const std::size_t pinned = options.pins_opening && options.session.policy.type->bounded ? opening.n_tokens : 0;
+    const bool fresh = session && session->tokens().empty();
+    if (!fresh || pinned_of(session->options()) != pinned_of(pinning(pinned))) open(pinned);
     return again;
   }
 
@@ -226,26 +265,17 @@ struct Conversation::State {
   // The prompt in parts that are read one after the other: first the opening, which others may begin with; and the end
   // by itself where a later prompt will begin with what stands before it only, so that there is a checkpoint to begin
   // from.
-  std::vector<Part> parts_of(std::span<const Message> messages, const PromptText& prompt, const ChatOptions& chat) {
+  std::vector<Part> parts_of(std::span<const Message> messages, const PromptText& prompt, const ChatOptions& chat,
+                             const OpeningSize& opening) {
     std::vector<Part> parts;
-    if (own.held.prompt.empty()) {
-      if (const std::size_t n = opening_bytes(messages, prompt, chat)) parts.push_back({prompt.first(n), true});
+    if (own.held.prompt.empty() && options.openings && opening.is_shared()) {
+      parts.push_back({prompt.first(opening.n_bytes), true});
     }
     const PromptText question = prompt.first(lasting_bytes(messages, prompt, chat));
     const bool ahead_of_it = own.held.prompt.empty() || own.held.beginning_of(question.text);
     if (question.text.size() != prompt.text.size() && ahead_of_it) parts.push_back({question});
     parts.push_back({prompt});
     return parts;
-  }
-
-  // How much of the prompt is an opening that is worth sharing. 0: nothing.
-  std::size_t opening_bytes(std::span<const Message> messages, const PromptText& prompt,
-                            const ChatOptions& chat) const {
-    if (!options.openings || own.raw) return 0;
-    const PromptText opening = opening_of(model, messages, chat);
-    const std::size_t n_bytes = opening.text.size();
-    if (n_bytes < Openings::kLeastTokens || !prompt.text.starts_with(opening.text)) return 0;
-    return model.tokenize(opening, true).size() < Openings::kLeastTokens ? 0 : n_bytes;
   }
 
   // What a caller hands over need not begin with the opening.
@@ -365,12 +395,13 @@ class TextReading {
 
   // `parts_of` gives what is read of it one after the other; it is asked when the session is where reading begins.
   template <class PartsOf>
-  void begin(const PromptText& text, bool more_follows, const LengthLimits& limits, const PartsOf& parts_of) {
+  void begin(const PromptText& text, bool more_follows, const LengthLimits& limits,
+             const Conversation::State::OpeningSize& opening, const PartsOf& parts_of) {
     Conversation::State::Start start = c_.start_of(text);
     require_room(start.n_held, start.tokens.size(), limits);
     turn.n_held = start.n_held;
     n_to_read_ = start.tokens.size();
-    turn.read_again = c_.go_to(start);
+    turn.read_again = c_.go_to(start, opening);
     n_before_ = c_.session->tokens().size();
     held_before_ = c_.own.held;
     begun_ = true;
@@ -460,8 +491,9 @@ struct Reply::State {
         reading(c) {}
 
   void begin(const Asking& asking) {
-    reading.begin(prompt.text, false, asking.generation.limits,
-                  [&] { return conversation.parts_of(messages, prompt.text, asking.chat); });
+    const Conversation::State::OpeningSize opening = conversation.opening_size(messages, prompt.text, asking.chat);
+    reading.begin(prompt.text, false, asking.generation.limits, opening,
+                  [&] { return conversation.parts_of(messages, prompt.text, asking.chat, opening); });
     if (!reading.reading()) begin_writing();
   }
 
@@ -537,7 +569,12 @@ Conversation::Conversation(const Model& model, Engine& engine, ConversationOptio
                  .remedy = "`chat_template` gives it one"});
   }
   s.open(snapshot);
+  const std::size_t pinned = pinned_of(s.options.session);
   s.options.session = s.session->options();
+  // How much stays follows from the messages, whenever they are read again.
+  if (s.options.pins_opening && s.options.session.policy.type->bounded) {
+    s.options.session.policy.settings[kPinned] = pinned;
+  }
   s.options.raw = s.own.raw;
   s.options.parse_special = s.own.parse_special;
   const auto begin = s.own.messages.begin();
@@ -616,7 +653,7 @@ Turn Conversation::read_ahead(const std::string& text, const ConversationHooks& 
   std::string ahead = s.own.ahead + text;
   const PromptText beginning = s.text_ahead(ahead);
   TextReading reading(s);
-  reading.begin(beginning, true, s.options.generation.limits, [&] { return std::vector{State::Part{beginning}}; });
+  reading.begin(beginning, true, s.options.generation.limits, {}, [&] { return std::vector{State::Part{beginning}}; });
   if (!reading.read_all(s.options.generation.cancel, hooks)) {
     reading.turn.answer.finish = Finish::kCancelled;
     return reading.turn;

@@ -119,6 +119,59 @@ TEST(Conversation, ReadsAgainWhereAnAnswerWasCutBeforeAStopString) {
   EXPECT_TRUE(std::equal(prompt.begin(), prompt.end(), conversation.session()->tokens().begin()));
 }
 
+std::size_t n_kept_of_first(const Session& session, std::size_t n) {
+  const std::vector<std::int64_t> kept = session.kept(0, 0);
+  return static_cast<std::size_t>(
+      std::count_if(kept.begin(), kept.end(), [&](std::int64_t position) { return position < std::int64_t(n); }));
+}
+
+// Also when it was saved in between, edited, and read again.
+TEST(Conversation, ASystemMessageStaysWhereItIsPinned) {
+  Loaded loaded(chatting());
+  for (const char* policy : {"streaming-llm", "snapkv:window=4", "full"}) {
+    SCOPED_TRACE(policy);
+    ConversationOptions o = options(12, policy);
+    o.checkpoint_bytes = 1 << 20;
+    o.opening.clear();
+    o.pins_opening = true;
+    const TemporaryFolder folder;
+    std::vector<Message> messages = {{.role = "system", .content = "the word is fish"}};
+    std::size_t n_opening = 0;
+    {
+      Conversation conversation(loaded.model, loaded.engine, o);
+      for (int turn = 0; turn < 4; ++turn) {
+        messages.push_back(user("question " + std::string(30, 'x')));
+        const Turn answered = conversation.answer(messages);
+        if (turn == 0) n_opening = loaded.model.chat({&messages[0], 1}, {.add_generation_prompt = false}).tokens.size();
+        messages.push_back({.role = "assistant", .content = answered.answer.text});
+        EXPECT_EQ(n_kept_of_first(*conversation.session(), n_opening), n_opening);
+      }
+      EXPECT_GT(conversation.session()->tokens().size(), 150U);
+      conversation.save(folder.path("a.kv"));
+    }
+    Conversation conversation(loaded.model, loaded.engine, o, Snapshot(folder.path("a.kv")));
+    messages.push_back(user("and then"));
+    EXPECT_FALSE(conversation.answer(messages).read_again);
+    EXPECT_EQ(n_kept_of_first(*conversation.session(), n_opening), n_opening);
+    messages[0].content = "the word is not fish but fowl";
+    EXPECT_TRUE(conversation.answer(messages).read_again);
+    EXPECT_EQ(n_kept_of_first(*conversation.session(), n_opening + 10), n_opening + 10);
+  }
+}
+
+TEST(Conversation, ASystemMessageThatLeavesTooLittleIsRefused) {
+  Loaded loaded(chatting());
+  ConversationOptions o = options(12, "streaming-llm");
+  o.pins_opening = true;
+  o.opening = {{.role = "system", .content = std::string(60, 's')}};
+  Conversation conversation(loaded.model, loaded.engine, o);
+  const std::string refused = refusal(Error::Kind::kCapacity, [&] { (void)conversation.ask(user("why")); });
+  EXPECT_TRUE(contains(refused, "opening: expected 48 tokens at most, of a budget of 63 entries a layer, found"))
+      << refused;
+  EXPECT_EQ(conversation.messages().size(), 1U);
+  EXPECT_TRUE(conversation.session()->tokens().empty());
+}
+
 void stop_questions(const std::string& policy) {
   Loaded loaded(chatting());
   const std::vector<std::string> expected = answers(loaded, options(12, policy), {"why is it", "and what else"});

@@ -37,7 +37,9 @@ class Digest {
 
 Digest digest_of(const std::string& owner, const SessionOptions& session) {
   Digest digest;
-  digest.add(owner).add(session.policy.text()).add(session.budget.text()).add(session.types.text());
+  PolicySpec policy = session.policy;
+  policy.settings.erase("pinned");  // follows from the messages
+  digest.add(owner).add(policy.text()).add(session.budget.text()).add(session.types.text());
   return digest;
 }
 
@@ -75,7 +77,8 @@ ConversationOptions Conversations::making(const std::string& owner, const Sessio
           .checkpoint_bytes = options_.checkpoint_bytes,
           .saved_checkpoint_bytes = options_.checkpoint_bytes,
           .openings = openings_,
-          .opening_group = digest_of(owner, session).text()};
+          .opening_group = digest_of(owner, session).text(),
+          .pins_opening = options_.pins_openings};
 }
 
 std::optional<Conversations::SharedOpening> Conversations::to_be_shared(const ChatRequest& request,

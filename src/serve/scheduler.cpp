@@ -299,7 +299,7 @@ struct Scheduler::State {
       job.running = run_text(model, engine, job.session, std::get<TextRequest>(job.request.what), job.request.asking);
     }
     if (job.running->reading()) job.promised = job.bytes * (job.n_answers() - 1);
-    ServedCache cache{.use = job.running->session().use(), .policy = job.session.policy.text()};
+    ServedCache cache{.use = job.running->session().use(), .policy = job.running->session().options().policy.text()};
     cache.n_held = job.running->session().tokens().size();
     cache.n_prompt = cache.n_held + job.running->n_to_read();
     if (job.resident) cache.id = job.resident->id;

@@ -340,6 +340,24 @@ class Keeping(ServeTest):
             self.assertIn(f"exceeds the available context size ({n_ctx} tokens)", error["message"])
             self.assertGreater(error["n_prompt_tokens"], n_ctx)
 
+    def test_a_system_message_outlives_what_is_dropped(self):
+        server = self.serve("!--kv-budget", "--kv-budget", "160")
+        system = {"role": "system", "content": "The secret word is swordfish."}
+        text = " ".join(f"The house number {i} is {i * 7 % 50} feet tall." for i in range(60))
+        asked = [system, {"role": "user", "content": text + " Repeat the secret word."}]
+        body = server.chat(asked, 24)
+        self.assertGreater(body["lacake"]["dropped_bytes"], 0)
+        self.assertIn("pinned=", body["lacake"]["policy"])
+        self.assertIn("swordfish", body["choices"][0]["message"]["content"].lower())
+        status, body = server.post("/v1/chat/completions", {"messages": [
+            {"role": "system", "content": text}, {"role": "user", "content": "Hello"}]})
+        error = body["error"]
+        self.assertEqual((status, error["type"], error["code"]),
+                         (400, "exceed_context_size_error", "context_length_exceeded"))
+        self.assertRegex(error["message"], r"^request \(\d+ tokens\) exceeds the available context size \(120 tokens\): its "
+                                           r"system message and tools alone")
+        self.assertGreater(error["n_prompt_tokens"], 500)
+
     def test_keys_are_asked_for(self):
         server = self.serve("--api-key", "secret", "--api-key-file", self.file("keys", "other\n\n"))
         self.assertEqual(server.get("/health")[0], 200)
