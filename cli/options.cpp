@@ -149,6 +149,10 @@ const std::vector<Row>& rows() {
       {"--no-pin-system", "no_pin_system", "", "Conversations",
        "let the policy drop entries of system messages and tools too [they always stay]", kServe,
        Switch{&O::no_pin_system}},
+      {"--kv-elastic", "kv_elastic", "", "Conversations",
+       "idle conversations that are not in a store give way by halves, down to a quarter of their budget, before any "
+       "goes",
+       kServe, Switch{&O::kv_elastic}},
       {"--kv-memory", "kv_memory", "SIZE", "Conversations",
        "KV memory of all conversations together (4GiB) [that of --parallel]", kServe, Text{&O::kv_memory}},
       {"--parallel", "parallel", "N", "Conversations", "conversations that KV memory is reserved for [4]", kServe,

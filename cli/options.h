@@ -47,6 +47,7 @@ struct Options {
   bool save = false;
   std::optional<std::string> checkpoints;
   bool no_pin_system = false;
+  bool kv_elastic = false;
   std::optional<std::string> kv_memory;
   std::optional<std::int64_t> parallel;
   std::optional<std::int64_t> queue;

@@ -61,6 +61,7 @@ struct ServerMetrics::State {
   Followed cancelled = followed("lacake_requests_cancelled_total", "Requests whose client went");
   Followed failed = followed("lacake_requests_failed_total", "Requests that ended in an error");
   Followed dropped = followed("lacake_conversations_dropped_total", "Conversations that gave way to others");
+  Followed shrunk = followed("lacake_conversations_shrunk_total", "Times that one gave half of its budget up");
   Followed stored = followed("lacake_conversations_stored_total", "Conversations written to the store");
   Followed loaded = followed("lacake_conversations_loaded_total", "Conversations taken from the store");
   Followed store_failures = followed("lacake_store_failures_total", "Conversations that could not be kept or taken");
@@ -99,6 +100,7 @@ std::string ServerMetrics::text(const SchedulerStatus& status) {
   s.cancelled.set((double)status.n_cancelled);
   s.failed.set((double)status.n_failed);
   s.dropped.set((double)status.n_dropped);
+  s.shrunk.set((double)status.n_shrunk);
   s.stored.set((double)status.n_stored);
   s.loaded.set((double)status.n_loaded);
   s.store_failures.set((double)status.n_store_failures);

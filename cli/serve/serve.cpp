@@ -94,6 +94,7 @@ int serve(const Options& options) {
         options.checkpoints ? bytes_option("checkpoints", *options.checkpoints) : usual_checkpoint_bytes(plan);
     scheduling.opening_bytes = scheduling.checkpoint_bytes;
     scheduling.pins_openings = !options.no_pin_system;
+    scheduling.elastic = options.kv_elastic;
     if (!options.quiet) std::fputs(plan_text(plan, model.facts(), scheduling.session, terminal).c_str(), stderr);
   }
   engine_of.kv_memory = options.kv_memory ? bytes_option("kv_memory", *options.kv_memory)
@@ -120,6 +121,7 @@ int serve(const Options& options) {
                      .settings = {{"threads", engine.threads()},
                                   {"checkpoint_bytes", checkpoints},
                                   {"pin_system", !options.no_pin_system},
+                                  {"kv_elastic", options.kv_elastic},
                                   {"queue", n_waiting},
                                   {"store", options.store.value_or("")},
                                   {"store_bytes", store ? store_bytes : 0},

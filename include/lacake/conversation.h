@@ -170,6 +170,10 @@ class Conversation {
   std::string saved() const;          // the bytes of that file; throws as save() does
   std::uint64_t saved_bytes() const;  // how many they are
 
+  // Another budget for the session as it is (Session::resize); one that is opened anew has the options' own again.
+  // Every checkpoint is lost. Throws as that does, and Error(kState) where no session is open.
+  void resize(const Budget& budget);
+
   // Forgets everything but the opening.
   void clear();
 

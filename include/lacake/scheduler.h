@@ -117,6 +117,9 @@ struct SchedulerOptions {
   // Memory for what conversations of one owner share: what stands before their first question (system message, tools)
   // is read by one of them, and copied by the others. 0: each reads it.
   std::uint64_t opening_bytes = 0;
+  // Idle conversations that are not in the store give way by halves, down to a quarter of their budget, before any is
+  // dropped. They get all of it back when they are asked again, but not what they dropped.
+  bool elastic = false;
   bool pins_openings = false;     // what stands there always stays (ConversationOptions::pins_opening)
   std::size_t most_waiting = 64;  // requests beside those that run; more are refused
   const Store* store = nullptr;   // where conversations outlive this. Borrowed
@@ -142,6 +145,7 @@ struct SchedulerStatus {
   std::uint64_t n_written_tokens = 0;
   std::uint64_t n_steps = 0;
   double read_seconds = 0, write_seconds = 0;
+  std::uint64_t n_shrunk = 0;                               // times that a conversation gave half of its budget up
   std::uint64_t n_dropped = 0, n_stored = 0, n_loaded = 0;  // conversations let go, kept in the store, taken from it
   std::uint64_t n_store_failures = 0;                       // that could not be kept or taken
 };

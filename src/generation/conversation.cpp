@@ -332,11 +332,14 @@ struct Conversation::State {
   };
 
   // Throws Error(kState) where no session is open.
+  void require_session() const {
+    if (session) return;
+    throw Error(
+        {.kind = Error::Kind::kState, .subject = "conversation", .expected = "an open session", .found = "none"});
+  }
+
   Saved saved() const {
-    if (!session) {
-      throw Error(
-          {.kind = Error::Kind::kState, .subject = "conversation", .expected = "an open session", .found = "none"});
-    }
+    require_session();
     std::string text;
     for (const Token token : session->tokens()) text += model.piece(token, true);
     Saved saved;
@@ -676,6 +679,13 @@ std::string Conversation::saved() const {
 std::uint64_t Conversation::saved_bytes() const {
   const State::Saved saved = state_->saved();
   return state_->session->saved_bytes({&saved.note, 1}, saved.checkpoints);
+}
+
+void Conversation::resize(const Budget& budget) {
+  State& s = *state_;
+  s.require_session();
+  s.session->resize(budget);
+  s.checkpoints.clear();
 }
 
 void Conversation::clear() { state_->clear(); }

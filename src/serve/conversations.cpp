@@ -144,6 +144,7 @@ Conversations::Taken Conversations::take_by_key(const ChatRequest& request, cons
     if (resident->id != id) continue;
     if (resident->running) return {Found::kBusy};
     if (!resident->conversation->session() && engine_.kv_memory().free < room) return {Found::kNoRoom};
+    if (!regrow(*resident, room)) return {Found::kNoRoom};
     return {Found::kTaken, use(*resident)};
   }
   if (engine_.kv_memory().free < room) return {Found::kNoRoom};
@@ -167,6 +168,7 @@ Conversations::Taken Conversations::take_by_beginning(const std::string& beginni
     if (n <= most_held || 2 * n < held->tokens().size()) continue;
     best = resident.get(), most_held = n;
   }
+  if (best && !regrow(*best, room)) return {Found::kNoRoom};
   if (best) return {Found::kTaken, use(*best)};
   if (engine_.kv_memory().free < room) return {Found::kNoRoom};
   const auto is_taken = [&](const std::string& id) { return std::find(taken.begin(), taken.end(), id) != taken.end(); };
@@ -316,7 +318,39 @@ void Conversations::drop(const ConversationName& name) {
   all_.erase(at);
 }
 
+bool Conversations::shrink_one() {
+  constexpr int kMostHalvings = 2;
+  Resident* least = nullptr;  // shrunk, then used least recently
+  for (const auto& resident : all_) {
+    const bool may = !resident->running && !resident->lease && resident->conversation->session();
+    if (may && resident->n_halvings < (least ? least->n_halvings : kMostHalvings)) least = resident.get();
+  }
+  if (!least) return false;
+  const SessionPlan plan = least->conversation->session()->plan();
+  if (least->n_halvings == 0) least->budget = least->conversation->session()->options().budget;
+  ++least->n_halvings;
+  try {
+    least->conversation->resize({Budget::Unit::kBytes, (double)(plan.budget_bytes / 2)});
+    ++counts_.n_shrunk;
+  } catch (const Error&) {  // less than its policy works with
+    return shrink_one();
+  }
+  return true;
+}
+
+bool Conversations::regrow(Resident& resident, std::uint64_t room) {
+  if (resident.n_halvings == 0 || !resident.conversation->session()) return true;
+  // What makes room now shall be others.
+  const auto at = std::find_if(all_.begin(), all_.end(), [&](const auto& r) { return r.get() == &resident; });
+  all_.splice(all_.end(), all_, at);
+  if (engine_.kv_memory().free + resident.conversation->session()->plan().budget_bytes < room) return false;
+  resident.conversation->resize(resident.budget);
+  resident.n_halvings = 0;
+  return true;
+}
+
 bool Conversations::let_go_one() {
+  if (options_.elastic && shrink_one()) return true;
   const auto idle = std::find_if(all_.begin(), all_.end(), [](const auto& resident) { return !resident->running; });
   if (idle == all_.end()) return false;
   all_.erase(idle);

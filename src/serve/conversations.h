@@ -24,6 +24,8 @@ struct Resident {
   std::unique_ptr<Conversation> conversation;
   std::optional<Store::Lease> lease;  // where there is a store, and nobody else has it
   bool running = false;
+  Budget budget = {};  // when nothing was given up
+  int n_halvings = 0;  // of it
 };
 
 // The conversations that are in memory, and their way to and from the store. Those that do not run can be let go.
@@ -55,7 +57,7 @@ class Conversations {
                       std::uint64_t promised);
   void drop(const ConversationName& name);
 
-  // Lets the idle one go that was used least recently. False: there is none.
+  // Makes room: one that is idle gives half of its budget up, or goes. False: there is none.
   bool let_go_one();
 
   // Of a chat, what could be shared of its prompt: none where that is little, or is there already.
@@ -71,7 +73,7 @@ class Conversations {
   const std::list<std::unique_ptr<Resident>>& all() const { return all_; }
 
   struct Counts {
-    std::uint64_t n_dropped = 0, n_stored = 0, n_loaded = 0, n_store_failures = 0;
+    std::uint64_t n_shrunk = 0, n_dropped = 0, n_stored = 0, n_loaded = 0, n_store_failures = 0;
   };
   const Counts& counts() const { return counts_; }
 
@@ -86,6 +88,9 @@ class Conversations {
 
   ConversationOptions making(const std::string& owner, const SessionOptions& session) const;
   Resident* use(Resident& resident);
+  bool shrink_one();
+  // Gives back what it gave up, of KV memory that is free beside `room` bytes. False: there is not as much.
+  bool regrow(Resident& resident, std::uint64_t room);
   std::optional<std::string> stored(Resident& resident);
   // Opens it: from the store, or as a new one.
   Resident* open(const std::string& id, const std::string& owner, const SessionOptions& session);

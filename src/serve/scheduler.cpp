@@ -514,6 +514,7 @@ struct Scheduler::State {
     now.memory = engine.kv_memory();
     now.opening_bytes = conversations.opening_bytes();
     now.n_read_tokens = (std::uint64_t)n_read_tokens;
+    now.n_shrunk = conversations.counts().n_shrunk;
     now.n_dropped = conversations.counts().n_dropped;
     now.n_stored = conversations.counts().n_stored;
     now.n_loaded = conversations.counts().n_loaded;

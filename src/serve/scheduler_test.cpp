@@ -233,6 +233,39 @@ TEST_F(SchedulerTest, AStoreThatFailsEndsNoAnswer) {
   EXPECT_EQ(scheduler.status().n_store_failures, 2U);
 }
 
+TEST_F(SchedulerTest, IdleConversationsGiveHalvesUpBeforeAnyGoes) {
+  SchedulerOptions elastic = options();
+  elastic.elastic = true;
+  Scheduler scheduler(loaded.model, engine, elastic);
+  std::vector<std::vector<Message>> talks;
+  const auto go_on = [&](std::vector<Message>& messages, const std::string& question) {
+    messages.push_back(user(question));
+    const Served served = serve(scheduler, chat(messages));
+    messages.push_back(assistant(served.answers[0].text));
+    EXPECT_LE(engine.kv_memory().leased, engine.kv_memory().reserved);
+    return served.cache;
+  };
+  for (int i = 0; i < 6; ++i) {  // in the room of three
+    talks.emplace_back();
+    (void)go_on(talks.back(), "question " + std::to_string(i) + std::string(30, 'x'));
+  }
+  SchedulerStatus status = scheduler.status();
+  EXPECT_EQ(status.conversations.size(), 6U);
+  EXPECT_EQ(status.n_dropped, 0U);
+  EXPECT_GT(status.n_shrunk, 3U);
+  for (std::vector<Message>& messages : talks) {
+    const ServedCache cache = go_on(messages, "and then");
+    EXPECT_GT(cache.n_held, 40U);  // nothing is read again
+    EXPECT_EQ(cache.use.budget_bytes, one());
+  }
+  // More than fits even so: the one that was used least recently goes.
+  for (int i = 0; i < 12; ++i) {
+    talks.emplace_back();
+    (void)go_on(talks.back(), "another " + std::to_string(i) + std::string(30, 'x'));
+  }
+  EXPECT_GT(scheduler.status().n_dropped, 0U);
+}
+
 TEST_F(SchedulerTest, WhoHasGoneCostsNothingMore) {
   Scheduler scheduler(loaded.model, engine, options());
   const auto writing = submit(scheduler, chat({user("a")}, 100'000));
