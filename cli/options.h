@@ -58,6 +58,8 @@ struct Options {
   std::optional<std::string> alias;
   std::vector<std::string> api_keys;
   std::optional<std::string> api_key_file;
+  std::optional<std::string> ssl_key_file;
+  std::optional<std::string> ssl_cert_file;
   std::optional<std::string> cors;
   std::optional<std::string> body_size;
   std::optional<std::int64_t> request_time;

@@ -9,22 +9,23 @@
 #include <boost/beast/http.hpp>
 #include <boost/beast/version.hpp>
 #include <cctype>
-#include <cstring>
-#include <deque>
 #include <thread>
 
 #include "lacake/error.h"
+#include "serve/exchange.h"
+#include "serve/wire.h"
 
 namespace lacake::cli {
 namespace {
 
-namespace asio = boost::asio;
 namespace beast = boost::beast;
 namespace http = beast::http;
 using asio::ip::tcp;
 using boost::system::error_code;
 
 constexpr auto kToken = asio::as_tuple(asio::use_awaitable);
+// For a client to say that TLS ends, when we have.
+constexpr std::chrono::seconds kGoodbye{1};
 
 int hex_value(char c) {
   if (c >= '0' && c <= '9') return c - '0';
@@ -61,125 +62,45 @@ void split_target(std::string_view target, HttpRequest& request) {
   }
 }
 
-// The answer on its way from any thread to the connection's.
-class Exchange final : public HttpExchange, public std::enable_shared_from_this<Exchange> {
- public:
-  Exchange(asio::any_io_executor executor, HttpRequest request, std::size_t most_unsent)
-      : executor_(executor), news_(executor), request_(std::move(request)), most_unsent_(most_unsent) {
-    news_.expires_at(asio::steady_timer::time_point::max());
-  }
+}  // namespace
 
-  const HttpRequest& request() const override { return request_; }
-  void send(int status, std::string content_type, std::string body, Headers headers) override {
-    change([&] {
-      if (begun_) return;
-      head_ = Head{status, std::move(content_type), std::move(headers), false};
-      begun_ = ended_ = true;
-      put(std::move(body));
-    });
-  }
-  void begin(int status, std::string content_type, Headers headers) override {
-    change([&] {
-      if (begun_) return;
-      head_ = Head{status, std::move(content_type), std::move(headers), true};
-      begun_ = true;
-    });
-  }
-  void write(std::string piece) override {
-    change([&] {
-      if (begun_ && !ended_ && !piece.empty()) put(std::move(piece));
-    });
-  }
-  void end() override {
-    change([&] { ended_ = begun_; });
-  }
-  void when_gone(std::function<void()> call) override {
-    bool now = false;
-    {
-      const std::lock_guard lock(mutex_);
-      now = gone_;
-      if (!now) when_gone_ = std::move(call);
-    }
-    if (now) call();
-  }
+namespace {
 
-  // --- for the connection ----------------------------------------------------------------------------------------
+// What a client's coroutine shares with what it waits for.
+struct Connection {
+  Connection(tcp::socket socket, std::shared_ptr<Tls> tls)
+      : wire(std::move(socket), std::move(tls)), news(wire.get_executor()) {}
 
-  struct Head {
-    int status = 200;
-    std::string content_type;
-    Headers headers;
-    bool streamed = false;
-  };
-  struct News {
-    std::optional<Head> head;  // the first time
-    std::string bytes;         // since the last time
-    bool ended = false;
-    bool flooded = false;  // the client does not take what is written
-  };
-  News take() {
-    const std::lock_guard lock(mutex_);
-    News news{
-        .head = std::exchange(head_, std::nullopt), .ended = ended_, .flooded = n_unsent_ > most_unsent_ && streamed_};
-    if (news.head) streamed_ = news.head->streamed;
-    for (const std::string& piece : pieces_) news.bytes += piece;
-    pieces_.clear();
-    n_unsent_ = 0;
-    return news;
-  }
-  asio::steady_timer& news() { return news_; }
-  bool has_news() {
-    const std::lock_guard lock(mutex_);
-    return head_ || !pieces_.empty() || ended_;
-  }
-  void gone() {
-    std::function<void()> call;
-    {
-      const std::lock_guard lock(mutex_);
-      if (gone_) return;
-      gone_ = true;
-      if (!ended_) call = std::move(when_gone_);
-      when_gone_ = nullptr;
-    }
-    if (call) call();
-  }
-  void done() {
-    const std::lock_guard lock(mutex_);
-    gone_ = true;
-    when_gone_ = nullptr;
-  }
-
- private:
-  template <class Change>
-  void change(const Change& change) {
-    {
-      const std::lock_guard lock(mutex_);
-      if (gone_ || ended_) return;
-      change();
-    }
-    asio::post(executor_, [self = shared_from_this()] { self->news_.cancel(); });
-  }
-  void put(std::string piece) {
-    n_unsent_ += piece.size();
-    pieces_.push_back(std::move(piece));
-  }
-
-  asio::any_io_executor executor_;
-  asio::steady_timer news_;  // cancelled when there is something new
-  const HttpRequest request_;
-  const std::size_t most_unsent_;
-  std::mutex mutex_;
-  std::optional<Head> head_;
-  std::deque<std::string> pieces_;
-  std::size_t n_unsent_ = 0;
-  bool begun_ = false, ended_ = false, gone_ = false, streamed_ = false;
-  std::function<void()> when_gone_;
+  Wire wire;
+  beast::flat_buffer buffer;
+  // While no request is read, the next one's first byte is. So a client that closes is seen at once, also in the middle
+  // of its answer, and one that sends its next request early is not disturbed.
+  bool reads_ahead = false;
+  bool closed = false;                  // by the client
+  asio::steady_timer news;              // cancelled when either changes
+  std::shared_ptr<Exchange> answering;  // the request that is being answered
 };
+
+void read_ahead(const std::shared_ptr<Connection>& c) {
+  if (c->reads_ahead || c->buffer.size() > 0) return;
+  c->reads_ahead = true;
+  c->wire.tcp().expires_never();
+  c->wire.async_read_some(c->buffer.prepare(1), [c](error_code error, std::size_t n) {
+    c->reads_ahead = false;
+    c->buffer.commit(n);
+    c->closed = error || n == 0;
+    c->news.cancel();
+    if (!c->closed || !c->answering) return;
+    c->answering->gone();
+    c->answering->news().cancel();
+  });
+}
 
 }  // namespace
 
 struct HttpServer::State {
-  State(const HttpLimits& l, Handler h) : limits(l), handler(std::move(h)), acceptor(io) {}
+  State(const HttpLimits& l, std::shared_ptr<Tls> t, Handler h)
+      : limits(l), tls(std::move(t)), handler(std::move(h)), acceptor(io) {}
 
   void listen(const std::string& host, int port) {
     error_code error;
@@ -211,26 +132,55 @@ struct HttpServer::State {
       }
       if (n_connections >= limits.connections) continue;  // closed at once
       ++n_connections;
-      asio::co_spawn(io, connection(beast::tcp_stream(std::move(socket))),
+      asio::co_spawn(io, connection(std::make_shared<Connection>(std::move(socket), tls)),
                      [this](std::exception_ptr) { --n_connections; });
     }
   }
 
-  asio::awaitable<void> connection(beast::tcp_stream stream) {
-    beast::flat_buffer buffer;
+  asio::awaitable<void> connection(std::shared_ptr<Connection> c) {
+    Wire& wire = c->wire;
     error_code ignored;
-    stream.socket().set_option(tcp::no_delay(true), ignored);
-    while (true) {
-      // The first byte may take its time, all of the request together may not.
-      if (buffer.size() == 0) {
-        stream.expires_after(limits.idle_time);
-        char first = 0;
-        auto [error, n] = co_await stream.async_read_some(asio::buffer(&first, 1), kToken);
-        if (error || n == 0) break;
-        std::memcpy(buffer.prepare(1).data(), &first, 1);
-        buffer.commit(1);
-      }
-      stream.expires_after(limits.request_time);
+    wire.tcp().socket().set_option(tcp::no_delay(true), ignored);
+    if (co_await opened(*c)) co_await requests(c);
+    wire.tcp().socket().shutdown(tcp::socket::shutdown_send, ignored);
+    wire.tcp().close();
+  }
+
+  // False: no TLS came of it.
+  asio::awaitable<bool> opened(Connection& c) {
+    if (!c.wire.has_tls()) co_return true;
+    c.wire.tcp().expires_after(limits.request_time);
+    auto [error] = co_await c.wire.async_handshake(kToken);
+    co_return !error;
+  }
+
+  // Tells a client of TLS that this is the end, and no cut. It has a moment to say the same.
+  asio::awaitable<void> say_goodbye(const std::shared_ptr<Connection>& c) {
+    if (!c->wire.has_tls()) co_return;
+    asio::steady_timer limit(io, kGoodbye);
+    limit.async_wait([c](error_code error) {
+      if (!error) c->wire.tcp().close();
+    });
+    (void)co_await c->wire.async_shutdown(kToken);
+  }
+
+  // The first byte may take its time. False: none came.
+  asio::awaitable<bool> has_first_byte(const std::shared_ptr<Connection>& c) {
+    read_ahead(c);
+    c->news.expires_after(limits.idle_time);
+    while (c->reads_ahead) {
+      auto [error] = co_await c->news.async_wait(kToken);
+      if (!error) co_return false;
+    }
+    co_return !c->closed;
+  }
+
+  asio::awaitable<void> requests(std::shared_ptr<Connection> c) {
+    Wire& stream = c->wire;
+    beast::flat_buffer& buffer = c->buffer;
+    while (co_await has_first_byte(c)) {
+      // All of the request together may not.
+      stream.tcp().expires_after(limits.request_time);
       http::request_parser<http::string_body> parser;
       parser.header_limit((std::uint32_t)limits.header_bytes);
       parser.body_limit(limits.body_bytes);
@@ -258,25 +208,25 @@ struct HttpServer::State {
       split_target(std::string_view(message.target().data(), message.target().size()), request);
       for (const auto& field : message) {
         std::string name(field.name_string());
-        std::transform(name.begin(), name.end(), name.begin(), [](unsigned char c) { return (char)std::tolower(c); });
+        std::transform(name.begin(), name.end(), name.begin(),
+                       [](unsigned char letter) { return (char)std::tolower(letter); });
         request.headers[std::move(name)] = std::string(field.value());
       }
       request.body = std::move(message.body());
       const bool keep_alive = message.keep_alive();
-      stream.expires_never();
-      const auto exchange = std::make_shared<Exchange>(stream.get_executor(), std::move(request), limits.unsent_bytes);
+      c->answering = std::make_shared<Exchange>(stream.get_executor(), std::move(request), limits.unsent_bytes);
       ++n_answering;
-      handler(exchange);
-      const bool answered = co_await answer(stream, buffer, *exchange, message.version(), keep_alive);
+      handler(c->answering);
+      const bool answered = co_await answer(c, *c->answering, message.version(), keep_alive);
       --n_answering;
+      c->answering.reset();
       if (!answered || !keep_alive || !acceptor.is_open()) break;
     }
-    stream.socket().shutdown(tcp::socket::shutdown_send, ignored);
-    stream.close();
+    co_await say_goodbye(c);
   }
 
   // A request that cannot be read.
-  asio::awaitable<void> refuse(beast::tcp_stream& stream, error_code error) {
+  asio::awaitable<void> refuse(Wire& stream, error_code error) {
     int status = 400;
     const char* what = "a request that is HTTP/1.1";
     if (error == http::error::end_of_stream || error == asio::error::operation_aborted || error == asio::error::eof ||
@@ -292,32 +242,23 @@ struct HttpServer::State {
     response.body() = fmt::format(
         "{{\"error\":{{\"code\":{},\"message\":\"expected {}\",\"type\":\"invalid_request_error\"}}}}", status, what);
     response.prepare_payload();
-    stream.expires_after(limits.write_time);
+    stream.tcp().expires_after(limits.write_time);
     (void)co_await http::async_write(stream, response, kToken);
   }
 
   // False: the connection is of no use any more.
-  asio::awaitable<bool> answer(beast::tcp_stream& stream, beast::flat_buffer& buffer, Exchange& exchange,
-                               unsigned version, bool keep_alive) {
-    // A client that closes is seen at once, one that sends its next request early is not disturbed.
-    auto alive = std::make_shared<bool>(true);
-    const auto watch = [&exchange, &stream, alive](error_code error) {
-      if (!*alive || error == asio::error::operation_aborted) return;
-      error_code unread;
-      if (!error && stream.socket().available(unread) > 0 && !unread) return;
-      *alive = false;
-      exchange.gone();
-      exchange.news().cancel();
-    };
-    if (buffer.size() == 0) stream.socket().async_wait(tcp::socket::wait_read, watch);
+  asio::awaitable<bool> answer(const std::shared_ptr<Connection>& c, Exchange& exchange, unsigned version,
+                               bool keep_alive) {
+    Wire& stream = c->wire;
+    read_ahead(c);
     bool fine = true, chunked = false;
     while (true) {
       Exchange::News news = exchange.take();
-      if (!*alive || news.flooded) {
+      if (c->closed || news.flooded) {
         fine = false;
         break;
       }
-      stream.expires_after(limits.write_time);
+      stream.tcp().expires_after(limits.write_time);
       error_code error;
       if (news.head && !news.head->streamed) {
         http::response<http::string_body> response = head_of<http::string_body>(*news.head, version, keep_alive);
@@ -358,13 +299,10 @@ struct HttpServer::State {
         fine = fine && chunked;
         break;
       }
-      stream.expires_never();
+      stream.tcp().expires_never();
       // Whoever cancels the timer does so by this thread, so nothing is missed between looking and waiting.
-      if (*alive && !exchange.has_news()) (void)co_await exchange.news().async_wait(kToken);
+      if (!c->closed && !exchange.has_news()) (void)co_await exchange.news().async_wait(kToken);
     }
-    *alive = false;
-    error_code ignored;
-    stream.socket().cancel(ignored);
     fine ? exchange.done() : exchange.gone();
     co_return fine;
   }
@@ -382,6 +320,7 @@ struct HttpServer::State {
   }
 
   const HttpLimits limits;
+  const std::shared_ptr<Tls> tls;
   const Handler handler;
   asio::io_context io{1};
   tcp::acceptor acceptor;
@@ -390,8 +329,9 @@ struct HttpServer::State {
   std::thread thread;
 };
 
-HttpServer::HttpServer(const std::string& host, int port, const HttpLimits& limits, Handler handler)
-    : state_(std::make_unique<State>(limits, std::move(handler))) {
+HttpServer::HttpServer(const std::string& host, int port, const HttpLimits& limits, std::shared_ptr<Tls> tls,
+                       Handler handler)
+    : state_(std::make_unique<State>(limits, std::move(tls), std::move(handler))) {
   state_->listen(host, port);
   asio::co_spawn(state_->io, state_->accept(), asio::detached);
   state_->thread = std::thread([this] { state_->io.run(); });

@@ -21,7 +21,8 @@ struct HttpLimits {
   std::size_t header_bytes = 16 << 10;
   std::size_t body_bytes = 64 << 20;
   std::size_t connections = 512;
-  // For a whole request from its first byte, however slowly it drips; and for a connection without one.
+  // For a whole request from its first byte, however slowly it drips, and for the handshake of TLS; and for a
+  // connection without a request.
   std::chrono::seconds request_time{30};
   std::chrono::seconds idle_time{120};
   // For a client to take what was written.
@@ -60,13 +61,18 @@ class HttpExchange {
   virtual void when_gone(std::function<void()> call) = 0;
 };
 
+// Certificate and key of a server.
+struct Tls;
+// Throws Error(kInput) naming the file that cannot be used. TLS 1.2 and newer.
+std::shared_ptr<Tls> read_tls(const std::string& key_file, const std::string& cert_file);
+
 // Listens until it goes. Requests are handed over by a thread of its own.
 class HttpServer {
  public:
   using Handler = std::function<void(std::shared_ptr<HttpExchange>)>;
 
-  // Port 0: any that is free. Throws Error(kUsage) where the address cannot be used.
-  HttpServer(const std::string& host, int port, const HttpLimits& limits, Handler handler);
+  // Port 0: any that is free. `tls`: none for plain HTTP. Throws Error(kUsage) where the address cannot be used.
+  HttpServer(const std::string& host, int port, const HttpLimits& limits, std::shared_ptr<Tls> tls, Handler handler);
   // Closes all connections.
   ~HttpServer();
   HttpServer(const HttpServer&) = delete;

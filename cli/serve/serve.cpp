@@ -65,6 +65,8 @@ HttpLimits http_limits(const Options& options) {
 int serve(const Options& options) {
   const std::vector<std::string> keys = keys_of(options);
   const HttpLimits limits = http_limits(options);
+  const std::shared_ptr<Tls> tls =
+      options.ssl_key_file ? read_tls(*options.ssl_key_file, *options.ssl_cert_file) : nullptr;
   const std::uint64_t store_bytes = bytes_option("store_size", options.store_size.value_or(kStoreSize));
   GenerationOptions generation = generation_options(options);
   generation.cancel = nullptr;
@@ -131,14 +133,15 @@ int serve(const Options& options) {
                                   {"drain_s", drain.count()}}};
   Api api(model, *scheduler, std::move(serving));
   const std::string host = options.host.value_or("127.0.0.1");
-  HttpServer http(host, (int)options.port.value_or(8080), limits,
+  HttpServer http(host, (int)options.port.value_or(8080), limits, tls,
                   [&api](const std::shared_ptr<HttpExchange>& exchange) { api.handle(exchange); });
   notice(options,
          fmt::format("{} conversations in {} of KV memory; beside it {} each for copies to go back to, and {} "
                      "for what they share",
                      n_parallel, bytes_text(engine_of.kv_memory), bytes_text(checkpoints), bytes_text(checkpoints)));
   const bool ipv6 = host.find(':') != host.npos;
-  notice(options, fmt::format("listening on http://{}:{}", ipv6 ? "[" + host + "]" : host, http.port()));
+  notice(options,
+         fmt::format("listening on {}://{}:{}", tls ? "https" : "http", ipv6 ? "[" + host + "]" : host, http.port()));
 
   int signal = 0;
   sigwait(&signals, &signal);

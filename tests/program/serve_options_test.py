@@ -18,6 +18,8 @@ OWN["serve"] = {
     "alias": ["-a", "somebody"],
     "api_keys": ["--api-key", "secret"],
     "api_key_file": ["--api-key-file", "{short}"],
+    "ssl_key_file": ["--ssl-key-file", "{short}"],  # refused: no certificate; serve_tls_test.py has both
+    "ssl_cert_file": ["--ssl-cert-file", "{short}"],
     "cors": ["--cors", "*"],
     "body_size": ["--body-size", "30B"],
     "kv_memory": ["--kv-memory", "1GiB"],

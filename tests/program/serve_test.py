@@ -29,7 +29,7 @@ class Server:
             if not line:
                 raise AssertionError("".join(self.log))
             self.log.append(line)
-            if found := re.search(r"listening on http://127\.0\.0\.1:(\d+)", line):
+            if found := re.search(r"listening on https?://127\.0\.0\.1:(\d+)", line):
                 self.port = int(found[1])
                 break
         self.reader = threading.Thread(target=lambda: self.log.extend(line.decode() for line in self.process.stderr))
