@@ -65,6 +65,9 @@ struct Options {
   std::optional<std::int64_t> request_time;
   std::optional<std::int64_t> connections;
   std::optional<std::int64_t> drain_time;
+  bool log_requests = false;
+  std::optional<std::string> log_file;
+  bool log_prompts = false;
   std::optional<std::string> html;
   bool show_text = false;
   std::optional<std::int64_t> predict;

@@ -46,6 +46,7 @@ const std::vector<OtherName>& table() {
       {{"-mm", "--mmproj", "--image"}, "", "lacake reads text only"},
       {{"-md", "--model-draft", "--draft-max", "--draft"}, "", "lacake has no speculative decoding"},
       {{"-dt", "--defrag-thold"}, "", "a cache here has no holes"},
+      {{"--log-file", "--log-timestamps", "--log-prefix", "--log-verbosity"}, "lacake serve --log-requests", ""},
       {{"--log-disable", "--no-display-prompt"}, "-q", ""},
       {{"-v", "--verbose", "-lv", "--verbosity"}, "", "there is no more to say than without -q"},
       {{"-o", "--output"}, "--json", ""},

@@ -172,7 +172,7 @@ class MessageClient final : public RequestClient, ChatAnswering {
   }
 
   void ended(const Served& served) noexcept override {
-    api_.metrics().request(200);
+    answered(served);
     const Answer& answer = served.answers[0];
     const json usage = usage_json(served.cache, answer.tokens.size());
     const json stop = answer.finish == Finish::kStop ? json(answer.stop) : json();

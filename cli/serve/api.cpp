@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <map>
-#include <random>
 
 #include "lacake/error.h"
 #include "text/utf8.h"
@@ -176,6 +175,7 @@ json anthropic_error(const ApiError& error) {
 
 void send_error(HttpExchange& exchange, const ApiError& error) {
   const json body = is_anthropic(exchange.request()) ? anthropic_error(error) : error.body;
+  exchange.note({{"error", error.body["error"]["message"]}});
   exchange.send(error.status, "application/json", dumped(body), error.headers);
 }
 
@@ -292,14 +292,6 @@ void send_json(HttpExchange& exchange, const json& json, int status) {
   exchange.send(status, "application/json", dumped(json));
 }
 
-std::string random_id(const char* prefix) {
-  constexpr std::string_view kLetters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789";
-  thread_local std::mt19937_64 random{std::random_device{}()};
-  std::string id = prefix;
-  for (int i = 0; i < 24; ++i) id += kLetters[random() % kLetters.size()];
-  return id;
-}
-
 AnswerPiece AnswerPieces::next(std::string_view text, const Generation& generation) {
   if (parses_) return text.empty() ? AnswerPiece() : grown(generation.parsed(), false);
   n_content_ += text.size();
@@ -393,6 +385,29 @@ void Answering::count_token() {
   last_token_ = Stopwatch();
 }
 
+void Answering::answered(std::span<const Served> all) {
+  api_.metrics().request(200);
+  std::size_t n_prompt = 0, n_held = 0, n_written = 0;
+  double queue_ms = 0;
+  json finish = json::array(), texts = json::array();
+  for (const Served& served : all) {
+    n_prompt += served.cache.n_prompt, n_held += served.cache.n_held;
+    queue_ms = std::max(queue_ms, served.queue_ms);
+    for (const Answer& answer : served.answers) {
+      n_written += answer.tokens.size();
+      finish.push_back(answer.finish == Finish::kCancelled ? "cancelled" : finish_reason(answer));
+      texts.push_back(answer.text);
+    }
+  }
+  exchange_->note({{"model", api_.options().alias},
+                   {"prompt_tokens", n_prompt},
+                   {"cached_tokens", n_held},
+                   {"generated_tokens", n_written},
+                   {"queue_ms", queue_ms},
+                   {"finish", finish.size() == 1 ? finish[0] : finish}});
+  if (api_.options().logs_answers) exchange_->note({{"answer", texts.size() == 1 ? texts[0] : texts}});
+}
+
 ApiError Answering::told(const Error& error) const {
   ApiError told = api_error(error);
   if (is_too_long(error)) {
@@ -402,6 +417,7 @@ ApiError Answering::told(const Error& error) const {
     }
   }
   api_.metrics().request(told.status);
+  exchange_->note({{"error", told.body["error"]["message"]}});
   return told;
 }
 

@@ -17,6 +17,7 @@
 #include "serve/asking.h"
 #include "serve/http.h"
 #include "serve/metrics.h"
+#include "serve/random_id.h"
 
 namespace lacake::cli {
 
@@ -28,6 +29,7 @@ struct ApiOptions {
   std::string cors;               // the origin that browsers may come from; "": none but this server
   std::size_t n_ctx = 0;          // most tokens of a conversation
   std::size_t n_parallel = 0;     // conversations that fit in memory
+  bool logs_answers = false;      // their texts are for the log too
   nlohmann::json settings;        // of the server, as GET /props shows them
 };
 
@@ -84,7 +86,6 @@ nlohmann::json anthropic_error(const ApiError& error);
 // One line of JSON, whatever bytes are in its texts.
 std::string dumped(const nlohmann::json& json);
 void send_json(HttpExchange& exchange, const nlohmann::json& json, int status = 200);
-std::string random_id(const char* prefix);
 
 // --- what an answer grew by ----------------------------------------------------------------------------------------
 
@@ -143,6 +144,9 @@ class Answering {
   virtual std::size_t prompt_length() const = 0;
 
   void count_token();
+  // It has all of its answers: counted, and noted for the log.
+  void answered(std::span<const Served> all);
+  void answered(const Served& served) { answered(std::span(&served, 1)); }
   // As the client reads it, and counted. A prompt that is too long with its numbers.
   ApiError told(const Error& error) const;
   // While a prompt is read: nothing was sent for seconds, so that something between here and there may give up.
@@ -161,7 +165,9 @@ class ChatAnswering : public Answering {
  protected:
   ChatAnswering(Api& api, std::shared_ptr<HttpExchange> exchange, bool stream, const ChatRequest& request,
                 ChatOptions chat)
-      : Answering(api, std::move(exchange), stream), messages_(request.messages), chat_(std::move(chat)) {}
+      : Answering(api, std::move(exchange), stream), messages_(request.messages), chat_(std::move(chat)) {
+    if (!request.key.empty()) exchange_->note({{"conversation", request.key}});
+  }
   std::size_t prompt_length() const override;
 
   const std::vector<Message> messages_;

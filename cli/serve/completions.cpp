@@ -86,7 +86,7 @@ class Completion : public Gathering, protected Answering {
     if (stream_) end_of(prompt);
     if (++n_ended_ < prompts_.size() || over_) return;
     over_ = true;
-    api_.metrics().request(200);
+    answered(served_);
     stream_ ? end_stream() : send_json(*exchange_, whole());
   }
   void failed(const Error& error) noexcept override {

@@ -3,7 +3,9 @@
 #include <boost/asio/any_io_executor.hpp>
 #include <boost/asio/post.hpp>
 #include <boost/asio/steady_timer.hpp>
+#include <chrono>
 #include <deque>
+#include <exception>
 #include <functional>
 #include <memory>
 #include <mutex>
@@ -11,6 +13,7 @@
 #include <string>
 #include <utility>
 
+#include "base/stopwatch.h"
 #include "serve/http.h"
 
 namespace lacake::cli {
@@ -20,12 +23,21 @@ namespace asio = boost::asio;
 // The answer on its way from any thread to the connection's.
 class Exchange final : public HttpExchange, public std::enable_shared_from_this<Exchange> {
  public:
-  Exchange(asio::any_io_executor executor, HttpRequest request, std::size_t most_unsent)
-      : executor_(executor), news_(executor), request_(std::move(request)), most_unsent_(most_unsent) {
+  Exchange(asio::any_io_executor executor, HttpRequest request, std::size_t most_unsent, HttpServer::Recorder recorder)
+      : executor_(executor), news_(executor), most_unsent_(most_unsent), recorder_(std::move(recorder)) {
     news_.expires_at(asio::steady_timer::time_point::max());
+    record_.request = std::move(request);
+    record_.time = std::chrono::system_clock::now();
+  }
+  // Who asked and who answers have both let go of it: all is known.
+  ~Exchange() override {
+    try {
+      if (recorder_) recorder_(std::move(record_));
+    } catch (const std::exception&) {  // no memory for a line
+    }
   }
 
-  const HttpRequest& request() const override { return request_; }
+  const HttpRequest& request() const override { return record_.request; }
   void send(int status, std::string content_type, std::string body, Headers headers) override {
     change([&] {
       if (begun_) return;
@@ -48,6 +60,10 @@ class Exchange final : public HttpExchange, public std::enable_shared_from_this<
   }
   void end() override {
     change([&] { ended_ = begun_; });
+  }
+  void note(nlohmann::json facts) override {
+    const std::lock_guard lock(mutex_);
+    record_.facts.update(facts);
   }
   void when_gone(std::function<void()> call) override {
     bool now = false;
@@ -77,8 +93,9 @@ class Exchange final : public HttpExchange, public std::enable_shared_from_this<
     const std::lock_guard lock(mutex_);
     News news{
         .head = std::exchange(head_, std::nullopt), .ended = ended_, .flooded = n_unsent_ > most_unsent_ && streamed_};
-    if (news.head) streamed_ = news.head->streamed;
+    if (news.head) streamed_ = news.head->streamed, record_.status = news.head->status;
     for (const std::string& piece : pieces_) news.bytes += piece;
+    record_.bytes += news.bytes.size();
     pieces_.clear();
     n_unsent_ = 0;
     return news;
@@ -93,7 +110,8 @@ class Exchange final : public HttpExchange, public std::enable_shared_from_this<
     {
       const std::lock_guard lock(mutex_);
       if (gone_) return;
-      gone_ = true;
+      gone_ = record_.gone = true;
+      record_.ms = since_arrival_.ms();
       if (!ended_) call = std::move(when_gone_);
       when_gone_ = nullptr;
     }
@@ -101,6 +119,7 @@ class Exchange final : public HttpExchange, public std::enable_shared_from_this<
   }
   void done() {
     const std::lock_guard lock(mutex_);
+    if (!gone_) record_.ms = since_arrival_.ms();
     gone_ = true;
     when_gone_ = nullptr;
   }
@@ -122,8 +141,10 @@ class Exchange final : public HttpExchange, public std::enable_shared_from_this<
 
   asio::any_io_executor executor_;
   asio::steady_timer news_;  // cancelled when there is something new
-  const HttpRequest request_;
   const std::size_t most_unsent_;
+  const HttpServer::Recorder recorder_;
+  const Stopwatch since_arrival_;
+  HttpRecord record_;  // its request stays as it is
   std::mutex mutex_;
   std::optional<Head> head_;
   std::deque<std::string> pieces_;

@@ -9,10 +9,12 @@
 #include <boost/beast/http.hpp>
 #include <boost/beast/version.hpp>
 #include <cctype>
+#include <cstring>
 #include <thread>
 
 #include "lacake/error.h"
 #include "serve/exchange.h"
+#include "serve/random_id.h"
 #include "serve/wire.h"
 
 namespace lacake::cli {
@@ -66,6 +68,36 @@ void split_target(std::string_view target, HttpRequest& request) {
 
 namespace {
 
+// What others may have to read in a log or a header.
+bool is_harmless_id(std::string_view id) {
+  constexpr std::size_t kLongest = 128;
+  return !id.empty() && id.size() <= kLongest && std::all_of(id.begin(), id.end(), [](unsigned char c) {
+    return c < 128 && (std::isalnum(c) || std::strchr("-_.:/+=@", c));
+  });
+}
+
+// The head of a request, as far as it came.
+HttpRequest head_of(const http::request<http::string_body>& message) {
+  HttpRequest request;
+  request.method = std::string(message.method_string());
+  split_target(std::string_view(message.target().data(), message.target().size()), request);
+  for (const auto& field : message) {
+    std::string name(field.name_string());
+    std::transform(name.begin(), name.end(), name.begin(), [](unsigned char c) { return (char)std::tolower(c); });
+    request.headers[std::move(name)] = std::string(field.value());
+  }
+  request.id = request.header("x-request-id");
+  if (!is_harmless_id(request.id)) request.id = random_id("req_");
+  return request;
+}
+
+// Two names: OpenAI's clients read the first, Anthropic's the second.
+template <class Response>
+void set_id(Response& response, const std::string& id) {
+  response.set("X-Request-Id", id);
+  response.set("Request-Id", id);
+}
+
 // What a client's coroutine shares with what it waits for.
 struct Connection {
   Connection(tcp::socket socket, std::shared_ptr<Tls> tls)
@@ -99,8 +131,8 @@ void read_ahead(const std::shared_ptr<Connection>& c) {
 }  // namespace
 
 struct HttpServer::State {
-  State(const HttpLimits& l, std::shared_ptr<Tls> t, Handler h)
-      : limits(l), tls(std::move(t)), handler(std::move(h)), acceptor(io) {}
+  State(const HttpLimits& l, std::shared_ptr<Tls> t, Handler h, Recorder r)
+      : limits(l), tls(std::move(t)), handler(std::move(h)), recorder(std::move(r)), acceptor(io) {}
 
   void listen(const std::string& host, int port) {
     error_code error;
@@ -178,6 +210,8 @@ struct HttpServer::State {
   asio::awaitable<void> requests(std::shared_ptr<Connection> c) {
     Wire& stream = c->wire;
     beast::flat_buffer& buffer = c->buffer;
+    error_code unknown;
+    const std::string client = stream.tcp().socket().remote_endpoint(unknown).address().to_string();
     while (co_await has_first_byte(c)) {
       // All of the request together may not.
       stream.tcp().expires_after(limits.request_time);
@@ -199,22 +233,16 @@ struct HttpServer::State {
         error = body_error;
       }
       if (error) {
-        co_await refuse(stream, error);
+        co_await refuse(stream, error, parser, client);
         break;
       }
       http::request<http::string_body> message = parser.release();
-      HttpRequest request;
-      request.method = std::string(message.method_string());
-      split_target(std::string_view(message.target().data(), message.target().size()), request);
-      for (const auto& field : message) {
-        std::string name(field.name_string());
-        std::transform(name.begin(), name.end(), name.begin(),
-                       [](unsigned char letter) { return (char)std::tolower(letter); });
-        request.headers[std::move(name)] = std::string(field.value());
-      }
+      HttpRequest request = head_of(message);
+      request.client = client;
       request.body = std::move(message.body());
       const bool keep_alive = message.keep_alive();
-      c->answering = std::make_shared<Exchange>(stream.get_executor(), std::move(request), limits.unsent_bytes);
+      c->answering =
+          std::make_shared<Exchange>(stream.get_executor(), std::move(request), limits.unsent_bytes, recorder);
       ++n_answering;
       handler(c->answering);
       const bool answered = co_await answer(c, *c->answering, message.version(), keep_alive);
@@ -226,7 +254,8 @@ struct HttpServer::State {
   }
 
   // A request that cannot be read.
-  asio::awaitable<void> refuse(Wire& stream, error_code error) {
+  asio::awaitable<void> refuse(Wire& stream, error_code error, http::request_parser<http::string_body>& parser,
+                               const std::string& client) {
     int status = 400;
     const char* what = "a request that is HTTP/1.1";
     if (error == http::error::end_of_stream || error == asio::error::operation_aborted || error == asio::error::eof ||
@@ -241,9 +270,18 @@ struct HttpServer::State {
     response.keep_alive(false);
     response.body() = fmt::format(
         "{{\"error\":{{\"code\":{},\"message\":\"expected {}\",\"type\":\"invalid_request_error\"}}}}", status, what);
+    HttpRecord record;
+    if (parser.is_header_done()) record.request = head_of(parser.get());
+    if (record.request.id.empty()) record.request.id = random_id("req_");
+    set_id(response, record.request.id);
     response.prepare_payload();
+    record.request.client = client;
+    record.time = std::chrono::system_clock::now();
+    record.status = status;
+    record.bytes = response.body().size();
     stream.tcp().expires_after(limits.write_time);
     (void)co_await http::async_write(stream, response, kToken);
+    if (recorder) recorder(std::move(record));
   }
 
   // False: the connection is of no use any more.
@@ -261,7 +299,8 @@ struct HttpServer::State {
       stream.tcp().expires_after(limits.write_time);
       error_code error;
       if (news.head && !news.head->streamed) {
-        http::response<http::string_body> response = head_of<http::string_body>(*news.head, version, keep_alive);
+        http::response<http::string_body> response =
+            answer_head<http::string_body>(exchange, *news.head, version, keep_alive);
         response.body() = std::move(news.bytes);
         response.prepare_payload();
         auto [write_error, n] = co_await http::async_write(stream, response, kToken);
@@ -271,7 +310,7 @@ struct HttpServer::State {
       if (news.head) {
         chunked = version >= 11;
         http::response<http::empty_body> response =
-            head_of<http::empty_body>(*news.head, version, keep_alive && chunked);
+            answer_head<http::empty_body>(exchange, *news.head, version, keep_alive && chunked);
         if (chunked) response.chunked(true);
         http::response_serializer<http::empty_body> serializer(response);
         auto [write_error, n] = co_await http::async_write_header(stream, serializer, kToken);
@@ -308,9 +347,11 @@ struct HttpServer::State {
   }
 
   template <class Body>
-  http::response<Body> head_of(const Exchange::Head& head, unsigned version, bool keep_alive) const {
+  http::response<Body> answer_head(const Exchange& exchange, const Exchange::Head& head, unsigned version,
+                                   bool keep_alive) const {
     http::response<Body> response((http::status)head.status, version);
     response.set(http::field::server, "lacake");
+    set_id(response, exchange.request().id);
     response.set(http::field::content_type, head.content_type);
     if (head.streamed) response.set(http::field::cache_control, "no-cache");
     for (const auto& [name, value] : limits.headers) response.set(name, value);
@@ -322,6 +363,7 @@ struct HttpServer::State {
   const HttpLimits limits;
   const std::shared_ptr<Tls> tls;
   const Handler handler;
+  const Recorder recorder;
   asio::io_context io{1};
   tcp::acceptor acceptor;
   std::size_t n_connections = 0;  // of the thread
@@ -330,8 +372,8 @@ struct HttpServer::State {
 };
 
 HttpServer::HttpServer(const std::string& host, int port, const HttpLimits& limits, std::shared_ptr<Tls> tls,
-                       Handler handler)
-    : state_(std::make_unique<State>(limits, std::move(tls), std::move(handler))) {
+                       Handler handler, Recorder recorder)
+    : state_(std::make_unique<State>(limits, std::move(tls), std::move(handler), std::move(recorder))) {
   state_->listen(host, port);
   asio::co_spawn(state_->io, state_->accept(), asio::detached);
   state_->thread = std::thread([this] { state_->io.run(); });

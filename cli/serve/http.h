@@ -5,11 +5,11 @@
 
 #include <chrono>
 #include <cstddef>
+#include <cstdint>
 #include <functional>
 #include <map>
 #include <memory>
-#include <mutex>
-#include <optional>
+#include <nlohmann/json.hpp>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -32,6 +32,8 @@ struct HttpLimits {
 };
 
 struct HttpRequest {
+  std::string id;      // the client's own in X-Request-Id, if it is harmless, else one of ours; every answer has it
+  std::string client;  // its address
   std::string method;  // "GET"
   std::string path;    // without query, percent-decoded
   std::map<std::string, std::string> query;
@@ -42,6 +44,17 @@ struct HttpRequest {
     const auto at = headers.find(name);
     return at == headers.end() ? "" : at->second;
   }
+};
+
+// What became of a request, for a log.
+struct HttpRecord {
+  HttpRequest request;
+  std::chrono::system_clock::time_point time;  // when it had arrived
+  double ms = 0;                               // until the last byte of its answer was on its way
+  int status = 0;                              // 0: none was sent
+  std::uint64_t bytes = 0;                     // of the answer's body
+  bool gone = false;                           // the client went before it had all of it
+  nlohmann::json facts = nlohmann::json::object();
 };
 
 // A request and the way back. Members may be called from any thread; what comes after the client has gone is dropped.
@@ -57,6 +70,9 @@ class HttpExchange {
   virtual void begin(int status, std::string content_type, Headers headers = {}) = 0;
   virtual void write(std::string piece) = 0;
   virtual void end() = 0;
+  // Facts for its record, an object, beside those that are there already. Those that come after the end are in it too,
+  // as long as somebody has the exchange.
+  virtual void note(nlohmann::json facts) = 0;
   // Called once, by the server's thread, if the client goes before the answer has ended.
   virtual void when_gone(std::function<void()> call) = 0;
 };
@@ -70,9 +86,12 @@ std::shared_ptr<Tls> read_tls(const std::string& key_file, const std::string& ce
 class HttpServer {
  public:
   using Handler = std::function<void(std::shared_ptr<HttpExchange>)>;
+  // By whichever thread lets go of an exchange last, so it must not wait. Outlives the server and its exchanges.
+  using Recorder = std::function<void(HttpRecord)>;
 
   // Port 0: any that is free. `tls`: none for plain HTTP. Throws Error(kUsage) where the address cannot be used.
-  HttpServer(const std::string& host, int port, const HttpLimits& limits, std::shared_ptr<Tls> tls, Handler handler);
+  HttpServer(const std::string& host, int port, const HttpLimits& limits, std::shared_ptr<Tls> tls, Handler handler,
+             Recorder recorder);
   // Closes all connections.
   ~HttpServer();
   HttpServer(const HttpServer&) = delete;

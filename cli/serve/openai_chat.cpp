@@ -62,7 +62,7 @@ class ChatClient final : public RequestClient, ChatAnswering {
   }
 
   void ended(const Served& served) noexcept override {
-    api_.metrics().request(200);
+    answered(served);
     if (!stream_) {
       json choices = json::array();
       for (std::size_t i = 0; i < served.answers.size(); ++i) choices.push_back(choice(i, served.answers[i]));

@@ -117,7 +117,7 @@ class ResponseClient final : public RequestClient, ChatAnswering {
     if (stream_) send(pieces_.next(text, generation));
   }
   void ended(const Served& served) noexcept override {
-    api_.metrics().request(200);
+    answered(served);
     const Answer& answer = served.answers[0];
     send(pieces_.rest(answer));
     close();

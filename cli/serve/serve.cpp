@@ -20,6 +20,7 @@
 #include "saved.h"
 #include "serve/api.h"
 #include "serve/http.h"
+#include "serve/request_log.h"
 #include "sizing.h"
 #include "terminal.h"
 
@@ -67,6 +68,7 @@ int serve(const Options& options) {
   const HttpLimits limits = http_limits(options);
   const std::shared_ptr<Tls> tls =
       options.ssl_key_file ? read_tls(*options.ssl_key_file, *options.ssl_cert_file) : nullptr;
+  std::optional<RequestLog> log;
   const std::uint64_t store_bytes = bytes_option("store_size", options.store_size.value_or(kStoreSize));
   GenerationOptions generation = generation_options(options);
   generation.cancel = nullptr;
@@ -78,7 +80,9 @@ int serve(const Options& options) {
   sigemptyset(&signals);
   sigaddset(&signals, SIGTERM);
   sigaddset(&signals, SIGINT);
+  if (options.log_file) sigaddset(&signals, SIGHUP);  // else it ends the program, as of old
   pthread_sigmask(SIG_BLOCK, &signals, nullptr);
+  if (options.log_requests) log.emplace(options.log_file.value_or(""), options.log_prompts);
 
   const Model model(options.model, model_options(options));
   warn(kv_type_warning(model.facts(), options));
@@ -120,6 +124,7 @@ int serve(const Options& options) {
                      .cors = options.cors.value_or(""),
                      .n_ctx = n_ctx,
                      .n_parallel = n_parallel,
+                     .logs_answers = options.log_prompts,
                      .settings = {{"threads", engine.threads()},
                                   {"checkpoint_bytes", checkpoints},
                                   {"pin_system", !options.no_pin_system},
@@ -133,8 +138,10 @@ int serve(const Options& options) {
                                   {"drain_s", drain.count()}}};
   Api api(model, *scheduler, std::move(serving));
   const std::string host = options.host.value_or("127.0.0.1");
-  HttpServer http(host, (int)options.port.value_or(8080), limits, tls,
-                  [&api](const std::shared_ptr<HttpExchange>& exchange) { api.handle(exchange); });
+  HttpServer http(
+      host, (int)options.port.value_or(8080), limits, tls,
+      [&api](const std::shared_ptr<HttpExchange>& exchange) { api.handle(exchange); },
+      log ? [&log](HttpRecord record) { log->add(std::move(record)); } : HttpServer::Recorder());
   notice(options,
          fmt::format("{} conversations in {} of KV memory; beside it {} each for copies to go back to, and {} "
                      "for what they share",
@@ -144,7 +151,7 @@ int serve(const Options& options) {
          fmt::format("listening on {}://{}:{}", tls ? "https" : "http", ipv6 ? "[" + host + "]" : host, http.port()));
 
   int signal = 0;
-  sigwait(&signals, &signal);
+  while (sigwait(&signals, &signal) == 0 && signal == SIGHUP) log->reopen();
   notice(options, "ending: answers that are being written have a moment left");
   api.drain();
   scheduler->drain(drain);

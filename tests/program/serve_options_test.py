@@ -20,6 +20,9 @@ OWN["serve"] = {
     "api_key_file": ["--api-key-file", "{short}"],
     "ssl_key_file": ["--ssl-key-file", "{short}"],  # refused: no certificate; serve_tls_test.py has both
     "ssl_cert_file": ["--ssl-cert-file", "{short}"],
+    "log_requests": ["--log-requests"],
+    "log_file": (["--log-requests"], ["--log-file", "{log}"]),
+    "log_prompts": (["--log-requests"], ["--log-prompts"]),
     "cors": ["--cors", "*"],
     "body_size": ["--body-size", "30B"],
     "kv_memory": ["--kv-memory", "1GiB"],
@@ -42,6 +45,7 @@ class ServeOptions(options_test.Everything):
     def setUp(self):
         super().setUp()
         self.places["store"] = self.folder / "store"
+        self.places["log"] = self.folder / "log"
         with socket.create_server(("127.0.0.1", 0)) as free:
             self.places["port"] = str(free.getsockname()[1])
 
@@ -60,7 +64,7 @@ class ServeOptions(options_test.Everything):
                 connection.request(method, path, body)
                 response = connection.getresponse()
                 content = response.read()
-                headers = sorted((k, v) for k, v in response.getheaders() if k not in ("Content-Length", "Date"))
+                headers = sorted((k, v) for k, v in response.getheaders() if k not in ("Content-Length", "Date", "X-Request-Id", "Request-Id"))
                 answers.append((response.status, headers, self.without_what_changes(json.loads(content))))
                 connection.close()
             if address:
@@ -69,6 +73,7 @@ class ServeOptions(options_test.Everything):
             process.stdout.close()
         port = address[2] if address and str(self.places["port"]) != address[2] else ""
         log = log.replace(f":{port}", ":PORT") if port else log
+        log = re.sub(r'"(time|id)":"[^"]*"|"(duration_ms|queue_ms|bytes)":[\d.]+', "", log)
         return {"status": process.returncode, "answers": answers, "stderr": settled_text(log.encode())}
 
     @staticmethod
