@@ -44,6 +44,7 @@ constexpr Route kRoutes[] = {
     {"GET", "/v1/sessions/*/cache", false, session_cache},
     {"GET", "/v1/sessions/*/snapshot", false, session_snapshot},
     {"POST", "/v1/sessions/*/fork", false, fork_session},
+    {"POST", "/drain", false, begin_drain},
 };
 
 bool is_at(const Route& route, std::string_view path) {
@@ -79,6 +80,8 @@ const char* type_of(int status) {
       return "invalid_request_error";
     case 401:
       return "authentication_error";
+    case 403:
+      return "permission_error";
     case 404:
       return "not_found_error";
     case 409:
@@ -108,6 +111,8 @@ std::string field_of(std::string_view setting) {
   const auto at = names.find(setting);
   return at == names.end() ? "" : at->second;
 }
+
+constexpr const char* kRetryAfter = "5";  // seconds
 
 constexpr const char* kContextSubject = "context";
 
@@ -153,7 +158,7 @@ ApiError api_error(const Error& error) {
   const std::string line = error.with_names(field_of);
   if (fields.subject == "queue") {
     ApiError busy = api_error(429, type_of(429), line);
-    busy.headers = {{"Retry-After", "5"}};
+    busy.headers = {{"Retry-After", kRetryAfter}};
     return busy;
   }
   int status = 400;
@@ -161,7 +166,7 @@ ApiError api_error(const Error& error) {
   if (error.kind() == Error::Kind::kInput && fields.subject == "conversation") status = 404;
   if (error.kind() == Error::Kind::kCapacity && !fields.remedy.empty() && fields.subject == "kv_memory") status = 429;
   ApiError plain = api_error(status, type_of(status), line);
-  if (status == 503 || status == 429) plain.headers = {{"Retry-After", "5"}};
+  if (status == 503 || status == 429) plain.headers = {{"Retry-After", kRetryAfter}};
   if (error.kind() == Error::Kind::kUsage) plain.body["error"]["param"] = fields.subject;
   return plain;
 }
@@ -208,7 +213,9 @@ void Api::handle(const std::shared_ptr<HttpExchange>& exchange) {
     }
     if (request.method == "GET" && request.path == "/ready") {
       if (!draining_) return send_json(*exchange, {{"status", "ok"}});
-      return send_error(*exchange, api_error(503, type_of(503), "the server is stopping"));
+      ApiError stopping = api_error(503, type_of(503), "the server is stopping");
+      stopping.headers = {{"Retry-After", kRetryAfter}};
+      return send_error(*exchange, stopping);
     }
     const Route* same_path = nullptr;
     for (const Route& route : kRoutes) {

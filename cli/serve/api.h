@@ -199,6 +199,7 @@ void tokenizer_info(Api& api, const std::shared_ptr<HttpExchange>& exchange);
 void list_models(Api& api, const std::shared_ptr<HttpExchange>& exchange);
 void props(Api& api, const std::shared_ptr<HttpExchange>& exchange);
 void slots(Api& api, const std::shared_ptr<HttpExchange>& exchange);
+void begin_drain(Api& api, const std::shared_ptr<HttpExchange>& exchange);
 void list_sessions(Api& api, const std::shared_ptr<HttpExchange>& exchange);
 void restore_session(Api& api, const std::shared_ptr<HttpExchange>& exchange);
 void fork_session(Api& api, const std::shared_ptr<HttpExchange>& exchange);

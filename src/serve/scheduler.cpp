@@ -93,6 +93,9 @@ struct Scheduler::State {
     while (take_orders()) {
       take_saved();
       admit();
+      // Nobody will ask here again: another program that has the store may go on with them.
+      while (leaves && waiting.empty() && conversations.let_go_one()) {
+      }
       write();
       read();
       if (jobs.empty() || since_publish.ms() > kPublishMs) publish();
@@ -113,8 +116,8 @@ struct Scheduler::State {
     wake.wait(lock, [&] {
       // Those that wait beside a conversation that is being saved may wait for it.
       const bool can_admit = !waiting.empty() && saving.empty();
-      return stop || saved || cancels_all || !submitted.empty() || !cancels.empty() || !orders.empty() ||
-             !jobs.empty() || can_admit;
+      return stop || saved || cancels_all || leaves != draining || !submitted.empty() || !cancels.empty() ||
+             !orders.empty() || !jobs.empty() || can_admit;
     });
     saved = false;
     std::vector<Order> given = std::exchange(orders, {});
@@ -128,8 +131,10 @@ struct Scheduler::State {
     for (Job& job : submitted) waiting.push_back(std::move(job));
     submitted.clear();
     n_waiting = waiting.size();
+    leaves = draining;
     std::set<Ticket> gone = std::exchange(cancels, {});
-    const bool all = std::exchange(cancels_all, false);
+    const bool all =
+        std::exchange(cancels_all, false) || (cancels_at && std::chrono::steady_clock::now() >= *cancels_at);
     lock.unlock();
     for (const Order& order : given) order.carry_out();
     for (const Job& job : waiting) {
@@ -522,11 +527,11 @@ struct Scheduler::State {
     count(telling);
     const std::lock_guard lock(mutex);
     published = std::move(now);
-    if (nothing_to_do()) idle.notify_all();
+    if (n_left() == 0) idle.notify_all();
   }
 
   // REQUIRES the mutex.
-  bool nothing_to_do() const { return n_running + n_waiting + submitted.size() == 0; }
+  std::size_t n_left() const { return n_running + n_waiting + submitted.size(); }
 
   const Model& model;
   Engine& engine;
@@ -540,6 +545,7 @@ struct Scheduler::State {
   SchedulerStatus counts;
   double n_read_tokens = 0;
   bool shortest_first = false;
+  bool leaves = false;  // it has seen that it drains
   Stopwatch since_publish;
   // Of all threads, under the mutex:
   mutable std::mutex mutex;
@@ -552,7 +558,8 @@ struct Scheduler::State {
   std::uint64_t n_requests = 0, n_refused = 0;
   Ticket last_ticket = 0;
   bool cancels_all = false, draining = false, stop = false, saved = false;
-  Saver saver;  // borrows what stands above
+  std::optional<std::chrono::steady_clock::time_point> cancels_at;  // whatever is there then
+  Saver saver;                                                      // borrows what stands above
   std::thread thread;
 };
 
@@ -599,11 +606,21 @@ void Scheduler::cancel(Ticket ticket) {
   state_->wake.notify_all();
 }
 
+// The thread looks at the clock by itself as long as there is something to end.
+std::size_t Scheduler::begin_drain(std::optional<std::chrono::milliseconds> deadline) {
+  const std::lock_guard lock(state_->mutex);
+  state_->draining = true;
+  if (deadline) state_->cancels_at = std::chrono::steady_clock::now() + *deadline;
+  state_->wake.notify_all();
+  return state_->n_left();
+}
+
 void Scheduler::drain(std::chrono::milliseconds deadline) {
   State& s = *state_;
   std::unique_lock lock(s.mutex);
   s.draining = true;
-  const auto done = [&] { return s.nothing_to_do(); };
+  s.wake.notify_all();
+  const auto done = [&] { return s.n_left() == 0; };
   if (s.idle.wait_for(lock, deadline, done)) return;
   s.cancels_all = true;
   s.wake.notify_all();

@@ -370,6 +370,33 @@ TEST_F(SchedulerTest, DrainsByItsDeadline) {
   EXPECT_TRUE(contains(refusal(Error::Kind::kState, [&] { submit(scheduler, chat({user("b")})); }), "stops"));
 }
 
+TEST_F(SchedulerTest, BeginsToDrainWithoutWaiting) {
+  Scheduler scheduler(loaded.model, engine, options());
+  const auto endless = submit(scheduler, chat({user("a")}, 100'000));
+  endless->until([&] { return endless->n_tokens > 0; });
+  EXPECT_EQ(scheduler.begin_drain(), 1U);
+  EXPECT_TRUE(contains(refusal(Error::Kind::kState, [&] { submit(scheduler, chat({user("b")})); }), "stops"));
+  std::size_t n_then = 0;
+  endless->until([&] { return n_then = endless->n_tokens; });
+  endless->until([&] { return endless->n_tokens > n_then + 3; });  // goes on
+  (void)scheduler.begin_drain(std::chrono::milliseconds(20));
+  EXPECT_EQ(endless->result().answers[0].finish, Finish::kCancelled);
+}
+
+TEST_F(SchedulerTest, OneThatDrainsLeavesItsConversationsToAnother) {
+  const TemporaryFolder folder;
+  const Store store(folder.path("store"), 1 << 24);
+  SchedulerOptions kept = options();
+  kept.store = &store;
+  Engine second{loaded.model, {.threads = 1, .kv_memory = n_sessions_ * one()}};
+  Scheduler leaving(loaded.model, engine, kept), staying(loaded.model, second, kept);
+  const Served first = serve(leaving, chat({user("why is it")}, 12, "k"));
+  const std::vector<Message> next = {user("why is it"), assistant(first.answers[0].text), user("and then")};
+  EXPECT_EQ(leaving.begin_drain(), 0U);
+  while (!leaving.status().conversations.empty()) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  EXPECT_GT(serve(staying, chat(next, 12, "k")).cache.n_held, 0U);
+}
+
 TEST_F(SchedulerTest, WhoeverStillWaitsWhenItGoesIsTold) {
   std::vector<std::shared_ptr<Client>> clients;
   {

@@ -1,8 +1,11 @@
-"""Two servers with one store."""
+"""Two servers with one store, and one that makes room for the other."""
 
 import hashlib
+import json
+import re
+import time
 
-from program import FABLE
+from program import FABLE, PATIENCE
 from serve_test import ServeTest
 
 
@@ -53,6 +56,50 @@ class Two(ServeTest):
         _, usage = self.ask(first, messages)  # nothing was taken from it
         self.assertGreater(usage["prompt_tokens_details"]["cached_tokens"], 150)
         self.assertNotEqual(self.kept(), before)
+
+    def test_one_that_drains_leaves_its_conversations_to_the_other(self):
+        key = {"Authorization": "Bearer secret"}
+        first, second = (self.serve("--store", self.store, "--api-key", "secret") for _ in range(2))
+        self.headers.update(key)
+        messages, n_held = self.asked_first(first)
+        connection = first.connection()
+        self.addCleanup(connection.close)
+        connection.request("POST", "/v1/completions", json.dumps(
+            {"prompt": "Once upon", "max_tokens": 100000, "ignore_eos": True, "stream": True}), key)
+        stream = connection.getresponse()
+        stream.read(10)
+        self.assertEqual(first.post("/drain", {})[0], 401)
+        self.assertEqual(first.get("/ready")[0], 200)
+        for wrong in ({"deadline": 3}, {"deadline_s": "soon"}, {"deadline_s": -1}):
+            self.assertEqual(first.post("/drain", wrong, **key)[0], 400, wrong)
+        self.assertEqual(first.get("/ready")[0], 200)
+        status, headers, body = first.ask("POST", "/drain", None, key)
+        self.assertEqual((status, json.loads(body)), (200, {"status": "draining", "requests": 1}))
+
+        status, headers, body = first.ask("POST", "/v1/chat/completions", {"messages": messages}, key)
+        self.assertEqual((status, headers["Retry-After"], json.loads(body)["error"]["type"]), (503, "5", "unavailable_error"))
+        self.assertEqual([first.get(path)[0] for path in ("/ready", "/health")], [503, 200])
+        _, usage = self.ask(second, messages)
+        self.assertGreaterEqual(usage["prompt_tokens_details"]["cached_tokens"], n_held)
+
+        stream.read(2000)  # what runs goes on
+        self.assertEqual(first.post("/drain", {"deadline_s": 0.1}, **key)[1]["requests"], 1)
+        self.assertTrue(stream.read().endswith(b"data: [DONE]\n\n"))
+        for _ in range(100 * PATIENCE):
+            left = first.post("/drain", {}, **key)[1]
+            if left["requests"] == 0:
+                break
+            time.sleep(0.05)
+        self.assertEqual(left, {"status": "draining", "requests": 0})
+        self.assertEqual(first.stop(), 0)
+
+    def test_a_server_without_keys_is_not_drained_by_others(self):
+        server = self.serve()
+        status, body = server.post("/drain", {})
+        self.assertEqual((status, body["error"]["type"]), (403, "permission_error"))
+        self.assertTrue(re.search("--api-key", body["error"]["message"]))
+        self.assertEqual(server.get("/ready")[0], 200)
+        server.chat("Hi", n_new=1)
 
 
 if __name__ == "__main__":
