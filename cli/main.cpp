@@ -84,15 +84,19 @@ std::string no_such_option(const std::string& name, const CommandRow& row) {
                      row.name);
 }
 
-// Before CLI11 takes one for a short option and its value.
-void refuse_foreign_flags(const CommandRow& row, int argc, char** argv) {
+// Before CLI11 takes one for a short option and its value. Returns lines about those that are taken, and takes them out
+// of `words`, which stand behind the command.
+std::vector<std::string> check_foreign_flags(const CommandRow& row, std::vector<std::string>& words) {
   std::vector<std::string> known, with_value;
   for (const OptionFacts& option : option_facts(row.bit)) {
     known.insert(known.end(), option.flags.begin(), option.flags.end());
     if (option.takes_value) with_value.insert(with_value.end(), option.flags.begin(), option.flags.end());
   }
-  const std::string flag = foreign_flag({argv + 2, argv + argc}, known, with_value);
+  std::vector<std::string> said;
+  if (row.bit == kServe) said = take_flags_without_effect(words, with_value);
+  const std::string flag = foreign_flag(words, known, with_value);
   if (!flag.empty()) refuse(no_such_option(flag, row));
+  return said;
 }
 
 const CommandRow* command_named(std::string_view name) {
@@ -179,9 +183,12 @@ int run_command_line(int argc, char** argv, Options& options) {
   if (argc > 1 && std::string_view(argv[1]) == "help") return print_help(app, argc > 2 ? argv[2] : "");
 
   const CommandRow* named = argc > 1 ? command_named(argv[1]) : nullptr;
-  if (named != nullptr) refuse_foreign_flags(*named, argc, argv);
+  std::vector<std::string> words(argv + std::min(argc, named ? 2 : 1), argv + argc), said;
+  if (named != nullptr) said = check_foreign_flags(*named, words);
+  if (named != nullptr) words.insert(words.begin(), argv[1]);
+  std::ranges::reverse(words);  // as CLI11 takes them
   try {
-    app.parse(argc, argv);
+    app.parse(std::move(words));
   } catch (const CLI::CallForVersion&) {
     write_output("lacake " LACAKE_VERSION "\n");
     return 0;
@@ -198,6 +205,7 @@ int run_command_line(int argc, char** argv, Options& options) {
     if ((row.bit & (kPolicies | kEval)) == 0 && !saved && options.model.empty()) {
       refuse(fmt::format("no model: expected -m FILE (see lacake {} --help)", row.name));
     }
+    for (const std::string& line : said) notice(options, line);
     note_given(*app.get_subcommand(row.name), row.bit, options);
     check_effects(options, row.bit);
     // Before a model is opened: what it packs is packed for one instruction set.

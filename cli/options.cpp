@@ -190,6 +190,9 @@ const std::vector<Row>& rows() {
        Text{&O::log_file}},
       {"--log-prompts", "log_prompts", "", "Log", "what clients send and get is in them too", kServe,
        Switch{&O::log_prompts}},
+      {"--no-slots", "no_slots", "", "HTTP", "no GET /slots", kServe, Switch{&O::no_slots}},
+      {"-v,--verbose", "verbose", "", "HTTP", "answers to chats have the prompt that was read, as `__verbose`", kServe,
+       Switch{&O::verbose}},
       {"--html", "html", "FILE", "Saved",
        "of a saved conversation: a page of its text, dimmed by how many layers still hold it", kInspect,
        Text{&O::html}},
@@ -321,6 +324,9 @@ const std::vector<Row>& rows() {
       {"--reasoning", "reasoning", "WHEN", "Chat template",
        "whether the model thinks first: on, off or auto, as its template has it [auto]", kTemplated,
        Choice{&O::reasoning, {"on", "off", "auto"}}},
+      {"--reasoning-format", "reasoning_format", "HOW", "Chat template",
+       "reasoning stands apart from the content (auto, deepseek) or in it (none) [auto]", kServe,
+       Choice{&O::reasoning_format, {"auto", "deepseek", "none"}}},
       {"--reasoning-budget", "reasoning_budget", "N", "Chat template",
        "reasoning is ended after N tokens, -1 for never [-1]", kAnswering | kServe,
        Whole{&O::reasoning_budget, -1, kMost}},
@@ -671,6 +677,7 @@ SamplerOptions sampler_options(const Options& options) {
 ChatOptions chat_options(const Options& options) {
   ChatOptions chat;
   if (options.reasoning && *options.reasoning != "auto") chat.thinking = *options.reasoning == "on";
+  if (options.reasoning_format) chat.reasoning_apart = *options.reasoning_format != "none";
   if (options.tools_file) chat.tools = read_tools(*options.tools_file);
   if (!options.chat_template_kwargs) return chat;
   const auto values = nlohmann::json::parse(*options.chat_template_kwargs, nullptr, false);

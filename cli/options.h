@@ -68,6 +68,8 @@ struct Options {
   bool log_requests = false;
   std::optional<std::string> log_file;
   bool log_prompts = false;
+  bool no_slots = false;
+  bool verbose = false;
   std::optional<std::string> html;
   bool show_text = false;
   std::optional<std::int64_t> predict;
@@ -120,6 +122,7 @@ struct Options {
   std::optional<std::string> chat_template_file;
   std::optional<std::string> chat_template_kwargs;
   std::optional<std::string> reasoning;
+  std::optional<std::string> reasoning_format;
   std::optional<std::int64_t> reasoning_budget;
 
   std::optional<std::int64_t> threads;

@@ -7,10 +7,14 @@
 namespace lacake::cli {
 namespace {
 
+// Whether `lacake serve` takes it all the same, and says so, because nothing that it promises is missing.
+enum class Taken { kNo, kAlone, kWithValue };
+
 struct OtherName {
   std::vector<std::string_view> theirs;
   std::string_view ours;       // what to write instead, or ""
   std::string_view else_says;  // where there is nothing to write instead
+  Taken taken = Taken::kNo;
 };
 
 const std::vector<OtherName>& table() {
@@ -26,14 +30,22 @@ const std::vector<OtherName>& table() {
       {{"-no-cnv", "--no-conversation", "-st", "--single-turn"}, "lacake run", ""},
       {{"--keep", "--context-shift"}, "--policy streaming-llm:sinks=N", ""},
       {{"-np", "--parallel"}, "lacake serve --parallel", ""},
-      {{"-cb", "--cont-batching", "--cache-reuse", "--cache-prompt", "--kv-unified", "-kvu"},
+      {{"-cb", "--cont-batching", "--cache-prompt"},
        "",
-       "lacake serve always batches, and goes on where it can"},
+       "lacake serve always batches, and goes on where it can",
+       Taken::kAlone},
+      {{"--cache-reuse"}, "", "lacake serve goes on where it can, and moves no entries to other positions"},
+      {{"-kvu", "--kv-unified"}, "", "all conversations of lacake serve share one reservation", Taken::kAlone},
       {{"--prompt-cache", "--slot-save-path", "--cache-ram", "-cram"}, "lacake serve --store FOLDER", ""},
-      {{"--metrics", "--slots", "--no-slots", "--props", "--jinja"}, "", "lacake serve always has it"},
+      {{"--metrics", "--slots"}, "", "lacake serve always has it", Taken::kAlone},
+      {{"--no-slots"}, "lacake serve --no-slots", ""},
+      {{"--props"}, "", "lacake serve always has GET /props; what it shows cannot be changed while it runs"},
+      {{"--jinja", "--no-jinja"}, "", "chat templates are always rendered as Jinja", Taken::kAlone},
+      {{"--no-context-shift"}, "", "nothing is ever shifted but by --policy streaming-llm", Taken::kAlone},
       {{"-b", "--batch-size", "-ub", "--ubatch-size"},
        "",
-       "a prompt runs in pieces of 512 tokens; --chunk cuts a streaming prefill"},
+       "a prompt runs in pieces of 512 tokens; --chunk cuts a streaming prefill",
+       Taken::kWithValue},
       {{"-ngl", "--gpu-layers", "--n-gpu-layers", "-dev", "--device", "-ts", "--tensor-split", "-sm", "--split-mode",
         "-mg", "--main-gpu", "-nkvo", "--no-kv-offload", "-ot", "--override-tensor", "-cmoe", "--cpu-moe", "-ncmoe",
         "--n-cpu-moe"},
@@ -45,10 +57,12 @@ const std::vector<OtherName>& table() {
        "lacake downloads nothing: expected a file, -m FILE"},
       {{"-mm", "--mmproj", "--image"}, "", "lacake reads text only"},
       {{"-md", "--model-draft", "--draft-max", "--draft"}, "", "lacake has no speculative decoding"},
+      {{"--cors-origins"}, "lacake serve --cors ORIGIN", ""},
       {{"-dt", "--defrag-thold"}, "", "a cache here has no holes"},
       {{"--log-file", "--log-timestamps", "--log-prefix", "--log-verbosity"}, "lacake serve --log-requests", ""},
       {{"--log-disable", "--no-display-prompt"}, "-q", ""},
-      {{"-v", "--verbose", "-lv", "--verbosity"}, "", "there is no more to say than without -q"},
+      {{"-v", "--verbose"}, "", "there is no more to say than without -q; lacake serve has it"},
+      {{"-lv", "--verbosity"}, "", "there is no more to say than without -q"},
       {{"-o", "--output"}, "--json", ""},
       {{"--ppl-stride"}, "lacake eval perplexity --chunk N", ""},
       {{"--escape", "-e"}, "", "texts are taken as they are; in bash $'...' has escapes"},
@@ -84,6 +98,25 @@ std::string foreign_flag(const std::vector<std::string>& words, const std::vecto
     is_value = !is_value && contains(with_value, word);
   }
   return "";
+}
+
+std::vector<std::string> take_flags_without_effect(std::vector<std::string>& words,
+                                                   const std::vector<std::string>& with_value) {
+  std::vector<std::string> kept, said;
+  bool is_value = false;
+  for (std::size_t i = 0; i < words.size(); ++i) {
+    const std::string flag = words[i].substr(0, words[i].find('='));
+    const OtherName* const name = is_value ? nullptr : find(flag);
+    is_value = !is_value && contains(with_value, words[i]);
+    if (!name || name->taken == Taken::kNo) {
+      kept.push_back(words[i]);
+      continue;
+    }
+    said.push_back(fmt::format("{}: has no effect: {}", flag, name->else_says));
+    if (name->taken == Taken::kWithValue && flag == words[i]) ++i;
+  }
+  words = std::move(kept);
+  return said;
 }
 
 }  // namespace lacake::cli

@@ -16,4 +16,9 @@ std::string of_llama_cpp(std::string_view flag);
 std::string foreign_flag(const std::vector<std::string>& words, const std::vector<std::string>& known,
                          const std::vector<std::string>& with_value);
 
+// Takes those of llama-server's flags out of a command line of `lacake serve` that need nothing here. Returns a line
+// about each: none is taken silently.
+std::vector<std::string> take_flags_without_effect(std::vector<std::string>& words,
+                                                   const std::vector<std::string>& with_value);
+
 }  // namespace lacake::cli

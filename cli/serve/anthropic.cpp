@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include "lacake/error.h"
 #include "serve/api.h"
 
 namespace lacake::cli {
@@ -121,11 +122,28 @@ ChatOptions chat_options_of(const Fields& fields, const ServeDefaults& defaults)
     }
     if (const auto single = own.flag("disable_parallel_tool_use")) chat.parallel_tool_calls = !*single;
   }
-  if (const json* const thinking = fields.object("thinking")) {
-    const std::string type = Fields(*thinking, "thinking.").text("type").value_or("");
-    if (type == "enabled" || type == "disabled") chat.thinking = type == "enabled";
-  }
   return chat;
+}
+
+// `thinking` is a wish: clients have it for all models alike. Where the template can do but one of both, it does that,
+// and the answer shows which.
+void wish_thinking(const Model& model, const Fields& fields, const std::vector<Message>& messages, Asking& asking) {
+  const json* const thinking = fields.object("thinking");
+  if (!thinking || !model.has_chat_template()) return;
+  const Fields own(*thinking, "thinking.");
+  const std::string type = own.text("type").value_or("");
+  if (type != "enabled" && type != "disabled") return;
+  const auto budget = own.whole("budget_tokens", 0, INT32_MAX);
+  ChatOptions wished = asking.chat;
+  wished.thinking = type == "enabled";
+  try {
+    (void)model.render_chat(messages, wished);
+  } catch (const Error& error) {
+    if (error.fields().subject == "thinking") return;
+    throw;
+  }
+  asking.chat = std::move(wished);
+  if (budget && *asking.chat.thinking) asking.generation.sampling.reasoning_budget = (std::int32_t)*budget;
 }
 
 std::string stop_reason(const Answer& answer) {
@@ -277,7 +295,9 @@ void anthropic_messages(Api& api, const std::shared_ptr<HttpExchange>& exchange)
                 .chat = chat_options_of(fields, api.options().defaults)};
   if (fields.find("stop_sequences")) asking.generation.stop = fields.texts("stop_sequences");
   if (!fields.whole("max_tokens", 1, INT32_MAX)) refuse_field("max_tokens", "a whole number", json());
-  ChatCall call(api, exchange->request(), fields, messages_of(fields), std::move(asking));
+  std::vector<Message> messages = messages_of(fields);
+  wish_thinking(api.model(), fields, messages, asking);
+  ChatCall call(api, exchange->request(), fields, std::move(messages), std::move(asking));
   auto client = std::make_shared<MessageClient>(api, exchange, fields.flag("stream").value_or(false), call);
   api.submit(exchange, std::move(call.request), std::move(client));
 }
@@ -285,9 +305,10 @@ void anthropic_messages(Api& api, const std::shared_ptr<HttpExchange>& exchange)
 void anthropic_count_tokens(Api& api, const std::shared_ptr<HttpExchange>& exchange) {
   const json body = parse_body(exchange->request().body);
   const Fields fields(body);
-  if (!api.model().has_chat_template()) refuse_field("messages", "a model with a chat template", json());
-  const ChatPrompt prompt = api.model().chat(messages_of(fields), chat_options_of(fields, api.options().defaults));
-  send_json(*exchange, {{"input_tokens", prompt.tokens.size()}});
+  const std::vector<Message> messages = messages_of(fields);
+  Asking asking{.chat = chat_options_of(fields, api.options().defaults)};
+  wish_thinking(api.model(), fields, messages, asking);
+  count_tokens(api, *exchange, fields, messages, asking.chat);
 }
 
 }  // namespace lacake::cli

@@ -23,11 +23,15 @@ struct Route {
 constexpr Route kRoutes[] = {
     {"POST", "/v1/chat/completions", false, chat_completions},
     {"POST", "/chat/completions", false, chat_completions},
+    {"POST", "/v1/chat/completions/input_tokens", false, count_chat_tokens},
+    {"POST", "/chat/completions/input_tokens", false, count_chat_tokens},
     {"POST", "/v1/completions", false, completions},
     {"POST", "/completion", false, native_completion},
     {"POST", "/completions", false, native_completion},
     {"POST", "/v1/responses", false, responses},
     {"POST", "/responses", false, responses},
+    {"POST", "/v1/responses/input_tokens", false, count_response_tokens},
+    {"POST", "/responses/input_tokens", false, count_response_tokens},
     {"POST", "/v1/messages", false, anthropic_messages},
     {"POST", "/v1/messages/count_tokens", false, anthropic_count_tokens},
     {"GET", "/v1/models", true, list_models},
@@ -107,6 +111,7 @@ std::string field_of(std::string_view setting) {
       {"template_arguments", "chat_template_kwargs"},
       {"thinking", "chat_template_kwargs.enable_thinking"},
       {"ctx_size", "prompt"},
+      {"continue_last_message", "continue_final_message"},
   };
   const auto at = names.find(setting);
   return at == names.end() ? "" : at->second;
@@ -229,7 +234,8 @@ void Api::handle(const std::shared_ptr<HttpExchange>& exchange) {
     }
     if (request.path == "/metrics" && request.method == "GET") {
       if (!is_allowed(request)) return send_error(*exchange, api_error(401, type_of(401), "Invalid API Key"));
-      return exchange->send(200, "text/plain; version=0.0.4", metrics_.text(scheduler_.status()));
+      return exchange->send(200, "text/plain; version=0.0.4", metrics_.text(scheduler_.status()),
+                            {{"Process-Start-Time-Unix", std::to_string(started_)}});
     }
     if (same_path) {
       ApiError wrong = api_error(405, type_of(400), fmt::format("{}: expected {}", request.path, same_path->method));
@@ -356,22 +362,36 @@ json usage_of(const Served& served) {
           {"prompt_tokens_details", {{"cached_tokens", served.cache.n_held}}}};
 }
 
+namespace {
+
+// llama-server's names. The first token of an answer comes with the prompt: the others are what writing takes time for.
+json timings_json(std::size_t n_held, std::size_t n_read, double read_ms, std::size_t n_written, double write_ms) {
+  const auto ms_each = [](double ms, std::size_t n) { return n > 0 ? ms / (double)n : 0; };
+  const auto per_second = [](double ms, std::size_t n) { return ms > 0 ? 1e3 * (double)n / ms : 0; };
+  const std::size_t n_steps = n_written > 0 ? n_written - 1 : 0;
+  return {{"cache_n", n_held},
+          {"prompt_n", n_read},
+          {"prompt_ms", read_ms},
+          {"prompt_per_token_ms", ms_each(read_ms, n_read)},
+          {"prompt_per_second", per_second(read_ms, n_read)},
+          {"predicted_n", n_written},
+          {"predicted_ms", write_ms},
+          {"predicted_per_token_ms", ms_each(write_ms, n_steps)},
+          {"predicted_per_second", per_second(write_ms, n_steps)}};
+}
+
+}  // namespace
+
 json timings_of(const Served& served) {
   const std::size_t n_read = served.cache.n_prompt - std::min(served.cache.n_held, served.cache.n_prompt);
-  json timings = {{"cache_n", served.cache.n_held},
-                  {"prompt_n", n_read},
-                  {"prompt_ms", served.read_ms},
-                  {"queue_ms", served.queue_ms}};
-  if (served.read_ms > 0) timings["prompt_per_second"] = 1e3 * (double)n_read / served.read_ms;
+  std::size_t n_written = 0;
+  double write_ms = 0;
   if (!served.answers.empty()) {
-    const Answer& answer = served.answers[0];
-    timings["predicted_n"] = answer.tokens.size();
-    timings["predicted_ms"] = answer.token_ms.value_or(0) * (double)answer.tokens.size();
-    if (answer.token_ms) {
-      timings["predicted_per_token_ms"] = *answer.token_ms;
-      timings["predicted_per_second"] = 1e3 / *answer.token_ms;
-    }
+    n_written = served.answers[0].tokens.size();
+    if (n_written > 0) write_ms = served.answers[0].token_ms.value_or(0) * (double)(n_written - 1);
   }
+  json timings = timings_json(served.cache.n_held, n_read, served.read_ms, n_written, write_ms);
+  timings["queue_ms"] = served.queue_ms;
   return timings;
 }
 
@@ -381,6 +401,36 @@ std::string finish_reason(const Answer& answer) {
 }
 
 // --- what clients of all APIs do -------------------------------------------------------------------------------------
+
+void Underway::started(const ServedCache& cache) {
+  since_start_ = Stopwatch();
+  n_prompt_ = cache.n_prompt;
+  n_held_ = std::min(cache.n_held, cache.n_prompt);
+}
+
+void Underway::written(std::size_t n_tokens) {
+  last_ms_ = since_start_.ms();
+  if (n_written_ == 0) first_ms_ = last_ms_;
+  n_written_ = n_tokens;
+}
+
+json Underway::progress(std::size_t done) {
+  const std::size_t n = std::min(n_held_ + done, n_prompt_);
+  if (n_told_ == n) return {};
+  n_told_ = n;
+  told_ms_ = n > n_held_ ? since_start_.ms() : 0;
+  return {{"total", n_prompt_}, {"cache", n_held_}, {"processed", n}, {"time_ms", told_ms_}};
+}
+
+json Underway::timings() const {
+  const bool writes = n_written_ > 0;
+  const std::size_t n_read = writes ? n_prompt_ : n_told_.value_or(n_held_);
+  return timings_json(n_held_, n_read - n_held_, writes ? first_ms_ : told_ms_, n_written_, last_ms_ - first_ms_);
+}
+
+News::News(const Fields& fields)
+    : progress(fields.flag("return_progress").value_or(false)),
+      timings(fields.flag("timings_per_token").value_or(false)) {}
 
 void Answering::count_token() {
   if (!any_token_) {
@@ -437,17 +487,36 @@ bool Answering::sign_is_due() {
 
 std::size_t ChatAnswering::prompt_length() const { return api_.model().chat(messages_, chat_).tokens.size(); }
 
+namespace {
+
+void require_template(const Model& model) {
+  if (model.has_chat_template()) return;
+  throw Error({.kind = Error::Kind::kUsage,
+               .subject = "messages",
+               .expected = "a model with a chat template (--chat-template)",
+               .found = "one without"});
+}
+
+}  // namespace
+
+void count_tokens(const Api& api, HttpExchange& exchange, const Fields& fields, const std::vector<Message>& messages,
+                  ChatOptions chat) {
+  require_template(api.model());
+  go_on_with_last(chat, fields, messages);
+  send_json(exchange, {{"input_tokens", api.model().chat(messages, chat).tokens.size()}});
+}
+
 ChatCall::ChatCall(const Api& api, const HttpRequest& http, const Fields& fields, std::vector<Message> messages,
                    Asking asking) {
-  if (!api.model().has_chat_template()) {
-    throw Error({.kind = Error::Kind::kUsage,
-                 .subject = "messages",
-                 .expected = "a model with a chat template (--chat-template)",
-                 .found = "one without"});
-  }
+  require_template(api.model());
   request.asking = std::move(asking);
   request.session = session_of(fields, api.options().defaults, true);
+  go_on_with_last(request.asking.chat, fields, messages);
   const ChatPrompt prompt = api.model().render_chat(messages, request.asking.chat);
+  if (fields.flag("verbose").value_or(api.options().verbose)) {
+    shown = {{"prompt", prompt.text.text},
+             {"generation_settings", generation_settings(api.model(), request.asking.generation)}};
+  }
   parses = prompt.format.has_reasoning() || prompt.format.has_tool_calls();
   request.what = ChatRequest{
       .messages = std::move(messages), .key = Api::conversation_key(http, fields), .owner = api.owner_of(http)};

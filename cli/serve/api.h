@@ -3,6 +3,7 @@
 // What clients can ask for over HTTP: routes, keys, and what all of them share. One file for each kind of client.
 
 #include <atomic>
+#include <ctime>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -30,6 +31,8 @@ struct ApiOptions {
   std::size_t n_ctx = 0;          // most tokens of a conversation
   std::size_t n_parallel = 0;     // conversations that fit in memory
   bool logs_answers = false;      // their texts are for the log too
+  bool slots = true;              // whether GET /slots answers
+  bool verbose = false;           // whether chats show their prompts, where a request does not say
   nlohmann::json settings;        // of the server, as GET /props shows them
 };
 
@@ -68,6 +71,7 @@ class Api {
   Scheduler& scheduler_;
   const ApiOptions options_;
   ServerMetrics metrics_;
+  const std::time_t started_ = std::time(nullptr);
   std::atomic<bool> draining_ = false;
 };
 
@@ -129,10 +133,39 @@ nlohmann::json cache_facts(const ServedCache& cache);
 nlohmann::json session_json(const SchedulerStatus::Conversation& conversation);
 nlohmann::json usage_of(const Served& served);
 nlohmann::json timings_of(const Served& served);
+// Defaults of the server, or what a request came to, as llama-server shows them.
+nlohmann::json generation_settings(const Model& model, const GenerationOptions& generation);
 // "stop", "length", "tool_calls".
 std::string finish_reason(const Answer& answer);
 
 // --- what clients of all APIs do -------------------------------------------------------------------------------------
+
+// One prompt and its answer on their way, for clients that ask for it as they go. Times are by the clock, so they have
+// what was computed for others meanwhile; timings_of() has them without it, once all has ended.
+class Underway {
+ public:
+  // Called as those of a RequestClient; written() for the first answer.
+  void started(const ServedCache& cache);
+  void written(std::size_t n_tokens);
+
+  // {"total", "cache", "processed", "time_ms"} in tokens of the whole prompt, those that were held among them. Null
+  // where no token was read since it was asked last.
+  nlohmann::json progress(std::size_t done);
+  nlohmann::json timings() const;
+
+ private:
+  Stopwatch since_start_;
+  std::size_t n_prompt_ = 0, n_held_ = 0, n_written_ = 0;
+  std::optional<std::size_t> n_told_;  // tokens of the prompt
+  double told_ms_ = 0;                 // when they were told
+  double first_ms_ = 0, last_ms_ = 0;  // when the first and the last token came
+};
+
+// What a client wants to know while a request is on its way: `return_progress`, `timings_per_token`.
+struct News {
+  explicit News(const Fields& fields);
+  bool progress, timings;
+};
 
 // Tells times and errors of one request. Its functions are called as those of a RequestClient.
 class Answering {
@@ -181,15 +214,22 @@ struct ChatCall {
   const ChatRequest& chat() const { return std::get<ChatRequest>(request.what); }
 
   Request request;
-  bool parses = false;  // whether the answer may be anything but content
+  bool parses = false;   // whether the answer may be anything but content
+  nlohmann::json shown;  // `__verbose` of the answer, where it is wished
 };
+
+// Answers {"input_tokens"} of a chat that is not asked. Throws as ChatCall.
+void count_tokens(const Api& api, HttpExchange& exchange, const Fields& fields, const std::vector<Message>& messages,
+                  ChatOptions chat);
 
 // --- handlers --------------------------------------------------------------------------------------------------------
 
 void chat_completions(Api& api, const std::shared_ptr<HttpExchange>& exchange);
+void count_chat_tokens(Api& api, const std::shared_ptr<HttpExchange>& exchange);
 void completions(Api& api, const std::shared_ptr<HttpExchange>& exchange);
 void native_completion(Api& api, const std::shared_ptr<HttpExchange>& exchange);
 void responses(Api& api, const std::shared_ptr<HttpExchange>& exchange);
+void count_response_tokens(Api& api, const std::shared_ptr<HttpExchange>& exchange);
 void anthropic_messages(Api& api, const std::shared_ptr<HttpExchange>& exchange);
 void anthropic_count_tokens(Api& api, const std::shared_ptr<HttpExchange>& exchange);
 void tokenize(Api& api, const std::shared_ptr<HttpExchange>& exchange);

@@ -264,6 +264,23 @@ ChatOptions openai_chat_options(const Fields& fields, const ServeDefaults& defau
   return chat;
 }
 
+void go_on_with_last(ChatOptions& chat, const Fields& fields, const std::vector<Message>& messages) {
+  const auto opens = fields.flag("add_generation_prompt"), goes_on = fields.flag("continue_final_message");
+  const auto is_assistants = [&](std::size_t from_end) {
+    return messages.size() >= from_end && messages[messages.size() - from_end].role == "assistant";
+  };
+  const bool can = is_assistants(1) && messages.back().tool_calls.empty();
+  if (goes_on.value_or(false)) {
+    if (opens.value_or(false)) refuse_field("continue_final_message", "false beside \"add_generation_prompt\"", true);
+    if (!can) refuse_field("continue_final_message", "an assistant's message last", true);
+  }
+  if (can && is_assistants(2) && !opens.value_or(false)) {
+    refuse_field("messages", "one message of the assistant's last, to go on with", "two");
+  }
+  chat.continue_last_message = can && goes_on.value_or(!opens.value_or(false));
+  chat.add_generation_prompt = chat.continue_last_message || opens.value_or(true);
+}
+
 std::optional<SessionOptions> session_of(const Fields& fields, const ServeDefaults& defaults, bool conversation) {
   const json* const own = fields.object("lacake");
   if (!own) return {};

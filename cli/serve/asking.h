@@ -35,6 +35,10 @@ void set_format(ChatOptions& chat, const Fields& format, const nlohmann::json* s
 // tools, tool_choice, parallel_tool_calls, response_format, chat_template_kwargs, reasoning.
 ChatOptions openai_chat_options(const Fields& fields, const ServeDefaults& defaults);
 
+// Where the last message is an assistant's, the answer goes on in it, as in llama-server and in Anthropic's API;
+// `add_generation_prompt` and `continue_final_message` say otherwise.
+void go_on_with_last(ChatOptions& chat, const Fields& fields, const std::vector<Message>& messages);
+
 // The object `lacake` of a request: policy and kv_budget. None where it says nothing of them. It is ours alone, so what
 // it has besides is refused; `session` belongs to conversations.
 std::optional<SessionOptions> session_of(const Fields& fields, const ServeDefaults& defaults, bool conversation);

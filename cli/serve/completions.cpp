@@ -14,34 +14,44 @@ namespace {
 
 using nlohmann::json;
 
-ChatPrompt prompt_of_tokens(const Api& api, const json& tokens) {
+// Tokens, with texts among them or without.
+ChatPrompt prompt_of_list(const Api& api, const json& list) {
   ChatPrompt prompt;
-  for (const json& token : tokens) prompt.tokens.push_back(api.token_of(token, "prompt"));
-  if (prompt.tokens.empty()) refuse_field("prompt", "one token or more", tokens);
+  for (const json& one : list) {
+    if (!one.is_string()) {
+      prompt.tokens.push_back(api.token_of(one, "prompt"));
+      continue;
+    }
+    const std::vector<Token> tokens = api.model().tokenize(one.get<std::string>(), true, prompt.tokens.empty());
+    prompt.tokens.insert(prompt.tokens.end(), tokens.begin(), tokens.end());
+  }
+  if (prompt.tokens.empty()) refuse_field("prompt", "one token or more", list);
   return prompt;
 }
 
-// A text, tokens, or a list of either.
+// A text, a list of tokens and texts, or llama-server's object for a text with pictures, without pictures.
+ChatPrompt prompt_of(const Api& api, const json& prompt) {
+  if (prompt.is_string()) return plain_prompt(api.model(), prompt.get<std::string>(), true);
+  if (prompt.is_array()) return prompt_of_list(api, prompt);
+  if (!prompt.is_object()) refuse_field("prompt", "a text, a list of tokens, or a list of these", prompt);
+  const Fields fields(prompt, "prompt.");
+  if (const json* const data = fields.find("multimodal_data"); data && !data->empty()) {
+    refuse_field("prompt.multimodal_data", "none: this model reads text only", *data);
+  }
+  const auto text = fields.text("prompt_string");
+  if (!text) refuse_field("prompt.prompt_string", "a text", json());
+  return plain_prompt(api.model(), *text, true);
+}
+
+// One prompt, or a list of them. A list with a token in it is one prompt.
 std::vector<ChatPrompt> prompts_of(const Api& api, const json& prompt) {
   constexpr std::size_t kMost = 1024;
+  const auto is_token = [](const json& one) { return one.is_number(); };
+  const bool one = !prompt.is_array() || std::any_of(prompt.begin(), prompt.end(), is_token);
+  if (one) return {prompt_of(api, prompt)};
+  if (prompt.empty() || prompt.size() > kMost) refuse_field("prompt", fmt::format("1 to {} prompts", kMost), prompt);
   std::vector<ChatPrompt> all;
-  if (prompt.is_string()) {
-    all.push_back(plain_prompt(api.model(), prompt.get<std::string>(), true));
-  } else if (prompt.is_array() && !prompt.empty() && prompt[0].is_number()) {
-    all.push_back(prompt_of_tokens(api, prompt));
-  } else if (prompt.is_array() && !prompt.empty() && prompt.size() <= kMost) {
-    for (const json& one : prompt) {
-      if (one.is_string()) {
-        all.push_back(plain_prompt(api.model(), one.get<std::string>(), true));
-      } else if (one.is_array()) {
-        all.push_back(prompt_of_tokens(api, one));
-      } else {
-        refuse_field("prompt", "texts or lists of tokens", one);
-      }
-    }
-  } else {
-    refuse_field("prompt", "a text, a list of tokens, or a list of these", prompt);
-  }
+  for (const json& each : prompt) all.push_back(prompt_of(api, each));
   return all;
 }
 
@@ -49,7 +59,8 @@ std::vector<ChatPrompt> prompts_of(const Api& api, const json& prompt) {
 class Gathering {
  public:
   virtual ~Gathering() = default;
-  virtual void begin() noexcept = 0;
+  virtual void begin(std::size_t prompt, const ServedCache& cache) noexcept = 0;
+  virtual void progress(std::size_t /*prompt*/, std::size_t /*done*/) noexcept {}
   virtual void written(std::size_t prompt, std::size_t answer, std::string_view text,
                        const Generation& generation) noexcept = 0;
   virtual void ended(std::size_t prompt, const Served& served) noexcept = 0;
@@ -59,7 +70,8 @@ class Gathering {
 class PartClient final : public RequestClient {
  public:
   PartClient(std::shared_ptr<Gathering> all, std::size_t prompt) : all_(std::move(all)), prompt_(prompt) {}
-  void started(const ServedCache&) noexcept override { all_->begin(); }
+  void started(const ServedCache& cache) noexcept override { all_->begin(prompt_, cache); }
+  void progress(std::size_t done, std::size_t) noexcept override { all_->progress(prompt_, done); }
   void written(std::size_t answer, std::string_view text, const Generation& generation) noexcept override {
     all_->written(prompt_, answer, text, generation);
   }
@@ -77,7 +89,7 @@ class Completion : public Gathering, protected Answering {
   Completion(Api& api, std::shared_ptr<HttpExchange> exchange, std::vector<ChatPrompt> prompts, bool stream)
       : Answering(api, std::move(exchange), stream), prompts_(std::move(prompts)), served_(prompts_.size()) {}
 
-  void begin() noexcept override {
+  void begin(std::size_t, const ServedCache&) noexcept override {
     if (stream_ && !begun_) exchange_->begin(200, "text/event-stream");
     begun_ = true;
   }
@@ -252,25 +264,70 @@ class TextCompletion final : public Completion {
 
 // --- llama-server's own ----------------------------------------------------------------------------------------------
 
+struct NativeWish {
+  bool stream = false, tokens = false;
+  News news;
+  bool probabilities = false;
+  std::vector<std::pair<std::string, json::json_pointer>> fields;  // of the answer by their paths; none: all
+};
+
 class NativeCompletion final : public Completion {
  public:
-  NativeCompletion(Api& api, std::shared_ptr<HttpExchange> exchange, std::vector<ChatPrompt> prompts, bool stream,
-                   std::optional<std::size_t> n_probabilities, bool tokens)
-      : Completion(api, std::move(exchange), std::move(prompts), stream),
-        n_probabilities_(n_probabilities),
-        shows_tokens_(tokens) {}
+  NativeCompletion(Api& api, std::shared_ptr<HttpExchange> exchange, std::vector<ChatPrompt> prompts, NativeWish wish,
+                   const GenerationOptions& generation)
+      : Completion(api, std::move(exchange), std::move(prompts), wish.stream),
+        wish_(std::move(wish)),
+        settings_(generation_settings(api.model(), generation)),
+        underway_(prompts_.size()),
+        n_told_(prompts_.size()) {}
 
-  void written(std::size_t prompt, std::size_t answer, std::string_view text, const Generation&) noexcept override {
+  void begin(std::size_t prompt, const ServedCache& cache) noexcept override {
+    Completion::begin(prompt, cache);
+    underway_[prompt].started(cache);
+    progress(prompt, 0);
+  }
+  void progress(std::size_t prompt, std::size_t done) noexcept override {
+    if (!stream_ || !wish_.news.progress) return;
+    json progress = underway_[prompt].progress(done);
+    if (progress.is_null()) return;
+    json news = piece(prompt, "", json::array());
+    news["prompt_progress"] = std::move(progress);
+    event(news);
+  }
+  void written(std::size_t prompt, std::size_t, std::string_view text, const Generation& generation) noexcept override {
     count_token();
-    if (!stream_ || text.empty() || answer > 0) return;
-    event({{"index", prompt},
-           {"content", std::string(text)},
-           {"tokens", json::array()},
-           {"stop", false},
-           {"id_slot", 0}});
+    const Answer& answer = generation.answer();
+    underway_[prompt].written(answer.tokens.size());
+    if (!stream_ || text.empty()) return;
+    // With the tokens whose text was held back.
+    const std::size_t from = std::exchange(n_told_[prompt], answer.tokens.size());
+    json news = piece(prompt, std::string(text),
+                      std::vector(answer.tokens.begin() + (std::ptrdiff_t)from, answer.tokens.end()));
+    if (wish_.probabilities) {
+      news["completion_probabilities"] = api_.probabilities(std::span(answer.log_probabilities).subspan(from));
+    }
+    event(news);
   }
 
  private:
+  json piece(std::size_t prompt, std::string content, json tokens) const {
+    json news = {{"index", prompt},
+                 {"content", std::move(content)},
+                 {"tokens", std::move(tokens)},
+                 {"stop", false},
+                 {"id_slot", 0}};
+    if (wish_.news.timings) news["timings"] = underway_[prompt].timings();
+    return news;
+  }
+  // `response_fields`: a path with slashes is a name of the answer.
+  json chosen(const json& all) const {
+    if (wish_.fields.empty()) return all;
+    json some = json::object();
+    for (const auto& [path, pointer] : wish_.fields) {
+      if (all.contains(pointer)) some[path] = all.at(pointer);
+    }
+    return some;
+  }
   json result(std::size_t prompt, std::string content) const {
     const Served& served = served_[prompt];
     const Answer& answer = served.answers[0];
@@ -279,10 +336,11 @@ class NativeCompletion final : public Completion {
                                                               : "eos";
     json one = {{"index", prompt},
                 {"content", std::move(content)},
-                {"tokens", shows_tokens_ ? json(answer.tokens) : json::array()},
+                {"tokens", wish_.tokens ? json(answer.tokens) : json::array()},
                 {"id_slot", 0},
                 {"stop", true},
                 {"model", api_.options().alias},
+                {"generation_settings", settings_},
                 {"tokens_predicted", answer.tokens.size()},
                 {"tokens_evaluated", served.cache.n_prompt},
                 {"tokens_cached", served.cache.n_held},
@@ -293,8 +351,8 @@ class NativeCompletion final : public Completion {
                 {"stopping_word", answer.stop},
                 {"timings", timings_of(served)},
                 {"lacake", cache_facts(served.cache)}};
-    if (n_probabilities_) one["completion_probabilities"] = api_.probabilities(answer.log_probabilities);
-    return one;
+    if (wish_.probabilities) one["completion_probabilities"] = api_.probabilities(answer.log_probabilities);
+    return chosen(one);
   }
   json whole() override {
     if (served_.size() == 1) return result(0, served_[0].answers[0].text);
@@ -305,8 +363,10 @@ class NativeCompletion final : public Completion {
   void end_of(std::size_t prompt) override { event(result(prompt, "")); }
   void end_stream() override { exchange_->end(); }
 
-  const std::optional<std::size_t> n_probabilities_;
-  const bool shows_tokens_;
+  const NativeWish wish_;
+  const json settings_;
+  std::vector<Underway> underway_;   // by prompt
+  std::vector<std::size_t> n_told_;  // tokens of the answer that were sent
 };
 
 void submit_all(Api& api, const std::shared_ptr<HttpExchange>& exchange, const std::vector<ChatPrompt>& prompts,
@@ -369,17 +429,26 @@ void native_completion(Api& api, const std::shared_ptr<HttpExchange>& exchange) 
     if (const auto n = fields.whole(name, 1, 64); n && *n > 1)
       refuse_field(name, "1 (POST /v1/completions has more)", *n);
   }
-  std::optional<std::size_t> n_probabilities;
+  if (fields.flag("post_sampling_probs").value_or(false)) {
+    refuse_field("post_sampling_probs", "false: probabilities are those before the samplers", true);
+  }
+  GenerationOptions& generation = request.asking.generation;
   for (const char* name : {"n_probs", "logprobs"}) {
     const auto n = fields.whole(name, 0, 1000);
-    if (n && *n > 0) n_probabilities = (std::size_t)*n;
+    if (n && *n > 0) generation.log_probabilities = (std::size_t)*n;
   }
-  if (request.asking.generation.limits.answer == std::size_t{0}) request.asking.generation.limits.answer = 1;
-  request.asking.generation.log_probabilities = n_probabilities;
+  if (generation.limits.answer == std::size_t{0}) generation.limits.answer = 1;
   request.session = session_of(fields, api.options().defaults, false);
-  const bool stream = fields.flag("stream").value_or(false), tokens = fields.flag("return_tokens").value_or(false);
+  NativeWish wish{.stream = fields.flag("stream").value_or(false),
+                  .tokens = fields.flag("return_tokens").value_or(false),
+                  .news = News(fields),
+                  .probabilities = generation.log_probabilities.has_value()};
+  for (const std::string& path : fields.texts("response_fields")) {
+    if (path.find('~') != path.npos) refuse_field("response_fields", "names with / between", path);
+    wish.fields.emplace_back(path, "/" + path);
+  }
   submit_all(api, exchange, prompts, request,
-             std::make_shared<NativeCompletion>(api, exchange, prompts, stream, n_probabilities, tokens));
+             std::make_shared<NativeCompletion>(api, exchange, prompts, std::move(wish), generation));
 }
 
 }  // namespace lacake::cli

@@ -65,6 +65,14 @@ struct ServerMetrics::State {
   Followed stored = followed("lacake_conversations_stored_total", "Conversations written to the store");
   Followed loaded = followed("lacake_conversations_loaded_total", "Conversations taken from the store");
   Followed store_failures = followed("lacake_store_failures_total", "Conversations that could not be kept or taken");
+  // What llama-server counts too, by its names, so that its dashboards show it.
+  Followed their_read = followed("llamacpp:prompt_tokens_total", "Tokens of prompts that were computed");
+  Followed their_read_seconds = followed("llamacpp:prompt_seconds_total", "Time of computing prompts");
+  Followed their_written = followed("llamacpp:tokens_predicted_total", "Tokens of answers");
+  Followed their_write_seconds = followed("llamacpp:tokens_predicted_seconds_total", "Time of computing answers");
+  Followed their_steps = followed("llamacpp:n_decode_total", "Steps of one token for all answers");
+  prometheus::Gauge& their_running = gauge("llamacpp:requests_processing", "Requests that are read or written");
+  prometheus::Gauge& their_waiting = gauge("llamacpp:requests_deferred", "Requests in the queue");
 };
 
 ServerMetrics::ServerMetrics() : state_(std::make_unique<State>()) {}
@@ -104,6 +112,13 @@ std::string ServerMetrics::text(const SchedulerStatus& status) {
   s.stored.set((double)status.n_stored);
   s.loaded.set((double)status.n_loaded);
   s.store_failures.set((double)status.n_store_failures);
+  s.their_read.set((double)status.n_read_tokens);
+  s.their_read_seconds.set(status.read_seconds);
+  s.their_written.set((double)status.n_written_tokens);
+  s.their_write_seconds.set(status.write_seconds);
+  s.their_steps.set((double)status.n_steps);
+  s.their_running.Set((double)(status.n_reading + status.n_writing));
+  s.their_waiting.Set((double)status.n_waiting);
   return prometheus::TextSerializer().Serialize(s.registry.Collect());
 }
 

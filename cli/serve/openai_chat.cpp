@@ -13,8 +13,8 @@ using nlohmann::json;
 
 struct ChatWish {
   bool stream = false;
-  bool usage = false;     // at the end of a stream
-  bool progress = false;  // of reading
+  bool usage = false;  // at the end of a stream
+  News news;
   bool probabilities = false;
   std::size_t n_best = 0;
 };
@@ -24,22 +24,23 @@ class ChatClient final : public RequestClient, ChatAnswering {
   ChatClient(Api& api, std::shared_ptr<HttpExchange> exchange, const ChatWish& wish, const ChatCall& call)
       : ChatAnswering(api, std::move(exchange), wish.stream, call.chat(), call.request.asking.chat),
         wish_(wish),
+        shown_(call.shown),
         pieces_(call.request.asking.n_answers, AnswerPieces(call.parses)),
         n_probabilities_(pieces_.size()) {}
 
-  void started(const ServedCache&) noexcept override {
+  void started(const ServedCache& cache) noexcept override {
+    underway_.started(cache);
     if (!stream_) return;
     exchange_->begin(200, "text/event-stream");
     for (std::size_t i = 0; i < pieces_.size(); ++i) {
       event(chunk(i, {{"role", "assistant"}, {"content", nullptr}}, nullptr));
     }
+    if (wish_.news.progress) tell_progress(0);
   }
 
-  void progress(std::size_t done, std::size_t total) noexcept override {
-    if (stream_ && wish_.progress) {
-      json news = chunk(0, json::object(), nullptr);
-      news["prompt_progress"] = {{"total", total}, {"processed", done}};
-      event(news);
+  void progress(std::size_t done, std::size_t) noexcept override {
+    if (stream_ && wish_.news.progress) {
+      tell_progress(done);
     } else if (sign_is_due()) {
       exchange_->write(": reading\n\n");
     }
@@ -48,6 +49,7 @@ class ChatClient final : public RequestClient, ChatAnswering {
   void written(std::size_t answer, std::string_view text, const Generation& generation) noexcept override {
     count_token();
     if (!stream_) return;
+    if (answer == 0) underway_.written(generation.answer().tokens.size());
     const AnswerPiece piece = pieces_[answer].next(text, generation);
     json probabilities;
     if (wish_.probabilities) {
@@ -70,6 +72,7 @@ class ChatClient final : public RequestClient, ChatAnswering {
       body["usage"] = usage_of(served);
       body["timings"] = timings_of(served);
       body["lacake"] = cache_facts(served.cache);
+      if (!shown_.is_null()) body["__verbose"] = shown_;
       return send_json(*exchange_, body);
     }
     for (std::size_t i = 0; i < served.answers.size(); ++i) {
@@ -84,12 +87,14 @@ class ChatClient final : public RequestClient, ChatAnswering {
       if (i + 1 == served.answers.size()) {
         last["timings"] = timings_of(served);
         last["lacake"] = cache_facts(served.cache);
+        if (!shown_.is_null()) last["__verbose"] = shown_;
       }
       event(last);
     }
     if (wish_.usage) {
       json usage = frame("chat.completion.chunk", json::array());
       usage["usage"] = usage_of(served);
+      usage["timings"] = timings_of(served);
       event(usage);
     }
     exchange_->write("data: [DONE]\n\n");
@@ -121,6 +126,14 @@ class ChatClient final : public RequestClient, ChatAnswering {
                  json::array({{{"index", answer}, {"delta", std::move(delta)}, {"finish_reason", std::move(finish)}}}));
   }
   void event(const json& data) { exchange_->write("data: " + dumped(data) + "\n\n"); }
+  void tell_progress(std::size_t done) {
+    json progress = underway_.progress(done);
+    if (progress.is_null()) return;
+    json news = chunk(0, json::object(), nullptr);
+    news["prompt_progress"] = std::move(progress);
+    if (wish_.news.timings) news["timings"] = underway_.timings();
+    event(news);
+  }
 
   void send(std::size_t answer, const AnswerPiece& piece, const json& probabilities) {
     json delta = json::object();
@@ -134,6 +147,7 @@ class ChatClient final : public RequestClient, ChatAnswering {
     if (delta.empty() && probabilities.is_null()) return;
     json news = chunk(answer, std::move(delta), nullptr);
     if (!probabilities.is_null()) news["choices"][0]["logprobs"] = probabilities;
+    if (wish_.news.timings) news["timings"] = underway_.timings();
     event(news);
   }
 
@@ -154,6 +168,8 @@ class ChatClient final : public RequestClient, ChatAnswering {
   }
 
   const ChatWish wish_;
+  const json shown_;
+  Underway underway_;
   const std::string id_ = random_id("chatcmpl-");
   const std::time_t created_ = std::time(nullptr);
   std::vector<AnswerPieces> pieces_;
@@ -162,7 +178,7 @@ class ChatClient final : public RequestClient, ChatAnswering {
 
 ChatWish wish_of(const Fields& fields) {
   ChatWish wish{.stream = fields.flag("stream").value_or(false),
-                .progress = fields.flag("return_progress").value_or(false),
+                .news = News(fields),
                 .probabilities = fields.flag("logprobs").value_or(false)};
   if (const json* const options = fields.object("stream_options")) {
     wish.usage = Fields(*options, "stream_options.").flag("include_usage").value_or(false);
@@ -187,6 +203,14 @@ void chat_completions(Api& api, const std::shared_ptr<HttpExchange>& exchange) {
   ChatCall call(api, exchange->request(), fields, openai_messages(given ? *given : json()), std::move(asking));
   auto client = std::make_shared<ChatClient>(api, exchange, wish, call);
   api.submit(exchange, std::move(call.request), std::move(client));
+}
+
+void count_chat_tokens(Api& api, const std::shared_ptr<HttpExchange>& exchange) {
+  const json body = parse_body(exchange->request().body);
+  const Fields fields(body);
+  const json* const given = fields.find("messages");
+  count_tokens(api, *exchange, fields, openai_messages(given ? *given : json()),
+               openai_chat_options(fields, api.options().defaults));
 }
 
 }  // namespace lacake::cli

@@ -98,7 +98,9 @@ class ResponseClient final : public RequestClient, ChatAnswering {
  public:
   ResponseClient(Api& api, std::shared_ptr<HttpExchange> exchange, bool stream, const ChatCall& call,
                  const Fields& fields)
-      : ChatAnswering(api, std::move(exchange), stream, call.chat(), call.request.asking.chat), pieces_(call.parses) {
+      : ChatAnswering(api, std::move(exchange), stream, call.chat(), call.request.asking.chat),
+        news_(fields),
+        pieces_(call.parses) {
     for (const char* name : {"instructions", "tools", "tool_choice", "parallel_tool_calls", "temperature", "top_p",
                              "metadata", "max_output_tokens"}) {
       const json* const value = fields.find(name);
@@ -106,14 +108,22 @@ class ResponseClient final : public RequestClient, ChatAnswering {
     }
   }
 
-  void started(const ServedCache&) noexcept override {
-    if (stream_) begin();
+  void started(const ServedCache& cache) noexcept override {
+    underway_.started(cache);
+    if (!stream_) return;
+    begin();
+    if (news_.progress) tell_progress(0);
   }
-  void progress(std::size_t, std::size_t) noexcept override {
-    if (sign_is_due()) exchange_->write(": reading\n\n");
+  void progress(std::size_t done, std::size_t) noexcept override {
+    if (stream_ && news_.progress) {
+      tell_progress(done);
+    } else if (sign_is_due()) {
+      exchange_->write(": reading\n\n");
+    }
   }
   void written(std::size_t, std::string_view text, const Generation& generation) noexcept override {
     count_token();
+    underway_.written(generation.answer().tokens.size());
     if (stream_) send(pieces_.next(text, generation));
   }
   void ended(const Served& served) noexcept override {
@@ -132,7 +142,7 @@ class ResponseClient final : public RequestClient, ChatAnswering {
     whole["lacake"] = cache_facts(served.cache);
     if (!stream_) return send_json(*exchange_, whole);
     event(answer.finish == Finish::kLength ? "response.incomplete" : "response.completed",
-          {{"response", std::move(whole)}});
+          {{"response", std::move(whole)}, {"timings", timings_of(served)}});
     exchange_->end();
   }
   void failed(const Error& error) noexcept override {
@@ -159,6 +169,12 @@ class ResponseClient final : public RequestClient, ChatAnswering {
     exchange_->begin(200, "text/event-stream");
     event("response.created", {{"response", response("in_progress")}});
     event("response.in_progress", {{"response", response("in_progress")}});
+  }
+
+  void tell_progress(std::size_t done) {
+    json progress = underway_.progress(done);
+    if (progress.is_null()) return;
+    event("response.in_progress", {{"response", response("in_progress")}, {"prompt_progress", std::move(progress)}});
   }
 
   json response(const char* status) const {
@@ -191,6 +207,10 @@ class ResponseClient final : public RequestClient, ChatAnswering {
     data["output_index"] = output_.size();
     data["item_id"] = item_["id"];
     event(type, std::move(data));
+  }
+  void delta_event(const char* type, json data) {
+    if (news_.timings) data["timings"] = underway_.timings();
+    item_event(type, std::move(data));
   }
 
   void open(Item kind, json item) {
@@ -233,7 +253,7 @@ class ResponseClient final : public RequestClient, ChatAnswering {
              {{"type", "reasoning"}, {"id", random_id("rs_")}, {"summary", json::array()}, {"content", json::array()}});
       }
       text_ += piece.reasoning;
-      item_event("response.reasoning_text.delta", {{"content_index", 0}, {"delta", piece.reasoning}});
+      delta_event("response.reasoning_text.delta", {{"content_index", 0}, {"delta", piece.reasoning}});
     }
     if (!piece.content.empty()) {
       if (kind_ != Item::kMessage) {
@@ -244,8 +264,8 @@ class ResponseClient final : public RequestClient, ChatAnswering {
                               {"content", json::array()}});
       }
       text_ += piece.content;
-      item_event("response.output_text.delta",
-                 {{"content_index", 0}, {"delta", piece.content}, {"logprobs", json::array()}});
+      delta_event("response.output_text.delta",
+                  {{"content_index", 0}, {"delta", piece.content}, {"logprobs", json::array()}});
     }
     for (const CallPiece& call : piece.calls) {
       if (call.begins) {
@@ -257,10 +277,12 @@ class ResponseClient final : public RequestClient, ChatAnswering {
                            {"status", "in_progress"}});
       }
       text_ += call.arguments;
-      if (!call.arguments.empty()) item_event("response.function_call_arguments.delta", {{"delta", call.arguments}});
+      if (!call.arguments.empty()) delta_event("response.function_call_arguments.delta", {{"delta", call.arguments}});
     }
   }
 
+  const News news_;
+  Underway underway_;
   AnswerPieces pieces_;
   json echoed_ = json::object();
   const std::string id_ = random_id("resp_");
@@ -290,6 +312,12 @@ void responses(Api& api, const std::shared_ptr<HttpExchange>& exchange) {
   ChatCall call(api, exchange->request(), fields, messages_of(fields), std::move(asking));
   auto client = std::make_shared<ResponseClient>(api, exchange, fields.flag("stream").value_or(false), call, fields);
   api.submit(exchange, std::move(call.request), std::move(client));
+}
+
+void count_response_tokens(Api& api, const std::shared_ptr<HttpExchange>& exchange) {
+  const json body = parse_body(exchange->request().body);
+  const Fields fields(body);
+  count_tokens(api, *exchange, fields, messages_of(fields), chat_options_of(fields, api.options().defaults));
 }
 
 }  // namespace lacake::cli

@@ -125,6 +125,8 @@ int serve(const Options& options) {
                      .n_ctx = n_ctx,
                      .n_parallel = n_parallel,
                      .logs_answers = options.log_prompts,
+                     .slots = !options.no_slots,
+                     .verbose = options.verbose,
                      .settings = {{"threads", engine.threads()},
                                   {"checkpoint_bytes", checkpoints},
                                   {"pin_system", !options.no_pin_system},
