@@ -10,15 +10,19 @@ namespace {
 
 using nlohmann::json;
 
-// Claude Code puts a token into its system prompt that changes with every request ("cch=1a2b3;"). As it says nothing to
-// the model, it is made the same each time, so that what was read before is found again.
+// Claude Code begins its system prompt with a line for the service, in which a token changes with every request
+// ("x-anthropic-billing-header: ...; cch=1a2b3;"). As it says nothing to the model, the token is made the same each
+// time, so that what was read before is found again. Other texts stay as they are, whatever they say.
 std::string without_changing_token(std::string text) {
-  constexpr std::string_view kMark = "cch=";
-  for (std::size_t at = text.find(kMark); at != text.npos; at = text.find(kMark, at + 1)) {
-    std::size_t end = at + kMark.size();
-    while (end < text.size() && std::isxdigit((unsigned char)text[end])) ++end;
-    if (end < text.size() && text[end] == ';') text.replace(at + kMark.size(), end - at - kMark.size(), "0");
-  }
+  constexpr std::string_view kLine = "x-anthropic-billing-header:", kMark = " cch=";
+  if (!text.starts_with(kLine)) return text;
+  const std::size_t line_end = std::min(text.find('\n'), text.size());
+  const std::size_t at = std::string_view(text).substr(0, line_end).find(kMark);
+  if (at == text.npos) return text;
+  const std::size_t begin = at + kMark.size();
+  std::size_t end = begin;
+  while (end < line_end && std::isalnum((unsigned char)text[end])) ++end;
+  if (end < line_end && text[end] == ';') text.replace(begin, end - begin, "0");
   return text;
 }
 
@@ -29,7 +33,7 @@ std::string system_text(const json& system) {
   for (const json& part : system) {
     const std::string one = text_of_content(json::array({part}), "system");
     if (!text.empty() && !one.empty()) text += "\n";
-    text += without_changing_token(one);
+    text += &part == &system.front() ? without_changing_token(one) : one;
   }
   return text;
 }
