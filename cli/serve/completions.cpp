@@ -182,8 +182,7 @@ class TextCompletion final : public Completion {
   json probabilities(std::size_t prompt, const Served& served, const Answer& answer) const {
     json tokens = json::array(), values = json::array(), best = json::array(), offsets = json::array();
     std::size_t offset = 0;
-    const auto add = [&](const LogProbabilities* one, Token token) {
-      const std::string text = api_.token_text(token);
+    const auto add = [&](const LogProbabilities* one, const std::string& text) {
       tokens.push_back(text);
       values.push_back(one ? json(one->token.logprob) : json());
       json likely;
@@ -199,11 +198,14 @@ class TextCompletion final : public Completion {
       const std::vector<Token>& fed = prompts_[prompt].tokens;
       for (std::size_t i = first_shown(prompt); i < fed.size(); ++i) {
         const bool known = i > 0 && i - 1 < served.prompt_log_probabilities.size();
-        add(known ? &served.prompt_log_probabilities[i - 1] : nullptr, fed[i]);
+        add(known ? &served.prompt_log_probabilities[i - 1] : nullptr, api_.token_text(fed[i]));
       }
     }
     if (!wish_.no_answer) {
-      for (const LogProbabilities& one : answer.log_probabilities) add(&one, one.token.token);
+      for (const LogProbabilities& one : answer.log_probabilities) add(&one, api_.token_text(one.token.token));
+      // Who scores the prompt asks for one token and takes it off, the last in the lists: it is there also where it
+      // ended the answer, and then has no text.
+      if (wish_.echo && answer.tokens.empty()) add(nullptr, "");
     }
     return {{"tokens", tokens}, {"token_logprobs", values}, {"top_logprobs", best}, {"text_offset", offsets}};
   }

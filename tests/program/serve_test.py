@@ -141,6 +141,14 @@ class Clients(ServeTest):
         self.assertTrue(all(p < 0 for p in first["logprobs"]["token_logprobs"][1:]))
         self.assertEqual([len(c["logprobs"]["tokens"]) for c in body["choices"]], [4, 2])
 
+    def test_the_one_token_of_an_answer_is_in_the_lists_also_where_it_ends_the_answer(self):
+        asked = {"prompt": "Once upon a time", "max_tokens": 1, "echo": True, "logprobs": 1}
+        lists = [self.server.post("/v1/completions", {**asked, **more})[1]["choices"][0]["logprobs"]
+                 for more in ({}, {"logit_bias": {"2": 100}})]
+        self.assertEqual([len(one["token_logprobs"]) for one in lists], [5, 5])
+        self.assertEqual(lists[0]["token_logprobs"][:4], lists[1]["token_logprobs"][:4])
+        self.assertEqual((lists[1]["tokens"][4], lists[1]["token_logprobs"][4]), ("", None))
+
     def test_completion_is_llama_servers(self):
         status, body = self.server.post("/completion", {"prompt": "Once upon a time", "n_predict": 5})
         self.assertEqual((status, body["stop_type"], body["tokens_predicted"], body["truncated"]), (200, "limit", 5, False))
