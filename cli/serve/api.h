@@ -19,6 +19,7 @@
 #include "serve/http.h"
 #include "serve/metrics.h"
 #include "serve/random_id.h"
+#include "serve/underway.h"
 
 namespace lacake::cli {
 
@@ -132,40 +133,12 @@ nlohmann::json cache_facts(const ServedCache& cache);
 // What GET /v1/sessions and /slots say of a conversation in memory.
 nlohmann::json session_json(const SchedulerStatus::Conversation& conversation);
 nlohmann::json usage_of(const Served& served);
-nlohmann::json timings_of(const Served& served);
 // Defaults of the server, or what a request came to, as llama-server shows them.
 nlohmann::json generation_settings(const Model& model, const GenerationOptions& generation);
 // "stop", "length", "tool_calls".
 std::string finish_reason(const Answer& answer);
 
 // --- what clients of all APIs do -------------------------------------------------------------------------------------
-
-// One prompt and its answer on their way, for clients that ask for it as they go. Times are by the clock, so they have
-// what was computed for others meanwhile; timings_of() has them without it, once all has ended.
-class Underway {
- public:
-  // Called as those of a RequestClient; written() for the first answer.
-  void started(const ServedCache& cache);
-  void written(std::size_t n_tokens);
-
-  // {"total", "cache", "processed", "time_ms"} in tokens of the whole prompt, those that were held among them. Null
-  // where no token was read since it was asked last.
-  nlohmann::json progress(std::size_t done);
-  nlohmann::json timings() const;
-
- private:
-  Stopwatch since_start_;
-  std::size_t n_prompt_ = 0, n_held_ = 0, n_written_ = 0;
-  std::optional<std::size_t> n_told_;  // tokens of the prompt
-  double told_ms_ = 0;                 // when they were told
-  double first_ms_ = 0, last_ms_ = 0;  // when the first and the last token came
-};
-
-// What a client wants to know while a request is on its way: `return_progress`, `timings_per_token`.
-struct News {
-  explicit News(const Fields& fields);
-  bool progress, timings;
-};
 
 // Tells times and errors of one request. Its functions are called as those of a RequestClient.
 class Answering {
