@@ -176,6 +176,7 @@ const std::vector<Row>& rows() {
        kServe, Text{&O::ssl_cert_file}},
       {"--cors", "cors", "ORIGIN", "HTTP", "web pages of this origin may ask, * for all [none]", kServe,
        Text{&O::cors}},
+      {"--no-ui", "no_ui", "", "HTTP", "no page in the browser at /", kServe, Switch{&O::no_ui}},
       {"--body-size", "body_size", "SIZE", "HTTP", "the largest body of a request [64MiB]", kServe,
        Text{&O::body_size}},
       {"--request-time", "request_time", "SECONDS", "HTTP", "in which a request must have arrived [30]", kServe,

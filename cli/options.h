@@ -61,6 +61,7 @@ struct Options {
   std::optional<std::string> ssl_key_file;
   std::optional<std::string> ssl_cert_file;
   std::optional<std::string> cors;
+  bool no_ui = false;
   std::optional<std::string> body_size;
   std::optional<std::int64_t> request_time;
   std::optional<std::int64_t> connections;

@@ -42,6 +42,8 @@ const std::vector<OtherName>& table() {
       {{"--props"}, "", "lacake serve always has GET /props; what it shows cannot be changed while it runs"},
       {{"--jinja", "--no-jinja"}, "", "chat templates are always rendered as Jinja", Taken::kAlone},
       {{"--no-context-shift"}, "", "nothing is ever shifted but by --policy streaming-llm", Taken::kAlone},
+      {{"--ui", "--webui"}, "", "lacake serve always has its page, but for --no-ui", Taken::kAlone},
+      {{"--no-webui"}, "lacake serve --no-ui", ""},
       {{"-b", "--batch-size", "-ub", "--ubatch-size"},
        "",
        "a prompt runs in pieces of 512 tokens; --chunk cuts a streaming prefill",

@@ -6,6 +6,7 @@
 #include <map>
 
 #include "lacake/error.h"
+#include "serve/page.h"
 #include "text/utf8.h"
 
 namespace lacake::cli {
@@ -222,10 +223,10 @@ void Api::handle(const std::shared_ptr<HttpExchange>& exchange) {
       stopping.headers = {{"Retry-After", kRetryAfter}};
       return send_error(*exchange, stopping);
     }
-    const Route* same_path = nullptr;
+    const char* allowed = nullptr;
     for (const Route& route : kRoutes) {
       if (!is_at(route, request.path)) continue;
-      same_path = &route;
+      allowed = route.method;
       if (request.method != route.method) continue;
       if (!route.open && !is_allowed(request)) {
         return send_error(*exchange, api_error(401, type_of(401), "Invalid API Key"));
@@ -237,9 +238,14 @@ void Api::handle(const std::shared_ptr<HttpExchange>& exchange) {
       return exchange->send(200, "text/plain; version=0.0.4", metrics_.text(scheduler_.status()),
                             {{"Process-Start-Time-Unix", std::to_string(started_)}});
     }
-    if (same_path) {
-      ApiError wrong = api_error(405, type_of(400), fmt::format("{}: expected {}", request.path, same_path->method));
-      wrong.headers = {{"Allow", same_path->method}};
+    // It holds nothing of anybody: what it shows it asks for with the key that its user has.
+    if (const PageFile* const file = options_.page ? page_file(request.path) : nullptr) {
+      if (request.method == "GET") return send_page(*exchange, *file);
+      allowed = "GET";
+    }
+    if (allowed) {
+      ApiError wrong = api_error(405, type_of(400), fmt::format("{}: expected {}", request.path, allowed));
+      wrong.headers = {{"Allow", allowed}};
       return send_error(*exchange, wrong);
     }
     send_error(*exchange, api_error(404, type_of(404), "File Not Found"));

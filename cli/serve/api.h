@@ -29,6 +29,7 @@ struct ApiOptions {
   std::string version;            // of the program
   std::vector<std::string> keys;  // one of them is needed, if there are any
   std::string cors;               // the origin that browsers may come from; "": none but this server
+  bool page = true;               // in the browser
   std::size_t n_ctx = 0;          // most tokens of a conversation
   std::size_t n_parallel = 0;     // conversations that fit in memory
   bool logs_answers = false;      // their texts are for the log too

@@ -12,6 +12,7 @@
 #include "checks.h"
 #include "commands.h"
 #include "lacake/error.h"
+#include "lacake/policy.h"
 #include "lacake/scheduler.h"
 #include "lacake/store.h"
 #include "output.h"
@@ -47,6 +48,12 @@ std::vector<std::string> keys_of(const Options& options) {
       throw Error({.kind = Error::Kind::kUsage, .subject = "--api-key", .expected = "a key", .found = "\"\""});
   }
   return keys;
+}
+
+std::vector<std::string> policy_names() {
+  std::vector<std::string> names;
+  for (const PolicyType& type : policy_types()) names.push_back(type.name);
+  return names;
 }
 
 HttpLimits http_limits(const Options& options) {
@@ -122,6 +129,7 @@ int serve(const Options& options) {
                      .version = LACAKE_VERSION,
                      .keys = keys,
                      .cors = options.cors.value_or(""),
+                     .page = !options.no_ui,
                      .n_ctx = n_ctx,
                      .n_parallel = n_parallel,
                      .logs_answers = options.log_prompts,
@@ -137,6 +145,8 @@ int serve(const Options& options) {
                                   {"body_bytes", limits.body_bytes},
                                   {"request_s", limits.request_time.count()},
                                   {"connections", limits.connections},
+                                  {"ui", !options.no_ui},
+                                  {"policies", policy_names()},
                                   {"drain_s", drain.count()}}};
   Api api(model, *scheduler, std::move(serving));
   const std::string host = options.host.value_or("127.0.0.1");

@@ -24,6 +24,7 @@ OWN["serve"] = {
     "log_file": (["--log-requests"], ["--log-file", "{log}"]),
     "log_prompts": (["--log-requests"], ["--log-prompts"]),
     "cors": ["--cors", "*"],
+    "no_ui": ["--no-ui"],
     "body_size": ["--body-size", "30B"],
     "kv_memory": ["--kv-memory", "1GiB"],
     "checkpoints": ["--checkpoints", "12345B"],

@@ -1,0 +1,28 @@
+// KV memory: what is reserved for all conversations, and what each of them holds of its budget.
+
+import {make} from './dom.js';
+import {bytes, count} from './units.js';
+
+// `sessions`: GET /v1/sessions; `reserved`: bytes for all of them; `names`: a Map from their ids to titles.
+export function memoryView(sessions, reserved, names, current) {
+  const budgets = sessions.reduce((sum, one) => sum + one.budget_bytes, 0);
+  const held = sessions.reduce((sum, one) => sum + one.held_bytes, 0);
+  const rows = sessions.map((one) => {
+    const name = names.get(one.id) ?? 'of another client';
+    return make('li', {'aria-current': one.id === current ? 'true' : null},
+      make('span', {class: 'name'}, name), make('span', {class: 'state'}, stateOf(one)),
+      bar(one.held_bytes, one.budget_bytes, `${name}: ${count(one.tokens)} tokens`));
+  });
+  return make('div', {class: 'memory'},
+    make('p', {}, `All conversations: ${bytes(held)} held, ${bytes(budgets)} in budgets, ${bytes(reserved)} reserved.`),
+    bar(budgets, reserved, 'Budgets of all conversations'), make('ul', {}, ...rows));
+}
+
+function stateOf(session) {
+  return session.running ? 'running' : 'idle';
+}
+
+function bar(part, whole, label) {
+  return make('span', {class: 'bar'}, make('meter', {min: 0, max: whole, value: part, 'aria-label': label}),
+              make('span', {class: 'size'}, `${bytes(part)} of ${bytes(whole)}`));
+}
