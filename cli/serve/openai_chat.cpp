@@ -33,7 +33,10 @@ class ChatClient final : public RequestClient, ChatAnswering {
     if (!stream_) return;
     exchange_->begin(200, "text/event-stream");
     for (std::size_t i = 0; i < pieces_.size(); ++i) {
-      event(chunk(i, {{"role", "assistant"}, {"content", nullptr}}, nullptr));
+      json first = chunk(i, {{"role", "assistant"}, {"content", nullptr}}, nullptr);
+      // Whoever stops the answer gets no last event.
+      if (!cache.id.empty()) first["lacake"] = {{"id", cache.id}};
+      event(first);
     }
     if (wish_.news.progress) tell_progress(0);
   }

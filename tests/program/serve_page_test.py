@@ -85,7 +85,9 @@ window.said = {};
 const ask = window.fetch;
 window.fetch = async (path, options) => {
   const answer = window.said[path];
-  return answer === undefined ? ask(path, options) : new Response(answer);
+  if (answer === undefined) return ask(path, options);
+  const ends = answer instanceof ReadableStream && {signal: options.signal};
+  return new Response(ends ? answer.pipeThrough(new TransformStream(), ends) : answer);
 };
 """
 
@@ -336,7 +338,7 @@ class InBrowser(ProgramTest):
 
     def test_the_cache_is_shown_as_picture_text_and_table(self):
         self.show_cache(24)
-        self.assertIn("24 tokens · 50 of 96 entries", self.browser.evaluate("document.querySelector('.cache-column .quiet').textContent"))
+        self.assertIn("24 tokens · 47 of 96 entries", self.browser.evaluate("document.querySelector('.cache-column .quiet').textContent"))
         box = self.browser.evaluate("(() => { const box = document.querySelector('canvas').getBoundingClientRect(); "
                                     "return [box.x, box.y, box.width, box.height]; })()")
         self.browser.call("Input.dispatchMouseEvent", type="mouseMoved", x=box[0] + box[2] * 12.5 / 24, y=box[1] + box[3] - 2)
@@ -362,7 +364,58 @@ class InBrowser(ProgramTest):
         self.browser.wait("document.querySelector('.cache-column .quiet').textContent.includes('first answer')")
         self.browser.evaluate("(() => { const other = document.getElementById('compare'); other.selectedIndex = 1; "
                               "other.dispatchEvent(new Event('change')); })()")
-        self.browser.wait("document.querySelectorAll('.cache-column')[1]?.innerText.includes('50 of 96')")
+        self.browser.wait("document.querySelectorAll('.cache-column')[1]?.innerText.includes('47 of 96')")
+
+    def test_the_cache_is_the_servers_own(self):
+        self.say(FABLE + "Who is sly?")
+        self.answered()
+        facts = self.browser.evaluate("document.querySelector('.facts').innerText.replaceAll('\\n', ' ')")
+        held = re.search(r"entries held ([\d,]+)", facts)[1]
+        self.assertNotIn("dropped nothing", facts)
+        self.browser.click("#cache-toggle")
+        self.browser.wait("document.querySelector('.held-text').textContent.includes('Down came the cheese')")
+        line = self.browser.evaluate("document.querySelector('.cache-column .quiet').textContent")
+        self.assertRegex(line, rf"^keydiff · \d+ tokens · {held} of ")
+        self.browser.wait("document.querySelector('#memory li[aria-current] .state')?.textContent.startsWith('idle')")
+        session = self.server.get("/v1/sessions")[1]["data"][-1]
+        self.browser.click("#conversations [aria-current] ~ [aria-label^='Delete ']")
+        self.browser.wait(f"fetch('v1/sessions/{session['id']}/cache').then((answer) => answer.status === 404)")
+        self.browser.events.clear()  # a status of 404 is told in the console
+
+    def test_a_stopped_answers_cache_is_shown_too(self):
+        self.show({})
+        self.say("Count to a thousand.")
+        self.browser.wait("document.querySelector('.message.running .markdown')")
+        self.browser.click("#cache-toggle")
+        self.browser.wait("document.querySelector('.cache-column .quiet').textContent.includes('is being written')")
+        self.browser.click("#stop")
+        self.browser.wait("document.querySelector('.held-text').textContent.includes('Count to a thousand.')")
+        self.browser.events.clear()  # a status of 409 is told in the console
+
+    def test_what_happens_is_shown_while_it_does(self):
+        self.browser.evaluate("""window.said['v1/chat/completions'] = new ReadableStream({start(control) {
+            window.feed = (piece) => control.enqueue(new TextEncoder().encode(`data: ${JSON.stringify(piece)}\\n\\n`));
+        }})""")
+        self.say("Hi")
+        self.browser.evaluate("feed({choices: [], prompt_progress: {total: 4000, processed: 1000}})")
+        self.browser.wait("document.querySelector('.state')?.textContent === 'Reading 1,000 of 4,000 tokens'")
+        self.assertEqual(self.browser.evaluate("document.querySelector('progress').position"), 0.25)
+        self.browser.evaluate("feed({choices: [{index: 0, delta: {reasoning_content: 'Hmm.'}}]})")
+        self.browser.wait("document.querySelector('.reasoning summary')?.textContent === 'Reasoning …'")
+        self.assertEqual(self.browser.evaluate("document.querySelector('.state')"), None)
+        self.browser.evaluate("feed({choices: [{index: 0, delta: {tool_calls: [{index: 0, id: 'c', function: "
+                              "{name: 'look', arguments: '{\"where\":'}}]}}]})")
+        self.browser.wait("document.querySelector('.calls')?.innerText.includes('look')")
+        self.browser.evaluate("feed({choices: [{index: 0, delta: {tool_calls: [{index: 0, function: {arguments: '1}'}}]}}]})")
+        self.browser.wait("document.querySelector('.calls pre').textContent === '{\\n  \"where\": 1\\n}'")
+        # Another conversation can be looked at meanwhile.
+        self.browser.click("#new")
+        self.assertEqual(self.shown(), [])
+        self.assertFalse(self.browser.evaluate("document.getElementById('send').hidden"))
+        self.browser.click("#conversations .running .open")
+        self.browser.press("Escape", number=27)
+        self.browser.wait("!document.querySelector('.message.running')")
+        self.assertIn("Calls look", self.shown()[-1].replace("\n", " "))
 
     # --- parts that know nothing of the page ---------------------------------------------------------------------------
 

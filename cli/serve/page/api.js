@@ -48,8 +48,13 @@ export async function get(path) {
   return (await ask(path)).json();
 }
 
-export async function getText(path) {
-  return (await ask(path)).text();
+// Nothing happens where it is not there.
+export async function drop(path) {
+  try {
+    await ask(path, {method: 'DELETE'});
+  } catch (error) {
+    if (error.status !== 404) throw error;
+  }
 }
 
 // Pieces of an answer as they come. `signal` ends it, and the server's work with it. `admitted` is called when the

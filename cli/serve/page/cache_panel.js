@@ -10,6 +10,9 @@ import {heldOf} from './held.js';
 import {memoryView} from './memory_view.js';
 import {count} from './units.js';
 
+const kGone = 404, kBusy = 409;
+const kAgainMs = 1000;
+
 export class CachePanel {
   constructor() {
     this.element = document.getElementById('cache');
@@ -58,7 +61,12 @@ export class CachePanel {
       this.body.append(column.element);
     }
     this.element.classList.toggle('compares', wanted.length > 1);
-    await Promise.all([this.showMemory(), ...wanted.map((one, i) => this.columns[i].load(one))]);
+    await Promise.all([this.showMemory(), ...wanted.map((one, i) => this.columns[i].load(one, () => this.refreshSoon()))]);
+  }
+
+  refreshSoon() {
+    clearTimeout(this.timer);
+    this.timer = setTimeout(() => this.refresh(), kAgainMs);
   }
 
   async showMemory() {
@@ -86,7 +94,8 @@ class CacheColumn {
     this.element = make('section', {class: 'cache-column'}, this.title, this.line, this.drawings);
   }
 
-  async load(conversation) {
+  // `again`: asks once more, while an answer is being written.
+  async load(conversation, again) {
     this.wanted = conversation;
     this.title.textContent = titleOf(conversation);
     if (!conversation.server_id) return this.say('Nothing is held yet: the first answer brings it.');
@@ -95,7 +104,11 @@ class CacheColumn {
       cache = await get(`v1/sessions/${encodeURIComponent(conversation.server_id)}/cache`);
     } catch (error) {
       if (this.wanted !== conversation) return;
-      return this.say(error.status === 404 ? 'The server holds nothing of this conversation any more. The next message brings it back.' : error.message);
+      if (error.status === kBusy) again();
+      return this.say({
+        [kBusy]: 'An answer is being written. When it is done, the cache is shown.',
+        [kGone]: 'The server holds nothing of this conversation any more. The next message brings it back.',
+      }[error.status] ?? error.message);
     }
     if (this.wanted !== conversation) return;
     this.drawings.hidden = false;

@@ -12,7 +12,7 @@ export function factsOf(message) {
     facts.push(['read', `${count(usage.prompt_tokens - cached)} tokens`]);
     facts.push(['cached', `${count(cached)} tokens`]);
   }
-  if (lacake) {
+  if (lacake?.policy) {
     facts.push(['policy', lacake.policy]);
     facts.push(['entries held', count(lacake.entries_held)]);
     facts.push(['dropped', lacake.dropped_bytes === 0 ? 'nothing' :

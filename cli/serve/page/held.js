@@ -2,15 +2,18 @@
 
 // {policy, n_tokens, tokens, layers: [{layer, n_heads, n_entries, oldest, newest, heads: bytes by position}],
 //  holders: for each position in how many layers some head holds it}
+// An entry is a token in all heads of a layer, so where each head holds others they add up.
 export function heldOf(cache) {
   const holders = new Uint16Array(cache.n_tokens);
   const layers = cache.layers.map(({layer, n_heads, positions, heads}) => {
     const by = new Uint8Array(cache.n_tokens);
+    let n_rows = 0;
     positions.forEach((position, i) => {
       by[position] = heads[i];
+      n_rows += heads[i];
       if (heads[i] > 0) ++holders[position];
     });
-    return {layer, n_heads, heads: by, n_entries: positions.length, oldest: positions[0], newest: positions.at(-1)};
+    return {layer, n_heads, heads: by, n_entries: n_rows / n_heads, oldest: positions[0], newest: positions.at(-1)};
   });
   return {policy: cache.policy, n_tokens: cache.n_tokens, tokens: cache.tokens, layers, holders};
 }

@@ -1,6 +1,6 @@
 // The page: what belongs to which part, and what happens when.
 
-import {get, setKey} from './api.js';
+import {drop, get, setKey} from './api.js';
 import {CachePanel} from './cache_panel.js';
 import {ChatView} from './chat_view.js';
 import {Composer} from './composer.js';
@@ -104,11 +104,22 @@ function remove(conversation) {
     conversations.length > 0 ? open(conversations[Math.min(at, conversations.length - 1)]) : openNew();
   }
   showAll();
-  notify(`“${titleOf(conversation)}” is deleted here.`, {label: 'Undo', call: () => {
+  if (!talk.running(conversation)) dropFromServer(conversation);
+  notify(`“${titleOf(conversation)}” is deleted.`, {label: 'Undo', call: () => {
     conversations.splice(at, 0, conversation);
     saveSoon(conversation);
     open(conversation);
   }});
+}
+
+// It would find no more of it than its messages say, which are sent again if they come back.
+async function dropFromServer(conversation) {
+  if (!conversation.server_id) return;
+  try {
+    await drop(`v1/sessions/${encodeURIComponent(conversation.server_id)}`);
+  } catch (error) {
+    notify(`The server still holds “${titleOf(conversation)}”: ${error.message}`);
+  }
 }
 
 function exportAll() {
@@ -175,6 +186,7 @@ const talk = new Talk({
     if (conversation === current) view.grow(conversation, running);
   },
   ended(conversation, running, error) {
+    if (!conversations.includes(conversation)) return dropFromServer(conversation);
     touch(conversation);
     saveNow();
     showAll();
@@ -289,6 +301,20 @@ document.addEventListener('keydown', (event) => {
   } else if (event.key === 'Escape' && !document.querySelector('dialog[open]')) {
     document.body.classList.contains('with-list') ? closeList() : talk.stop(current);
   }
+});
+// What is written here stays; for the rest, what another tab has kept counts.
+addEventListener('storage', (event) => {
+  const change = store.changeOf(event);
+  const at = conversations.findIndex((one) => one.id === change?.id);
+  const here = conversations[at];
+  if (!change || talk.running(here) || (!change.conversation && here === current)) return;
+  if (here) conversations.splice(at, 1);
+  if (change.conversation) conversations.splice(Math.max(at, 0), 0, change.conversation);
+  if (here && here === current) {
+    current = change.conversation;
+    current.draft = here.draft;
+  }
+  showAll();
 });
 addEventListener('pagehide', saveNow);
 document.addEventListener('visibilitychange', saveNow);

@@ -5,21 +5,23 @@ import {bytes, count} from './units.js';
 
 // `sessions`: GET /v1/sessions; `reserved`: bytes for all of them; `names`: a Map from their ids to titles.
 export function memoryView(sessions, reserved, names, current) {
-  const budgets = sessions.reduce((sum, one) => sum + one.budget_bytes, 0);
-  const held = sessions.reduce((sum, one) => sum + one.held_bytes, 0);
+  const inMemory = sessions.filter((one) => one.state !== 'disk');
+  const budgets = inMemory.reduce((sum, one) => sum + one.budget_bytes, 0);
+  const held = inMemory.reduce((sum, one) => sum + one.held_bytes, 0);
   const rows = sessions.map((one) => {
-    const name = names.get(one.id) ?? 'of another client';
+    const name = names.get(one.id) ?? 'Another client’s';
     return make('li', {'aria-current': one.id === current ? 'true' : null},
       make('span', {class: 'name'}, name), make('span', {class: 'state'}, stateOf(one)),
-      bar(one.held_bytes, one.budget_bytes, `${name}: ${count(one.tokens)} tokens`));
+      one.state === 'disk' ? null : bar(one.held_bytes, one.budget_bytes, `${name}: held of its budget`));
   });
   return make('div', {class: 'memory'},
-    make('p', {}, `All conversations: ${bytes(held)} held, ${bytes(budgets)} in budgets, ${bytes(reserved)} reserved.`),
-    bar(budgets, reserved, 'Budgets of all conversations'), make('ul', {}, ...rows));
+    make('p', {}, `Conversations in memory: ${bytes(held)} held, ${bytes(budgets)} in budgets, ${bytes(reserved)} reserved.`),
+    bar(budgets, reserved, 'Budgets of conversations in memory'), make('ul', {}, ...rows));
 }
 
 function stateOf(session) {
-  return session.running ? 'running' : 'idle';
+  if (session.state === 'disk') return `on disk, ${bytes(session.file_bytes)}`;
+  return `${session.state}, ${count(session.tokens)} tokens`;
 }
 
 function bar(part, whole, label) {

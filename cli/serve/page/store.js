@@ -47,6 +47,17 @@ export function save(conversation) {
   localStorage.setItem(kPrefix + conversation.id, JSON.stringify(conversation));
 }
 
+// What another tab has done to a conversation, told by an event `storage`: {id, conversation}, null where it is deleted.
+// Undefined: something else.
+export function changeOf({key, newValue}) {
+  if (!key?.startsWith(kPrefix)) return undefined;
+  try {
+    return {id: key.slice(kPrefix.length), conversation: newValue && checked(JSON.parse(newValue))};
+  } catch {
+    return undefined;  // of another version
+  }
+}
+
 export function forget(conversation) {
   localStorage.removeItem(kPrefix + conversation.id);
 }
