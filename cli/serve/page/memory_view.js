@@ -25,6 +25,12 @@ function stateOf(session) {
 }
 
 function bar(part, whole, label) {
-  return make('span', {class: 'bar'}, make('meter', {min: 0, max: whole, value: part, 'aria-label': label}),
-              make('span', {class: 'size'}, `${bytes(part)} of ${bytes(whole)}`));
+  const text = `${bytes(part)} of ${bytes(whole)}`;
+  const filled = make('span', {});
+  filled.style.width = `${whole ? Math.min(100, 100 * part / whole) : 0}%`;
+  const meter = make('span', {
+    role: 'meter', 'aria-label': label, 'aria-valuemin': '0', 'aria-valuemax': String(whole), 'aria-valuenow': String(part),
+    'aria-valuetext': text,
+  }, filled);
+  return make('span', {class: 'bar'}, meter, make('span', {class: 'size'}, text));
 }
