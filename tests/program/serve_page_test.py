@@ -108,6 +108,7 @@ class InBrowser(ProgramTest):
 
     def setUp(self):
         super().setUp()
+        self.browser.events.clear()
         self.show({"max_tokens": 12})
 
     def tearDown(self):
@@ -416,6 +417,38 @@ class InBrowser(ProgramTest):
         self.browser.press("Escape", number=27)
         self.browser.wait("!document.querySelector('.message.running')")
         self.assertIn("Calls look", self.shown()[-1].replace("\n", " "))
+
+    def test_it_fits_a_telephone_and_everything_has_a_name(self):
+        size = {"height": 740, "deviceScaleFactor": 1, "mobile": False}
+        self.browser.call("Emulation.setDeviceMetricsOverride", width=360, **size)
+        self.addCleanup(self.browser.call, "Emulation.setDeviceMetricsOverride", width=1280, **{**size, "height": 800})
+        self.show_cache(2000)
+        # Nothing stands over the right edge but what scrolls.
+        wide = """['body', '#scroller', '.cache-scroller'].filter((one) => {
+            const {scrollWidth, clientWidth} = document.querySelector(one);
+            return scrollWidth > clientWidth;
+        })"""
+        self.assertEqual(self.browser.evaluate(wide), [])
+        self.assertEqual(self.browser.evaluate("""[...document.querySelectorAll('button, input, select, textarea, canvas')]
+            .filter((one) => one.checkVisibility({visibilityProperty: true}) && !one.innerText?.trim() && !one.ariaLabel && !one.labels?.length)
+            .map((one) => one.outerHTML)"""), [])
+
+    def test_what_another_tab_has_kept_is_shown_here_and_what_is_typed_stays(self):
+        self.say("Name a fruit.")
+        self.answered()
+        self.browser.click("#message")
+        self.browser.type("Mine")
+        self.browser.evaluate("""new Promise((done) => setTimeout(done, 1500)).then(() => {
+            const [key, kept] = Object.entries(localStorage).find(([key]) => key.startsWith('lacake.chat.'));
+            const other = {...JSON.parse(kept), title: 'Renamed there', draft: {text: 'Theirs', files: []}};
+            const id = key.slice(-32).replace(/^./, (digit) => digit === 'f' ? '0' : 'f');
+            for (const one of [other, {...other, id, title: 'Made there'}]) {
+              dispatchEvent(new StorageEvent('storage', {key: `lacake.chat.${one.id}`, newValue: JSON.stringify(one)}));
+            }
+        })""")
+        self.assertEqual(self.browser.evaluate("[...document.querySelectorAll('#conversations .open')].map((one) => "
+                                               "one.textContent).sort()"), ["Made there", "Renamed there"])
+        self.assertEqual(self.browser.evaluate("document.getElementById('message').value"), "Mine")
 
     # --- parts that know nothing of the page ---------------------------------------------------------------------------
 
