@@ -393,7 +393,9 @@ TEST_F(SchedulerTest, OneThatDrainsLeavesItsConversationsToAnother) {
   const Served first = serve(leaving, chat({user("why is it")}, 12, "k"));
   const std::vector<Message> next = {user("why is it"), assistant(first.answers[0].text), user("and then")};
   EXPECT_EQ(leaving.begin_drain(), 0U);
-  while (!leaving.status().conversations.empty()) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  for (int i = 0; i < 10'000 && !leaving.status().conversations.empty(); ++i) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
   EXPECT_GT(serve(staying, chat(next, 12, "k")).cache.n_held, 0U);
 }
 

@@ -84,7 +84,9 @@ class Two(ServeTest):
 
         stream.read(2000)  # what runs goes on
         self.assertEqual(first.post("/drain", {"deadline_s": 0.1}, **key)[1]["requests"], 1)
-        self.assertTrue(stream.read().endswith(b"data: [DONE]\n\n"))
+        *_, last, done = stream.read().decode().strip().split("\n\n")
+        self.assertEqual(done, "data: [DONE]")
+        self.assertEqual(json.loads(last[len("data: "):])["choices"][0]["finish_reason"], "stop")  # else "length"
         for _ in range(100 * PATIENCE):
             left = first.post("/drain", {}, **key)[1]
             if left["requests"] == 0:
