@@ -35,6 +35,11 @@ void set_format(ChatOptions& chat, const Fields& format, const nlohmann::json* s
 // tools, tool_choice, parallel_tool_calls, response_format, chat_template_kwargs, reasoning.
 ChatOptions openai_chat_options(const Fields& fields, const ServeDefaults& defaults);
 
+// The same of Anthropic's API, and of OpenAI's newer one.
+std::vector<Message> messages_of_anthropic(const Fields& fields);
+ChatOptions chat_options_of_anthropic(const Fields& fields, const ServeDefaults& defaults);
+std::vector<Message> messages_of_responses(const Fields& fields);
+ChatOptions chat_options_of_responses(const Fields& fields, const ServeDefaults& defaults);
 // Where the last message is an assistant's, the answer goes on in it, as in llama-server and in Anthropic's API;
 // `add_generation_prompt` and `continue_final_message` say otherwise.
 void go_on_with_last(ChatOptions& chat, const Fields& fields, const std::vector<Message>& messages);

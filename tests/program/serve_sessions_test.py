@@ -41,7 +41,7 @@ class Sessions(ServeTest):
         # The command line reads the same bytes.
         path = self.folder / "book.kv"
         path.write_bytes(snapshot)
-        self.assertIn(b"keydiff, entries in f16", run("inspect", path, "--color", "never").stdout)
+        self.assertIn(b"entries in f16, exact prefill", run("inspect", path, "--color", "never").stdout)
 
     def test_the_list_has_those_in_memory_and_on_disk_of_the_one_who_asks(self):
         server = self.serve("--store", self.folder / "store", "--parallel", "1", "--api-key", "a", "--api-key", "b")

@@ -1,0 +1,97 @@
+// What a request to OpenAI's newer API asks for.
+
+#include <fmt/format.h>
+
+#include "serve/asking.h"
+
+namespace lacake::cli {
+namespace {
+
+using nlohmann::json;
+
+// A message, a call of a tool or its result. Calls that follow an assistant's message, or each other, are one message.
+void add_item(const json& item, const std::string& where, std::vector<Message>& all) {
+  if (!item.is_object()) refuse_field(where, "an object", item);
+  const Fields fields(item, where + ".");
+  const std::string type = fields.text("type").value_or("message");
+  if (type == "message") {
+    Message message{.role = fields.text("role").value_or("")};
+    if (message.role == "developer") message.role = "system";
+    if (message.role != "user" && message.role != "assistant" && message.role != "system") {
+      refuse_field(where + ".role", "user, assistant, system or developer", message.role);
+    }
+    const json* const content = fields.find("content");
+    message.content = text_of_content(content ? *content : json(), where + ".content");
+    if (message.role == "assistant" && !all.empty() && all.back().role == "assistant" && all.back().content.empty() &&
+        all.back().tool_calls.empty()) {
+      all.back().content = std::move(message.content);  // behind its reasoning
+    } else {
+      all.push_back(std::move(message));
+    }
+  } else if (type == "function_call") {
+    if (all.empty() || all.back().role != "assistant") all.push_back({.role = "assistant"});
+    all.back().tool_calls.push_back({.name = fields.text("name").value_or(""),
+                                     .arguments = fields.text("arguments").value_or("{}"),
+                                     .id = fields.text("call_id").value_or("")});
+  } else if (type == "function_call_output") {
+    const json* const output = fields.find("output");
+    all.push_back({.role = "tool",
+                   .content = text_of_content(output ? *output : json(), where + ".output"),
+                   .tool_call_id = fields.text("call_id").value_or("")});
+  } else if (type == "reasoning") {
+    Message message{.role = "assistant"};
+    const json* const content = fields.list("content");
+    for (const json& part : content ? *content : json::array()) {
+      if (part.is_object()) message.reasoning += Fields(part).text("text").value_or("");
+    }
+    if (!message.reasoning.empty()) all.push_back(std::move(message));
+  }
+  // What else there is belongs to tools that the service itself would run.
+}
+
+}  // namespace
+
+std::vector<Message> messages_of_responses(const Fields& fields) {
+  std::vector<Message> all;
+  if (const auto instructions = fields.text("instructions"); instructions && !instructions->empty()) {
+    all.push_back({.role = "system", .content = *instructions});
+  }
+  const json* const input = fields.find("input");
+  if (input && input->is_string()) {
+    all.push_back({.role = "user", .content = input->get<std::string>()});
+  } else if (input && input->is_array() && !input->empty()) {
+    for (std::size_t i = 0; i < input->size(); ++i) add_item((*input)[i], fmt::format("input[{}]", i), all);
+  } else {
+    refuse_field("input", "a text, or a list of one item or more", input ? *input : json());
+  }
+  return all;
+}
+
+ChatOptions chat_options_of_responses(const Fields& fields, const ServeDefaults& defaults) {
+  ChatOptions chat = defaults.chat;
+  if (const json* const tools = fields.list("tools")) {
+    for (std::size_t i = 0; i < tools->size(); ++i) {
+      const std::string where = fmt::format("tools[{}]", i);
+      if (!(*tools)[i].is_object()) refuse_field(where, "an object", (*tools)[i]);
+      const Fields own((*tools)[i], where + ".");
+      if (own.text("type").value_or("") != "function") continue;  // web_search, custom, local_shell
+      Tool tool{.name = own.text("name").value_or(""), .description = own.text("description").value_or("")};
+      if (tool.name.empty()) refuse_field(where + ".name", "a name", json());
+      if (const json* const parameters = own.object("parameters")) tool.parameters = parameters->dump();
+      chat.tools.push_back(std::move(tool));
+    }
+  }
+  if (const json* const choice = fields.find("tool_choice")) {
+    choice->is_object() ? require_tool(chat, Fields(*choice, "tool_choice.")) : choose_tools(chat, *choice);
+  }
+  if (const auto parallel = fields.flag("parallel_tool_calls")) chat.parallel_tool_calls = *parallel;
+  if (const json* const text = fields.object("text")) {
+    if (const json* const format = Fields(*text, "text.").object("format")) {
+      const Fields own(*format, "text.format.");
+      set_format(chat, own, own.object("schema"), "text.format.schema");
+    }
+  }
+  return chat;
+}
+
+}  // namespace lacake::cli
