@@ -203,6 +203,14 @@ bool Api::is_allowed(const HttpRequest& request) const {
   return found;
 }
 
+// Browsers say which page asks. Others than ours could not read the answer, but make us work, or change something.
+bool Api::may_come_from(const HttpRequest& request) const {
+  const std::string origin = request.header("origin");
+  if (origin.empty() || options_.cors == "*" || origin == options_.cors) return true;
+  const std::string host = request.header("host");
+  return origin == "http://" + host || origin == "https://" + host;
+}
+
 // The same for all that come without a key.
 std::string Api::owner_of(const HttpRequest& request) const { return options_.keys.empty() ? "" : key_of(request); }
 
@@ -211,6 +219,11 @@ void Api::handle(const std::shared_ptr<HttpExchange>& exchange) {
   try {
     if (request.method == "GET" && (request.path == "/health" || request.path == "/v1/health")) {
       return send_json(*exchange, {{"status", "ok"}});
+    }
+    if (!may_come_from(request)) {
+      return send_error(*exchange, api_error(403, type_of(403),
+                                             "origin: expected a page of this server, or --cors, found \"" +
+                                                 request.header("origin") + "\""));
     }
     if (request.method == "OPTIONS" && !options_.cors.empty()) {
       return exchange->send(204, "text/plain", "",

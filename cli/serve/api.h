@@ -68,6 +68,7 @@ class Api {
 
  private:
   bool is_allowed(const HttpRequest& request) const;
+  bool may_come_from(const HttpRequest& request) const;
 
   const Model& model_;
   Scheduler& scheduler_;

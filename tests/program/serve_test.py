@@ -248,6 +248,16 @@ class Clients(ServeTest):
         status, headers, _ = self.server.ask("OPTIONS", "/v1/chat/completions")
         self.assertEqual((status, headers["Access-Control-Allow-Origin"]), (204, "http://a.b"))
 
+    def test_no_page_of_others_makes_it_work(self):
+        ask = {"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 2}
+        for origin, status in [("http://a.b", 200), (f"http://127.0.0.1:{self.server.port}", 200),
+                               ("http://evil.example", 403), ("null", 403), ("http://127.0.0.1", 403)]:
+            with self.subTest(origin=origin):
+                answered, body = self.server.post("/v1/chat/completions", ask, Origin=origin)
+                self.assertEqual(answered, status)
+                if status == 403:
+                    self.assertIn(f'found "{origin}"', body["error"]["message"])
+
     def test_many_clients_see_their_own(self):
         def canary(i):
             return f"Repeat: canary{chr(97 + i % 26) * 3} {i * 7}. " * (1 + i % 4)
