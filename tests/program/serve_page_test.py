@@ -176,6 +176,7 @@ class InBrowser(ProgramTest):
         self.show({})
         for stop in (lambda: self.browser.click("#stop"), lambda: self.browser.press("Escape", number=27)):
             before = self.server.metric("lacake_requests_cancelled_total")
+            self.browser.click("#new")  # what follows an answer that was stopped somewhere could be anything
             self.say("Count to a thousand.")
             self.browser.wait("[...document.querySelectorAll('.message.running .markdown')].at(-1)?.innerText.length > 20")
             stop()
@@ -422,6 +423,7 @@ class InBrowser(ProgramTest):
         size = {"height": 740, "deviceScaleFactor": 1, "mobile": False}
         self.browser.call("Emulation.setDeviceMetricsOverride", width=360, **size)
         self.addCleanup(self.browser.call, "Emulation.setDeviceMetricsOverride", width=1280, **{**size, "height": 800})
+        self.browser.wait("!document.getElementById('list').checkVisibility({visibilityProperty: true})")
         self.show_cache(2000)
         # Nothing stands over the right edge but what scrolls.
         wide = """['body', '#scroller', '.cache-scroller'].filter((one) => {
