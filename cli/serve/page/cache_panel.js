@@ -44,8 +44,8 @@ export class CachePanel {
     this.conversations = conversations;
     const chosen = this.other.value;
     const others = conversations.filter((one) => one !== current && one.server_id);
-    this.other.replaceChildren(make('option', {value: ''}, 'nothing'),
-                               ...others.map((one) => make('option', {value: one.id}, titleOf(one))));
+    this.other.replaceChildren(
+        make('option', {value: ''}, 'nothing'), ...others.map((one) => make('option', {value: one.id}, titleOf(one))));
     this.other.value = others.some((one) => one.id === chosen) ? chosen : '';
     if (changed && this.isOpen) this.refresh();
   }
@@ -61,7 +61,8 @@ export class CachePanel {
       this.body.append(column.element);
     }
     this.element.classList.toggle('compares', wanted.length > 1);
-    await Promise.all([this.showMemory(), ...wanted.map((one, i) => this.columns[i].load(one, () => this.refreshSoon()))]);
+    await Promise.all(
+        [this.showMemory(), ...wanted.map((one, i) => this.columns[i].load(one, () => this.refreshSoon()))]);
   }
 
   refreshSoon() {
@@ -72,9 +73,10 @@ export class CachePanel {
   async showMemory() {
     try {
       const [sessions, props] = await Promise.all([get('v1/sessions'), get('props')]);
-      const names = new Map(this.conversations.filter((one) => one.server_id).map((one) => [one.server_id, titleOf(one)]));
+      const names =
+          new Map(this.conversations.filter((one) => one.server_id).map((one) => [one.server_id, titleOf(one)]));
       this.memory.replaceChildren(
-        memoryView(sessions.data, props.lacake.kv_reserved_bytes, names, this.current.server_id));
+          memoryView(sessions.data, props.lacake.kv_reserved_bytes, names, this.current.server_id));
     } catch (error) {
       this.memory.replaceChildren(make('p', {class: 'error'}, error.message));
     }
@@ -89,8 +91,9 @@ class CacheColumn {
     this.picture = new CachePicture('What the cache holds');
     this.text = new CacheText('The text, dimmed by how many layers hold it');
     this.table = make('div', {});
-    this.drawings = make('div', {}, this.picture.element, make('h4', {}, 'Text'), this.text.element,
-                         make('details', {}, make('summary', {}, 'Layer by layer'), this.table));
+    this.drawings = make(
+        'div', {}, this.picture.element, make('h4', {}, 'Text'), this.text.element,
+        make('details', {}, make('summary', {}, 'Layer by layer'), this.table));
     this.element = make('section', {class: 'cache-column'}, this.title, this.line, this.drawings);
   }
 
@@ -105,17 +108,19 @@ class CacheColumn {
     } catch (error) {
       if (this.wanted !== conversation) return;
       if (error.status === kBusy) again();
-      return this.say({
-        [kBusy]: 'An answer is being written. When it is done, the cache is shown.',
-        [kGone]: 'The server holds nothing of this conversation any more. The next message brings it back.',
-      }[error.status] ?? error.message);
+      return this.say(
+          {
+            [kBusy]: 'An answer is being written. When it is done, the cache is shown.',
+            [kGone]: 'The server holds nothing of this conversation any more. The next message brings it back.',
+          }[error.status] ??
+          error.message);
     }
     if (this.wanted !== conversation) return;
     this.drawings.hidden = false;
     const held = heldOf(cache);
     const n_entries = held.layers.reduce((sum, layer) => sum + layer.n_entries, 0);
     this.line.textContent = `${held.policy} · ${count(held.n_tokens)} tokens · ${count(n_entries)} of ` +
-      `${count(held.n_tokens * held.layers.length)} entries held`;
+        `${count(held.n_tokens * held.layers.length)} entries held`;
     this.picture.show(held);
     this.text.show(held);
     this.table.replaceChildren(cacheTable(held, `What each layer holds of ${titleOf(conversation)}`));

@@ -8,8 +8,12 @@ const kZooms = [1, 2, 4, 8, 16, 32];
 
 export class CachePicture {
   constructor(label) {
-    this.canvas = make('canvas', {role: 'img', tabindex: '0', 'aria-label': `${label}: layers from top to bottom, ` +
-      'positions from left to right. The table has the same in numbers.'});
+    this.canvas = make('canvas', {
+      role: 'img',
+      tabindex: '0',
+      'aria-label': `${label}: layers from top to bottom, ` +
+          'positions from left to right. The table has the same in numbers.'
+    });
     this.space = make('div', {class: 'space'});
     this.scroller = make('div', {class: 'picture'}, this.canvas, this.space);
     this.hint = make('p', {class: 'hint'});
@@ -105,7 +109,8 @@ export class CachePicture {
     const [from, to] = this.range();
     const share = (value, size, n) => Math.max(0, Math.min(n - 1, Math.floor(n * value / size)));
     this.pointAt({
-      position: Math.min(this.held.n_tokens - 1, Math.floor(from + (to - from) * (event.clientX - box.left) / box.width)),
+      position:
+          Math.min(this.held.n_tokens - 1, Math.floor(from + (to - from) * (event.clientX - box.left) / box.width)),
       layer: share(event.clientY - box.top, box.height, this.held.layers.length),
     });
   }
@@ -117,8 +122,10 @@ export class CachePicture {
     event.preventDefault();
     const {position, layer} = this.at ?? {position: Math.floor(this.range()[0]) - steps[0], layer: 0};
     const within = (value, n) => Math.max(0, Math.min(n - 1, value));
-    this.pointAt({position: within(position + steps[0], this.held.n_tokens),
-                  layer: within(layer + steps[1], this.held.layers.length)});
+    this.pointAt({
+      position: within(position + steps[0], this.held.n_tokens),
+      layer: within(layer + steps[1], this.held.layers.length)
+    });
     this.hint.setAttribute('aria-live', 'polite');
   }
 
@@ -132,8 +139,9 @@ export class CachePicture {
     const {tokens, holders, layers} = this.held;
     const {position, layer} = this.at;
     const of = layers[layer];
-    return `${nameOf(tokens[position])} at position ${count(position)}: held by ${holders[position]} of ${layers.length} ` +
-           `layers, in layer ${of.layer} by ${of.heads[position]} of ${of.n_heads} heads`;
+    return `${nameOf(tokens[position])} at position ${count(position)}: held by ${holders[position]} of ${
+               layers.length} ` +
+        `layers, in layer ${of.layer} by ${of.heads[position]} of ${of.n_heads} heads`;
   }
 }
 

@@ -11,8 +11,9 @@ export class CacheText {
   constructor(label) {
     this.text = make('div', {class: 'held-text', tabindex: '0', role: 'group', 'aria-label': label});
     const shades = Array.from({length: kShades + 1}, (_, shade) => make('span', {class: `held-${shade}`}, '\u2002'));
-    this.element = make('div', {}, this.text,
-      make('p', {class: 'hint legend', 'aria-hidden': 'true'}, 'held by no layer ', ...shades, ' by all'));
+    this.element = make(
+        'div', {}, this.text,
+        make('p', {class: 'hint legend', 'aria-hidden': 'true'}, 'held by no layer ', ...shades, ' by all'));
   }
 
   show(held) {
@@ -21,7 +22,8 @@ export class CacheText {
       to = Math.min(held.n_tokens, from + kFewest);
       while (to < held.n_tokens && to < from + kMost && !held.tokens[to - 1]?.endsWith('\n')) ++to;
       const runs = runsOf(held, from, to);
-      pieces.push(make('span', {class: 'piece'}, ...runs.map(({shade, text}) => make('span', {class: `held-${shade}`}, text))));
+      pieces.push(
+          make('span', {class: 'piece'}, ...runs.map(({shade, text}) => make('span', {class: `held-${shade}`}, text))));
     }
     this.text.replaceChildren(...pieces);
   }

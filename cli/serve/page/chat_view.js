@@ -42,8 +42,12 @@ export class ChatView {
     const view = this.views.find((one) => one.message === running.message);
     if (!view) return;
     const follows = this.isAtEnd();
-    view.update({running: true, busy: true, progress: running.progress,
-                 siblings: siblings(conversation.tree, running.message.id)});
+    view.update({
+      running: true,
+      busy: true,
+      progress: running.progress,
+      siblings: siblings(conversation.tree, running.message.id)
+    });
     if (follows) this.toEnd();
   }
 

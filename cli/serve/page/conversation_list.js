@@ -1,7 +1,7 @@
 // The conversations of this browser: search, open, rename, delete.
 
-import {iconButton, make} from './dom.js';
 import {contentOf} from './answer.js';
+import {iconButton, make} from './dom.js';
 
 export function titleOf(conversation) {
   return conversation.title || 'New chat';
@@ -37,13 +37,19 @@ export class ConversationList {
 
   row(conversation) {
     const current = conversation === this.current;
-    const open = make('button', {
-      type: 'button', class: 'open', 'aria-current': current ? 'true' : null, title: titleOf(conversation),
-      onclick: () => this.actions.open(conversation),
-    }, titleOf(conversation));
-    const row = make('li', {class: this.isRunning(conversation) ? 'running' : null}, open,
-      iconButton('edit', `Rename ${titleOf(conversation)}`, () => this.rename(row, conversation)),
-      iconButton('bin', `Delete ${titleOf(conversation)}`, () => this.actions.remove(conversation)));
+    const open = make(
+        'button', {
+          type: 'button',
+          class: 'open',
+          'aria-current': current ? 'true' : null,
+          title: titleOf(conversation),
+          onclick: () => this.actions.open(conversation),
+        },
+        titleOf(conversation));
+    const row = make(
+        'li', {class: this.isRunning(conversation) ? 'running' : null}, open,
+        iconButton('edit', `Rename ${titleOf(conversation)}`, () => this.rename(row, conversation)),
+        iconButton('bin', `Delete ${titleOf(conversation)}`, () => this.actions.remove(conversation)));
     return row;
   }
 
@@ -70,5 +76,5 @@ export class ConversationList {
 
 function holds(conversation, wanted) {
   return titleOf(conversation).toLowerCase().includes(wanted) ||
-         conversation.tree.messages.some((message) => contentOf(message).toLowerCase().includes(wanted));
+      conversation.tree.messages.some((message) => contentOf(message).toLowerCase().includes(wanted));
 }

@@ -46,8 +46,8 @@ export function icon(name) {
 
 // A button that is an icon; its name is there for whoever can't see it, or points at it.
 export function iconButton(name, label, onclick, properties = {}) {
-  return make('button', {type: 'button', class: 'icon', 'aria-label': label, title: label, onclick, ...properties},
-              icon(name));
+  return make(
+      'button', {type: 'button', class: 'icon', 'aria-label': label, title: label, onclick, ...properties}, icon(name));
 }
 
 // A button for everything that can be copied; says that it has worked. `text` is asked for when it is pressed.

@@ -10,7 +10,8 @@ export async function* events(body) {
     rest = pieces.pop();
     for (const piece of pieces) {
       // Lines that begin with a colon only say that the server is alive.
-      const data = piece.split('\n').filter((line) => line.startsWith('data: ')).map((line) => line.slice(6)).join('\n');
+      const data =
+          piece.split('\n').filter((line) => line.startsWith('data: ')).map((line) => line.slice(6)).join('\n');
       if (data === '[DONE]') {
         yield {done: true};
       } else if (data) {

@@ -15,8 +15,12 @@ export function factsOf(message) {
   if (lacake?.policy) {
     facts.push(['policy', lacake.policy]);
     facts.push(['entries held', count(lacake.entries_held)]);
-    facts.push(['dropped', lacake.dropped_bytes === 0 ? 'nothing' :
-      `${bytes(lacake.dropped_bytes)} (${percent(lacake.dropped_bytes, lacake.dropped_bytes + lacake.held_bytes)})`]);
+    facts.push([
+      'dropped',
+      lacake.dropped_bytes === 0 ?
+          'nothing' :
+          `${bytes(lacake.dropped_bytes)} (${percent(lacake.dropped_bytes, lacake.dropped_bytes + lacake.held_bytes)})`
+    ]);
     facts.push(['budget', `${bytes(lacake.held_bytes)} of ${bytes(lacake.budget_bytes)}`]);
   }
   if (message.finish === 'length') facts.push(['ended', 'at the most tokens allowed']);

@@ -1,6 +1,6 @@
 // Text files that become part of a message.
 
-import {make, iconButton, icon} from './dom.js';
+import {icon, iconButton, make} from './dom.js';
 import {bytes} from './units.js';
 
 const kMostBytes = 16 << 20;
@@ -22,7 +22,11 @@ export async function readFile(file) {
 
 // The names and sizes of files. With `remove`, each has a button that takes it away.
 export function fileList(files, remove) {
-  return make('ul', {class: 'files', 'aria-label': 'Files'}, ...files.map((file) => make('li', {},
-    icon('file'), make('span', {class: 'name'}, file.name), make('span', {class: 'size'}, bytes(file.size)),
-    remove ? iconButton('close', `Remove ${file.name}`, () => remove(file)) : null)));
+  return make(
+      'ul', {class: 'files', 'aria-label': 'Files'},
+      ...files.map(
+          (file) => make(
+              'li', {}, icon('file'), make('span', {class: 'name'}, file.name),
+              make('span', {class: 'size'}, bytes(file.size)),
+              remove ? iconButton('close', `Remove ${file.name}`, () => remove(file)) : null)));
 }

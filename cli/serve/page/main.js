@@ -25,12 +25,17 @@ let props = null;
 // One line above the field where messages are written. `action`: {label, call}.
 function notify(line, action) {
   const close = () => element('notice').replaceChildren();
-  const button = action && make('button', {type: 'button', onclick: () => {
-    close();
-    action.call();
-  }}, action.label);
-  element('notice').replaceChildren(make('p', {}, line), button ?? '',
-                                    make('button', {type: 'button', onclick: close}, 'Close'));
+  const button = action &&
+      make('button', {
+                   type: 'button',
+                   onclick: () => {
+                     close();
+                     action.call();
+                   }
+                 },
+           action.label);
+  element('notice').replaceChildren(
+      make('p', {}, line), button ?? '', make('button', {type: 'button', onclick: close}, 'Close'));
 }
 
 // --- keeping ---------------------------------------------------------------------------------------------------------
@@ -48,13 +53,15 @@ function saveNow() {
   saving = 0;
   for (const conversation of unsaved) {
     // Nothing was written in it yet, so there is nothing to keep.
-    const empty = conversation.tree.messages.length === 0 && !conversation.draft.text && conversation.draft.files.length === 0;
+    const empty =
+        conversation.tree.messages.length === 0 && !conversation.draft.text && conversation.draft.files.length === 0;
     if (empty || !conversations.includes(conversation)) continue;
     try {
       store.save(conversation);
     } catch {
-      notify('This browser keeps no more: export your conversations or delete some. What you see is here until the page is closed.',
-             {label: 'Export', call: exportAll});
+      notify(
+          'This browser keeps no more: export or delete some. What you see is here until the page is closed.',
+          {label: 'Export', call: exportAll});
     }
   }
   unsaved.clear();
@@ -64,8 +71,9 @@ function saveNow() {
 
 function showAll() {
   const running = talk.running(current);
-  list.show(conversations.filter((one) => one.tree.messages.length > 0 || one === current), current,
-            (one) => Boolean(talk.running(one)));
+  list.show(
+      conversations.filter((one) => one.tree.messages.length > 0 || one === current), current,
+      (one) => Boolean(talk.running(one)));
   view.show(current, running);
   composer.isRunning = Boolean(running);
   panel.show(current, conversations);
@@ -84,7 +92,8 @@ function open(conversation) {
 }
 
 function openNew() {
-  const empty = conversations.find((one) => one.tree.messages.length === 0 && one.draft.text === '' && one.draft.files.length === 0);
+  const empty = conversations.find(
+      (one) => one.tree.messages.length === 0 && one.draft.text === '' && one.draft.files.length === 0);
   if (!empty) conversations.unshift(store.newConversation());
   open(empty ?? conversations[0]);
 }
@@ -105,11 +114,14 @@ function remove(conversation) {
   }
   showAll();
   if (!talk.running(conversation)) dropFromServer(conversation);
-  notify(`“${titleOf(conversation)}” is deleted.`, {label: 'Undo', call: () => {
-    conversations.splice(at, 0, conversation);
-    saveSoon(conversation);
-    open(conversation);
-  }});
+  notify(`“${titleOf(conversation)}” is deleted.`, {
+    label: 'Undo',
+    call: () => {
+      conversations.splice(at, 0, conversation);
+      saveSoon(conversation);
+      open(conversation);
+    }
+  });
 }
 
 // It would find no more of it than its messages say, which are sent again if they come back.

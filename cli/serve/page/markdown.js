@@ -61,7 +61,9 @@ function codeAt(lines, at, fence) {
   while (end < lines.length && !closing.test(lines[end])) ++end;
   const indent = /^ */.exec(lines[at])[0].length;
   const inside = lines.slice(at + 1, end).map((line) => line.replace(new RegExp(`^ {0,${indent}}`), ''));
-  return [{type: 'code', language: fence[2].trim().split(/\s/)[0], text: inside.join('\n')}, Math.min(end + 1, lines.length)];
+  return [
+    {type: 'code', language: fence[2].trim().split(/\s/)[0], text: inside.join('\n')}, Math.min(end + 1, lines.length)
+  ];
 }
 
 function quoteAt(lines, at, depth) {
@@ -118,7 +120,7 @@ function startsBlock(lines, at) {
 
 function startsTable(lines, at) {
   return lines[at].includes('|') && at + 1 < lines.length && lines[at + 1].includes('-') &&
-         kDelimiters.test(lines[at + 1]) && cellsOf(lines[at]).length === cellsOf(lines[at + 1]).length;
+      kDelimiters.test(lines[at + 1]) && cellsOf(lines[at]).length === cellsOf(lines[at + 1]).length;
 }
 
 function tableAt(lines, at) {
@@ -171,7 +173,8 @@ const kLetter = /[\p{L}\p{N}]/u;
 const kPlain = /[^\\\n`*_~[\]!<h]+/y;  // nothing in it means anything
 const kAddress = /https?:\/\/[^\s<>"`]+/y;
 const kBracketed = /<(https?:\/\/[^\s<>]+)>/y;
-const kTarget = /\(\s*<?((?:[^\s<>()]|\([^\s<>()]{0,200}\)){0,2000})>?(?:\s+(?:"[^"\n]{0,1000}"|'[^'\n]{0,1000}'))?\s*\)/y;
+const kTarget =
+    /\(\s*<?((?:[^\s<>()]|\([^\s<>()]{0,200}\)){0,2000})>?(?:\s+(?:"[^"\n]{0,1000}"|'[^'\n]{0,1000}'))?\s*\)/y;
 
 // Only these lead anywhere.
 export function isAddress(text) {

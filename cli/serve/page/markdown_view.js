@@ -19,7 +19,11 @@ export class MarkdownView {
   }
 }
 
-const kInline = {strong: 'strong', emphasis: 'em', struck: 's'};
+const kInline = {
+  strong: 'strong',
+  emphasis: 'em',
+  struck: 's'
+};
 
 function words(text) {
   const draw = (node) => {
@@ -41,14 +45,16 @@ function drawn(block) {
     case 'rule':
       return make('hr');
     case 'code':
-      return make('figure', {class: 'code'},
-                  make('figcaption', {}, make('span', {}, block.language), copyButton('Copy code', () => block.text)),
-                  make('pre', {tabindex: '0'}, make('code', {}, block.text)));
+      return make(
+          'figure', {class: 'code'},
+          make('figcaption', {}, make('span', {}, block.language), copyButton('Copy code', () => block.text)),
+          make('pre', {tabindex: '0'}, make('code', {}, block.text)));
     case 'quote':
       return make('blockquote', {}, ...block.blocks.map(drawn));
     case 'list':
-      return make(block.numbered ? 'ol' : 'ul', {start: block.start === 1 ? null : block.start},
-                  ...block.items.map((item) => make('li', {}, ...itemOf(item))));
+      return make(
+          block.numbered ? 'ol' : 'ul', {start: block.start === 1 ? null : block.start},
+          ...block.items.map((item) => make('li', {}, ...itemOf(item))));
     case 'table':
       return tableOf(block);
     default:
@@ -63,7 +69,9 @@ function itemOf(item) {
 
 function tableOf({head, align, rows}) {
   const row = (cells, tag) => make('tr', {}, ...cells.map((cell, i) => make(tag, {class: align[i]}, ...words(cell))));
-  return make('div', {class: 'table', tabindex: '0'},
-              make('table', {}, make('thead', {}, row(head, 'th')),
-                   make('tbody', {}, ...rows.map((cells) => row(cells, 'td')))));
+  return make(
+      'div', {class: 'table', tabindex: '0'},
+      make(
+          'table', {}, make('thead', {}, row(head, 'th')),
+          make('tbody', {}, ...rows.map((cells) => row(cells, 'td')))));
 }

@@ -10,13 +10,17 @@ export function memoryView(sessions, reserved, names, current) {
   const held = inMemory.reduce((sum, one) => sum + one.held_bytes, 0);
   const rows = sessions.map((one) => {
     const name = names.get(one.id) ?? 'Another client’s';
-    return make('li', {'aria-current': one.id === current ? 'true' : null},
-      make('span', {class: 'name'}, name), make('span', {class: 'state'}, stateOf(one)),
-      one.state === 'disk' ? null : bar(one.held_bytes, one.budget_bytes, `${name}: held of its budget`));
+    return make(
+        'li', {'aria-current': one.id === current ? 'true' : null}, make('span', {class: 'name'}, name),
+        make('span', {class: 'state'}, stateOf(one)),
+        one.state === 'disk' ? null : bar(one.held_bytes, one.budget_bytes, `${name}: held of its budget`));
   });
-  return make('div', {class: 'memory'},
-    make('p', {}, `Conversations in memory: ${bytes(held)} held, ${bytes(budgets)} in budgets, ${bytes(reserved)} reserved.`),
-    bar(budgets, reserved, 'Budgets of conversations in memory'), make('ul', {}, ...rows));
+  return make(
+      'div', {class: 'memory'},
+      make(
+          'p', {},
+          `Conversations in memory: ${bytes(held)} held, ${bytes(budgets)} in budgets, ${bytes(reserved)} reserved.`),
+      bar(budgets, reserved, 'Budgets of conversations in memory'), make('ul', {}, ...rows));
 }
 
 function stateOf(session) {
@@ -28,9 +32,15 @@ function bar(part, whole, label) {
   const text = `${bytes(part)} of ${bytes(whole)}`;
   const filled = make('span', {});
   filled.style.width = `${whole ? Math.min(100, 100 * part / whole) : 0}%`;
-  const meter = make('span', {
-    role: 'meter', 'aria-label': label, 'aria-valuemin': '0', 'aria-valuemax': String(whole), 'aria-valuenow': String(part),
-    'aria-valuetext': text,
-  }, filled);
+  const meter = make(
+      'span', {
+        role: 'meter',
+        'aria-label': label,
+        'aria-valuemin': '0',
+        'aria-valuemax': String(whole),
+        'aria-valuenow': String(part),
+        'aria-valuetext': text,
+      },
+      filled);
   return make('span', {class: 'bar'}, meter, make('span', {class: 'size'}, text));
 }

@@ -15,8 +15,9 @@ export class MessageView {
     const own = message.role === 'user';
     this.body = make('div', {class: 'body'});
     this.foot = make('div', {class: 'foot'});
-    this.element = make('li', {class: `message ${message.role}`, 'data-id': message.id},
-                        make('h2', {class: 'unseen'}, own ? 'You' : 'Answer'), this.body, this.foot);
+    this.element = make(
+        'li', {class: `message ${message.role}`, 'data-id': message.id},
+        make('h2', {class: 'unseen'}, own ? 'You' : 'Answer'), this.body, this.foot);
     if (own) this.drawOwn();
   }
 
@@ -28,9 +29,8 @@ export class MessageView {
 
   drawOwn() {
     const {text, files} = this.message;
-    this.body.replaceChildren(...[
-      files?.length ? fileList(files) : null,
-      text ? make('div', {class: 'said'}, text) : null,
+    this.body.replaceChildren(...[files?.length ? fileList(files) : null,
+                                  text ? make('div', {class: 'said'}, text) : null,
     ].filter(Boolean));
   }
 
@@ -65,9 +65,11 @@ export class MessageView {
     running && !begun ? this.drawState(progress) : this.drop('state');
     this.element.classList.toggle('running', Boolean(running));
     // Said once by a screen reader, however often it is drawn.
-    message.error ? this.part('error', () => make('p', {class: 'error', role: 'alert'}, message.error)) : this.drop('error');
+    message.error ? this.part('error', () => make('p', {class: 'error', role: 'alert'}, message.error)) :
+                    this.drop('error');
     if (running || begun || message.error) return;
-    this.part('state', () => make('p', {class: 'quiet'}, message.stopped ? 'Stopped before it began.' : 'An empty answer.'));
+    this.part(
+        'state', () => make('p', {class: 'quiet'}, message.stopped ? 'Stopped before it began.' : 'An empty answer.'));
   }
 
   drawReasoning(running) {
@@ -82,18 +84,23 @@ export class MessageView {
 
   drawCalls() {
     const part = this.part('calls', () => make('div', {class: 'calls'}));
-    part.replaceChildren(...this.message.calls.filter(Boolean).map((call) => make('figure', {class: 'code'},
-      make('figcaption', {}, make('span', {}, 'Calls ', make('b', {}, call.name))),
-      make('pre', {tabindex: '0'}, make('code', {}, indented(call.arguments))))));
+    part.replaceChildren(...this.message.calls.filter(Boolean).map(
+        (call) => make(
+            'figure', {class: 'code'}, make('figcaption', {}, make('span', {}, 'Calls ', make('b', {}, call.name))),
+            make('pre', {tabindex: '0'}, make('code', {}, indented(call.arguments))))));
   }
 
   drawState(progress) {
     const part = this.part('state', () => make('div', {class: 'state'}));
     const label = make('span', {}, 'Waiting for the server …');
     if (!progress) return part.replaceChildren(label);
-    label.textContent = progress.total ? `Reading ${count(progress.processed)} of ${count(progress.total)} tokens` : 'Reading …';
-    const bar = make('progress', {max: progress.total || null, value: progress.total ? progress.processed : null,
-                                  'aria-label': 'The prompt is read'});
+    label.textContent =
+        progress.total ? `Reading ${count(progress.processed)} of ${count(progress.total)} tokens` : 'Reading …';
+    const bar = make('progress', {
+      max: progress.total || null,
+      value: progress.total ? progress.processed : null,
+      'aria-label': 'The prompt is read'
+    });
     part.replaceChildren(label, bar);
   }
 
@@ -103,23 +110,25 @@ export class MessageView {
     const parts = [];
     if (siblings.length > 1) {
       const go = (to) => () => actions.choose(siblings[to]);
-      parts.push(make('span', {class: 'branches', role: 'group', 'aria-label': 'Branches'},
-        iconButton('left', 'Earlier branch', go(at - 1), {disabled: at === 0}),
-        make('span', {}, `${at + 1}/${siblings.length}`),
-        iconButton('right', 'Later branch', go(at + 1), {disabled: at + 1 === siblings.length})));
+      parts.push(make(
+          'span', {class: 'branches', role: 'group', 'aria-label': 'Branches'},
+          iconButton('left', 'Earlier branch', go(at - 1), {disabled: at === 0}),
+          make('span', {}, `${at + 1}/${siblings.length}`),
+          iconButton('right', 'Later branch', go(at + 1), {disabled: at + 1 === siblings.length})));
     }
     if (!running) {
       if (message.text) parts.push(copyButton('Copy', () => message.text));
       if (message.role === 'user') {
         parts.push(iconButton('edit', 'Edit', () => this.edit(), {disabled: busy}));
       } else {
-        parts.push(iconButton('retry', message.error ? 'Try again' : 'Answer again', () => actions.retry(message),
-                              {disabled: busy}));
+        parts.push(iconButton(
+            'retry', message.error ? 'Try again' : 'Answer again', () => actions.retry(message), {disabled: busy}));
       }
       const facts = message.role === 'assistant' ? factsOf(message) : [];
       if (facts.length > 0) {
-        parts.push(make('dl', {class: 'facts'}, ...facts.map(([name, value]) =>
-          make('div', {}, make('dt', {}, name), make('dd', {}, value)))));
+        parts.push(make(
+            'dl', {class: 'facts'},
+            ...facts.map(([name, value]) => make('div', {}, make('dt', {}, name), make('dd', {}, value)))));
       }
     }
     this.foot.replaceChildren(...parts);
@@ -145,11 +154,11 @@ export class MessageView {
       }
     });
     this.foot.hidden = true;
-    this.body.replaceChildren(...[
-      this.message.files?.length ? fileList(this.message.files) : null,
-      make('div', {class: 'editing'}, field,
-           make('button', {type: 'button', onclick: close}, 'Cancel'),
-           make('button', {type: 'button', class: 'main', onclick: done}, icon('send'), 'Send')),
+    this.body.replaceChildren(
+        ...[this.message.files?.length ? fileList(this.message.files) : null,
+            make(
+                'div', {class: 'editing'}, field, make('button', {type: 'button', onclick: close}, 'Cancel'),
+                make('button', {type: 'button', class: 'main', onclick: done}, icon('send'), 'Send')),
     ].filter(Boolean));
     field.style.height = `${field.scrollHeight + 2}px`;
     field.focus();

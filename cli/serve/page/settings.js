@@ -10,10 +10,16 @@ const kNumbers = {
   seed: 'default_generation_settings.params.seed',
   max_tokens: 'default_generation_settings.params.n_predict',
 };
-const kTexts = {policy: 'lacake.policy', kv_budget: 'lacake.kv_budget'};
+const kTexts = {
+  policy: 'lacake.policy',
+  kv_budget: 'lacake.kv_budget'
+};
 
 // Seeds and lengths that mean no number.
-const kSpecial = {seed: {4294967295: 'random'}, max_tokens: {'-1': 'no limit'}};
+const kSpecial = {
+  seed: {4294967295: 'random'},
+  max_tokens: {'-1': 'no limit'}
+};
 
 export class Settings {
   // `changed(settings)`

@@ -47,8 +47,8 @@ export function save(conversation) {
   localStorage.setItem(kPrefix + conversation.id, JSON.stringify(conversation));
 }
 
-// What another tab has done to a conversation, told by an event `storage`: {id, conversation}, null where it is deleted.
-// Undefined: something else.
+// What another tab has done to a conversation, told by an event `storage`: {id, conversation}, null where it is
+// deleted. Undefined: something else.
 export function changeOf({key, newValue}) {
   if (!key?.startsWith(kPrefix)) return undefined;
   try {

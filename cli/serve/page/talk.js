@@ -1,7 +1,7 @@
 // Answers that are being written, of any conversation: one goes on while another is looked at.
 
-import {chat} from './api.js';
 import {grow, requestOf} from './answer.js';
+import {chat} from './api.js';
 import {pathTo} from './tree.js';
 
 export class Talk {
