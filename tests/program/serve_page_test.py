@@ -377,7 +377,7 @@ class InBrowser(ProgramTest):
         self.browser.click("#cache-toggle")
         self.browser.wait("document.querySelector('.held-text').textContent.includes('Down came the cheese')")
         line = self.browser.evaluate("document.querySelector('.cache-column .quiet').textContent")
-        self.assertRegex(line, rf"^keydiff · \d+ tokens · {held} of ")
+        self.assertRegex(line, rf"^keydiff\S* · \d+ tokens · {held} of ")
         self.browser.wait("document.querySelector('#memory li[aria-current] .state')?.textContent.startsWith('idle')")
         session = self.server.get("/v1/sessions")[1]["data"][-1]
         self.browser.click("#conversations [aria-current] ~ [aria-label^='Delete ']")
