@@ -2,6 +2,7 @@
 #include <map>
 
 #include "serve/api.h"
+#include "text/utf8.h"
 
 namespace lacake::cli {
 namespace {
@@ -98,7 +99,8 @@ void session_cache(Api& api, const std::shared_ptr<HttpExchange>& exchange) {
   const Model& model = api.model();
   const auto send = [&model, id = name.id](HttpExchange& to, const ConversationView& view) {
     json tokens = json::array(), layers = json::array();
-    for (const Token token : view.tokens) tokens.push_back(model.piece(token, true));
+    Utf8Stream characters;  // one that lies in several tokens stands with its last
+    for (const Token token : view.tokens) tokens.push_back(characters.push(model.piece(token, true)));
     for (std::size_t i = 0; i < view.kept.size(); ++i) layers.push_back(layer_json(i, view.kept[i]));
     send_json(to, {{"id", id},
                    {"policy", view.policy},
