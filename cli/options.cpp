@@ -188,6 +188,8 @@ const std::vector<Row>& rows() {
       {"--no-slots", "no_slots", "", "HTTP", "no GET /slots", kServe, Switch{&O::no_slots}},
       {"-v,--verbose", "verbose", "", "HTTP", "answers to chats have the prompt that was read, as `__verbose`", kServe,
        Switch{&O::verbose}},
+      {"--admin-key", "admin_key", "KEY", "HTTP", "who sends this one may POST /drain [nobody may]", kServe,
+       Text{&O::admin_key}},
       {"--log-requests", "log_requests", "", "Log", "a line of JSON for each request, on standard error", kServe,
        Switch{&O::log_requests}},
       {"--log-file", "log_file", "FILE", "Log", "these lines go to the end of this file; SIGHUP opens it anew", kServe,

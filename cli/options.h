@@ -68,6 +68,7 @@ struct Options {
   std::optional<std::int64_t> drain_time;
   bool log_requests = false;
   std::optional<std::string> log_file;
+  std::optional<std::string> admin_key;
   bool log_prompts = false;
   bool no_slots = false;
   bool verbose = false;

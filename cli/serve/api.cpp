@@ -49,7 +49,7 @@ constexpr Route kRoutes[] = {
     {"GET", "/v1/sessions/*/cache", false, session_cache},
     {"GET", "/v1/sessions/*/snapshot", false, session_snapshot},
     {"POST", "/v1/sessions/*/fork", false, fork_session},
-    {"POST", "/drain", false, begin_drain},
+    {"POST", "/drain", true, begin_drain},
 };
 
 bool is_at(const Route& route, std::string_view path) {
@@ -211,6 +211,20 @@ bool Api::may_come_from(const HttpRequest& request) const {
   return origin == "http://" + host || origin == "https://" + host;
 }
 
+bool Api::is_operator(const HttpRequest& request) const {
+  return !options_.admin_key.empty() && same_key(key_of(request), options_.admin_key);
+}
+
+// Without keys, whoever can reach us may do everything. That shall be no web page whose name was made to lead here
+// ("DNS rebinding"): on a server for this machine alone, only names of this machine are asked for.
+bool Api::may_be_called(const std::string& host) const {
+  if (!options_.local || !options_.keys.empty() || host.empty()) return true;  // browsers always say it
+  const bool v6 = host.starts_with('[');
+  const std::string name = v6 ? host.substr(0, host.find(']') + 1) : host.substr(0, host.find(':'));
+  const bool is_address = v6 || name.find_first_not_of("0123456789.") == name.npos;
+  return is_address || name == "localhost" || name.ends_with(".localhost");
+}
+
 // The same for all that come without a key.
 std::string Api::owner_of(const HttpRequest& request) const { return options_.keys.empty() ? "" : key_of(request); }
 
@@ -219,6 +233,12 @@ void Api::handle(const std::shared_ptr<HttpExchange>& exchange) {
   try {
     if (request.method == "GET" && (request.path == "/health" || request.path == "/v1/health")) {
       return send_json(*exchange, {{"status", "ok"}});
+    }
+    if (!may_be_called(request.header("host"))) {
+      return send_error(*exchange, api_error(403, type_of(403),
+                                             "host: expected localhost or an address, as this server has no keys "
+                                             "(--api-key) and listens to this machine alone (--host), found \"" +
+                                                 request.header("host") + "\""));
     }
     if (!may_come_from(request)) {
       return send_error(*exchange, api_error(403, type_of(403),
@@ -369,6 +389,7 @@ json cache_facts(const ServedCache& cache) {
                 {"entries_held", n_entries},    {"prompt_tokens", cache.n_prompt},
                 {"cached_tokens", cache.n_held}};
   if (!cache.id.empty()) facts["id"] = cache.id;
+  if (cache.stored) facts["stored"] = *cache.stored;
   return facts;
 }
 
@@ -399,7 +420,6 @@ void Answering::count_token() {
 }
 
 void Answering::answered(std::span<const Served> all) {
-  api_.metrics().request(200);
   std::size_t n_prompt = 0, n_held = 0, n_written = 0;
   double queue_ms = 0;
   json finish = json::array(), texts = json::array();
@@ -429,7 +449,6 @@ ApiError Answering::told(const Error& error) const {
     } catch (const Error&) {  // the template refuses it: what was wrong first is said
     }
   }
-  api_.metrics().request(told.status);
   exchange_->note({{"error", told.body["error"]["message"]}});
   return told;
 }

@@ -20,6 +20,7 @@
 #include "serve/metrics.h"
 #include "serve/random_id.h"
 #include "serve/underway.h"
+#include "serve/worker.h"
 
 namespace lacake::cli {
 
@@ -28,6 +29,8 @@ struct ApiOptions {
   std::string alias;              // the model's name for clients
   std::string version;            // of the program
   std::vector<std::string> keys;  // one of them is needed, if there are any
+  std::string admin_key;          // for POST /drain; "": nobody may
+  bool local = false;             // it listens to this machine alone
   std::string cors;               // the origin that browsers may come from; "": none but this server
   bool page = true;               // in the browser
   std::size_t n_ctx = 0;          // most tokens of a conversation
@@ -54,6 +57,7 @@ class Api {
   Scheduler& scheduler() { return scheduler_; }
   const ApiOptions& options() const { return options_; }
   ServerMetrics& metrics() { return metrics_; }
+  Worker& worker() { return worker_; }
   // A body's request to the scheduler; cancelled when the client goes. Throws what Scheduler::submit throws.
   void submit(const std::shared_ptr<HttpExchange>& exchange, Request request, std::shared_ptr<RequestClient> client);
   std::string token_text(Token token) const { return model_.piece(token, true); }  // bytes
@@ -65,10 +69,14 @@ class Api {
   // The key of a conversation that a client sends, in its body or headers.
   static std::string conversation_key(const HttpRequest& request, const Fields& fields);
   std::string owner_of(const HttpRequest& request) const;
+  bool is_operator(const HttpRequest& request) const;
+
+  // Whether it has a key, if one is needed.
+  bool is_allowed(const HttpRequest& request) const;
 
  private:
-  bool is_allowed(const HttpRequest& request) const;
   bool may_come_from(const HttpRequest& request) const;
+  bool may_be_called(const std::string& host) const;
 
   const Model& model_;
   Scheduler& scheduler_;
@@ -76,6 +84,7 @@ class Api {
   ServerMetrics metrics_;
   const std::time_t started_ = std::time(nullptr);
   std::atomic<bool> draining_ = false;
+  Worker worker_;  // borrows what stands above
 };
 
 // An error as a client reads it: {"error": {"code", "message", "type", ...}}.

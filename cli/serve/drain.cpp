@@ -7,10 +7,9 @@ namespace lacake::cli {
 using nlohmann::json;
 
 void begin_drain(Api& api, const std::shared_ptr<HttpExchange>& exchange) {
-  // Any web page can make a browser send this to a server on the same machine.
-  if (api.options().keys.empty()) {
-    return send_json(*exchange,
-                     api_error(403, "permission_error", "/drain: expected a server with keys (--api-key)").body, 403);
+  // It cannot be undone, so whoever may chat may not do it.
+  if (!api.is_operator(exchange->request())) {
+    return send_error(*exchange, api_error(403, "permission_error", "/drain: expected the key of --admin-key"));
   }
   const std::string& sent = exchange->request().body;
   const json body = sent.empty() ? json::object() : parse_body(sent);

@@ -223,6 +223,11 @@ struct HttpServer::State {
         auto [header_error, n] = co_await http::async_read_header(stream, buffer, parser, kToken);
         error = header_error;
       }
+      if (!error && limits.trusts && !limits.trusts(head_of(parser.get()))) {
+        parser.body_limit(std::min(limits.body_bytes, limits.untrusted_body_bytes));
+        const auto length = parser.content_length();
+        if (length && *length > limits.untrusted_body_bytes) error = http::error::body_limit;
+      }
       if (!error && beast::iequals(parser.get()[http::field::expect], "100-continue")) {
         http::response<http::empty_body> go_on(http::status::continue_, parser.get().version());
         auto [write_error, n] = co_await http::async_write(stream, go_on, kToken);
@@ -335,7 +340,8 @@ struct HttpServer::State {
           auto [write_error, n] = co_await asio::async_write(stream, http::make_chunk_last(), kToken);
           fine = !write_error;
         }
-        fine = fine && chunked;
+        if (fine) exchange.done();
+        fine = fine && chunked;  // without chunks the end of the connection is that of the answer
         break;
       }
       stream.tcp().expires_never();

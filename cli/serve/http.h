@@ -17,20 +17,6 @@
 
 namespace lacake::cli {
 
-struct HttpLimits {
-  std::size_t header_bytes = 16 << 10;
-  std::size_t body_bytes = 64 << 20;
-  std::size_t connections = 512;
-  // For a whole request from its first byte, however slowly it drips, and for the handshake of TLS; and for a
-  // connection without a request.
-  std::chrono::seconds request_time{30};
-  std::chrono::seconds idle_time{120};
-  // For a client to take what was written.
-  std::chrono::seconds write_time{30};
-  std::size_t unsent_bytes = 8 << 20;
-  std::vector<std::pair<std::string, std::string>> headers = {};  // of every answer
-};
-
 struct HttpRequest {
   std::string id;      // the client's own in X-Request-Id, if it is harmless, else one of ours; every answer has it
   std::string client;  // its address
@@ -44,6 +30,24 @@ struct HttpRequest {
     const auto at = headers.find(name);
     return at == headers.end() ? "" : at->second;
   }
+};
+
+struct HttpLimits {
+  std::size_t header_bytes = 16 << 10;
+  std::size_t body_bytes = 64 << 20;
+  std::size_t connections = 512;
+  // For a whole request from its first byte, however slowly it drips, and for the handshake of TLS; and for a
+  // connection without a request.
+  std::chrono::seconds request_time{30};
+  std::chrono::seconds idle_time{120};
+  // For a client to take what was written.
+  std::chrono::seconds write_time{30};
+  std::size_t unsent_bytes = 8 << 20;
+  std::vector<std::pair<std::string, std::string>> headers = {};  // of every answer
+  // Asked with the head of a request, by the server's thread. Of whom it does not trust, few bytes are read: as many as
+  // a client without a key needs to be told so. None: everybody is trusted.
+  std::function<bool(const HttpRequest&)> trusts = {};
+  std::size_t untrusted_body_bytes = 64 << 10;
 };
 
 // What became of a request, for a log.

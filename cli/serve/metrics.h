@@ -16,6 +16,7 @@ class ServerMetrics {
   // A request's time to its first token, and between two of its tokens.
   void first_token(double seconds);
   void between_tokens(double seconds);
+  // 0: its client went before an answer began.
   void request(int status);
 
   // In the text format, with what the scheduler says now.

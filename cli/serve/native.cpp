@@ -163,7 +163,8 @@ void slots(Api& api, const std::shared_ptr<HttpExchange>& exchange) {
     json slot = {{"id", i}, {"n_ctx", api.options().n_ctx}, {"is_processing", false}};
     if (i < status.conversations.size()) {
       slot["is_processing"] = status.conversations[i].running;
-      slot["lacake"] = session_json(status.conversations[i]);
+      const bool own = Scheduler::is_of(status.conversations[i].id, api.owner_of(exchange->request()));
+      if (own) slot["lacake"] = session_json(status.conversations[i]);
     }
     list.push_back(std::move(slot));
   }

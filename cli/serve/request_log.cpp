@@ -76,6 +76,8 @@ RequestLog::~RequestLog() {
 
 void RequestLog::add(HttpRecord record) {
   if (!prompts_) record.request.body = std::string();
+  record.request.headers.clear();
+  record.request.query.clear();
   {
     const std::lock_guard lock(mutex_);
     if (records_.size() >= kMostWaiting || bytes_ + record.request.body.size() > kMostBytes) {

@@ -56,6 +56,8 @@ std::vector<std::string> policy_names() {
   return names;
 }
 
+bool is_local(const std::string& host) { return host == "localhost" || host == "::1" || host.starts_with("127."); }
+
 HttpLimits http_limits(const Options& options) {
   HttpLimits limits;
   if (options.body_size) limits.body_bytes = bytes_option("body_size", *options.body_size);
@@ -72,7 +74,7 @@ HttpLimits http_limits(const Options& options) {
 
 int serve(const Options& options) {
   const std::vector<std::string> keys = keys_of(options);
-  const HttpLimits limits = http_limits(options);
+  HttpLimits limits = http_limits(options);
   const std::shared_ptr<Tls> tls =
       options.ssl_key_file ? read_tls(*options.ssl_key_file, *options.ssl_cert_file) : nullptr;
   std::optional<RequestLog> log;
@@ -97,12 +99,14 @@ int serve(const Options& options) {
   Engine::Options engine_of = engine_options(options);
   SchedulerOptions scheduling{.session = asked, .limits = generation.limits};
   std::uint64_t one = 0;
+  MemoryPlan memory;
   {
     // Memory is reserved when an engine is made: how much of it a conversation takes, one without a reservation says.
     const Engine sizes(model, engine_of);
     scheduling.session = sized_for_conversation(sizes, model.facts(), asked, generation.limits);
     const SessionPlan plan = sizes.plan(scheduling.session);
     one = plan.budget_bytes;
+    memory = plan.memory;
     scheduling.checkpoint_bytes =
         options.checkpoints ? bytes_option("checkpoints", *options.checkpoints) : usual_checkpoint_bytes(plan);
     scheduling.opening_bytes = scheduling.checkpoint_bytes;
@@ -128,6 +132,8 @@ int serve(const Options& options) {
                      .alias = options.alias.value_or(std::filesystem::path(options.model).filename().string()),
                      .version = LACAKE_VERSION,
                      .keys = keys,
+                     .admin_key = options.admin_key.value_or(""),
+                     .local = is_local(options.host.value_or("127.0.0.1")),
                      .cors = options.cors.value_or(""),
                      .page = !options.no_ui,
                      .n_ctx = n_ctx,
@@ -150,14 +156,23 @@ int serve(const Options& options) {
                                   {"drain_s", drain.count()}}};
   Api api(model, *scheduler, std::move(serving));
   const std::string host = options.host.value_or("127.0.0.1");
+  limits.trusts = [&api](const HttpRequest& head) { return api.is_allowed(head); };
   HttpServer http(
       host, (int)options.port.value_or(8080), limits, tls,
       [&api](const std::shared_ptr<HttpExchange>& exchange) { api.handle(exchange); },
-      log ? [&log](HttpRecord record) { log->add(std::move(record)); } : HttpServer::Recorder());
+      [&log, &api](HttpRecord record) {
+        api.metrics().request(record.status);
+        if (log) log->add(std::move(record));
+      });
+  // What each conversation has of its own, and what all of them have together.
+  const std::uint64_t own = checkpoints + memory.policy_metadata;
+  const std::uint64_t all =
+      memory.total() - memory.cache - memory.policy_metadata + engine_of.kv_memory + n_parallel * own + checkpoints;
   notice(options,
-         fmt::format("{} conversations in {} of KV memory; beside it {} each for copies to go back to, and {} "
-                     "for what they share",
-                     n_parallel, bytes_text(engine_of.kv_memory), bytes_text(checkpoints), bytes_text(checkpoints)));
+         fmt::format("{} conversations in {} of KV memory; beside it {} each for copies to go back to, and {} for "
+                     "what they share: {} in all",
+                     n_parallel, bytes_text(engine_of.kv_memory), bytes_text(checkpoints), bytes_text(checkpoints),
+                     bytes_text(all)));
   const bool ipv6 = host.find(':') != host.npos;
   notice(options,
          fmt::format("listening on {}://{}:{}", tls ? "https" : "http", ipv6 ? "[" + host + "]" : host, http.port()));
@@ -169,6 +184,7 @@ int serve(const Options& options) {
   scheduler->drain(drain);
   http.close(std::chrono::seconds(1));
   scheduler.reset();
+  api.worker().finish();  // as long as what it answers by is there
   return 0;
 }
 

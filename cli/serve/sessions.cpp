@@ -16,18 +16,30 @@ ConversationName named(const Api& api, const HttpRequest& request) {
   return {.id = rest.substr(0, rest.find('/')), .owner = api.owner_of(request)};
 }
 
-// Sends what an order came to, or its error. `send` gets the exchange and the result.
+// Sends what an order came to, or its error. `send` gets the exchange and the result, by a thread that may take its
+// time.
 template <class Result, class Send>
-Told<Result> telling(std::shared_ptr<HttpExchange> exchange, Send send) {
-  return [exchange = std::move(exchange), send = std::move(send)](std::variant<Result, Error> told) {
-    if (const Error* const error = std::get_if<Error>(&told)) return send_error(*exchange, api_error(*error));
-    send(*exchange, std::move(std::get<Result>(told)));
+Told<Result> telling(Api& api, std::shared_ptr<HttpExchange> exchange, Send send) {
+  return [&worker = api.worker(), exchange = std::move(exchange),
+          send = std::move(send)](std::variant<Result, Error> told) {
+    worker.add([exchange, send, told = std::move(told)]() mutable {
+      try {
+        if (const Error* const error = std::get_if<Error>(&told)) return send_error(*exchange, api_error(*error));
+        send(*exchange, std::move(std::get<Result>(told)));
+      } catch (const std::exception& error) {  // no memory for it
+        send_error(*exchange, api_error(500, "server_error", error.what()));
+      }
+    });
   };
 }
 
-Told<std::string> telling_id(std::shared_ptr<HttpExchange> exchange) {
-  return telling<std::string>(std::move(exchange), [](HttpExchange& to, const std::string& id) {
-    send_json(to, {{"id", id}, {"object", "session"}}, 201);
+Told<RestoredConversation> telling_restored(Api& api, std::shared_ptr<HttpExchange> exchange) {
+  return telling<RestoredConversation>(api, std::move(exchange), [](HttpExchange& to, const RestoredConversation& c) {
+    send_json(to,
+              {{"id", c.id},
+               {"object", "session"},
+               {"lacake", {{"policy", c.policy}, {"kv_budget", c.budget}, {"kv_type", c.types}}}},
+              201);
   });
 }
 
@@ -39,15 +51,16 @@ const std::string& require_key(const std::string& key, const char* where) {
 }
 
 // Of a layer: all positions that are held, and how many of its KV heads hold each.
-json layer_json(std::size_t layer, const std::vector<std::vector<std::int64_t>>& heads) {
-  std::map<std::int64_t, int> n_heads;
+json layer_json(std::size_t layer, const std::vector<std::vector<std::int64_t>>& heads, std::size_t n_tokens) {
+  std::vector<int> n_heads(n_tokens);
   for (const auto& positions : heads) {
-    for (const std::int64_t position : positions) ++n_heads[position];
+    for (const std::int64_t position : positions) ++n_heads.at((std::size_t)position);
   }
   json positions = json::array(), held_by = json::array();
-  for (const auto& [position, n] : n_heads) {
-    positions.push_back(position);
-    held_by.push_back(n);
+  for (std::size_t i = 0; i < n_tokens; ++i) {
+    if (n_heads[i] == 0) continue;
+    positions.push_back(i);
+    held_by.push_back(n_heads[i]);
   }
   return {
       {"layer", layer}, {"n_heads", heads.size()}, {"positions", std::move(positions)}, {"heads", std::move(held_by)}};
@@ -101,14 +114,15 @@ void session_cache(Api& api, const std::shared_ptr<HttpExchange>& exchange) {
     json tokens = json::array(), layers = json::array();
     Utf8Stream characters;  // one that lies in several tokens stands with its last
     for (const Token token : view.tokens) tokens.push_back(characters.push(model.piece(token, true)));
-    for (std::size_t i = 0; i < view.kept.size(); ++i) layers.push_back(layer_json(i, view.kept[i]));
+    for (std::size_t i = 0; i < view.kept.size(); ++i)
+      layers.push_back(layer_json(i, view.kept[i], view.tokens.size()));
     send_json(to, {{"id", id},
                    {"policy", view.policy},
                    {"n_tokens", view.tokens.size()},
                    {"tokens", std::move(tokens)},
                    {"layers", std::move(layers)}});
   };
-  api.scheduler().look(name, telling<ConversationView>(exchange, send));
+  api.scheduler().look(name, telling<ConversationView>(api, exchange, send));
 }
 
 void session_snapshot(Api& api, const std::shared_ptr<HttpExchange>& exchange) {
@@ -117,7 +131,7 @@ void session_snapshot(Api& api, const std::shared_ptr<HttpExchange>& exchange) {
     to.send(200, "application/octet-stream", std::move(bytes),
             {{"Content-Disposition", "attachment; filename=\"" + id + ".kv\""}});
   };
-  api.scheduler().snapshot(name, telling<std::string>(exchange, send));
+  api.scheduler().snapshot(name, telling<std::string>(api, exchange, send));
 }
 
 // The body is what GET .../snapshot gave, or a file of `lacake chat --session`.
@@ -125,14 +139,14 @@ void restore_session(Api& api, const std::shared_ptr<HttpExchange>& exchange) {
   const HttpRequest& request = exchange->request();
   const auto key = request.query.find("session");
   api.scheduler().restore(request.body, require_key(key == request.query.end() ? "" : key->second, "?session"),
-                          api.owner_of(request), telling_id(exchange));
+                          api.owner_of(request), telling_restored(api, exchange));
 }
 
 void fork_session(Api& api, const std::shared_ptr<HttpExchange>& exchange) {
   const HttpRequest& request = exchange->request();
   const json body = parse_body(request.body);
   const std::string key = Fields(body).text("session").value_or("");
-  api.scheduler().fork(named(api, request), require_key(key, "session"), telling_id(exchange));
+  api.scheduler().fork(named(api, request), require_key(key, "session"), telling_restored(api, exchange));
 }
 
 void drop_session(Api& api, const std::shared_ptr<HttpExchange>& exchange) {
@@ -140,7 +154,7 @@ void drop_session(Api& api, const std::shared_ptr<HttpExchange>& exchange) {
   const auto send = [id = name.id](HttpExchange& to, std::monostate) {
     send_json(to, {{"id", id}, {"object", "session"}, {"deleted", true}});
   };
-  api.scheduler().drop(name, telling<std::monostate>(exchange, send));
+  api.scheduler().drop(name, telling<std::monostate>(api, exchange, send));
 }
 
 }  // namespace lacake::cli

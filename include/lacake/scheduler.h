@@ -68,6 +68,8 @@ struct ServedCache {
   std::size_t n_held = 0;    // of these, read already
   CacheUse use = {};         // now
   std::string policy = {};
+  // Whether the store has the conversation as it is now; none where there is no store.
+  std::optional<bool> stored = {};
 };
 
 struct Served {
@@ -104,6 +106,12 @@ struct ConversationView {
   std::string policy;
   std::vector<Token> tokens;                                 // that it was fed
   std::vector<std::vector<std::vector<std::int64_t>>> kept;  // [layer][head]: positions of these, in stored order
+};
+
+// A conversation that was made of a snapshot. It goes on for requests with its key that say the same of the cache.
+struct RestoredConversation {
+  std::string id;
+  std::string policy, budget, types;  // as PolicySpec, Budget and CacheTypes write them
 };
 
 // What an order to the scheduler came to. Called once, as clients are.
@@ -185,11 +193,12 @@ class Scheduler {
   // The bytes of a file that Snapshot reads (lacake/snapshot.h).
   void snapshot(ConversationName name, Told<std::string> told);
   // Of such bytes a conversation that is known by the key, in memory and in the store, if there is one; what its owner
-  // had under that key is replaced. Told its id, and Error(kInput) about `snapshot` that cannot be used,
-  // Error(kCapacity) where running conversations leave no room.
-  void restore(std::string bytes, std::string key, std::string owner, Told<std::string> told);
+  // had under that key is replaced. Told when it is there, and Error(kInput) about `snapshot` that cannot be used,
+  // Error(kUsage or kCapacity) where it does not fit, ever or now, Error(kState) about `store` that did not take it:
+  // it is in memory then.
+  void restore(std::string bytes, std::string key, std::string owner, Told<RestoredConversation> told);
   // A copy that is known by the key. Told as snapshot() and restore().
-  void fork(ConversationName name, std::string key, Told<std::string> told);
+  void fork(ConversationName name, std::string key, Told<RestoredConversation> told);
   void drop(ConversationName name, Told<std::monostate> told);
 
   // Whose id it is.

@@ -86,4 +86,7 @@ class Snapshot {
   SnapshotFacts facts_;
 };
 
+// Throws Error(kInput) as Engine::open would, where it is of another model.
+void require_model(const Snapshot& snapshot, const Model& model);
+
 }  // namespace lacake

@@ -143,12 +143,6 @@ void save_options(const SessionOptions& options, PartsWriter& file) {
   file.set("session.single_turn", options.single_turn);
 }
 
-void require_model(const PartsFile& file, const LoadedModel& model) {
-  if (file.text("model.fingerprint") == model.fingerprint()) return;
-  file.fail("model", fmt::format("{} with content {}", file.text("model.name"), file.text("model.fingerprint")),
-            fmt::format("{} with content {}", model.display_name(), model.fingerprint()));
-}
-
 void require_shape(const PartsFile& file, const SessionState& session) {
   const Cache& cache = session.cache();
   const CacheShape& shape = cache.arena().shape();
@@ -295,6 +289,12 @@ void load_moment(SessionState& session, const std::string& when, std::span<const
 }
 
 }  // namespace
+
+void require_model(const PartsFile& file, const LoadedModel& model) {
+  if (file.text("model.fingerprint") == model.fingerprint()) return;
+  file.fail("model", fmt::format("{} with content {}", file.text("model.name"), file.text("model.fingerprint")),
+            fmt::format("{} with content {}", model.display_name(), model.fingerprint()));
+}
 
 void save_session(const SessionState& session, std::span<const SessionCopy* const> moments, PartsWriter& file) {
   const LoadedModel& model = session.engine().model;

@@ -29,6 +29,9 @@ struct LoadedSession {
 // kCapacity) as Engine::open.
 LoadedSession load_session(EngineState& engine, const PartsFile& file, std::span<const std::size_t> moments);
 
+// Throws Error(kInput) where it is of another model.
+void require_model(const PartsFile& file, const LoadedModel& model);
+
 // What of it is understood without a model.
 
 inline constexpr std::uint64_t kSnapshotVersion = 1;

@@ -61,6 +61,8 @@ Snapshot::Snapshot(Snapshot&&) noexcept = default;
 Snapshot& Snapshot::operator=(Snapshot&&) noexcept = default;
 
 const std::string& Snapshot::path() const { return file_->path(); }
+void require_model(const Snapshot& snapshot, const Model& model) { require_model(snapshot.file(), model.loaded()); }
+
 std::string Snapshot::text() const { return file_->part_text("text"); }
 const SnapshotFacts& Snapshot::facts() const { return facts_; }
 

@@ -263,9 +263,11 @@ std::string Conversations::snapshot(const ConversationName& name) const {
 // For a conversation that takes so many bytes: idle ones go. True: what it replaces must go too.
 bool Conversations::make_room(std::uint64_t bytes, std::uint64_t promised, const Resident* replaced) {
   const auto free = [&] { return engine_.kv_memory().free - std::min(engine_.kv_memory().free, promised); };
-  while (free() < bytes && let_go_one()) continue;
   const Session* const old = replaced ? replaced->conversation->session() : nullptr;
-  if (free() + (old ? old->plan().budget_bytes : 0) < bytes) {
+  const std::uint64_t own = old ? old->plan().budget_bytes : 0;
+  wanted_.clear();
+  while (free() + own < bytes) {
+    if (let_go_one()) continue;
     throw Error({.kind = Error::Kind::kCapacity,
                  .subject = "kv_memory",
                  .expected = fmt::format("{} bytes free", bytes),
@@ -275,12 +277,21 @@ bool Conversations::make_room(std::uint64_t bytes, std::uint64_t promised, const
   return free() < bytes;
 }
 
-std::string Conversations::restore(const std::string& bytes, const std::string& key, const std::string& owner,
-                                   std::uint64_t promised) {
+Resident* Conversations::restore(const std::string& bytes, const std::string& key, const std::string& owner,
+                                 std::uint64_t promised) {
+  // What can never be is refused before anybody gives way.
   const Snapshot snapshot(bytes, "snapshot");
-  const SessionOptions& session = snapshot.facts().options;
+  require_model(snapshot, model_);
+  const SnapshotFacts& facts = snapshot.facts();
+  if (facts.budget_bytes > engine_.kv_memory().reserved) {
+    throw Error({.kind = Error::Kind::kUsage,
+                 .subject = "kv_memory",
+                 .expected = fmt::format("a conversation of {} bytes at most", engine_.kv_memory().reserved),
+                 .found = fmt::format("one of {}", facts.budget_bytes)});
+  }
   auto resident = std::make_unique<Resident>();
-  resident->id = id_by_key(owner, session, key);
+  resident->id = id_by_key(owner, facts.options, key);
+  resident->running = true;
   // What it replaces stays until there is room, and comes back where that is not enough.
   std::unique_ptr<Resident> replaced;
   if (is_resident(resident->id)) {
@@ -293,36 +304,54 @@ std::string Conversations::restore(const std::string& bytes, const std::string& 
     if (!resident->lease) throw busy("one that another server has");
   }
   try {
-    if (make_room(snapshot.facts().budget_bytes, promised, replaced.get())) {
+    if (make_room(facts.budget_bytes, promised, replaced.get())) {
       resident->lease = std::move(replaced->lease);
       replaced.reset();
     }
-    resident->conversation = std::make_unique<Conversation>(model_, engine_, making(owner, session), snapshot);
+    resident->conversation = std::make_unique<Conversation>(model_, engine_, making(owner, facts.options), snapshot);
   } catch (...) {
     if (replaced) all_.push_back(std::move(replaced));
     throw;
   }
   if (replaced) resident->lease = std::move(replaced->lease);
-  if (resident->lease) {
-    resident->lease->save(bytes.size(), [&](const std::string& path) { replace_durably(path, bytes); });
-    ++counts_.n_stored;
-  }
   all_.push_back(std::move(resident));
-  return all_.back()->id;
+  return all_.back().get();
 }
 
 void Conversations::drop(const ConversationName& name) {
   if (!is_resident(name.id)) return lease_of(name).drop();
   const auto at = idle(name);
-  if ((*at)->lease && (*at)->lease->path()) (*at)->lease->drop();
+  std::optional<Store::Lease> lease = std::move((*at)->lease);
   all_.erase(at);
+  if (!lease && options_.store) {
+    lease = options_.store->acquire(name.id);
+    if (!lease) throw busy("one that another server has; what was in memory here is forgotten");
+  }
+  if (lease && lease->path()) lease->drop();
+}
+
+void Conversations::give_back(Resident& resident) {
+  resident.running = false;
+  if (resident.conversation->session()) return;
+  std::erase_if(all_, [&](const auto& r) { return r.get() == &resident; });
+}
+
+void Conversations::want(const ChatRequest* request, const SessionOptions& session) {
+  wanted_.clear();
+  if (!request) return;
+  wanted_ = request->key.empty() ? beginning_of(*request, session) : id_by_key(request->owner, session, request->key);
+}
+
+bool Conversations::is_wanted(const Resident& resident) const {
+  return !wanted_.empty() && resident.id.starts_with(wanted_);
 }
 
 bool Conversations::shrink_one() {
   constexpr int kMostHalvings = 2;
   Resident* least = nullptr;  // shrunk, then used least recently
   for (const auto& resident : all_) {
-    const bool may = !resident->running && !resident->lease && resident->conversation->session();
+    const bool may =
+        !resident->running && !is_wanted(*resident) && !resident->lease && resident->conversation->session();
     if (may && resident->n_halvings < (least ? least->n_halvings : kMostHalvings)) least = resident.get();
   }
   if (!least) return false;
@@ -340,9 +369,6 @@ bool Conversations::shrink_one() {
 
 bool Conversations::regrow(Resident& resident, std::uint64_t room) {
   if (resident.n_halvings == 0 || !resident.conversation->session()) return true;
-  // What makes room now shall be others.
-  const auto at = std::find_if(all_.begin(), all_.end(), [&](const auto& r) { return r.get() == &resident; });
-  all_.splice(all_.end(), all_, at);
   if (engine_.kv_memory().free + resident.conversation->session()->plan().budget_bytes < room) return false;
   resident.conversation->resize(resident.budget);
   resident.n_halvings = 0;
@@ -351,11 +377,18 @@ bool Conversations::regrow(Resident& resident, std::uint64_t room) {
 
 bool Conversations::let_go_one() {
   if (options_.elastic && shrink_one()) return true;
-  const auto idle = std::find_if(all_.begin(), all_.end(), [](const auto& resident) { return !resident->running; });
-  if (idle == all_.end()) return false;
-  all_.erase(idle);
+  auto at = std::find_if(all_.begin(), all_.end(), [&](const auto& r) { return !r->running && !is_wanted(*r); });
+  if (at == all_.end()) {  // others that begin alike
+    at = std::find_if(all_.begin(), all_.end(), [&](const auto& r) { return !r->running && r->id != wanted_; });
+  }
+  if (at == all_.end()) return false;
+  all_.erase(at);
   ++counts_.n_dropped;
   return true;
+}
+
+void Conversations::let_go_all() {
+  counts_.n_dropped += std::erase_if(all_, [](const auto& resident) { return !resident->running; });
 }
 
 }  // namespace lacake

@@ -45,20 +45,24 @@ class Conversations {
   // The conversation that a request goes on in; a new one where there is none. kBusy: it runs for somebody else.
   // kNoRoom: it is not in memory, and of KV memory less than `room` bytes is free.
   Taken take(const ChatRequest& request, const ChatOptions& chat, const SessionOptions& session, std::uint64_t room);
-  // It runs no more.
-  void give_back(Resident& resident) { resident.running = false; }
+  // It runs no more. One that holds nothing, because what was asked failed, goes.
+  void give_back(Resident& resident);
   // It was written to the store, or could not be.
   void count_saved(bool kept) { ++(kept ? counts_.n_stored : counts_.n_store_failures); }
 
   // As the members of Scheduler of these names, but that they throw. Of KV memory, `promised` bytes are not to be used.
   ConversationView look(const ConversationName& name) const;
   std::string snapshot(const ConversationName& name) const;
-  std::string restore(const std::string& bytes, const std::string& key, const std::string& owner,
-                      std::uint64_t promised);
+  // The caller keeps it in the store, if it has a lease: it runs until it is given back.
+  Resident* restore(const std::string& bytes, const std::string& key, const std::string& owner, std::uint64_t promised);
   void drop(const ConversationName& name);
 
+  // Room is made now for this request (null: for a text): what it goes on with is to stay.
+  void want(const ChatRequest* request, const SessionOptions& session);
   // Makes room: one that is idle gives half of its budget up, or goes. False: there is none.
   bool let_go_one();
+  // All that are idle.
+  void let_go_all();
 
   // Of a chat, what could be shared of its prompt: none where that is little, or is there already.
   struct SharedOpening {
@@ -88,6 +92,7 @@ class Conversations {
 
   ConversationOptions making(const std::string& owner, const SessionOptions& session) const;
   Resident* use(Resident& resident);
+  bool is_wanted(const Resident& resident) const;
   bool shrink_one();
   // Gives back what it gave up, of KV memory that is free beside `room` bytes. False: there is not as much.
   bool regrow(Resident& resident, std::uint64_t room);
@@ -103,6 +108,8 @@ class Conversations {
   const SchedulerOptions& options_;
   std::shared_ptr<Openings> openings_;  // null: nothing is shared
   std::list<std::unique_ptr<Resident>> all_;
+  // What room is made for: the id of a conversation, or what several ids begin with.
+  std::string wanted_;
   Counts counts_;
 };
 

@@ -61,12 +61,11 @@ struct Job {
 }  // namespace
 
 struct Scheduler::State {
-  // An answer that has ended, whose client is told when its conversation is kept.
+  // A conversation on its way to the store. Whoever waits for that is told then.
   struct Saving {
     Ticket ticket;
-    std::shared_ptr<RequestClient> client;
-    Served served;
     Resident* resident;
+    std::function<void(bool kept)> tell;
   };
 
   State(const Model& m, Engine& e, SchedulerOptions o)
@@ -94,8 +93,7 @@ struct Scheduler::State {
       take_saved();
       admit();
       // Nobody will ask here again: another program that has the store may go on with them.
-      while (leaves && waiting.empty() && conversations.let_go_one()) {
-      }
+      if (leaves && waiting.empty()) conversations.let_go_all();
       write();
       read();
       if (jobs.empty() || since_publish.ms() > kPublishMs) publish();
@@ -136,7 +134,6 @@ struct Scheduler::State {
     const bool all =
         std::exchange(cancels_all, false) || (cancels_at && std::chrono::steady_clock::now() >= *cancels_at);
     lock.unlock();
-    for (const Order& order : given) order.carry_out();
     for (const Job& job : waiting) {
       if (all) gone.insert(job.ticket);
     }
@@ -144,6 +141,7 @@ struct Scheduler::State {
       if (all) gone.insert(job.ticket);
     }
     if (!gone.empty()) cancel(gone);
+    for (const Order& order : given) order.carry_out();
     return true;
   }
 
@@ -155,8 +153,7 @@ struct Scheduler::State {
 
   template <class Result, class Work>
   void give(Told<Result> told, Work work) {
-    Order order;
-    order.carry_out = [this, told, work = std::move(work)] {
+    order<Result>(told, [this, told, work = std::move(work)] {
       std::optional<std::variant<Result, Error>> result;
       try {
         result.emplace(work());
@@ -164,14 +161,65 @@ struct Scheduler::State {
         result.emplace(error_of(error));
       }
       publish();
-      told(std::move(*result));
-    };
-    order.refuse = [told](const Error& error) { told(error); };
+      tell<Result>(told, std::move(*result));
+    });
+  }
+
+  template <class Result>
+  void order(const Told<Result>& told, std::function<void()> carry_out) {
     {
       const std::lock_guard lock(mutex);
-      orders.push_back(std::move(order));
+      orders.push_back({std::move(carry_out), [told](const Error& error) { tell<Result>(told, error); }});
     }
     wake.notify_all();
+  }
+
+  // Whoever has no memory to be told in waits until he gives up; the others go on.
+  template <class Result>
+  static void tell(const Told<Result>& told, std::variant<Result, Error> result) {
+    try {
+      told(std::move(result));
+    } catch (const std::exception&) {
+    }
+  }
+
+  // Told when it is in the store too.
+  void give_restore(const std::string& key, const std::string& owner, const Told<RestoredConversation>& told,
+                    std::function<std::string()> snapshot) {
+    order<RestoredConversation>(told, [this, key, owner, told, snapshot = std::move(snapshot)] {
+      Resident* resident = nullptr;
+      try {
+        std::string bytes = snapshot();
+        resident = conversations.restore(bytes, key, owner, promised_bytes());
+        const SessionOptions& session = resident->conversation->session()->options();
+        const RestoredConversation restored{resident->id, session.policy.text(), session.budget.text(),
+                                            session.types.text()};
+        const auto end = [told, restored](bool kept) {
+          if (kept) return tell<RestoredConversation>(told, restored);
+          tell<RestoredConversation>(told,
+                                     Error({.kind = Error::Kind::kState,
+                                            .subject = "store",
+                                            .found = "no room, or an error: the conversation is in memory alone"}));
+        };
+        if (!resident->lease) {
+          conversations.give_back(*resident);
+          publish();
+          return end(true);
+        }
+        const Ticket ticket = next_ticket();
+        saver.save(ticket, *resident->lease, std::move(bytes));
+        saving.push_back({ticket, resident, end});
+      } catch (const std::exception& error) {
+        if (resident) conversations.give_back(*resident);
+        publish();
+        tell<RestoredConversation>(told, error_of(error));
+      }
+    });
+  }
+
+  Ticket next_ticket() {
+    const std::lock_guard lock(mutex);
+    return ++last_ticket;
   }
 
   std::uint64_t promised_bytes() const {
@@ -190,7 +238,7 @@ struct Scheduler::State {
       Job gone_job = std::move(*job);
       job = waiting.erase(job);
       count(1);
-      fail(gone_job, cancelled());
+      gone_job.client->failed(cancelled());
     }
     for (auto job = jobs.begin(); job != jobs.end();) {
       if (!gone.contains(job->ticket)) {
@@ -198,7 +246,7 @@ struct Scheduler::State {
         continue;
       }
       ++counts.n_cancelled;
-      job = job->running->reading() ? failed(job, cancelled()) : ended(job);
+      job = job->running->reading() ? dropped(job, cancelled()) : ended(job);
     }
   }
 
@@ -278,6 +326,7 @@ struct Scheduler::State {
     const std::uint64_t others = job.bytes * (job.n_answers() - 1);
     const std::uint64_t promised = engine.kv_memory().free - free_bytes();
     const ChatRequest* const chat = std::get_if<ChatRequest>(&job.request.what);
+    conversations.want(chat, job.session);
     if (!chat) return free_bytes() < job.bytes + others ? Admission::kNoRoom : Admission::kAdmitted;
     if (free_bytes() < others) return Admission::kNoRoom;
     if (somebody_reads_opening_of(job)) return Admission::kBusy;
@@ -448,9 +497,10 @@ struct Scheduler::State {
     return jobs.erase(job);
   }
 
-  // What a client is told has ended is kept, where there is a store. False: there is none.
+  // What a client is told has ended is kept, where there is a store. False: there is none, or it is another's.
   bool save(Job& job, Served& served) {
     Resident& resident = *job.resident;
+    if (options.store) served.cache.stored = false;
     if (!resident.lease || !resident.conversation->session()) return false;
     try {
       saver.save(job.ticket, *resident.lease, resident.conversation->saved());
@@ -458,7 +508,11 @@ struct Scheduler::State {
       conversations.count_saved(false);
       return false;
     }
-    saving.push_back({job.ticket, std::move(job.client), std::move(served), &resident});
+    const auto tell = [client = job.client, served](bool kept) mutable {
+      served.cache.stored = kept;
+      client->ended(served);
+    };
+    saving.push_back({job.ticket, &resident, tell});
     return true;
   }
 
@@ -471,14 +525,19 @@ struct Scheduler::State {
       conversations.count_saved(done.kept);
       conversations.give_back(*ended.resident);
       publish(1);
-      ended.client->ended(ended.served);
+      ended.tell(done.kept);
     }
   }
 
   std::deque<Job>::iterator failed(std::deque<Job>::iterator job, const Error& error) {
+    ++counts.n_failed;
+    return dropped(job, error);
+  }
+
+  std::deque<Job>::iterator dropped(std::deque<Job>::iterator job, const Error& error) {
     job->running.reset();
     if (job->resident) give_back(*job);
-    fail(*job, error);
+    job->client->failed(error);
     return jobs.erase(job);
   }
 
@@ -637,18 +696,14 @@ void Scheduler::snapshot(ConversationName name, Told<std::string> told) {
   s.give(std::move(told), [&s, name = std::move(name)] { return s.conversations.snapshot(name); });
 }
 
-void Scheduler::restore(std::string bytes, std::string key, std::string owner, Told<std::string> told) {
-  State& s = *state_;
-  s.give(std::move(told), [&s, bytes = std::move(bytes), key = std::move(key), owner = std::move(owner)] {
-    return s.conversations.restore(bytes, key, owner, s.promised_bytes());
-  });
+void Scheduler::restore(std::string bytes, std::string key, std::string owner, Told<RestoredConversation> told) {
+  state_->give_restore(key, owner, told, [bytes = std::move(bytes)] { return bytes; });
 }
 
-void Scheduler::fork(ConversationName name, std::string key, Told<std::string> told) {
+void Scheduler::fork(ConversationName name, std::string key, Told<RestoredConversation> told) {
   State& s = *state_;
-  s.give(std::move(told), [&s, name = std::move(name), key = std::move(key)] {
-    return s.conversations.restore(s.conversations.snapshot(name), key, name.owner, s.promised_bytes());
-  });
+  const std::string owner = name.owner;
+  s.give_restore(key, owner, told, [&s, name = std::move(name)] { return s.conversations.snapshot(name); });
 }
 
 void Scheduler::drop(ConversationName name, Told<std::monostate> told) {

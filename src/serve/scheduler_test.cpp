@@ -197,6 +197,7 @@ TEST_F(SchedulerTest, ConversationsOutliveIt) {
   for (const std::vector<Message>& messages : talks) {
     const Served served = serve(scheduler, chat(messages));
     EXPECT_GT(served.cache.n_held, 0U);
+    EXPECT_EQ(served.cache.stored, true);
     EXPECT_FALSE(served.read_again);
   }
   EXPECT_EQ(scheduler.status().n_loaded, 6U);
@@ -226,7 +227,9 @@ TEST_F(SchedulerTest, AStoreThatFailsEndsNoAnswer) {
   SchedulerOptions kept = options();
   kept.store = &store;
   Scheduler scheduler(loaded.model, engine, kept);
-  EXPECT_EQ(serve(scheduler, chat({user("why is it")})).answers[0].tokens, alone({user("why is it")}).answer.tokens);
+  const Served served = serve(scheduler, chat({user("why is it")}));
+  EXPECT_EQ(served.answers[0].tokens, alone({user("why is it")}).answer.tokens);
+  EXPECT_EQ(served.cache.stored, false);
   EXPECT_EQ(scheduler.status().n_store_failures, 1U);
   std::filesystem::remove_all(folder.path("store"));
   (void)serve(scheduler, chat({user("and then")}));
@@ -286,9 +289,11 @@ TEST_F(SchedulerTest, WhoHasGoneCostsNothingMore) {
   (void)reading->failure();
   scheduler.cancel(third_ticket);
   (void)third->result();
-  // Others are as ever.
+  // Others are as ever, and of what was never answered nothing is left.
   EXPECT_EQ(serve(scheduler, chat({user("why is it")})).answers[0].tokens, alone({user("why is it")}).answer.tokens);
   EXPECT_EQ(scheduler.status().n_cancelled, 4U);
+  EXPECT_EQ(scheduler.status().n_failed, 0U);
+  EXPECT_EQ(scheduler.status().conversations.size(), 3U);
 }
 
 TEST_F(SchedulerTest, AShortPromptDoesNotWaitForALongOne) {
@@ -495,16 +500,16 @@ class OfOwners : public SchedulerTest {
     scheduler.snapshot(name, waiting.told());
     return waiting.result();
   }
-  static std::string restore(Scheduler& scheduler, const std::string& bytes, const std::string& key,
-                             const std::string& owner = "") {
-    Waiting<std::string> waiting;
+  static RestoredConversation restore(Scheduler& scheduler, const std::string& bytes, const std::string& key,
+                                      const std::string& owner = "") {
+    Waiting<RestoredConversation> waiting;
     scheduler.restore(bytes, key, owner, waiting.told());
     return waiting.result();
   }
   static std::string fork(Scheduler& scheduler, const ConversationName& name, const std::string& key) {
-    Waiting<std::string> waiting;
+    Waiting<RestoredConversation> waiting;
     scheduler.fork(name, key, waiting.told());
-    return waiting.result();
+    return waiting.result().id;
   }
   static void drop(Scheduler& scheduler, const ConversationName& name) {
     Waiting<std::monostate> waiting;
@@ -547,7 +552,7 @@ TEST_F(OfOwners, ASnapshotIsTheConversationUnderAnotherKeyAndInAnotherServer) {
     EXPECT_EQ(forked.cache.id, copy);
   }
   Scheduler scheduler(loaded.model, engine, options());
-  const std::string restored = restore(scheduler, bytes, "there");
+  const std::string restored = restore(scheduler, bytes, "there").id;
   EXPECT_GT(scheduler.status().conversations.at(0).n_tokens, 0U);
   const Served served = serve(scheduler, chat(next, 12, "there"));
   EXPECT_EQ(served.cache.id, restored);
@@ -628,6 +633,28 @@ TEST_F(OfOwners, WhatCannotBeRestoredLeavesWhatIsThere) {
   for (const std::string& bad : {damaged, std::string("GGUF"), std::string(), bytes.substr(0, bytes.size() / 2)}) {
     EXPECT_TRUE(contains(refusal(Error::Kind::kInput, [&] { (void)restore(scheduler, bad, "k"); }), "snapshot"));
   }
+  // What can never be makes nobody give way.
+  SessionOptions large = session();
+  large.budget = Budget::parse("256");
+  TinyModel changed = chatting();
+  changed.seed += 1;
+  Loaded stranger(std::move(changed));
+  std::vector<std::string> refused;
+  for (Loaded* const loader : {&loaded, &stranger}) {
+    Conversation other_one(loader->model, loader->engine,
+                           {.session = loader == &loaded ? large : session(), .generation = greedy(4)});
+    (void)other_one.ask(user("why"));
+    try {
+      (void)restore(scheduler, other_one.saved(), "m");
+    } catch (const Error& error) {
+      refused.emplace_back(error.what());
+    }
+  }
+  ASSERT_EQ(refused.size(), 2U);
+  EXPECT_TRUE(contains(refused[0], "kv_memory: expected a conversation of")) << refused[0];
+  EXPECT_TRUE(contains(refused[1], "snapshot: model")) << refused[1];
+  EXPECT_EQ(scheduler.status().conversations.size(), 1U);
+  EXPECT_EQ(scheduler.status().n_dropped, 0U);
   // All the memory runs.
   std::vector<Scheduler::Ticket> tickets;
   std::vector<std::shared_ptr<Client>> clients;
@@ -636,7 +663,7 @@ TEST_F(OfOwners, WhatCannotBeRestoredLeavesWhatIsThere) {
     tickets.push_back(client_ticket);
     clients.back()->until([&] { return clients.back()->n_tokens > 0; });
   }
-  EXPECT_EQ(restore(scheduler, bytes, "k"), id);  // in the place of what it replaces
+  EXPECT_EQ(restore(scheduler, bytes, "k").id, id);  // in the place of what it replaces
   clients.push_back(submit(scheduler, chat(next, 100'000, "k")));
   tickets.push_back(client_ticket);
   clients.back()->until([&] { return clients.back()->n_tokens > 0; });

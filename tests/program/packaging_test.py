@@ -65,7 +65,7 @@ class Proxies(ProgramTest):
         """A configuration with ports of this test, and the servers that it names."""
         self.servers = []
         for _ in range(2):
-            server = Keyed(*SMALL, "--store", self.folder / "store", "--api-key", "secret")
+            server = Keyed(*SMALL, "--store", self.folder / "store", "--api-key", "secret", "--admin-key", "op")
             self.addCleanup(lambda server=server: server.process.poll() is None and server.stop())
             self.servers.append(server)
         self.port = free_port()
@@ -125,7 +125,7 @@ class Proxies(ProgramTest):
 
         # One drains, then it is killed: its conversations go on at the other each time.
         leaving, staying = self.servers
-        leaving.post("/drain", {})
+        leaving.post("/drain", {}, Authorization="Bearer op")
         for kills in (False, True):
             if kills:
                 leaving.process.send_signal(signal.SIGKILL)

@@ -70,8 +70,8 @@ class Server:
         lines = [line[len("data: "):] for line in answered.decode().split("\n") if line.startswith("data: ")]
         return [json.loads(line) for line in lines if line != "[DONE]"], lines[-1]
 
-    def metric(self, name):
-        _, _, text = self.ask("GET", "/metrics")
+    def metric(self, name, headers=None):
+        _, _, text = self.ask("GET", "/metrics", headers=headers)
         return float(re.search(rf"^{name} (\S+)$", text.decode(), re.M)[1])
 
     def raw(self, data, wait=5):
@@ -385,6 +385,30 @@ class Keeping(ServeTest):
             self.assertEqual(server.post("/v1/chat/completions", body, Authorization=f"Bearer {wrong}")[0], 401)
         self.assertEqual(server.post("/v1/chat/completions", body, Authorization="Bearer secret")[0], 200)
         self.assertEqual(server.post("/v1/chat/completions", body, **{"X-Api-Key": "other"})[0], 200)
+        # Of whom it does not know it reads no long body.
+        body["messages"][0]["content"] = "Hi " * 40_000
+        self.assertEqual(server.ask("POST", "/v1/chat/completions", body)[0], 413)
+        self.assertEqual(server.ask("POST", "/v1/chat/completions", body, {"X-Api-Key": "other"})[0], 400)
+        self.assertGreaterEqual(server.metric('lacake_http_requests_total\\{status="401"\\}', {"X-Api-Key": "other"}), 5)
+        self.assertEqual(server.ask("GET", "/props", None, {"Host": "evil.example", "X-Api-Key": "other"})[0], 200)
+
+    def test_a_name_that_was_made_to_lead_here_opens_nothing(self):
+        server = self.serve()
+        for host, status in [("evil.example", 403), (f"evil.example:{server.port}", 403), ("127.0.0.1.evil.example", 403),
+                             ("localhost", 200), (f"localhost:{server.port}", 200), ("[::1]:8080", 200), ("10.0.0.1", 200)]:
+            with self.subTest(host=host):
+                self.assertEqual(server.ask("GET", "/v1/sessions", None, {"Host": host})[0], status)
+
+    def test_a_long_list_of_prompts_fills_no_queue(self):
+        server = self.serve("--queue", "4")
+        ask = {"prompt": [f"Number {i} is" for i in range(40)], "max_tokens": 2}
+        status, body = server.post("/v1/completions", ask)
+        self.assertEqual((status, len(body["choices"])), (200, 40))
+        self.assertEqual([choice["index"] for choice in body["choices"]], list(range(40)))
+        ask["prompt"][20] = "Hi " * 9000
+        status, body = server.post("/v1/completions", ask)
+        self.assertEqual((status, body["error"]["type"]), (400, "exceed_context_size_error"))
+        self.assertEqual(server.post("/completion", {"prompt": "Hi", "n_predict": 1})[0], 200)
 
     def test_a_full_queue_says_when_to_come_back(self):
         server = self.serve("--parallel", "1", "--queue", "1")

@@ -58,8 +58,8 @@ class Two(ServeTest):
         self.assertNotEqual(self.kept(), before)
 
     def test_one_that_drains_leaves_its_conversations_to_the_other(self):
-        key = {"Authorization": "Bearer secret"}
-        first, second = (self.serve("--store", self.store, "--api-key", "secret") for _ in range(2))
+        key, operator = {"Authorization": "Bearer secret"}, {"Authorization": "Bearer op"}
+        first, second = (self.serve("--store", self.store, "--api-key", "secret", "--admin-key", "op") for _ in range(2))
         self.headers.update(key)
         messages, n_held = self.asked_first(first)
         connection = first.connection()
@@ -68,12 +68,13 @@ class Two(ServeTest):
             {"prompt": "Once upon", "max_tokens": 100000, "ignore_eos": True, "stream": True}), key)
         stream = connection.getresponse()
         stream.read(10)
-        self.assertEqual(first.post("/drain", {})[0], 401)
+        for other in ({}, key):
+            self.assertEqual(first.post("/drain", {}, **other)[0], 403)
         self.assertEqual(first.get("/ready")[0], 200)
         for wrong in ({"deadline": 3}, {"deadline_s": "soon"}, {"deadline_s": -1}):
-            self.assertEqual(first.post("/drain", wrong, **key)[0], 400, wrong)
+            self.assertEqual(first.post("/drain", wrong, **operator)[0], 400, wrong)
         self.assertEqual(first.get("/ready")[0], 200)
-        status, headers, body = first.ask("POST", "/drain", None, key)
+        status, headers, body = first.ask("POST", "/drain", None, operator)
         self.assertEqual((status, json.loads(body)), (200, {"status": "draining", "requests": 1}))
 
         status, headers, body = first.ask("POST", "/v1/chat/completions", {"messages": messages}, key)
@@ -83,23 +84,23 @@ class Two(ServeTest):
         self.assertGreaterEqual(usage["prompt_tokens_details"]["cached_tokens"], n_held)
 
         stream.read(2000)  # what runs goes on
-        self.assertEqual(first.post("/drain", {"deadline_s": 0.1}, **key)[1]["requests"], 1)
+        self.assertEqual(first.post("/drain", {"deadline_s": 0.1}, **operator)[1]["requests"], 1)
         *_, last, done = stream.read().decode().strip().split("\n\n")
         self.assertEqual(done, "data: [DONE]")
         self.assertEqual(json.loads(last[len("data: "):])["choices"][0]["finish_reason"], "stop")  # else "length"
         for _ in range(100 * PATIENCE):
-            left = first.post("/drain", {}, **key)[1]
+            left = first.post("/drain", {}, **operator)[1]
             if left["requests"] == 0:
                 break
             time.sleep(0.05)
         self.assertEqual(left, {"status": "draining", "requests": 0})
         self.assertEqual(first.stop(), 0)
 
-    def test_a_server_without_keys_is_not_drained_by_others(self):
+    def test_a_server_without_its_key_is_not_drained(self):
         server = self.serve()
         status, body = server.post("/drain", {})
         self.assertEqual((status, body["error"]["type"]), (403, "permission_error"))
-        self.assertTrue(re.search("--api-key", body["error"]["message"]))
+        self.assertTrue(re.search("--admin-key", body["error"]["message"]))
         self.assertEqual(server.get("/ready")[0], 200)
         server.chat("Hi", n_new=1)
 

@@ -62,12 +62,15 @@ export class CachePanel {
     }
     this.element.classList.toggle('compares', wanted.length > 1);
     await Promise.all(
-        [this.showMemory(), ...wanted.map((one, i) => this.columns[i].load(one, () => this.refreshSoon()))]);
+        [this.showMemory(), ...wanted.map((one, i) => this.columns[i].load(one, () => this.loadSoon(i, one)))]);
   }
 
-  refreshSoon() {
-    clearTimeout(this.timer);
-    this.timer = setTimeout(() => this.refresh(), kAgainMs);
+  // One column alone: the server reads the other's cache for each time.
+  loadSoon(column, conversation) {
+    setTimeout(() => {
+      const shown = this.columns[column];
+      if (this.isOpen && shown?.wanted === conversation) shown.load(conversation, () => this.loadSoon(column, conversation));
+    }, kAgainMs);
   }
 
   async showMemory() {

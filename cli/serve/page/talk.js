@@ -17,10 +17,6 @@ export class Talk {
     return this.all.get(conversation);
   }
 
-  get isBusy() {
-    return this.all.size > 0;
-  }
-
   stop(conversation) {
     this.all.get(conversation)?.abort.abort();
   }
