@@ -153,6 +153,7 @@ int serve(const Options& options) {
                                   {"connections", limits.connections},
                                   {"ui", !options.no_ui},
                                   {"policies", policy_names()},
+                                  {"can_be_drained", options.admin_key.has_value()},
                                   {"drain_s", drain.count()}}};
   Api api(model, *scheduler, std::move(serving));
   const std::string host = options.host.value_or("127.0.0.1");

@@ -21,6 +21,7 @@ OWN["serve"] = {
     "ssl_key_file": ["--ssl-key-file", "{short}"],  # refused: no certificate; serve_tls_test.py has both
     "ssl_cert_file": ["--ssl-cert-file", "{short}"],
     "log_requests": ["--log-requests"],
+    "admin_key": ["--admin-key", "secret"],
     "log_file": (["--log-requests"], ["--log-file", "{log}"]),
     "log_prompts": (["--log-requests"], ["--log-prompts"]),
     "cors": ["--cors", "*"],

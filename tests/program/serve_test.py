@@ -230,8 +230,8 @@ class Clients(ServeTest):
         self.assertEqual(server.get("/health")[0], 200)
 
     def test_two_requests_at_once_on_one_connection_are_answered_in_order(self):
-        one = b"GET /health HTTP/1.1\r\nHost: a\r\n\r\n"
-        last = b"GET /nowhere HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
+        one = b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"
+        last = b"GET /nowhere HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
         received = self.server.raw(one + one + last)
         self.assertEqual(re.findall(rb"HTTP/1\.1 (\d+)", received), [b"200", b"200", b"404"])
 

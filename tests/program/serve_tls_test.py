@@ -108,8 +108,8 @@ class Tls(ProgramTest):
 
     def test_two_requests_at_once_are_answered_and_the_end_is_told(self):
         server = self.serve()
-        one = b"GET /health HTTP/1.1\r\nHost: a\r\n\r\n"
-        last = b"GET /nowhere HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
+        one = b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"
+        last = b"GET /nowhere HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
         with socket.create_connection(("127.0.0.1", server.port), timeout=30 * PATIENCE) as plain:
             with server.context.wrap_socket(plain, server_hostname="localhost", suppress_ragged_eofs=False) as connection:
                 connection.sendall(one + one + last)
