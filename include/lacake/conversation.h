@@ -47,8 +47,9 @@ struct ConversationOptions {
   std::uint64_t checkpoint_bytes = 0;
   // How many bytes of them save() keeps beside the session, so that editing costs no more in another process. 0: none.
   std::uint64_t saved_checkpoint_bytes = 0;
-  // What a scheduler's conversations begin with is read once for all of a group. What stands before the first question
-  // is read by itself then, so that an answer does not depend on who read it.
+  // Conversations that have these in common read what all of them begin with (system message, tools) once: the first
+  // of them reads it, by itself, before the question, so that an answer does not depend on who read it. The others get
+  // a copy. Null: each reads all of its own. REQUIRES: those of a group have the same `session`, but for its lengths.
   std::shared_ptr<Openings> openings = {};
   std::string opening_group = {};
   // What stands before the first question always stays, under a policy that drops entries (its parameter `pinned`). A
@@ -105,9 +106,11 @@ class Reply {
   // Error(kCapacity) where there is no memory for the sessions of more than one answer; it can only be dropped then.
   bool read();
   bool reading() const;
-  bool reading_opening() const;   // what other conversations of its group may wait for (ConversationOptions::openings)
   std::size_t n_to_read() const;  // tokens
   double n_read() const;          // tokens' worth of work
+  // The text that is being read now for others too (ConversationOptions::openings); "" where that is none. It lives
+  // until the next call of read().
+  std::string_view reading_opening() const;
 
   // The answers, and the session in which each goes on. REQUIRES: !reading().
   std::span<const Writing> writing() const;

@@ -101,6 +101,12 @@ struct PolicyType {
   std::function<std::unique_ptr<Policy>(const PolicySettings&, const AttentionShape&, std::size_t cache_size)> make;
 };
 
+// The parameter that every kind has which drops entries, also those that are registered: so many first tokens of the
+// conversation always stay, a system message say, and the kind decides about the rest.
+inline constexpr const char* kPinned = "pinned";
+// Its value; 0 where it was not given. REQUIRES: the settings were checked.
+std::size_t pinned_tokens(const PolicySettings& settings);
+
 // All kinds: those of the library, in the order of the help text, then those that were registered, in that order. The
 // kinds themselves live as long as the process.
 std::vector<std::reference_wrapper<const PolicyType>> policy_types();

@@ -20,7 +20,6 @@ namespace lacake {
 namespace {
 
 constexpr const char* kNote = "conversation";
-constexpr const char* kPinned = "pinned";  // a parameter that every policy has which drops entries
 
 // Something that is not in the text, and that no template changes.
 std::string mark_for(const std::string& text) {
@@ -30,11 +29,7 @@ std::string mark_for(const std::string& text) {
   }
 }
 
-std::size_t pinned_of(const SessionOptions& session) {
-  const PolicySettings& settings = session.policy.settings;
-  const auto at = settings.find(kPinned);
-  return at == settings.end() ? 0 : static_cast<std::size_t>(at->second.number());
-}
+std::size_t pinned_of(const SessionOptions& session) { return pinned_tokens(session.policy.settings); }
 
 }  // namespace
 
@@ -145,7 +140,8 @@ struct Conversation::State {
     return {.tokens = model.tokenize(text, true)};
   }
 
-  // Makes the session what `start` begins with. True if everything is read again.
+  // Makes the session what `start` begins with; `opening` is that of a prompt of which nothing is held. True if
+  // everything is read again.
   bool go_to(const Start& start, const OpeningSize& opening) {
     switch (start.from) {
       case Start::From::kSession:
@@ -232,8 +228,8 @@ struct Conversation::State {
   // Does a later prompt begin with all of this one? Not where the template opens an answer otherwise than it writes it
   // down later: with a mark of reasoning, which it leaves out of old answers. Asked of a conversation of a letter, once
   // as long as the options stay the same.
-  bool opening_lasts(const ChatOptions& chat) {
-    if (opening_lasts_ && opening_lasts_->first == chat) return opening_lasts_->second;
+  bool answer_start_lasts(const ChatOptions& chat) {
+    if (known_to_last && known_to_last->first == chat) return known_to_last->second;
     bool lasts = true;
     try {
       const Message asked{.role = "user", .content = "1"}, answered{.role = "assistant", .content = "2"};
@@ -242,14 +238,14 @@ struct Conversation::State {
       lasts = model.render_chat(later, chat).text.text.starts_with(prompt);
     } catch (const Error&) {  // a template that refuses such messages
     }
-    opening_lasts_ = {chat, lasts};
+    known_to_last = {chat, lasts};
     return lasts;
   }
 
-  // How much of a prompt a later one will begin with: all of it, or all but the opening of the answer.
+  // How much of a prompt a later one will begin with: all of it, or all but the start of the answer.
   std::size_t lasting_bytes(std::span<const Message> messages, const PromptText& prompt, const ChatOptions& chat) {
     const std::size_t all = prompt.text.size();
-    if (own.raw || options.checkpoint_bytes == 0 || opening_lasts(chat)) return all;
+    if (own.raw || options.checkpoint_bytes == 0 || answer_start_lasts(chat)) return all;
     ChatOptions unopened = chat;
     unopened.add_generation_prompt = false;
     const std::string question = model.render_chat(messages, unopened).text.text;
@@ -378,9 +374,9 @@ struct Conversation::State {
   ConversationOptions options;
   std::unique_ptr<Session> session;
   ConversationState own;
-  std::vector<Checkpoint> checkpoints;                         // of this session, ascending
-  std::size_t n_turns = 0;                                     // answers, without those of the opening
-  std::optional<std::pair<ChatOptions, bool>> opening_lasts_;  // as it was asked last
+  std::vector<Checkpoint> checkpoints;                        // of this session, ascending
+  std::size_t n_turns = 0;                                    // answers, without those of the opening
+  std::optional<std::pair<ChatOptions, bool>> known_to_last;  // answer_start_lasts(), as it was asked last
 };
 
 namespace {
@@ -396,26 +392,32 @@ class TextReading {
   TextReading(const TextReading&) = delete;
   TextReading& operator=(const TextReading&) = delete;
 
-  // `parts_of` gives what is read of it one after the other; it is asked when the session is where reading begins.
-  template <class PartsOf>
-  void begin(const PromptText& text, bool more_follows, const LengthLimits& limits,
-             const Conversation::State::OpeningSize& opening, const PartsOf& parts_of) {
-    Conversation::State::Start start = c_.start_of(text);
+  // `opening_size` is asked where nothing of the text is held. `parts_of` gives what is read of it one after the other;
+  // it is asked, with that size, when the session is where reading begins.
+  template <class OpeningSizeOf, class PartsOf>
+  void begin(const PromptText& text, bool more_follows, const LengthLimits& limits, const OpeningSizeOf& opening_size,
+             const PartsOf& parts_of) {
+    using State = Conversation::State;
+    State::Start start = c_.start_of(text);
     require_room(start.n_held, start.tokens.size(), limits);
     turn.n_held = start.n_held;
     n_to_read_ = start.tokens.size();
+    const bool anew = start.from == State::Start::From::kNothing;
+    const State::OpeningSize opening = anew ? opening_size() : State::OpeningSize();
     turn.read_again = c_.go_to(start, opening);
     n_before_ = c_.session->tokens().size();
     held_before_ = c_.own.held;
     begun_ = true;
     more_follows_ = more_follows;
-    parts_ = parts_of();
+    parts_ = parts_of(opening);
     if (parts_.size() == 1) tokens_ = std::move(start.tokens);
     start_part();
   }
 
   bool reading() const { return !parts_.empty(); }
-  bool reading_opening() const { return reading() && parts_.front().is_opening; }
+  std::string_view reading_opening() const {
+    return reading() && parts_.front().is_opening ? std::string_view(parts_.front().text.text) : std::string_view();
+  }
   std::size_t n_to_read() const { return std::max(n_to_read_, turn.n_read); }
   double n_read() const { return (double)turn.n_read + (job_ ? job_->n_tokens_done() : 0); }
 
@@ -494,9 +496,12 @@ struct Reply::State {
         reading(c) {}
 
   void begin(const Asking& asking) {
-    const Conversation::State::OpeningSize opening = conversation.opening_size(messages, prompt.text, asking.chat);
-    reading.begin(prompt.text, false, asking.generation.limits, opening,
-                  [&] { return conversation.parts_of(messages, prompt.text, asking.chat, opening); });
+    reading.begin(
+        prompt.text, false, asking.generation.limits,
+        [&] { return conversation.opening_size(messages, prompt.text, asking.chat); },
+        [&](const Conversation::State::OpeningSize& opening) {
+          return conversation.parts_of(messages, prompt.text, asking.chat, opening);
+        });
     if (!reading.reading()) begin_writing();
   }
 
@@ -545,7 +550,7 @@ bool Reply::read() {
 }
 
 bool Reply::reading() const { return state_->reading.reading(); }
-bool Reply::reading_opening() const { return state_->reading.reading_opening(); }
+std::string_view Reply::reading_opening() const { return state_->reading.reading_opening(); }
 std::size_t Reply::n_to_read() const { return state_->reading.n_to_read(); }
 double Reply::n_read() const { return state_->reading.n_read(); }
 std::span<const Writing> Reply::writing() const { return state_->answers.writing(); }
@@ -656,7 +661,10 @@ Turn Conversation::read_ahead(const std::string& text, const ConversationHooks& 
   std::string ahead = s.own.ahead + text;
   const PromptText beginning = s.text_ahead(ahead);
   TextReading reading(s);
-  reading.begin(beginning, true, s.options.generation.limits, {}, [&] { return std::vector{State::Part{beginning}}; });
+  using Size = State::OpeningSize;
+  reading.begin(
+      beginning, true, s.options.generation.limits, [] { return Size(); },
+      [&](const Size&) { return std::vector{State::Part{beginning}}; });
   if (!reading.read_all(s.options.generation.cancel, hooks)) {
     reading.turn.answer.finish = Finish::kCancelled;
     return reading.turn;

@@ -189,27 +189,28 @@ PolicyParameter pinned_parameter() {
 
 }  // namespace
 
+std::size_t pinned_tokens(const PolicySettings& settings) {
+  const auto at = settings.find(kPinned);
+  return at == settings.end() ? 0 : (std::size_t)at->second.number();
+}
+
 PolicyType with_pinned(PolicyType type) {
   const PolicyType inside = type;
   type.parameters.push_back(pinned_parameter());
-  const auto n_pinned = [](const PolicySettings& settings) -> std::size_t {
-    const auto at = settings.find(kPinned);
-    return at == settings.end() ? 0 : (std::size_t)at->second.number();
-  };
   const auto own = [](PolicySettings settings) {
     settings.erase(kPinned);
     return settings;
   };
   type.max_entries_per_layer = [=](const PolicySettings& settings, const AttentionShape& shape, std::size_t size) {
-    const std::size_t n = std::min(n_pinned(settings), size);
+    const std::size_t n = std::min(pinned_tokens(settings), size);
     return n + inside.max_entries_per_layer(own(settings), shape, size - n);
   };
   type.min_cache_size = [=](const PolicySettings& settings, const AttentionShape& shape) {
-    return n_pinned(settings) + inside.min_cache_size(own(settings), shape);
+    return pinned_tokens(settings) + inside.min_cache_size(own(settings), shape);
   };
   type.make = [=](const PolicySettings& settings, const AttentionShape& shape,
                   std::size_t size) -> std::unique_ptr<Policy> {
-    const std::size_t n = n_pinned(settings);
+    const std::size_t n = pinned_tokens(settings);
     if (n == 0) return inside.make(own(settings), shape, size);
     const std::size_t least = n + inside.min_cache_size(own(settings), shape);
     require_cache_size(inside.name, least, size);

@@ -38,7 +38,7 @@ class Digest {
 Digest digest_of(const std::string& owner, const SessionOptions& session) {
   Digest digest;
   PolicySpec policy = session.policy;
-  policy.settings.erase("pinned");  // follows from the messages
+  policy.settings.erase(kPinned);  // follows from the messages
   digest.add(owner).add(policy.text()).add(session.budget.text()).add(session.types.text());
   return digest;
 }
@@ -70,6 +70,29 @@ std::string numbered(const std::string& beginning, std::size_t number) {
   return fmt::format("{}{}", beginning, number);
 }
 
+Error unknown(const std::string& id) {
+  return Error({.subject = "conversation", .expected = "the id of one that is here", .found = '"' + id + '"'});
+}
+
+Error busy(const char* found) {
+  return Error({.kind = Error::Kind::kState,
+                .subject = "conversation",
+                .expected = "one that nobody uses",
+                .found = found,
+                .remedy = "try again later"});
+}
+
+// `Held`: a Session or a Snapshot.
+template <class Held>
+ConversationView view_of(const Held& held, const SessionOptions& options, int n_layer, int n_head_kv) {
+  ConversationView view{.policy = options.policy.text(), .tokens = held.tokens()};
+  for (int layer = 0; layer < n_layer; ++layer) {
+    view.kept.emplace_back();
+    for (int head = 0; head < n_head_kv; ++head) view.kept.back().push_back(held.kept(layer, head));
+  }
+  return view;
+}
+
 }  // namespace
 
 ConversationOptions Conversations::making(const std::string& owner, const SessionOptions& session) const {
@@ -77,18 +100,16 @@ ConversationOptions Conversations::making(const std::string& owner, const Sessio
           .checkpoint_bytes = options_.checkpoint_bytes,
           .saved_checkpoint_bytes = options_.checkpoint_bytes,
           .openings = openings_,
-          .opening_group = digest_of(owner, session).text(),
+          .opening_group = opening_group(owner, session),
           .pins_opening = options_.pins_openings};
 }
 
-std::optional<Conversations::SharedOpening> Conversations::to_be_shared(const ChatRequest& request,
-                                                                        const ChatOptions& chat,
-                                                                        const SessionOptions& session) const {
-  if (!openings_) return {};
-  const PromptText text = opening_of(model_, request.messages, chat);
-  const std::string group = digest_of(request.owner, session).text();
-  if (text.text.size() < Openings::kLeastTokens || openings_->find(group, text.text)) return {};
-  return SharedOpening{group, text.text};
+std::string opening_group(const std::string& owner, const SessionOptions& session) {
+  return digest_of(owner, session).text();
+}
+
+std::string Conversations::name_of(const ChatRequest& request, const SessionOptions& session) {
+  return request.key.empty() ? beginning_of(request, session) : id_by_key(request.owner, session, request.key);
 }
 
 Resident* Conversations::use(Resident& resident) {
@@ -131,21 +152,20 @@ std::optional<std::string> Conversations::stored(Resident& resident) {
   }
 }
 
-Conversations::Taken Conversations::take(const ChatRequest& request, const ChatOptions& chat,
+Conversations::Taken Conversations::take(const ChatRequest& request, const std::string& name, const ChatOptions& chat,
                                          const SessionOptions& session, std::uint64_t room) {
-  if (request.key.empty()) return take_by_beginning(beginning_of(request, session), request, chat, session, room);
-  return take_by_key(request, session, room);
+  return request.key.empty() ? take_by_beginning(name, request, chat, session, room)
+                             : take_by_key(request, name, session, room);
 }
 
-Conversations::Taken Conversations::take_by_key(const ChatRequest& request, const SessionOptions& session,
-                                                std::uint64_t room) {
-  const std::string id = id_by_key(request.owner, session, request.key);
-  for (const auto& resident : all_) {
-    if (resident->id != id) continue;
-    if (resident->running) return {Found::kBusy};
-    if (!resident->conversation->session() && engine_.kv_memory().free < room) return {Found::kNoRoom};
-    if (!regrow(*resident, room)) return {Found::kNoRoom};
-    return {Found::kTaken, use(*resident)};
+Conversations::Taken Conversations::take_by_key(const ChatRequest& request, const std::string& id,
+                                                const SessionOptions& session, std::uint64_t room) {
+  if (const auto at = find(id); at != all_.end()) {
+    Resident& resident = **at;
+    if (resident.running) return {Found::kBusy};
+    if (!resident.conversation->session() && engine_.kv_memory().free < room) return {Found::kNoRoom};
+    if (!regrow(resident, room)) return {Found::kNoRoom};
+    return {Found::kTaken, use(resident)};
   }
   if (engine_.kv_memory().free < room) return {Found::kNoRoom};
   return {Found::kTaken, open(id, request.owner, session)};
@@ -190,43 +210,17 @@ Conversations::Taken Conversations::take_by_beginning(const std::string& beginni
 
 // --- looked at, copied, dropped --------------------------------------------------------------------------------------
 
-namespace {
-
-Error unknown(const std::string& id) {
-  return Error({.subject = "conversation", .expected = "the id of one that is here", .found = '"' + id + '"'});
-}
-
-Error busy(const char* found) {
-  return Error({.kind = Error::Kind::kState,
-                .subject = "conversation",
-                .expected = "one that nobody uses",
-                .found = found,
-                .remedy = "try again later"});
-}
-
-// `Held`: a Session or a Snapshot.
-template <class Held>
-ConversationView view_of(const Held& held, const SessionOptions& options, int n_layer, int n_head_kv) {
-  ConversationView view{.policy = options.policy.text(), .tokens = held.tokens()};
-  for (int layer = 0; layer < n_layer; ++layer) {
-    view.kept.emplace_back();
-    for (int head = 0; head < n_head_kv; ++head) view.kept.back().push_back(held.kept(layer, head));
-  }
-  return view;
-}
-
-}  // namespace
-
 bool is_conversation_of(std::string_view id, std::string_view owner) {
   return id.size() > 2 && id.substr(2).starts_with(mark_of(owner) + "-");
 }
 
-bool Conversations::is_resident(const std::string& id) const {
-  return std::any_of(all_.begin(), all_.end(), [&](const auto& resident) { return resident->id == id; });
+Conversations::Residents::const_iterator Conversations::find(const std::string& id) const {
+  return std::find_if(all_.begin(), all_.end(), [&](const auto& resident) { return resident->id == id; });
 }
 
-Conversations::Residents::const_iterator Conversations::idle(const ConversationName& name) const {
-  const auto at = std::find_if(all_.begin(), all_.end(), [&](const auto& resident) { return resident->id == name.id; });
+Conversations::Residents::const_iterator Conversations::find_idle(const ConversationName& name) const {
+  const auto at = find(name.id);
+  if (at == all_.end()) return at;
   if (!is_conversation_of(name.id, name.owner)) throw unknown(name.id);
   if ((*at)->running) throw busy("one that is being asked");
   return at;
@@ -242,8 +236,8 @@ Store::Lease Conversations::lease_of(const ConversationName& name) const {
 }
 
 ConversationView Conversations::look(const ConversationName& name) const {
-  if (is_resident(name.id)) {
-    const Conversation& conversation = *(*idle(name))->conversation;
+  if (const auto at = find_idle(name); at != all_.end()) {
+    const Conversation& conversation = *(*at)->conversation;
     if (!conversation.session()) return {};
     const Session& session = *conversation.session();
     const AttentionShape& shape = model_.facts().attention;
@@ -256,8 +250,14 @@ ConversationView Conversations::look(const ConversationName& name) const {
 }
 
 std::string Conversations::snapshot(const ConversationName& name) const {
-  if (is_resident(name.id)) return (*idle(name))->conversation->saved();
+  if (const auto at = find_idle(name); at != all_.end()) return (*at)->conversation->saved();
   return read_file(*lease_of(name).path());
+}
+
+std::unique_ptr<Resident> Conversations::take_out(Residents::const_iterator at) {
+  Residents one;
+  one.splice(one.end(), all_, at);
+  return std::move(one.front());
 }
 
 // For a conversation that takes so many bytes: idle ones go. True: what it replaces must go too.
@@ -294,11 +294,8 @@ Resident* Conversations::restore(const std::string& bytes, const std::string& ke
   resident->running = true;
   // What it replaces stays until there is room, and comes back where that is not enough.
   std::unique_ptr<Resident> replaced;
-  if (is_resident(resident->id)) {
-    const auto at = std::find_if(all_.begin(), all_.end(), [&](const auto& r) { return r->id == resident->id; });
-    (void)idle({resident->id, owner});
-    replaced = std::move(*at);
-    all_.erase(at);
+  if (const auto at = find_idle({resident->id, owner}); at != all_.end()) {
+    replaced = take_out(at);
   } else if (options_.store) {
     resident->lease = options_.store->acquire(resident->id);
     if (!resident->lease) throw busy("one that another server has");
@@ -319,10 +316,9 @@ Resident* Conversations::restore(const std::string& bytes, const std::string& ke
 }
 
 void Conversations::drop(const ConversationName& name) {
-  if (!is_resident(name.id)) return lease_of(name).drop();
-  const auto at = idle(name);
-  std::optional<Store::Lease> lease = std::move((*at)->lease);
-  all_.erase(at);
+  const auto at = find_idle(name);
+  if (at == all_.end()) return lease_of(name).drop();
+  std::optional<Store::Lease> lease = std::move(take_out(at)->lease);
   if (!lease && options_.store) {
     lease = options_.store->acquire(name.id);
     if (!lease) throw busy("one that another server has; what was in memory here is forgotten");
@@ -334,12 +330,6 @@ void Conversations::give_back(Resident& resident) {
   resident.running = false;
   if (resident.conversation->session()) return;
   std::erase_if(all_, [&](const auto& r) { return r.get() == &resident; });
-}
-
-void Conversations::want(const ChatRequest* request, const SessionOptions& session) {
-  wanted_.clear();
-  if (!request) return;
-  wanted_ = request->key.empty() ? beginning_of(*request, session) : id_by_key(request->owner, session, request->key);
 }
 
 bool Conversations::is_wanted(const Resident& resident) const {

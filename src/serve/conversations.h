@@ -18,6 +18,9 @@ namespace lacake {
 // Whether an id is that of an owner's conversation.
 bool is_conversation_of(std::string_view id, std::string_view owner);
 
+// Conversations of one group may share what they begin with: of one owner, with the same cache.
+std::string opening_group(const std::string& owner, const SessionOptions& session);
+
 // A conversation in memory.
 struct Resident {
   std::string id;
@@ -37,6 +40,10 @@ class Conversations {
     if (options.opening_bytes > 0) openings_ = std::make_shared<Openings>(options.opening_bytes);
   }
 
+  // The id of the conversation that a request goes on in, or what the ids of all those begin with that begin as it
+  // does.
+  static std::string name_of(const ChatRequest& request, const SessionOptions& session);
+
   enum class Found { kTaken, kBusy, kNoRoom };
   struct Taken {
     Found found = Found::kTaken;
@@ -44,7 +51,9 @@ class Conversations {
   };
   // The conversation that a request goes on in; a new one where there is none. kBusy: it runs for somebody else.
   // kNoRoom: it is not in memory, and of KV memory less than `room` bytes is free.
-  Taken take(const ChatRequest& request, const ChatOptions& chat, const SessionOptions& session, std::uint64_t room);
+  //   name  name_of(request, session)
+  Taken take(const ChatRequest& request, const std::string& name, const ChatOptions& chat,
+             const SessionOptions& session, std::uint64_t room);
   // It runs no more. One that holds nothing, because what was asked failed, goes.
   void give_back(Resident& resident);
   // It was written to the store, or could not be.
@@ -57,20 +66,13 @@ class Conversations {
   Resident* restore(const std::string& bytes, const std::string& key, const std::string& owner, std::uint64_t promised);
   void drop(const ConversationName& name);
 
-  // Room is made now for this request (null: for a text): what it goes on with is to stay.
-  void want(const ChatRequest* request, const SessionOptions& session);
+  // Room is made now for the request of this name ("": for a text): what it goes on with is to stay.
+  void want(const std::string& name) { wanted_ = name; }
   // Makes room: one that is idle gives half of its budget up, or goes. False: there is none.
   bool let_go_one();
   // All that are idle.
   void let_go_all();
 
-  // Of a chat, what could be shared of its prompt: none where that is little, or is there already.
-  struct SharedOpening {
-    std::string group, text;
-    bool operator==(const SharedOpening&) const = default;
-  };
-  std::optional<SharedOpening> to_be_shared(const ChatRequest& request, const ChatOptions& chat,
-                                            const SessionOptions& session) const;
   std::uint64_t opening_bytes() const { return openings_ ? openings_->bytes() : 0; }
 
   // The least recently used first.
@@ -83,12 +85,13 @@ class Conversations {
 
  private:
   using Residents = std::list<std::unique_ptr<Resident>>;
-  // REQUIRES: in memory. Throws where it is not the owner's, or runs.
-  Residents::const_iterator idle(const ConversationName& name) const;
+  Residents::const_iterator find(const std::string& id) const;
+  // The same of an owner's that does not run; throws where it does, or is another's. The end: not in memory.
+  Residents::const_iterator find_idle(const ConversationName& name) const;
+  std::unique_ptr<Resident> take_out(Residents::const_iterator at);
   // Of one that is not in memory. Throws where there is none, or another process has it.
   Store::Lease lease_of(const ConversationName& name) const;
   bool make_room(std::uint64_t bytes, std::uint64_t promised, const Resident* replaced);
-  bool is_resident(const std::string& id) const;
 
   ConversationOptions making(const std::string& owner, const SessionOptions& session) const;
   Resident* use(Resident& resident);
@@ -99,7 +102,8 @@ class Conversations {
   std::optional<std::string> stored(Resident& resident);
   // Opens it: from the store, or as a new one.
   Resident* open(const std::string& id, const std::string& owner, const SessionOptions& session);
-  Taken take_by_key(const ChatRequest& request, const SessionOptions& session, std::uint64_t room);
+  Taken take_by_key(const ChatRequest& request, const std::string& id, const SessionOptions& session,
+                    std::uint64_t room);
   Taken take_by_beginning(const std::string& beginning, const ChatRequest& request, const ChatOptions& chat,
                           const SessionOptions& session, std::uint64_t room);
 
@@ -107,9 +111,8 @@ class Conversations {
   Engine& engine_;
   const SchedulerOptions& options_;
   std::shared_ptr<Openings> openings_;  // null: nothing is shared
-  std::list<std::unique_ptr<Resident>> all_;
-  // What room is made for: the id of a conversation, or what several ids begin with.
-  std::string wanted_;
+  Residents all_;
+  std::string wanted_;  // what room is made for: a name, as name_of() gives it
   Counts counts_;
 };
 

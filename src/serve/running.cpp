@@ -19,10 +19,6 @@ std::vector<Answer> answers_of(std::span<const Writing> writing) {
   return answers;
 }
 
-ServedCache cache_of(const Session& session, std::size_t n_prompt, std::size_t n_held) {
-  return {.n_prompt = n_prompt, .n_held = n_held, .use = session.use(), .policy = session.options().policy.text()};
-}
-
 class ChatRun final : public Running {
  public:
   ChatRun(Conversation& conversation, const ChatRequest& request, const Asking& asking)
@@ -30,7 +26,7 @@ class ChatRun final : public Running {
 
   bool read() override { return reply_.read(); }
   bool reading() const override { return reply_.reading(); }
-  bool reading_opening() const override { return reply_.reading_opening(); }
+  std::string_view reading_opening() const override { return reply_.reading_opening(); }
   std::size_t n_to_read() const override { return reply_.n_to_read(); }
   double n_read() const override { return reply_.n_read(); }
   std::span<const Writing> writing() const override { return reply_.writing(); }
@@ -105,6 +101,10 @@ class TextRun final : public Running {
 };
 
 }  // namespace
+
+ServedCache cache_of(const Session& session, std::size_t n_prompt, std::size_t n_held) {
+  return {.n_prompt = n_prompt, .n_held = n_held, .use = session.use(), .policy = session.options().policy.text()};
+}
 
 std::unique_ptr<Running> run_chat(Conversation& conversation, const ChatRequest& request, const Asking& asking) {
   return std::make_unique<ChatRun>(conversation, request, asking);

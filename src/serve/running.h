@@ -3,12 +3,16 @@
 #include <memory>
 #include <optional>
 #include <span>
+#include <string_view>
 #include <vector>
 
 #include "lacake/conversation.h"
 #include "lacake/scheduler.h"
 
 namespace lacake {
+
+// What a client is told of the cache, but for the conversation's id.
+ServedCache cache_of(const Session& session, std::size_t n_prompt, std::size_t n_held);
 
 // A request that was admitted, in bounded steps. One that goes before end() leaves no trace.
 class Running {
@@ -17,7 +21,7 @@ class Running {
   // A step of reading. True if there is more.
   virtual bool read() = 0;
   virtual bool reading() const = 0;
-  virtual bool reading_opening() const { return false; }
+  virtual std::string_view reading_opening() const { return {}; }  // as Reply has it
   virtual std::size_t n_to_read() const = 0;
   virtual double n_read() const = 0;
   // REQUIRES: !reading().

@@ -45,14 +45,13 @@ struct Job {
   SessionOptions session;
   std::uint64_t bytes = 0;  // of KV memory that one of its sessions takes
   bool planned = false;
-  // What others may wait for while this reads it, or this for others.
-  std::optional<Conversations::SharedOpening> opening;
+  std::string name;                    // of its conversation (Conversations::name_of)
+  std::optional<std::string> opening;  // what its prompt begins with, once somebody reads such a thing
   Stopwatch since_submit;
   double queue_ms = 0;
   // Once it is admitted:
   Resident* resident = nullptr;  // of a chat
   std::unique_ptr<Running> running;
-  std::size_t n_held = 0;      // tokens of its prompt that needed no reading
   std::uint64_t promised = 0;  // KV memory of sessions that it will open when it writes
 
   std::size_t n_answers() const { return std::max<std::size_t>(request.asking.n_answers, 1); }
@@ -311,7 +310,7 @@ struct Scheduler::State {
                    .expected = fmt::format("{} bytes at most", reserved),
                    .found = fmt::format("a request for {} times {}", job.n_answers(), job.bytes)});
     }
-    if (chat) job.opening = conversations.to_be_shared(*chat, job.request.asking.chat, job.session);
+    if (chat) job.name = Conversations::name_of(*chat, job.session);
     job.planned = true;
   }
 
@@ -326,12 +325,12 @@ struct Scheduler::State {
     const std::uint64_t others = job.bytes * (job.n_answers() - 1);
     const std::uint64_t promised = engine.kv_memory().free - free_bytes();
     const ChatRequest* const chat = std::get_if<ChatRequest>(&job.request.what);
-    conversations.want(chat, job.session);
+    conversations.want(job.name);
     if (!chat) return free_bytes() < job.bytes + others ? Admission::kNoRoom : Admission::kAdmitted;
     if (free_bytes() < others) return Admission::kNoRoom;
     if (somebody_reads_opening_of(job)) return Admission::kBusy;
     const Conversations::Taken taken =
-        conversations.take(*chat, job.request.asking.chat, job.session, promised + job.bytes + others);
+        conversations.take(*chat, job.name, job.request.asking.chat, job.session, promised + job.bytes + others);
     if (taken.found == Conversations::Found::kBusy) return Admission::kBusy;
     if (taken.found == Conversations::Found::kNoRoom) return Admission::kNoRoom;
     job.resident = taken.resident;
@@ -339,10 +338,16 @@ struct Scheduler::State {
   }
 
   // What it begins with is being read by another now, and need not be read twice.
-  bool somebody_reads_opening_of(const Job& job) const {
-    return job.opening && std::any_of(jobs.begin(), jobs.end(), [&](const Job& other) {
-             return other.opening == job.opening && other.running->reading_opening();
-           });
+  bool somebody_reads_opening_of(Job& job) const {
+    const ChatRequest& own = std::get<ChatRequest>(job.request.what);
+    return std::any_of(jobs.begin(), jobs.end(), [&](const Job& other) {
+      const std::string_view text = other.running->reading_opening();
+      if (text.empty()) return false;
+      const std::string& owner = std::get<ChatRequest>(other.request.what).owner;
+      if (opening_group(owner, other.session) != opening_group(own.owner, job.session)) return false;
+      if (!job.opening) job.opening = opening_of(model, own.messages, job.request.asking.chat).text;
+      return text == *job.opening;
+    });
   }
 
   void begin(Job& job) {
@@ -353,9 +358,9 @@ struct Scheduler::State {
       job.running = run_text(model, engine, job.session, std::get<TextRequest>(job.request.what), job.request.asking);
     }
     if (job.running->reading()) job.promised = job.bytes * (job.n_answers() - 1);
-    ServedCache cache{.use = job.running->session().use(), .policy = job.running->session().options().policy.text()};
-    cache.n_held = job.running->session().tokens().size();
-    cache.n_prompt = cache.n_held + job.running->n_to_read();
+    const Session& session = job.running->session();
+    const std::size_t n_held = session.tokens().size();
+    ServedCache cache = cache_of(session, n_held + job.running->n_to_read(), n_held);
     if (job.resident) cache.id = job.resident->id;
     counts.n_prompt_tokens += cache.n_prompt;
     job.client->started(cache);
