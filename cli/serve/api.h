@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "base/stopwatch.h"
+#include "base/worker.h"
 #include "lacake/model.h"
 #include "lacake/scheduler.h"
 #include "serve/asking.h"
@@ -20,7 +21,6 @@
 #include "serve/metrics.h"
 #include "serve/random_id.h"
 #include "serve/underway.h"
-#include "serve/worker.h"
 
 namespace lacake::cli {
 

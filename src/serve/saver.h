@@ -1,14 +1,13 @@
 #pragma once
 
-#include <condition_variable>
 #include <cstdint>
-#include <deque>
 #include <functional>
 #include <mutex>
 #include <string>
-#include <thread>
+#include <utility>
 #include <vector>
 
+#include "base/worker.h"
 #include "lacake/store.h"
 
 namespace lacake {
@@ -23,34 +22,20 @@ class Saver {
   };
 
   // `when_done` is called by the thread after each.
-  explicit Saver(std::function<void()> when_done);
-  // Writes what is left.
-  ~Saver();
-  Saver(const Saver&) = delete;
-  Saver& operator=(const Saver&) = delete;
+  explicit Saver(std::function<void()> when_done) : when_done_(std::move(when_done)) {}
 
   // Borrows the lease, which nobody else uses until it is done.
   void save(std::uint64_t number, Store::Lease& lease, std::string bytes);
   // Since the last call.
   std::vector<Done> take_done();
   // Returns when all is written.
-  void finish();
+  void finish() { worker_.finish(); }
 
  private:
-  struct Task {
-    std::uint64_t number;
-    Store::Lease* lease;
-    std::string bytes;
-  };
-  void run();
-
   const std::function<void()> when_done_;
   std::mutex mutex_;
-  std::condition_variable changed_;
-  std::deque<Task> tasks_;  // the first is being written
   std::vector<Done> done_;
-  bool stop_ = false;
-  std::thread thread_;
+  Worker worker_;  // borrows what stands above; writes what is left when this goes
 };
 
 }  // namespace lacake

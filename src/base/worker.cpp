@@ -1,8 +1,8 @@
-#include "serve/worker.h"
+#include "base/worker.h"
 
 #include <utility>
 
-namespace lacake::cli {
+namespace lacake {
 
 Worker::~Worker() {
   {
@@ -42,4 +42,4 @@ void Worker::run() {
   }
 }
 
-}  // namespace lacake::cli
+}  // namespace lacake

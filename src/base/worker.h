@@ -6,7 +6,7 @@
 #include <mutex>
 #include <thread>
 
-namespace lacake::cli {
+namespace lacake {
 
 // A thread for what would hold up those that compute or send, one piece of work after the other.
 class Worker {
@@ -32,4 +32,4 @@ class Worker {
   std::thread thread_;
 };
 
-}  // namespace lacake::cli
+}  // namespace lacake
