@@ -103,18 +103,12 @@ std::vector<Message> messages_of_anthropic(const Fields& fields) {
 ChatOptions chat_options_of_anthropic(const Fields& fields, const ServeDefaults& defaults) {
   ChatOptions chat = defaults.chat;
   if (const json* const tools = fields.list("tools")) {
-    for (std::size_t i = 0; i < tools->size(); ++i) {
-      const std::string where = fmt::format("tools[{}]", i);
-      if (!(*tools)[i].is_object()) refuse_field(where, "an object", (*tools)[i]);
-      const Fields own((*tools)[i], where + ".");
+    const std::vector<Tool> own_tools = tools_of(*tools, [](const Fields& own) -> std::optional<Tool> {
       // Tools that the service itself runs have a type and no schema.
-      if (own.text("type").value_or("custom") != "custom") continue;
-      const json* const schema = own.object("input_schema");
-      Tool tool{.name = own.text("name").value_or(""), .description = own.text("description").value_or("")};
-      if (tool.name.empty()) refuse_field(where + ".name", "a name", "");
-      if (schema) tool.parameters = schema->dump();
-      chat.tools.push_back(std::move(tool));
-    }
+      if (own.text("type").value_or("custom") != "custom") return {};
+      return tool_of(own, "input_schema");
+    });
+    chat.tools.insert(chat.tools.end(), own_tools.begin(), own_tools.end());
   }
   if (const json* const choice = fields.object("tool_choice")) {
     const Fields own(*choice, "tool_choice.");

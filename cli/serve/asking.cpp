@@ -192,22 +192,22 @@ std::vector<Message> openai_messages(const json& messages) {
   return all;
 }
 
-std::vector<Tool> openai_tools(const json& tools) {
+std::vector<Tool> tools_of(const json& tools, const std::function<std::optional<Tool>(const Fields&)>& one) {
   if (!tools.is_array()) refuse_field("tools", "a list", tools);
   std::vector<Tool> all;
   for (std::size_t i = 0; i < tools.size(); ++i) {
     const std::string where = fmt::format("tools[{}]", i);
     if (!tools[i].is_object()) refuse_field(where, "an object", tools[i]);
-    if (Fields(tools[i], where + ".").text("type").value_or("function") != "function") continue;
-    const json* const function = Fields(tools[i], where + ".").object("function");
-    if (!function) refuse_field(where + ".function", "an object", json());
-    const Fields fields(*function, where + ".function.");
-    Tool tool{.name = fields.text("name").value_or(""), .description = fields.text("description").value_or("")};
-    if (tool.name.empty()) refuse_field(where + ".function.name", "a name", "");
-    if (const json* const parameters = fields.object("parameters")) tool.parameters = parameters->dump();
-    all.push_back(std::move(tool));
+    if (std::optional<Tool> tool = one(Fields(tools[i], where + "."))) all.push_back(std::move(*tool));
   }
   return all;
+}
+
+Tool tool_of(const Fields& fields, const char* schema) {
+  Tool tool{.name = fields.text("name").value_or(""), .description = fields.text("description").value_or("")};
+  if (tool.name.empty()) refuse_field(fields.path("name"), "a name", "");
+  if (const json* const arguments = fields.object(schema)) tool.parameters = arguments->dump();
+  return tool;
 }
 
 void choose_tools(ChatOptions& chat, const json& choice) {
@@ -239,7 +239,14 @@ void set_format(ChatOptions& chat, const Fields& format, const json* schema, con
 
 ChatOptions openai_chat_options(const Fields& fields, const ServeDefaults& defaults) {
   ChatOptions chat = defaults.chat;
-  if (const json* const tools = fields.list("tools")) chat.tools = openai_tools(*tools);
+  if (const json* const tools = fields.list("tools")) {
+    chat.tools = tools_of(*tools, [](const Fields& own) -> std::optional<Tool> {
+      if (own.text("type").value_or("function") != "function") return {};
+      const json* const function = own.object("function");
+      if (!function) refuse_field(own.path("function"), "an object", json());
+      return tool_of(Fields(*function, own.path("function.")), "parameters");
+    });
+  }
   if (const json* const choice = fields.find("tool_choice")) {
     const json* const function = choice->is_object() ? Fields(*choice, "tool_choice.").object("function") : nullptr;
     function ? require_tool(chat, Fields(*function, "tool_choice.function.")) : choose_tools(chat, *choice);

@@ -3,7 +3,9 @@
 // What clients' fields mean: samplers, lengths, messages, tools. The names are OpenAI's and llama.cpp's; docs/server.md
 // lists them.
 
+#include <functional>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -24,8 +26,10 @@ GenerationOptions generation_of(const Fields& fields, const ServeDefaults& defau
 
 // `messages` as OpenAI's API has them. Throws Error(kUsage) naming the field ("messages[2].content").
 std::vector<Message> openai_messages(const nlohmann::json& messages);
-// `tools`: functions; other kinds are skipped.
-std::vector<Tool> openai_tools(const nlohmann::json& tools);
+// The tools of a list, each an object. `one` gets its fields, and says what becomes of it: nothing, or tool_of().
+std::vector<Tool> tools_of(const nlohmann::json& tools, const std::function<std::optional<Tool>(const Fields&)>& one);
+// A tool by its name, its description and, in the field `schema`, that of its arguments.
+Tool tool_of(const Fields& fields, const char* schema);
 // A `tool_choice` that is a word.
 void choose_tools(ChatOptions& chat, const nlohmann::json& choice);
 // One that names a tool in its field `name`: only that one may be called, and must be.

@@ -70,16 +70,11 @@ std::vector<Message> messages_of_responses(const Fields& fields) {
 ChatOptions chat_options_of_responses(const Fields& fields, const ServeDefaults& defaults) {
   ChatOptions chat = defaults.chat;
   if (const json* const tools = fields.list("tools")) {
-    for (std::size_t i = 0; i < tools->size(); ++i) {
-      const std::string where = fmt::format("tools[{}]", i);
-      if (!(*tools)[i].is_object()) refuse_field(where, "an object", (*tools)[i]);
-      const Fields own((*tools)[i], where + ".");
-      if (own.text("type").value_or("") != "function") continue;  // web_search, custom, local_shell
-      Tool tool{.name = own.text("name").value_or(""), .description = own.text("description").value_or("")};
-      if (tool.name.empty()) refuse_field(where + ".name", "a name", json());
-      if (const json* const parameters = own.object("parameters")) tool.parameters = parameters->dump();
-      chat.tools.push_back(std::move(tool));
-    }
+    const std::vector<Tool> functions = tools_of(*tools, [](const Fields& own) -> std::optional<Tool> {
+      if (own.text("type").value_or("") != "function") return {};  // web_search, custom, local_shell
+      return tool_of(own, "parameters");
+    });
+    chat.tools.insert(chat.tools.end(), functions.begin(), functions.end());
   }
   if (const json* const choice = fields.find("tool_choice")) {
     choice->is_object() ? require_tool(chat, Fields(*choice, "tool_choice.")) : choose_tools(chat, *choice);
