@@ -223,7 +223,9 @@ struct HttpServer::State {
         auto [header_error, n] = co_await http::async_read_header(stream, buffer, parser, kToken);
         error = header_error;
       }
-      if (!error && limits.trusts && !limits.trusts(head_of(parser.get()))) {
+      HttpRequest request;
+      if (!error) request = head_of(parser.get());
+      if (!error && limits.trusts && !limits.trusts(request)) {
         parser.body_limit(std::min(limits.body_bytes, limits.untrusted_body_bytes));
         const auto length = parser.content_length();
         if (length && *length > limits.untrusted_body_bytes) error = http::error::body_limit;
@@ -242,7 +244,6 @@ struct HttpServer::State {
         break;
       }
       http::request<http::string_body> message = parser.release();
-      HttpRequest request = head_of(message);
       request.client = client;
       request.body = std::move(message.body());
       const bool keep_alive = message.keep_alive();

@@ -31,6 +31,11 @@ namespace {
 constexpr std::int64_t kParallel = 4;
 constexpr const char* kStoreSize = "10GB";
 
+void require_key(const char* flag, const std::string& key) {
+  if (!key.empty()) return;
+  throw Error({.kind = Error::Kind::kUsage, .subject = flag, .expected = "a key", .found = "\"\""});
+}
+
 std::vector<std::string> keys_of(const Options& options) {
   std::vector<std::string> keys = options.api_keys;
   if (options.api_key_file) {
@@ -43,10 +48,7 @@ std::vector<std::string> keys_of(const Options& options) {
       throw Error({.subject = *options.api_key_file, .expected = "a key on a line", .found = "none"});
     }
   }
-  for (const std::string& key : keys) {
-    if (key.empty())
-      throw Error({.kind = Error::Kind::kUsage, .subject = "--api-key", .expected = "a key", .found = "\"\""});
-  }
+  for (const std::string& key : keys) require_key("--api-key", key);
   return keys;
 }
 
@@ -74,6 +76,7 @@ HttpLimits http_limits(const Options& options) {
 
 int serve(const Options& options) {
   const std::vector<std::string> keys = keys_of(options);
+  if (options.admin_key) require_key("--admin-key", *options.admin_key);
   HttpLimits limits = http_limits(options);
   const std::shared_ptr<Tls> tls =
       options.ssl_key_file ? read_tls(*options.ssl_key_file, *options.ssl_cert_file) : nullptr;
@@ -128,12 +131,13 @@ int serve(const Options& options) {
   const std::chrono::seconds drain(options.drain_time.value_or(3));
   auto scheduler = std::make_unique<Scheduler>(model, engine, std::move(scheduling));
 
+  const std::string host = options.host.value_or("127.0.0.1");
   ApiOptions serving{.defaults = {generation, chat_options(options), asked},
                      .alias = options.alias.value_or(std::filesystem::path(options.model).filename().string()),
                      .version = LACAKE_VERSION,
                      .keys = keys,
                      .admin_key = options.admin_key.value_or(""),
-                     .local = is_local(options.host.value_or("127.0.0.1")),
+                     .local = is_local(host),
                      .cors = options.cors.value_or(""),
                      .page = !options.no_ui,
                      .n_ctx = n_ctx,
@@ -156,7 +160,6 @@ int serve(const Options& options) {
                                   {"can_be_drained", options.admin_key.has_value()},
                                   {"drain_s", drain.count()}}};
   Api api(model, *scheduler, std::move(serving));
-  const std::string host = options.host.value_or("127.0.0.1");
   limits.trusts = [&api](const HttpRequest& head) { return api.is_allowed(head); };
   HttpServer http(
       host, (int)options.port.value_or(8080), limits, tls,

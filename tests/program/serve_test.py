@@ -13,7 +13,7 @@ import socket
 import threading
 import time
 
-from program import FABLE, ON_MODEL, PATIENCE, ProgramTest, answer, start
+from program import FABLE, ON_MODEL, PATIENCE, ProgramTest, answer, run, start
 
 SMALL = ["--kv-budget", "96", "--policy", "keydiff", "--temp", "0"]
 
@@ -391,6 +391,12 @@ class Keeping(ServeTest):
         self.assertEqual(server.ask("POST", "/v1/chat/completions", body, {"X-Api-Key": "other"})[0], 400)
         self.assertGreaterEqual(server.metric('lacake_http_requests_total\\{status="401"\\}', {"X-Api-Key": "other"}), 5)
         self.assertEqual(server.ask("GET", "/props", None, {"Host": "evil.example", "X-Api-Key": "other"})[0], 200)
+
+    def test_a_key_that_is_none_is_refused(self):
+        for flag in ("--api-key", "--admin-key"):
+            done = run("serve", *ON_MODEL, "--port", "0", flag, "", timeout=20)
+            self.assertEqual(done.returncode, 2)
+            self.assertIn(f'{flag}: expected a key, found ""'.encode(), done.stderr)
 
     def test_a_name_that_was_made_to_lead_here_opens_nothing(self):
         server = self.serve()
