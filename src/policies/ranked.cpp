@@ -19,9 +19,12 @@ RankedPolicy::RankedPolicy(const Options& options, const AttentionShape& shape) 
   assert(options.cache_size >= options.min_cache_size);
   traits_.positions = options.positions;
   traits_.per_head = options.per_head;
-  traits_.uneven_heads = options.adaptive_heads;
+  const bool shared = options.sharing != Options::Sharing::kEven;
+  assert(!shared || options.per_head);
+  traits_.uneven_heads = shared;
   // Heads of their own lengths fill up at their own times, and each then drops a share: layers differ by it meanwhile.
-  traits_.uneven_layers = options.uneven_layers || (options.adaptive_heads && options.evict_fraction > 0);
+  traits_.uneven_layers =
+      options.uneven_layers || options.sharing == Options::Sharing::kJoint || (shared && options.evict_fraction > 0);
   traits_.layers_independent = true;
   traits_.sinks = options.sinks;
   set_cache_size(options.cache_size);
@@ -120,9 +123,13 @@ RankedPolicy::Kept RankedPolicy::choose_even(const Scores& lists, std::size_t si
   return kept;
 }
 
-// The best of all heads together, but of each head no less than the floor (AdaKV).
-RankedPolicy::Kept RankedPolicy::choose_adaptive(const Scores& lists, std::size_t size) const {
-  const auto n_safe = static_cast<std::size_t>(options_.head_floor * static_cast<double>(size - n_protected()));
+// What a list of an even share of `size` is sure of where lists share.
+std::size_t RankedPolicy::n_safe(std::size_t size) const {
+  return static_cast<std::size_t>(options_.head_floor * static_cast<double>(size - n_protected()));
+}
+
+// The best of all lists together (AdaKV), `room` of them beside the protected ones, but of each the `n_safe` best.
+RankedPolicy::Kept RankedPolicy::choose_together(const Scores& lists, std::size_t room, std::size_t n_safe) const {
   std::vector<float> all;
   std::vector<std::size_t> begin;
   for (const std::span<const float> scores : lists) {
@@ -136,7 +143,7 @@ RankedPolicy::Kept RankedPolicy::choose_adaptive(const Scores& lists, std::size_
     }
   }
   begin.push_back(all.size());
-  const std::vector<std::uint32_t> best = top(all, std::min((size - n_protected()) * lists.size(), all.size()));
+  const std::vector<std::uint32_t> best = top(all, std::min(room, all.size()));
 
   Kept kept;
   for (std::size_t i = 0; i < lists.size(); ++i) {
@@ -165,6 +172,13 @@ std::size_t RankedPolicy::held_elsewhere(int layer) const {
 // Where layers are uneven, one that is to grow takes no more than the others have given up already: those above shrink
 // later in the segment, and the whole must never hold more than C a layer.
 void RankedPolicy::cut_segment(int layer, std::size_t n_tokens, CacheEdits& edits) {
+  if (options_.sharing == Options::Sharing::kJoint) {
+    Scores seen;
+    for (int i = 0; i <= layer; ++i) {
+      for (const std::span<const float> scores : scores_of(i)) seen.push_back(scores);
+    }
+    return cut_jointly(seen, edits);
+  }
   const std::vector<std::size_t> sizes = divide(layer);
   for (std::size_t i = 0; i < sizes.size(); ++i) {
     cut_layer(static_cast<int>(i), scores_of(static_cast<int>(i)), sizes[i], sizes[i], edits);
@@ -186,32 +200,71 @@ void RankedPolicy::keep_scores(List& list, std::span<const std::uint32_t> kept) 
   list.scores.resize(kept.size());
 }
 
-// To `size` entries a list now, by these scores, and to `wanted` while decoding.
-void RankedPolicy::cut_layer(int layer, const Scores& scores, std::size_t size, std::size_t wanted, CacheEdits& edits) {
+// Gives up all but these entries of the layer's lists.
+void RankedPolicy::apply(int layer, Kept stay, CacheEdits& edits) {
   Layer& lists = layers_[static_cast<std::size_t>(layer)];
-  Selection selection{options_.adaptive_heads ? choose_adaptive(scores, size) : choose_even(scores, size)};
-
   bool drops = false;
-  std::size_t n_kept = 0;
   for (std::size_t i = 0; i < lists.size(); ++i) {
-    const std::vector<std::uint32_t>& kept = selection.heads[i];
-    n_kept += kept.size();
-    if (kept.size() < lists[i].scores.size()) {
+    if (stay[i].size() < lists[i].scores.size()) {
       drops = true;
-      this->kept(layer, i, kept);
-      keep_scores(lists[i], kept);
+      kept(layer, i, stay[i]);
+      keep_scores(lists[i], stay[i]);
     }
     release_excess(lists[i].scores);
   }
-  // What is not there yet, decoding may fill: an even list up to its size, adaptive ones by equal parts, but first one
-  // that holds less than what is protected.
-  std::size_t free = wanted * lists.size() - n_kept;
-  for (const List& list : lists) free -= std::max(list.scores.size(), n_protected()) - list.scores.size();
+  if (drops) edits.keep(layer, {std::move(stay)});
+}
+
+// Lists of unlike lengths may grow to `n_entries` together while decoding: by equal parts, but first one that holds
+// less than what is protected.
+void RankedPolicy::share_free(std::span<List* const> lists, std::size_t n_entries) {
+  const auto least = [&](const List& list) { return std::max(list.scores.size(), n_protected()); };
+  std::size_t free = n_entries;
+  for (const List* list : lists) free -= least(*list);
   for (std::size_t i = 0; i < lists.size(); ++i) {
-    const std::size_t part = free / lists.size() + (i < free % lists.size() ? 1 : 0);
-    lists[i].size = options_.adaptive_heads ? std::max(lists[i].scores.size(), n_protected()) + part : wanted;
+    lists[i]->size = least(*lists[i]) + free / lists.size() + (i < free % lists.size() ? 1 : 0);
   }
-  if (drops) edits.keep(layer, std::move(selection));
+}
+
+// To `size` entries a list now, by these scores, and to `wanted` while decoding.
+void RankedPolicy::cut_layer(int layer, const Scores& scores, std::size_t size, std::size_t wanted, CacheEdits& edits) {
+  Layer& lists = layers_[static_cast<std::size_t>(layer)];
+  if (options_.sharing == Options::Sharing::kEven) {
+    apply(layer, choose_even(scores, size), edits);
+    for (List& list : lists) list.size = wanted;
+    return;
+  }
+  apply(layer, choose_together(scores, (size - n_protected()) * lists.size(), n_safe(size)), edits);
+  std::vector<List*> all;
+  for (List& list : lists) all.push_back(&list);
+  share_free(all, wanted * lists.size());
+}
+
+// The best of all layers' lists together, when the first of them were scored: a cascade under one rising threshold. An
+// entry that is not among the best of the layers seen so far will not be among the best of all, so what is left after
+// the last layer is what a choice over everything at once would have left. Room for what later lists are sure of is
+// kept from the beginning; those that hold more, from an earlier segment, wait with it for their turn.
+//   scores  of the lists of layers 0 .. n - 1
+void RankedPolicy::cut_jointly(const Scores& scores, CacheEdits& edits) {
+  const std::size_t n_lists = layers_.front().size(), n_seen = scores.size() / n_lists;
+  const std::size_t safe = n_safe(options_.cache_size), total = options_.cache_size * layers_.size() * n_lists;
+  std::size_t taken = 0;
+  for (std::size_t layer = n_seen; layer < layers_.size(); ++layer) {
+    for (const List& list : layers_[layer]) taken += std::max(list.scores.size(), n_protected() + safe);
+  }
+  for (const std::span<const float> list : scores) taken += std::min(list.size(), n_protected());
+
+  const Kept stay = choose_together(scores, total - std::min(total, taken), safe);
+  for (std::size_t layer = 0; layer < n_seen; ++layer) {
+    const auto first = stay.begin() + static_cast<std::ptrdiff_t>(layer * n_lists);
+    apply(static_cast<int>(layer), {first, first + static_cast<std::ptrdiff_t>(n_lists)}, edits);
+  }
+  if (n_seen < layers_.size()) return;
+  std::vector<List*> all;
+  for (Layer& lists : layers_) {
+    for (List& list : lists) all.push_back(&list);
+  }
+  share_free(all, total);
 }
 
 void RankedPolicy::cut_step(Layer& lists, int layer, CacheEdits& edits) {
@@ -283,6 +336,7 @@ void RankedPolicy::resize(std::size_t cache_size, CacheEdits& edits) {
 
   // Where all that was ever fed would fit, it is from here on as if nothing had been cut.
   const bool all_fits = n_fed_ <= cache_size;
+  if (!grows && !all_fits && options_.sharing == Options::Sharing::kJoint) return shrink_jointly(edits);
   const std::vector<std::size_t> divided = grows || all_fits ? std::vector<std::size_t>() : divide(shape_.n_layer - 1);
   for (int layer = 0; layer < shape_.n_layer; ++layer) {
     const auto index = static_cast<std::size_t>(layer);
@@ -301,6 +355,29 @@ void RankedPolicy::shrink(int layer, std::size_t size, CacheEdits& edits) {
   std::vector<std::vector<float>> scores;
   for (std::size_t i = 0; i < layers_.front().size(); ++i) scores.push_back(scores_between_segments(layer, i, size));
   cut_layer(layer, {scores.begin(), scores.end()}, size, size, edits);
+}
+
+// Entries without scores are cut in the same proportion in all lists.
+void RankedPolicy::shrink_jointly(CacheEdits& edits) {
+  std::size_t n_held = 0, n_free = 0;
+  for (const Layer& lists : layers_) {
+    for (const List& list : lists) {
+      const std::size_t n = std::min(list.scores.size(), n_protected());
+      n_held += list.scores.size() - n;
+      n_free += options_.cache_size - n;
+    }
+  }
+  const double share = n_held <= n_free ? 1 : static_cast<double>(n_free) / static_cast<double>(n_held);
+  std::vector<std::vector<float>> scores;
+  for (int layer = 0; layer < shape_.n_layer; ++layer) {
+    for (std::size_t i = 0; i < layers_.front().size(); ++i) {
+      const std::size_t length = layers_[static_cast<std::size_t>(layer)][i].scores.size();
+      const std::size_t n = std::min(length, n_protected());
+      const auto size = n + static_cast<std::size_t>(share * static_cast<double>(length - n));
+      scores.push_back(scores_between_segments(layer, i, size));
+    }
+  }
+  cut_jointly({scores.begin(), scores.end()}, edits);
 }
 
 std::size_t RankedPolicy::peak_entries(std::size_t n_held, std::size_t n_new) const {
@@ -365,13 +442,15 @@ RankedPolicy::Options ranked_options(const PolicyType& type, const PolicySetting
   if (declares("evict_fraction")) options.evict_fraction = number_setting(type, given, "evict_fraction");
   if (declares("positions")) options.positions = positions_setting(type, given);
   if (!declares("heads")) return options;
-  options.adaptive_heads = has_word(type, given, "heads", "adaptive");
+  using Sharing = RankedPolicy::Options::Sharing;
+  const std::string heads = text_setting(type.parameters, given, "heads");
+  options.sharing = heads == "joint" ? Sharing::kJoint : heads == "adaptive" ? Sharing::kAdaptive : Sharing::kEven;
   options.head_floor = number_setting(type, given, "floor");
   // One query has one index, but heads of different lengths would each need their own.
-  if (options.adaptive_heads && options.positions == Positions::kCacheIndex) {
+  if (options.sharing != Sharing::kEven && options.positions == Positions::kCacheIndex) {
     throw Error({.kind = Error::Kind::kUsage,
                  .subject = policy_subject(type.name),
-                 .expected = "positions=original with heads=adaptive",
+                 .expected = "positions=original with heads=" + heads,
                  .found = "positions=compacted"});
   }
   return options;

@@ -27,8 +27,11 @@ class RankedPolicy : public Policy {
     double window_share = 0;  // instead of `window`: this share of C, at most C - 1
     Positions positions = Positions::kTrue;
     bool per_head = true;
-    bool adaptive_heads = false;  // a layer's entries are shared among its heads by where the best scores fall
-    double head_floor = 0;        // share of an even head's entries that none goes below
+    // Whose best scores share a whole of entries among them: nobody's, those of a layer's heads, or of all layers and
+    // heads. For kJoint scores of different layers must be comparable.
+    enum class Sharing { kEven, kAdaptive, kJoint };
+    Sharing sharing = Sharing::kEven;
+    double head_floor = 0;  // share of an even head's entries that no list goes below where they are shared
     bool uneven_layers = false;
     double evict_fraction = 0;  // what a list above its size evicts in decoding, see n_evicted_at_once
   };
@@ -99,14 +102,19 @@ class RankedPolicy : public Policy {
   void set_cache_size(std::size_t cache_size);
   std::size_t target_size(int layer) const;
   void shrink(int layer, std::size_t size, CacheEdits&);
+  void shrink_jointly(CacheEdits&);
   void cut_segment(int layer, std::size_t n_tokens, CacheEdits&);
   void cut_layer(int layer, const Scores&, std::size_t size, std::size_t wanted, CacheEdits&);
+  void cut_jointly(const Scores&, CacheEdits&);
+  void apply(int layer, Kept, CacheEdits&);
+  void share_free(std::span<List* const> lists, std::size_t n_entries);
   void cut_step(Layer&, int layer, CacheEdits&);
   Scores scores_of(int layer) const;
   std::vector<float> scores_between_segments(int layer, std::size_t list, std::size_t size) const;
   std::vector<std::uint32_t> with_protected(std::size_t length, const std::vector<std::uint32_t>& chosen) const;
   Kept choose_even(const Scores&, std::size_t size) const;
-  Kept choose_adaptive(const Scores&, std::size_t size) const;
+  Kept choose_together(const Scores&, std::size_t room, std::size_t n_safe) const;
+  std::size_t n_safe(std::size_t size) const;
   std::size_t held_elsewhere(int layer) const;
   std::size_t n_protected() const { return options_.sinks + options_.window; }
   static void keep_scores(List&, std::span<const std::uint32_t> kept);

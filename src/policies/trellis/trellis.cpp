@@ -5,6 +5,7 @@
 #include <limits>
 #include <utility>
 
+#include "lacake/error.h"
 #include "policies/layer_budgets.h"
 #include "policies/parameters.h"
 #include "policies/ranked.h"
@@ -196,10 +197,17 @@ std::size_t min_cache_size(const PolicySettings& given, const AttentionShape&) {
 std::unique_ptr<Policy> make(const PolicySettings& given, const AttentionShape& shape, std::size_t cache_size) {
   const PolicyType& type = trellis_policy();
   RankedPolicy::Options options = ranked_options(type, given, shape, cache_size);
-  options.uneven_layers = size_setting(type, given, "preference") > 0;
+  const bool joint = options.sharing == RankedPolicy::Options::Sharing::kJoint;
+  if (joint && given.contains("preference")) {
+    throw Error({.kind = Error::Kind::kUsage,
+                 .subject = policy_subject(type.name),
+                 .expected = "no preference= with heads=joint, where scores alone divide the entries among layers",
+                 .found = "both"});
+  }
+  options.uneven_layers = !joint && size_setting(type, given, "preference") > 0;
   trellis::Settings settings;
   settings.rows = size_setting(type, given, "rows");
-  settings.preference = size_setting(type, given, "preference");
+  settings.preference = joint ? 0 : size_setting(type, given, "preference");
   settings.gamma = static_cast<float>(number_setting(type, given, "gamma"));
   settings.spread = static_cast<float>(number_setting(type, given, "spread"));
   settings.memory = number_setting(type, given, "memory");
