@@ -286,8 +286,10 @@ WorkspaceShape workspace_shape(const CacheShape& cache, const AttentionShape& sh
   std::size_t rows = 0;
   for (int l = 0; l < shape.n_layer; ++l) {
     // As if all of it were new: this policy has not seen what will be kept, and may ask for nothing before it is full.
-    const Measures m = policy.measures(Phase::kPrefill, l, n_entries, n_entries);
-    rows = std::max(rows, std::min((std::size_t)m.window, n_new) + (m.accumulated ? 1 : 0));
+    for (const Measures& m : {policy.measures(Phase::kPrefill, l, n_entries, n_entries),
+                              policy.measures_before_question(l, n_entries, n_entries)}) {
+      rows = std::max(rows, std::min((std::size_t)m.window, n_new) + (m.accumulated ? 1 : 0));
+    }
   }
   const std::uint64_t heads = (std::uint64_t)cache.n_head_kv, k = n_new * heads * cache.k_row();
   // The first segment's keys are attended rotated, whatever the cache keeps.

@@ -113,6 +113,12 @@ class Pinned final : public Policy {
     return behind_->measures(phase, layer, n_entries - s.all(), n_new - s.fresh);
   }
 
+  Measures measures_before_question(int layer, std::size_t n_entries, std::size_t n_new) const override {
+    const Split s = split(pinned_, n_entries - n_new, n_new);
+    if (s.fresh == n_new) return {};
+    return behind_->measures_before_question(layer, n_entries - s.all(), n_new - s.fresh);
+  }
+
   void update(const Observation& all, CacheEdits& edits) override {
     const Split s = split(pinned_, all.n_entries - all.n_new, all.n_new);
     if (held_ != s.all()) held_ = s.all();
