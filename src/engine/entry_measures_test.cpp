@@ -13,6 +13,7 @@
 #include "engine/test_session.h"
 #include "lacake/policy_author.h"
 #include "models/tiny_adapter.h"
+#include "policies/pinned.h"
 
 namespace lacake {
 namespace {
@@ -329,6 +330,31 @@ TEST(EntryMeasures, OfAProbeAreOfItsQueriesOverTheTextsEntries) {
     EXPECT_GT(probed[layer].peak[59], 0.0f);
     EXPECT_NE(probed[layer].expected, plain[layer].expected);
     EXPECT_NEAR(std::accumulate(probed[layer].expected.begin(), probed[layer].expected.begin() + 60, 0.0), 1.0, 1e-5);
+  }
+}
+
+// To the policy behind pinned tokens the conversation begins there: they are no rows, and its sinks come after them.
+TEST(EntryMeasures, BehindPinnedTokensAreThoseOfTheOtherEntries) {
+  Loaded loaded(model());
+  const Tokens tokens = random_tokens(loaded.tiny, 80, 10);
+  Measures all = kAll;
+  all.expected_sinks = kAll.expected_sinks + 6;
+  Log whole, behind;
+  loaded.engine.open(watching(all, whole))->prefill(tokens);
+  SessionOptions o = watching(kAll, behind);
+  o.policy.type = std::make_shared<PolicyType>(with_pinned(*o.policy.type));
+  o.policy.settings["pinned"] = 6;
+  loaded.engine.open(o)->prefill(tokens);
+  ASSERT_EQ(whole.size(), behind.size());
+  for (std::size_t layer = 0; layer < whole.size(); ++layer) {
+    ASSERT_EQ(behind[layer].n_entries, 74u);
+    const auto expect_columns = [&](const std::vector<float>& of_all, const std::vector<float>& of_some) {
+      ASSERT_EQ(of_all.size() / 80 * 74, of_some.size());
+      for (std::size_t i = 0; i < of_some.size(); ++i) EXPECT_EQ(of_some[i], of_all[i / 74 * 80 + 6 + i % 74]) << i;
+    };
+    expect_columns(whole[layer].norm, behind[layer].norm);
+    expect_columns(whole[layer].peak, behind[layer].peak);
+    expect_columns(whole[layer].expected, behind[layer].expected);
   }
 }
 
