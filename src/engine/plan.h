@@ -18,7 +18,7 @@ CacheShape cache_shape(const Hyperparameters&, const CacheTypes&);
 SessionPlan plan_session(EngineState& engine, const SessionOptions& options);
 
 // What one layer of a segment needs when `n_kept` entries are there before it.
-WorkspaceShape workspace_shape(const CacheShape&, const AttentionShape&, const Policy&, std::size_t n_kept,
+WorkspaceShape workspace_shape(const EngineState&, const CacheShape&, const Policy&, std::size_t n_kept,
                                std::size_t n_new);
 
 // Throws Error(kCapacity) if the policy would keep more than the budget holds while `n_new` tokens are read that meet

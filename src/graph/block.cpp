@@ -89,6 +89,7 @@ ggml_tensor* BlockBuilder::block(int layer, ggml_tensor* x, ggml_tensor* positio
   const Projected projected = project(l, norm(x, l.attention_norm));
   ggml_tensor* k = projected.k;
   Projections p;
+  p.q_plain = projected.q;
   p.q = rope(projected.q, positions, kind);
   p.k = k;
   p.v = projected.v;

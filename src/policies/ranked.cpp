@@ -57,6 +57,12 @@ std::size_t RankedPolicy::held(std::size_t layer) const {
   return n / layers_[layer].size();
 }
 
+std::size_t RankedPolicy::held_in(int layer, std::size_t list) const {
+  return layers_[static_cast<std::size_t>(layer)][list].scores.size();
+}
+
+std::size_t RankedPolicy::shared(std::size_t n_lists) const { return options_.cache_size * n_lists; }
+
 void RankedPolicy::score_again(int, std::size_t, std::span<float>) const {}
 void RankedPolicy::kept(int, std::size_t, std::span<const std::uint32_t>) {}
 void RankedPolicy::dropped(int, std::size_t, std::uint32_t) {}
@@ -82,8 +88,8 @@ std::span<const float> RankedPolicy::list_columns(std::span<const float> all, st
 
 void RankedPolicy::update(const Observation& seen, CacheEdits& edits) {
   Layer& lists = layers_[static_cast<std::size_t>(seen.layer)];
+  for (List& list : lists) list.scores.resize(list.scores.size() + seen.n_new, 0.0f);
   for (std::size_t i = 0; i < lists.size(); ++i) {
-    lists[i].scores.resize(lists[i].scores.size() + seen.n_new, 0.0f);
     lists[i].n_unscored = std::min(lists[i].n_unscored + seen.n_new, score(seen, i, lists[i].scores));
   }
   if (seen.phase == Phase::kDecode) {
@@ -245,7 +251,8 @@ void RankedPolicy::cut_layer(int layer, const Scores& scores, std::size_t size, 
     for (List& list : lists) list.size = wanted;
     return;
   }
-  apply(layer, choose_together(scores, (size - n_protected()) * lists.size(), n_safe(size)), edits);
+  const std::size_t whole = std::min(size * lists.size(), shared(lists.size()));
+  apply(layer, choose_together(scores, whole - n_protected() * lists.size(), n_safe(size)), edits);
   std::vector<List*> all;
   for (List& list : lists) all.push_back(&list);
   share_free(all, wanted * lists.size());
@@ -258,7 +265,7 @@ void RankedPolicy::cut_layer(int layer, const Scores& scores, std::size_t size, 
 //   scores  of the lists of layers 0 .. n - 1
 void RankedPolicy::cut_jointly(const Scores& scores, CacheEdits& edits) {
   const std::size_t n_lists = layers_.front().size(), n_seen = scores.size() / n_lists;
-  const std::size_t safe = n_safe(options_.cache_size), total = options_.cache_size * layers_.size() * n_lists;
+  const std::size_t safe = n_safe(options_.cache_size), total = shared(layers_.size() * n_lists);
   std::size_t taken = 0;
   for (std::size_t layer = n_seen; layer < layers_.size(); ++layer) {
     for (const List& list : layers_[layer]) taken += std::max(list.scores.size(), n_protected() + safe);

@@ -79,6 +79,11 @@ class RankedPolicy : public Policy {
   void share(Options::Sharing);
   // Entries that a layer's lists hold, on average.
   std::size_t held(std::size_t layer) const;
+  // Entries of one of them; in `score`, the segment's own included.
+  std::size_t held_in(int layer, std::size_t list) const;
+
+  // Where lists share: what so many of them hold together when a segment is cut. At most C for each.
+  virtual std::size_t shared(std::size_t n_lists) const;
 
   // Will this segment push something out of the layer?
   bool cuts(Phase, int layer, std::size_t n_new) const;
