@@ -28,6 +28,9 @@
 
 namespace lacake {
 
+// What entries get of a repeat: the largest probability that any query gave them, in any head of their group.
+enum class RepeatScore { kNone, kPeak };
+
 // What a policy asks of the engine before a segment's attention runs in a layer. Nothing is measured unasked.
 struct Measures {
   int window = 0;               // mean, variance and entropy over the last `window` queries; 1: the last query's row
@@ -35,6 +38,10 @@ struct Measures {
   bool key_similarity = false;  // cosine of each key with the mean key of its head
   bool last_row = false;        // with a window of several queries also the last query's row
   bool group_mean = false;      // window and accumulated: one column a KV head, the mean over its query heads
+  // Of probes that repeat a part of the segment (lacake/engine.h). Each query's probabilities are taken over the first
+  // `repeat_sinks` entries that stand before the part, the part, and what it sees of the probe.
+  RepeatScore repeat = RepeatScore::kNone;
+  std::size_t repeat_sinks = 0;
   // Under Positions::kCacheIndex: how far the segment's queries stand from the index of their own keys, for methods
   // whose query has a position of its own. Ignored under kTrue. REQUIRES: index + shift >= 0.
   std::int64_t query_shift = 0;
@@ -56,9 +63,10 @@ struct Observation {
   std::size_t n_new = 0;
   std::int64_t n_past = 0;  // tokens of the conversation before this segment, kept or not
 
-  // Probe queries, which see all entries and whose own keys and values nobody keeps. They come after the segment's own
-  // queries. Where there are some, they alone are observed: the window's rows are their last ones, `accumulated` is the
-  // sum over them, and a part of each row goes to keys of the probe that are no entries. 0 in decode.
+  // Probe queries that repeat nothing: they see all entries, and nobody keeps their own keys and values. They come
+  // after the segment's own queries. Where there are some, they alone are observed: the window's rows are the last ones
+  // of the last probe, `accumulated` is the sum over all, and a part of each row goes to keys of the probe that are no
+  // entries. Probes that repeat something change nothing but `repeat_peak`. 0 in decode.
   std::size_t n_probe = 0;
   // More text follows this segment before the question that it will be asked: its last queries say little of what the
   // answer will need.
@@ -71,6 +79,9 @@ struct Observation {
   std::span<const double> window_entropy;  // [n_head]  - sum of a ln(a + 1e-10) over rows, columns < n_entries - window
   std::span<const float> accumulated;      // [n_entries, n_head]
   std::span<const float> key_similarity;   // [n_entries, n_head_kv]
+  // [n_entries, n_head_kv] Measures::repeat, and -1 for an entry that no probe of this segment repeats. Empty where no
+  // probe repeats anything.
+  std::span<const float> repeat_peak;
   // Variance and entropy are empty for one row, and under Measures::group_mean; the latter also makes window_mean and
   // accumulated [n_entries, n_head_kv]. Where heads are uneven, a shorter head's columns end in zeros.
 };
@@ -108,6 +119,9 @@ struct PolicyTraits {
   bool layers_independent = false;
   std::size_t sinks = 0;   // first tokens of the conversation that always stay
   std::size_t window = 0;  // last tokens that always stay; after growth from those on that were there before it
+  // It judges entries by Observation::repeat_peak: whoever feeds a text that will be cut lets the model repeat it, so
+  // many tokens at a time (repeat_probes() in lacake/generation.h). 0: it needs no repeat.
+  std::size_t repeat_chunk = 0;
 };
 
 // The fields of a policy's state on their way into a snapshot, or out of one. One function of the policy names them

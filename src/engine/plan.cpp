@@ -208,17 +208,18 @@ class Planner {
       const std::size_t most = per_layer * (traits.uneven_layers ? engine_.layers.n_full() : 1);
       n_kept = std::min(most, std::max(options_.prompt_tokens, n_new) - n_new);
     }
-    m.layer_workspace = workspace_shape(cache_, shape_, policy, n_kept, n_new).total();
-    m.hidden_states = (std::uint64_t)n_new * (std::uint64_t)h_.n_embd * sizeof(float);
+    const RepeatSizes repeats = repeat_sizes(options_, policy, n_new);
+    m.layer_workspace = workspace_shape(cache_, shape_, policy, n_kept, n_new, repeats.longest).total();
+    m.hidden_states = (std::uint64_t)(n_new + repeats.all) * (std::uint64_t)h_.n_embd * sizeof(float);
     // ggml's products of quantised weights quantise their inputs, to 8 bits and a scale for each 32, in a buffer of its
     // own; ours in the graph's.
     const bool ggml = engine_.model.product == matmul::Method::kGgml;
     const std::uint64_t quantised = ggml ? std::min(n_new, kComputeChunk) * (std::uint64_t)h_.n_ff * 34 / 32 : 0;
-    m.compute = prefill_compute_bytes(engine_, cache_, n_kept, n_new) +
+    m.compute = prefill_compute_bytes(engine_, cache_, n_kept, n_new + repeats.longest) +
                 decode_compute_bytes(engine_, cache_, per_layer) + quantised +
                 (std::uint64_t)h_.n_vocab * sizeof(float);
     if (traits.positions == Positions::kCacheIndex) {
-      m.compute += RopeTable::bytes_for(h_, std::max(per_layer, n_kept + n_new));
+      m.compute += RopeTable::bytes_for(h_, std::max(per_layer, n_kept + n_new + repeats.longest));
     }
     m.turn_copy = turn_copy_bytes();
   }
@@ -280,20 +281,28 @@ CacheShape cache_shape(const Hyperparameters& h, const CacheTypes& types) {
           .type_v = cache_type(types.v, "V", h.d_v)};
 }
 
+RepeatSizes repeat_sizes(const SessionOptions& options, const Policy& policy, std::size_t n) {
+  const std::size_t chunk = policy.traits().repeat_chunk;
+  if (chunk == 0 || n == 0 || options.prefill != PrefillMode::kExact) return {};
+  if (policy.measures(Phase::kPrefill, 0, n, n).repeat == RepeatScore::kNone) return {};
+  return {std::min(chunk, n) + options.repeat_frame, n + (n + chunk - 1) / chunk * options.repeat_frame};
+}
+
 WorkspaceShape workspace_shape(const CacheShape& cache, const AttentionShape& shape, const Policy& policy,
-                               std::size_t n_kept, std::size_t n_new) {
-  const std::size_t n_entries = n_kept + n_new;
+                               std::size_t n_kept, std::size_t n_new, std::size_t n_repeat) {
+  const std::size_t n_rows = n_new + n_repeat, n_entries = n_kept + n_rows;
   std::size_t rows = 0;
   for (int l = 0; l < shape.n_layer; ++l) {
     // As if all of it were new: this policy has not seen what will be kept, and may ask for nothing before it is full.
-    const Measures m = policy.measures(Phase::kPrefill, l, n_entries, n_entries);
-    rows = std::max(rows, std::min((std::size_t)m.window, n_new) + (m.accumulated ? 1 : 0));
+    const Measures m = policy.measures(Phase::kPrefill, l, n_kept + n_new, n_kept + n_new);
+    const bool repeats = n_repeat > 0 && m.repeat != RepeatScore::kNone;
+    rows = std::max(rows, std::min((std::size_t)m.window, n_new) + (m.accumulated ? 1 : 0) + (repeats ? 1 : 0));
   }
-  const std::uint64_t heads = (std::uint64_t)cache.n_head_kv, k = n_new * heads * cache.k_row();
+  const std::uint64_t heads = (std::uint64_t)cache.n_head_kv, k = n_rows * heads * cache.k_row();
   // The first segment's keys are attended rotated, whatever the cache keeps.
   const bool both = policy.traits().positions == Positions::kCacheIndex;
   return {.k = k,
-          .v = n_new * heads * cache.v_row(),
+          .v = n_rows * heads * cache.v_row(),
           .record = (std::uint64_t)n_entries * rows * (std::uint64_t)shape.n_head * sizeof(float),
           .k_plain = both ? k : 0};
 }

@@ -27,6 +27,7 @@ RankedPolicy::RankedPolicy(const Options& options, const AttentionShape& shape) 
       options.uneven_layers || options.sharing == Options::Sharing::kJoint || (shared && options.evict_fraction > 0);
   traits_.layers_independent = true;
   traits_.sinks = options.sinks;
+  traits_.repeat_chunk = options.repeat_chunk;
   set_cache_size(options.cache_size);
   const std::size_t n_lists = options.per_head ? static_cast<std::size_t>(shape.n_head_kv) : 1;
   const List empty{.scores = {}, .size = options.cache_size};
@@ -234,10 +235,11 @@ void RankedPolicy::cut_layer(int layer, const Scores& scores, std::size_t size, 
     for (List& list : lists) list.size = wanted;
     return;
   }
-  apply(layer, choose_together(scores, (size - n_protected()) * lists.size(), n_safe(size)), edits);
+  const std::size_t room = (size - n_protected()) * lists.size(), spare = std::min(room, options_.spare);
+  apply(layer, choose_together(scores, room - spare, n_safe(size)), edits);
   std::vector<List*> all;
   for (List& list : lists) all.push_back(&list);
-  share_free(all, wanted * lists.size());
+  share_free(all, wanted * lists.size() - spare);
 }
 
 // The best of all layers' lists together, when the first of them were scored: a cascade under one rising threshold. An
@@ -247,7 +249,8 @@ void RankedPolicy::cut_layer(int layer, const Scores& scores, std::size_t size, 
 //   scores  of the lists of layers 0 .. n - 1
 void RankedPolicy::cut_jointly(const Scores& scores, CacheEdits& edits) {
   const std::size_t n_lists = layers_.front().size(), n_seen = scores.size() / n_lists;
-  const std::size_t safe = n_safe(options_.cache_size), total = options_.cache_size * layers_.size() * n_lists;
+  const std::size_t all_entries = options_.cache_size * layers_.size() * n_lists;
+  const std::size_t safe = n_safe(options_.cache_size), total = all_entries - std::min(all_entries, options_.spare);
   std::size_t taken = 0;
   for (std::size_t layer = n_seen; layer < layers_.size(); ++layer) {
     for (const List& list : layers_[layer]) taken += std::max(list.scores.size(), n_protected() + safe);
