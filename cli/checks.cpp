@@ -71,11 +71,21 @@ struct TaskRule {
   const char* found;
 };
 
+bool one_question(const Options& o) { return o.n_questions.value_or(1) == 1; }
+bool later(const Options& o) { return one_question(o) || o.question == "later"; }
+
 constexpr TaskRule kTaskRules[] = {
     {"needle", "n_depths", [](const Options& o) { return !o.files.empty(); },
      "a haystack (-f FILE), because the passkey test has depths of its own", "none"},
     {"needle", "needles", [](const Options& o) { return !o.files.empty(); },
      "a haystack (-f FILE), because the passkey test has one", "none"},
+    {"needle", "questions", [](const Options& o) { return o.n_questions == 1 || !o.files.empty(); },
+     "a haystack (-f FILE), because the passkey test has one fact to ask about", "none"},
+    {"needle", "questions", later, "--question later, because only then a text is read without its question", "seen"},
+    {"needle", "n_depths", one_question, "one question about a text, because several are at all depths", "--questions"},
+    {"needle", "needles", one_question, "one question about a text, because each of several has a fact of its own",
+     "--questions"},
+    {"ruler", "questions", later, "--question later, because only then a text is read without its question", "seen"},
     {"ruler", "skip_broken", [](const Options& o) { return !o.data.empty(); }, "a file of samples (--data FILE)",
      "none"},
     {"perplexity", "prefill", [](const Options& o) { return o.prefill == "exact" || o.score_chunk; },
@@ -83,7 +93,7 @@ constexpr TaskRule kTaskRules[] = {
 };
 
 // Samples of RULER's own are what they are.
-constexpr const char* kMakesSamples[] = {"files", "qa", "lengths", "n_samples", "seed"};
+constexpr const char* kMakesSamples[] = {"files", "qa", "lengths", "n_samples", "questions", "seed"};
 
 [[noreturn]] void refuse(const std::string& flag, const std::string& expected, const std::string& found) {
   throw Error({.kind = Error::Kind::kUsage, .subject = flag, .expected = expected, .found = found});

@@ -53,7 +53,8 @@ struct Wholes {
 };
 
 constexpr const char* kModelTasks = "perplexity,needle,ruler,longbench";
-constexpr const char* kAllTasks = "perplexity,needle,ruler,longbench,compare";
+constexpr const char* kAllTasks = "perplexity,needle,ruler,longbench,compare,report";
+constexpr const char* kTasksWithRecords = "perplexity,needle,ruler,longbench,report";
 
 // One option: everything that is said of it anywhere.
 struct Row {
@@ -338,8 +339,9 @@ const std::vector<Row>& rows() {
       {"--kept", "kept", "FILE", "Picture", "write the kept positions by layer and head as JSON", kInspect,
        Text{&O::kept}},
 
-      {"task", "task", "TASK", "Evaluation", "perplexity, needle, ruler, longbench FILE..., or compare FOLDER FOLDER",
-       kEval, Texts{&O::words}, kAllTasks},
+      {"task", "task", "TASK", "Evaluation",
+       "perplexity, needle, ruler, longbench FILE..., compare FOLDER FOLDER, or report FOLDER", kEval, Texts{&O::words},
+       kAllTasks},
       {"-f,--haystack,--file", "files", "FILE", "Evaluation",
        "text, or the haystack of needle and ruler; several by giving it again", kEval, Texts{&O::files}},
       {"--results", "results", "FOLDER", "Evaluation",
@@ -347,6 +349,9 @@ const std::vector<Row>& rows() {
        Text{&O::results}},
       {"--limit", "limit", "N", "Evaluation", "at most N samples (longbench: of each task) [all]", kEval,
        Whole{&O::limit, 1, kMost}},
+      {"--beside", "beside", "CELL", "Evaluation",
+       "hold every cell against this one, sample by sample: a policy (at the same budget), or POLICY @ BUDGET", kEval,
+       Text{&O::beside}, kTasksWithRecords},
       {"--cache-memory", "cache_memory", "SIZE", "Evaluation",
        "most memory for the caches of one pass (4GiB) [half of what is free]", kEval, Text{&O::cache_memory}},
       {"--tasks", "tasks", "NAME,...", "Evaluation", "only these tasks of ruler or longbench [all there is data for]",
@@ -358,6 +363,9 @@ const std::vector<Row>& rows() {
       {"--question", "question", "WHEN", "Evaluation",
        "whether a policy sees the question when it evicts (seen) or not (later) [seen]", kEval,
        Choice{&O::question, {"seen", "later"}}, "needle,ruler,longbench"},
+      {"--questions", "questions", "N", "Needle, RULER",
+       "with --question later: so many about each text, each asked of the cache as it was after reading [1]", kEval,
+       Whole{&O::n_questions, 1, 100}, "needle,ruler"},
       {"--length,--lengths", "lengths", "N,...", "Needle, RULER", "tokens of the texts [1024,2048,4096]", kEval,
        Wholes{&O::lengths, 128, kMost}, "needle,ruler"},
       {"--depths", "n_depths", "N", "Needle", "depths from beginning to end, of a haystack [11]", kEval,
@@ -365,6 +373,10 @@ const std::vector<Row>& rows() {
       {"--seeds", "n_seeds", "N", "Needle", "texts for each length and depth [5]", kEval, Whole{&O::n_seeds, 1, kMost},
        "needle"},
       {"--needles", "needles", "N", "Needle", "facts in one haystack [1]", kEval, Whole{&O::needles, 1, 16}, "needle"},
+      {"--key", "key", "FORM", "Needle",
+       "what is hidden: digits:N or tokens:N (a number of exactly so many digits, or tokens of this model), or words:N "
+       "[a number of up to 5 digits; in a haystack digits:5]",
+       kEval, Text{&O::key}, "needle"},
       {"--seed", "seed", "N", "Needle, RULER", "the first text's seed [0]", kEval, Whole{&O::seed, 0, kMost},
        "needle,ruler"},
       {"--samples", "n_samples", "N", "RULER", "texts of each task and length [10]", kEval,
@@ -382,7 +394,7 @@ const std::vector<Row>& rows() {
       {"--tokens", "tokens", "N", "Perplexity", "token by token: score N + 1 tokens [the model's length]", kEval,
        Whole{&O::tokens, 1, kMost}, "perplexity"},
       {"--window", "window", "N", "Perplexity", "tokens of one figure of perplexity by position [256]", kEval,
-       Whole{&O::window, 1, kMost}, "perplexity"},
+       Whole{&O::window, 1, kMost}, "perplexity,report"},
 
       {"--json", "json", "", "Output", "one JSON object on standard output", kPrompted | kIngest | kPolicies | kEval,
        Switch{&O::json}, kAllTasks},

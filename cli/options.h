@@ -164,6 +164,8 @@ struct Options {
   std::optional<std::int64_t> n_depths;
   std::optional<std::int64_t> n_seeds;
   std::optional<std::int64_t> needles;
+  std::optional<std::string> key;
+  std::optional<std::int64_t> n_questions;
   std::string question = "seen";
   std::vector<std::string> tasks;
   bool skip_broken = false;
@@ -173,6 +175,7 @@ struct Options {
   std::optional<std::int64_t> max_length;
   std::optional<std::string> results;
   std::optional<std::string> cache_memory;
+  std::optional<std::string> beside;
 
   std::optional<std::string> plot;
   std::optional<std::string> kept;

@@ -67,6 +67,10 @@ struct SessionOptions {
   // Nothing is fed at once after the first prompt: later calls of prefill() are refused, and no memory is planned for
   // taking a later turn back (MemoryPlan::turn_copy).
   bool single_turn = false;
+  // The share of the text that the budget was, where it is said in entries or bytes here (0 to 1; 0: it was none). Some
+  // policies' settings follow from it, or from a budget that is a share (PolicyType::settings_of_share): a session has
+  // them among its settings from the beginning, and keeps them whatever its budget becomes.
+  double budget_share = 0;
 };
 
 // Bytes by purpose, before anything runs. `cache` and `layer_workspace` are exact; the rest are what the parts say.
@@ -271,7 +275,8 @@ class Session {
 
   std::span<const float> logits() const;     // [n_vocab] of the last token fed; empty before the first
   const std::vector<Token>& tokens() const;  // all that were fed
-  const SessionOptions& options() const;     // as it was opened, with the budget of the last resize()
+  // As it was opened, settings that follow from a share among them, with the budget of the last resize().
+  const SessionOptions& options() const;
   const SessionPlan& plan() const;
   CacheUse use() const;
   // Positions of the tokens that a KV head of a layer keeps, in stored order.
@@ -363,6 +368,8 @@ class Engine {
   EngineState& state() { return *state_; }  // for the library's own use
 
  private:
+  std::unique_ptr<Session> make(const SessionOptions&);  // as these options say, whatever their share
+
   std::unique_ptr<EngineState> state_;
 };
 

@@ -99,6 +99,11 @@ struct PolicyType {
   // Makes a policy for one session. Throws Error(kUsage) for settings that cannot run and for a cache size below
   // min_cache_size(...), Error(kInput) naming a file that cannot be used.
   std::function<std::unique_ptr<Policy>(const PolicySettings&, const AttentionShape&, std::size_t cache_size)> make;
+
+  // What settings follow from a budget that is a share of the text (0 to 1), beside those that are given: only such as
+  // are not given. Empty: none do. Must not throw; what it says is checked with the rest.
+  std::function<PolicySettings(const PolicySettings& given, const AttentionShape&, double share)> settings_of_share =
+      {};
 };
 
 // The parameter that every kind has which drops entries, also those that are registered: so many first tokens of the

@@ -341,6 +341,16 @@ WorkspaceShape workspace_shape(const EngineState& engine, const CacheShape& cach
           .k_plain = both ? k : 0};
 }
 
+SessionOptions with_settings_of_share(const EngineState& engine, SessionOptions options) {
+  const PolicyType& type = *options.policy.type;
+  const double share = options.budget.unit == Budget::Unit::kShare ? options.budget.value : options.budget_share;
+  if (!type.settings_of_share || share <= 0 || options.policy.cache_size > 0) return options;
+  options.policy.check();
+  options.policy.settings.merge(
+      type.settings_of_share(options.policy.settings, engine.layers.policy_shape(), std::min(share, 1.0)));
+  return options;
+}
+
 SessionPlan plan_session(EngineState& engine, const SessionOptions& options) {
   options.policy.check();
   return Planner(engine, options).plan();

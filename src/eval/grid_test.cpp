@@ -26,6 +26,23 @@ TEST(Grid, OfAllHasEveryPolicyOfTheRegistry) {
   EXPECT_EQ(make_grid(std::vector<std::string>{"all"}, std::vector<std::string>{"100"}).size(), policy_types().size());
 }
 
+TEST(Grid, HoldsACellAgainstAPolicyAtItsBudgetOrAgainstOneCell) {
+  const auto cells = make_grid(std::vector<std::string>{"full", "streaming-llm", "lacache:span=2"},
+                               std::vector<std::string>{"64", "50%"});
+  for (const Configuration& cell : cells) EXPECT_EQ(Configuration::parse(cell.name()).name(), cell.name());
+  const auto beside = [&](std::size_t i, const char* text) {
+    const Configuration* other = cell_beside(cells, cells[i], text);
+    return other ? other->name() : "";
+  };
+  EXPECT_EQ(beside(3, "streaming-llm"), cells[1].name());
+  EXPECT_EQ(beside(4, "streaming-llm"), cells[2].name());
+  EXPECT_EQ(beside(4, "streaming-llm @ 64"), cells[1].name());
+  EXPECT_EQ(beside(4, "full"), "full");
+  EXPECT_EQ(beside(1, "streaming-llm"), "");
+  EXPECT_EQ(beside(0, "streaming-llm"), "");
+  EXPECT_EQ(beside(1, ""), "");
+}
+
 TEST(Grid, RefusesABoundedPolicyWithoutBudget) { EXPECT_THROW(names({"streaming-llm"}, {}), Error); }
 
 TEST(Grid, SharesReferToTheTokensNamed) {

@@ -170,9 +170,12 @@ OWN = {
     },
     "needle": {"files": ["-f", "{fable}"], "lengths": ["--lengths", "200"], "n_depths": ["--depths", "3"],
                "question": (COMPARED, ["--question", "later"]), "needles": ["--needles", "2"],
+               "key": ["--key", "words:2"],
+               "questions": (["!--depths", "--question", "later"], ["--questions", "2"]),
                "limit": ["--limit", "1"]},
     "ruler": {"files": ["-f", "{long}"], "tasks": ["--tasks", "vt"], "lengths": ["--lengths", "500"],
               "question": (COMPARED, ["--question", "later"]), "qa": ["--qa", "{squad}", "--tasks", "qa"],
+              "questions": (["--question", "later"], ["--questions", "2"]),
               "data": ["--data", "{none}"], "skip_broken": (["!--lengths", "!--samples", "--data", "{niah}"], ["--skip-broken"]),
               "raw": ["--raw"], "limit": (["--samples", "2"], ["--limit", "1"])},
     # Tasks of few shots, such as trec, have no chat template to begin with.
@@ -181,7 +184,7 @@ OWN = {
                   "raw": (["!{trec}", "{count}"], ["--raw"]), "limit": ["--limit", "1"]},
 }
 OWN_OF_EVAL = {"results": ["--results", "{fable}/no"], "prefill": (COMPARED, ["--prefill", "streaming"]),
-               "cache_memory": ["--cache-memory", "12%"],
+               "cache_memory": ["--cache-memory", "12%"], "beside": (COMPARED, ["--beside", "full"]),
                "color": (["!--json"], ["--color", "always"]), "json": (["!--json"], ["--json"]), "quiet": ["-q"]}
 
 # What rightly changes nothing that can be seen from here, and why.
@@ -385,7 +388,7 @@ class Everything(ProgramTest):
         self.all_of("eval", "longbench", lambda o: "longbench" in o["tasks"] and o["group"] not in MODEL_GROUPS)
 
     def test_tasks_refuse_the_options_of_others(self):
-        tasks = ("perplexity", "needle", "ruler", "longbench", "compare")
+        tasks = ("perplexity", "needle", "ruler", "longbench", "compare", "report")
         for option in table()["eval"]:
             flag = option["flags"][-1]
             value = unusual(option) or [flag, "x"]
@@ -393,7 +396,7 @@ class Everything(ProgramTest):
                 if task in option["tasks"]:
                     continue
                 with self.subTest(task=task, option=flag):
-                    done = run("eval", task, *(["-m", MODEL] if task != "compare" else []), *value)
+                    done = run("eval", task, *(["-m", MODEL] if task not in ("compare", "report") else []), *value)
                     line = done.stderr.decode()
                     self.assertEqual((done.returncode, done.stdout), (2, b""), line)
                     self.assertTrue(line.startswith(f"lacake: error: {flag}: expected task "), line)
