@@ -41,9 +41,10 @@ enum class PrefillMode { kExact, kStreaming };
 const char* prefill_name(PrefillMode mode);  // "exact", "streaming"
 
 // What K and V are stored as: one of the names below, f16 by default, each on its own ("q8_0,f16"). Types in blocks
-// (q8_0, q4_0) need a head size that is a multiple of 32.
+// (from q8_0 on) need a head size that is a multiple of 32.
 struct CacheTypes {
-  static constexpr std::array<std::string_view, 5> kNames = {"f32", "f16", "bf16", "q8_0", "q4_0"};
+  static constexpr std::array<std::string_view, 9> kNames = {"f32",  "f16",  "bf16", "q8_0",  "q5_1",
+                                                             "q5_0", "q4_1", "q4_0", "iq4_nl"};
   std::string k = "f16";
   std::string v = "f16";
 

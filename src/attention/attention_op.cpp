@@ -4,6 +4,7 @@
 #include <cassert>
 #include <iterator>
 
+#include "attention/layout.h"
 #include "attention/measure.h"
 
 namespace lacake::attention {
@@ -36,13 +37,19 @@ std::size_t query_block(const Shape& shape, std::size_t n_q, std::size_t n_heads
   return kQueryBlocks[std::size(kQueryBlocks) - 1];
 }
 
+// Where keys are mixed, its result is the mixed queries [d_k, n_head, n_q].
 void store_chunk(ggml_tensor* dst, int ith, int nth, void* userdata) {
   const auto& layer = *(const PrefillLayer*)userdata;
-  const ggml_tensor *k = dst->src[0], *v = dst->src[1];
+  const ggml_tensor *k = dst->src[0], *v = dst->src[1], *q = dst->src[2];
   const std::int64_t n_head_kv = k->ne[1], n_q = k->ne[2];
   const std::size_t k_row = ggml_row_size(layer.shape.type_k, layer.shape.d_k);
   const std::size_t v_row = ggml_row_size(layer.shape.type_v, layer.shape.d_v);
   for (std::int64_t j = ith; j < n_q; j += nth) {
+    if (layer.mixes_queries()) {
+      auto* mixed = (float*)((char*)dst->data + j * (std::int64_t)dst->nb[2]);
+      std::copy_n(row_of(q, 0, j), dst->ne[0] * dst->ne[1], mixed);
+      mix(mixed, (std::size_t)dst->ne[0], (std::size_t)dst->ne[1]);
+    }
     for (std::int64_t h = 0; h < n_head_kv; ++h) {
       const std::size_t row = (std::size_t)h * layer.capacity + layer.first + (std::size_t)j;
       store_row(row_of(k, h, j), layer.shape.d_k, layer.shape.type_k, layer.k + row * k_row);
@@ -95,6 +102,7 @@ void attend_chunk(ggml_tensor* dst, int ith, int nth, void* userdata) {
     }
     if (layer.sums) call.softmax = layer.softmax.data() + 2 * group * (head * n_q + from);
     prefill(call, layer.scratch->of(ith));
+    for (std::size_t j = 0; j < n && is_mixed(layer.shape.type_v); ++j) mix(call.out + j * call.out_stride, d_v, group);
   }
 }
 
@@ -192,10 +200,16 @@ void store_new(const DecodeLayer& layer, const ggml_tensor* dst, std::size_t i) 
   store_row(row_of(v, (std::int64_t)head, (std::int64_t)session), layer.shape.d_v, lane.type_v, lane.new_v);
 }
 
+// Of a group's mixed queries, at the start of a thread's scratch.
+std::size_t query_bytes(const Shape& shape) {
+  return round_up((std::size_t)shape.group * (std::size_t)shape.d_k * sizeof(float), kAlignment);
+}
+
 void attend_pieces(ggml_tensor* dst, int ith, int, void* userdata) {
   auto& layer = *(DecodeLayer*)userdata;
   const ggml_tensor* q = dst->src[0];
   const std::size_t group = (std::size_t)layer.shape.group, n_head_kv = (std::size_t)layer.n_head_kv;
+  const std::size_t d_k = (std::size_t)layer.shape.d_k, d_v = (std::size_t)layer.shape.d_v;
   const std::size_t each = group * partial_floats(layer.shape);
   const std::size_t n_items = layer.items.size();
   // One piece is always taken ahead, so that its first rows can be on their way while the one before is computed.
@@ -216,6 +230,14 @@ void attend_pieces(ggml_tensor* dst, int ith, int, void* userdata) {
     call.begin = begin;
     call.end = end;
     call.q = row_of(q, (std::int64_t)(lane % n_head_kv * group), (std::int64_t)(lane / n_head_kv));
+    // Once a piece: a hundredth of what its rows take, and nobody waits for it.
+    std::span<std::byte> scratch = layer.scratch->of(ith);
+    if (l.mixes_queries()) {
+      auto* mixed = (float*)scratch.data();
+      std::copy_n(call.q, group * d_k, mixed);
+      mix(mixed, d_k, group);
+      call.q = mixed;
+    }
     call.partial = layer.partials->data() + (l.first_piece + layer.items[item].piece) * each;
     call.weights = l.probabilities;
     call.weights_stride = l.probabilities_stride;
@@ -224,13 +246,15 @@ void attend_pieces(ggml_tensor* dst, int ith, int, void* userdata) {
       const Rows& rows = layer.lanes[next.lane].rows;
       call.next = (const std::byte*)rows.k + next.piece * kDecodePiece * rows.k_stride;
     }
-    decode(call, layer.scratch->of(ith));
+    decode(call, scratch.subspan(query_bytes(layer.shape)));
 
     // Heads of a session lie one after the other, as do the sessions' columns: lane i's output is the i-th block.
     if (layer.left[lane].fetch_sub(1) == 1) {
+      float* out = (float*)dst->data + lane * group * d_v;
       combine(shape_of_head(layer.shape, lane % n_head_kv), layer.partials->data() + l.first_piece * each, l.n_pieces,
-              (float*)dst->data + lane * group * (std::size_t)layer.shape.d_v,
+              out,
               {.at = l.probabilities, .stride = l.probabilities_stride, .n = l.rows.n, .group_mean = l.group_mean});
+      if (is_mixed(l.type_v)) mix(out, d_v, group);
     }
   }
 }
@@ -255,11 +279,16 @@ std::size_t prefill_scratch_bytes(const Shape& shape) {
   return std::max(prefill_scratch(shape, largest_query_block(shape)), accumulate_scratch(shape));
 }
 
+std::size_t decode_scratch_bytes(const Shape& shape) { return query_bytes(shape) + decode_scratch(shape); }
+
 ggml_tensor* prefill_node(ggml_context* ctx, ggml_tensor* q, ggml_tensor* k, ggml_tensor* v, PrefillLayer* layer) {
-  ggml_tensor* store_args[] = {k, v};
+  ggml_tensor* store_args[] = {k, v, q};
+  const bool mixes = layer->mixes_queries();
   ggml_tensor* stored =
-      ggml_custom_4d(ctx, GGML_TYPE_F32, 1, 1, 1, 1, store_args, 2, store_chunk, GGML_N_TASKS_MAX, layer);
-  ggml_tensor* args[] = {q, stored};
+      mixes ? ggml_custom_4d(ctx, GGML_TYPE_F32, q->ne[0], q->ne[1], q->ne[2], 1, store_args, 3, store_chunk,
+                             GGML_N_TASKS_MAX, layer)
+            : ggml_custom_4d(ctx, GGML_TYPE_F32, 1, 1, 1, 1, store_args, 2, store_chunk, GGML_N_TASKS_MAX, layer);
+  ggml_tensor* args[] = {mixes ? stored : q, stored};
   const std::int64_t n_out = (std::int64_t)layer->shape.d_v * q->ne[1];
   ggml_tensor* attended =
       ggml_custom_4d(ctx, GGML_TYPE_F32, n_out, q->ne[2], 1, 1, args, 2, attend_chunk, GGML_N_TASKS_MAX, layer);

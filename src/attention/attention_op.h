@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "attention/attention.h"
+#include "attention/mix.h"
 
 namespace lacake::attention {
 
@@ -63,6 +64,9 @@ struct PrefillLayer {
   std::vector<float> softmax;  // where there are `sums`: what one node says to the next
   std::atomic<std::size_t> next{0}, next_sums{0};
   std::vector<std::vector<float>> masks;  // what composed_prefill's nodes read
+
+  // Mixed keys that are not mixed back in order to be rotated take mixed queries.
+  bool mixes_queries() const { return is_mixed(shape.type_k) && !fresh_index; }
 };
 
 std::size_t prefill_scratch_bytes(const Shape&);
@@ -92,6 +96,8 @@ struct DecodeLayer {
     bool group_mean = false;      // the first column becomes the mean of the group's, the others mean nothing
     std::size_t first_piece = 0;  // of all lanes' pieces of kDecodePiece rows
     std::size_t n_pieces = 0;
+
+    bool mixes_queries() const { return is_mixed(type_k) && !rows.rope_index; }
   };
   std::vector<Lane> lanes;    // [n_head_kv, n_sessions]
   std::size_t n_rotated = 0;  // the first sessions store rotated keys, the others unrotated ones
@@ -115,6 +121,8 @@ struct DecodeLayer {
  private:
   std::size_t n_left_ = 0;
 };
+
+std::size_t decode_scratch_bytes(const Shape&);
 
 // q [d_k, n_head, n]; k_rotated [d_k, n_head_kv, n_rotated] or null; k_plain [d_k, n_head_kv, n - n_rotated] or null;
 // v [d_v, n_head_kv, n]. Returns [d_v * n_head, n].

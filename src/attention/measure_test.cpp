@@ -8,6 +8,7 @@
 #include <span>
 #include <vector>
 
+#include "attention/row.h"
 #include "attention/test_lane.h"
 
 namespace lacake::attention {
@@ -215,6 +216,24 @@ TEST(KeySimilarity, IsTheCosineWithTheMeanOfAllKeys) {
   EXPECT_EQ(cosines[1], 0.0f);  // a key of zeros is like nothing
   EXPECT_NEAR(cosines[2], std::sqrt(0.5), 1e-7);
   EXPECT_NEAR(cosines[3], 1.0, 1e-7);
+}
+
+TEST(KeySimilarity, IsTheSameOfMixedKeys) {
+  const TestLane lane({.n_past = 30, .n_fresh = 1});
+  const auto similarity = [&](ggml_type type) {
+    const std::size_t stride = ggml_row_size(type, 64);
+    std::vector<std::byte> rows(30 * stride);
+    std::vector<float> row(64), cosines(30);
+    for (std::size_t i = 0; i < 30; ++i) {
+      load_row((const std::byte*)lane.past().k + i * lane.past().k_stride, 64, lane.shape().type_k, row.data());
+      store_row(row.data(), 64, type, rows.data() + i * stride);
+    }
+    key_similarity({.d_k = 64, .d_v = 0, .group = 1, .type_k = type, .type_v = type},
+                   {.k = rows.data(), .k_stride = stride, .n = 30}, {}, cosines.data());
+    return cosines;
+  };
+  const std::vector<float> exact = similarity(GGML_TYPE_F32), mixed = similarity(GGML_TYPE_Q5_1);
+  for (std::size_t i = 0; i < exact.size(); ++i) EXPECT_NEAR(mixed[i], exact[i], 0.02) << i;
 }
 
 }  // namespace

@@ -155,7 +155,7 @@ class StepRun {
       partials = std::max(partials, layer.cut());
     }
     if (engine_.partials.size() < partials) engine_.partials.resize(partials);
-    engine_.scratch.reserve(engine_.place.threads(), attention::decode_scratch(graph_->attention()[0].shape));
+    engine_.scratch.reserve(engine_.place.threads(), attention::decode_scratch_bytes(graph_->attention()[0].shape));
   }
 
   void add_lanes(const Column& c, int l, attention::DecodeLayer& layer) const {

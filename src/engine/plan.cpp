@@ -22,7 +22,8 @@ constexpr std::size_t kLeastChunk = 32;                  // CAKE's window: a chu
 [[noreturn]] void refuse(Error::Fields fields) { throw Error(std::move(fields)); }
 
 ggml_type cache_type(const std::string& name, const char* which, int d) {
-  for (const ggml_type type : {GGML_TYPE_F32, GGML_TYPE_F16, GGML_TYPE_BF16, GGML_TYPE_Q8_0, GGML_TYPE_Q4_0}) {
+  for (const ggml_type type : {GGML_TYPE_F32, GGML_TYPE_F16, GGML_TYPE_BF16, GGML_TYPE_Q8_0, GGML_TYPE_Q5_1,
+                               GGML_TYPE_Q5_0, GGML_TYPE_Q4_1, GGML_TYPE_Q4_0, GGML_TYPE_IQ4_NL}) {
     if (name == ggml_type_name(type)) {
       if (d % ggml_blck_size(type) == 0) return type;
       refuse({.kind = Error::Kind::kUsage,
