@@ -151,7 +151,9 @@ nlohmann::json help_json() {
           {"commands", std::move(commands)},
           {"environment",
            {{{"name", kTargetVariable}, {"help", "instruction set to compute with"}, {"words", instruction_sets()}},
-            {{"name", "NO_COLOR"}, {"help", "--color auto is never"}}}}};
+            {{"name", "NO_COLOR"}, {"help", "--color auto is never"}},
+            {{"name", "XDG_STATE_HOME"},
+             {"help", "chat keeps its history in lacake/chat_history there [~/.local/state]"}}}}};
 }
 
 int print_help(const CLI::App& app, const std::string& topic) {

@@ -46,6 +46,7 @@ struct Options {
   std::optional<std::string> session;
   bool save = false;
   std::optional<std::string> checkpoints;
+  bool no_history = false;
   bool no_pin_system = false;
   bool kv_elastic = false;
   std::optional<std::string> kv_memory;
