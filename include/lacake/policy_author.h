@@ -191,6 +191,11 @@ class Policy {
   // 0 before anything else of the segment: a segment that the policy cannot take is refused here by an Error. The plan
   // asks too, of a policy that was fed nothing, as if all entries were new.
   virtual Measures measures(Phase, int layer, std::size_t n_entries, std::size_t n_new) const = 0;
+  // The same for a prompt's segment that more text follows before its question (Observation::more_follows): for
+  // policies that then look at something else. The plan has room for either.
+  virtual Measures measures_before_question(int layer, std::size_t n_entries, std::size_t n_new) const {
+    return measures(Phase::kPrefill, layer, n_entries, n_new);
+  }
 
   // Called for layers 0 .. n_layer-1 in order (in decode under PolicyTraits::layers_independent in any order), once a
   // segment, as soon as the layer's attention is known. Same calls, same answers.

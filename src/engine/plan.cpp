@@ -56,6 +56,7 @@ std::vector<Measures> all_measures(const EngineState& engine, const Policy& poli
   std::vector<Measures> all;
   for (int l = 0; l < engine.layers.policy_shape().n_layer; ++l) {
     all.push_back(policy.measures(Phase::kPrefill, l, n_entries, n_entries));
+    all.push_back(policy.measures_before_question(l, n_entries, n_entries));
   }
   return all;
 }
@@ -237,14 +238,15 @@ class Planner {
 
   // What measuring takes beside the workspace: W_O's products with itself, which stay, and a table of rotations.
   std::uint64_t measure_bytes(const Policy& policy, std::size_t n_entries, bool& sees_queries) const {
-    std::uint64_t grams = 0, rotations = 0;
+    std::uint64_t rotations = 0;
+    bool grams = false;
     for (const Measures& m : all_measures(engine_, policy, n_entries)) {
-      if (m.value_norm == ValueNorm::kOutput) grams += OutputGrams::bytes_for(h_);
+      grams = grams || m.value_norm == ValueNorm::kOutput;
       if (m.expected_positions == 0) continue;
       sees_queries = true;
       rotations = std::max(rotations, rotation_bytes(h_, (std::size_t)m.expected_positions));
     }
-    return grams + rotations;
+    return (grams ? engine_.layers.n_full() * OutputGrams::bytes_for(h_) : 0) + rotations;
   }
 
   // Of what a later turn may lose: everything, or the sliding-window layers of a policy that keeps the others whole.

@@ -406,7 +406,9 @@ class PrefillPass::Run {
 
   Measures asked_by(const SessionState& s) const {
     if (engine_.layers.slides(layer_)) return {};
-    return s.policy().measures(Phase::kPrefill, engine_.layers.policy_layer(layer_), n_kept_ + n_new_, n_new_);
+    const int layer = engine_.layers.policy_layer(layer_);
+    return options_.more_follows ? s.policy().measures_before_question(layer, n_kept_ + n_new_, n_new_)
+                                 : s.policy().measures(Phase::kPrefill, layer, n_kept_ + n_new_, n_new_);
   }
 
   // What the sessions' policies ask together: the widest window serves the narrower ones.

@@ -19,7 +19,7 @@ RankedPolicy::RankedPolicy(const Options& options, const AttentionShape& shape) 
   assert(options.cache_size >= options.min_cache_size);
   traits_.positions = options.positions;
   traits_.per_head = options.per_head;
-  const bool shared = options.sharing != Options::Sharing::kEven;
+  const bool shared = options.sharing != Options::Sharing::kEven || options.changes_sharing;
   assert(!shared || options.per_head);
   traits_.uneven_heads = shared;
   // Heads of their own lengths fill up at their own times, and each then drops a share: layers differ by it meanwhile.
@@ -41,6 +41,11 @@ void RankedPolicy::set_cache_size(std::size_t cache_size) {
   }
   traits_.window = options_.window;
   assert(n_protected() <= cache_size);
+}
+
+void RankedPolicy::share(Options::Sharing sharing) {
+  assert(options_.changes_sharing);
+  options_.sharing = sharing;
 }
 
 std::size_t RankedPolicy::layer_size(int, std::size_t) const { return options_.cache_size; }
@@ -113,19 +118,20 @@ RankedPolicy::Scores RankedPolicy::scores_of(int layer) const {
   return scores;
 }
 
+std::vector<std::uint32_t> RankedPolicy::choose(std::span<const float> scores, std::size_t size) const {
+  const std::size_t length = scores.size();
+  if (length <= size) {
+    std::vector<std::uint32_t> all(length);
+    std::iota(all.begin(), all.end(), 0u);
+    return all;
+  }
+  return with_protected(length, top(scores.subspan(options_.sinks, length - n_protected()), size - n_protected()));
+}
+
 // Every list keeps its own best.
 RankedPolicy::Kept RankedPolicy::choose_even(const Scores& lists, std::size_t size) const {
   Kept kept;
-  for (const std::span<const float> scores : lists) {
-    const std::size_t length = scores.size();
-    if (length <= size) {
-      kept.emplace_back(length);
-      std::iota(kept.back().begin(), kept.back().end(), 0u);
-      continue;
-    }
-    const auto candidates = scores.subspan(options_.sinks, length - n_protected());
-    kept.push_back(with_protected(length, top(candidates, size - n_protected())));
-  }
+  for (const std::span<const float> scores : lists) kept.push_back(choose(scores, size));
   return kept;
 }
 
@@ -184,6 +190,11 @@ void RankedPolicy::cut_segment(int layer, std::size_t n_tokens, CacheEdits& edit
       for (const std::span<const float> scores : scores_of(i)) seen.push_back(scores);
     }
     return cut_jointly(seen, edits);
+  }
+  if (options_.sharing == Options::Sharing::kSettled) {
+    Kept stay;
+    for (const List& list : layers_[static_cast<std::size_t>(layer)]) stay.push_back(choose(list.scores, list.size));
+    return apply(layer, std::move(stay), edits);
   }
   const std::vector<std::size_t> sizes = divide(layer);
   for (std::size_t i = 0; i < sizes.size(); ++i) {
@@ -343,7 +354,8 @@ void RankedPolicy::resize(std::size_t cache_size, CacheEdits& edits) {
 
   // Where all that was ever fed would fit, it is from here on as if nothing had been cut.
   const bool all_fits = n_fed_ <= cache_size;
-  if (!grows && !all_fits && options_.sharing == Options::Sharing::kJoint) return shrink_jointly(edits);
+  const bool joint = options_.sharing == Options::Sharing::kJoint || options_.sharing == Options::Sharing::kSettled;
+  if (!grows && !all_fits && joint) return shrink_jointly(edits);
   const std::vector<std::size_t> divided = grows || all_fits ? std::vector<std::size_t>() : divide(shape_.n_layer - 1);
   for (int layer = 0; layer < shape_.n_layer; ++layer) {
     const auto index = static_cast<std::size_t>(layer);
@@ -406,6 +418,11 @@ void RankedPolicy::visit(PolicyFields& state) {
   }
   state.number("n_fed", n_fed_, longest, INT32_MAX);
   state.number("n_sized", n_sized_, 0, n_fed_);
+  if (options_.changes_sharing) {
+    auto sharing = static_cast<std::size_t>(options_.sharing);
+    state.number("sharing", sharing, 0, static_cast<std::size_t>(Options::Sharing::kSettled));
+    options_.sharing = static_cast<Options::Sharing>(sharing);
+  }
   const std::size_t size = options_.cache_size;
   const bool alike = n_fed_ <= size || !(traits_.uneven_layers || traits_.uneven_heads);
   std::size_t left = size * layers_.size() * layers_.front().size();

@@ -106,6 +106,9 @@ class SimulatedCache final : public CacheEdits {
     traits_.ordered = ordered;
   }
 
+  // Whether more text follows the segments from here on before a question.
+  void expect_more(bool more_follows) { more_follows_ = more_follows; }
+
   // Runs a segment through all layers. `after_layer` is called when a layer's selections were applied.
   void feed(Policy& policy, Phase phase, std::size_t n_new, const AttentionSource& attention,
             const std::function<void(int layer)>& after_layer = {}) {
@@ -151,9 +154,15 @@ class SimulatedCache final : public CacheEdits {
   void observe(Policy& policy, Phase phase, int layer, std::size_t n_new, const AttentionSource& attention) {
     const std::size_t n_entries = length(layer);
     const auto n_head = at(shape_.n_head);
-    const Measures asked = policy.measures(phase, layer, n_entries, n_new);
+    const Measures asked = more_follows_ ? policy.measures_before_question(layer, n_entries, n_new)
+                                         : policy.measures(phase, layer, n_entries, n_new);
 
-    Observation seen{.phase = phase, .layer = layer, .n_entries = n_entries, .n_new = n_new, .n_past = n_past_};
+    Observation seen{.phase = phase,
+                     .layer = layer,
+                     .n_entries = n_entries,
+                     .n_new = n_new,
+                     .n_past = n_past_,
+                     .more_follows = more_follows_};
     std::vector<float> mean, variance, last_row, sums, similarity, peak, norm, expected;
     std::vector<double> entropy;
     const std::size_t group = n_head / at(shape_.n_head_kv);
@@ -275,6 +284,7 @@ class SimulatedCache final : public CacheEdits {
   PolicyTraits traits_;
   std::vector<Heads> layers_;
   std::vector<std::optional<Selection>> pending_;
+  bool more_follows_ = false;
   std::int64_t n_past_ = 0;
   std::int64_t query_position_ = 0;
   std::size_t n_selections_ = 0;
