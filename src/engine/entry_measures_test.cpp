@@ -8,6 +8,7 @@
 #include <numeric>
 
 #include "attention/measure.h"
+#include "attention/row.h"
 #include "engine/prefill_job.h"
 #include "engine/session_state.h"
 #include "engine/test_session.h"
@@ -168,6 +169,31 @@ TEST(ValueNorms, CountWhatAnAdapterAddsToTheProjection) {
     squares += product * product;
   }
   EXPECT_NEAR(length[0].norm[7], std::sqrt(squares), 1e-5 * std::sqrt(squares));
+}
+
+// Packed for our products, in the backend's order, or as the file has it.
+TEST(OutputProjection, IsReadWhateverTypeAndFormItIsKeptIn) {
+  for (const ggml_type type : {GGML_TYPE_F16, GGML_TYPE_Q8_0, GGML_TYPE_Q4_0, GGML_TYPE_Q4_1}) {
+    for (const char* product : {"auto", "ggml", "f32"}) {
+      SCOPED_TRACE(testing::Message() << ggml_type_name(type) << " " << product);
+      TinyModel tiny = wide();
+      tiny.weights = type;
+      Loaded loaded(tiny, 1, product);
+      ggml_context* tensors = nullptr;
+      const gguf_context_ptr gguf(
+          gguf_init_from_file(loaded.file.path().c_str(), {.no_alloc = false, .ctx = &tensors}));
+      const ggml_context_ptr context(tensors);
+      const ggml_tensor* w = ggml_get_tensor(tensors, "blk.1.attn_output.weight");
+      const OutputProjection output = output_projection(loaded.engine.state().model, 1);
+      ASSERT_EQ(output.n_in, (std::size_t)w->ne[0]);
+      std::vector<float> expected(output.n_in), found(output.n_in);
+      for (std::size_t row = 0; row < output.n_out; ++row) {
+        attention::load_row((const char*)w->data + row * w->nb[1], (int)output.n_in, type, expected.data());
+        output.read(row, found.data());
+        EXPECT_LT(distance(expected, found), 1e-6f) << row;
+      }
+    }
+  }
 }
 
 // The whole way in layer 0, by the formula: queries from the embedding, keys from the cache.

@@ -4,7 +4,6 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
-#include <array>
 #include <cmath>
 
 #include "cache/cache.h"
@@ -55,12 +54,11 @@ std::string policies_by_cache_index(const AttentionShape& shape) {
 
 // Of each layer what is asked for with and before its question. As if all entries were new: this policy has not seen
 // what will be kept, and may ask for nothing before it is full.
-std::vector<std::array<Measures, 2>> all_measures(const EngineState& engine, const Policy& policy,
-                                                  std::size_t n_entries) {
-  std::vector<std::array<Measures, 2>> all;
+std::vector<Measures> all_measures(const EngineState& engine, const Policy& policy, std::size_t n_entries) {
+  std::vector<Measures> all;
   for (int l = 0; l < engine.layers.policy_shape().n_layer; ++l) {
-    all.push_back({policy.measures(Phase::kPrefill, l, n_entries, n_entries),
-                   policy.measures_before_question(l, n_entries, n_entries)});
+    all.push_back(policy.measures(Phase::kPrefill, l, n_entries, n_entries));
+    all.push_back(policy.measures_before_question(l, n_entries, n_entries));
   }
   return all;
 }
@@ -243,17 +241,15 @@ class Planner {
 
   // What measuring takes beside the workspace: W_O's products with itself, which stay, and a table of rotations.
   std::uint64_t measure_bytes(const Policy& policy, std::size_t n_entries, bool& sees_queries) const {
-    std::uint64_t grams = 0, rotations = 0;
-    for (const std::array<Measures, 2>& layer : all_measures(engine_, policy, n_entries)) {
-      const auto needs_gram = [](const Measures& m) { return m.value_norm == ValueNorm::kOutput; };
-      if (std::any_of(layer.begin(), layer.end(), needs_gram)) grams += OutputGrams::bytes_for(h_);
-      for (const Measures& m : layer) {
-        if (m.expected_positions == 0) continue;
-        sees_queries = true;
-        rotations = std::max(rotations, rotation_bytes(h_, (std::size_t)m.expected_positions));
-      }
+    std::uint64_t rotations = 0;
+    bool grams = false;
+    for (const Measures& m : all_measures(engine_, policy, n_entries)) {
+      grams = grams || m.value_norm == ValueNorm::kOutput;
+      if (m.expected_positions == 0) continue;
+      sees_queries = true;
+      rotations = std::max(rotations, rotation_bytes(h_, (std::size_t)m.expected_positions));
     }
-    return grams + rotations;
+    return (grams ? engine_.layers.n_full() * OutputGrams::bytes_for(h_) : 0) + rotations;
   }
 
   // Of what a later turn may lose: everything, or the sliding-window layers of a policy that keeps the others whole.
@@ -316,7 +312,10 @@ CacheShape cache_shape(const Hyperparameters& h, const CacheTypes& types) {
 RepeatSizes repeat_sizes(const SessionOptions& options, const Policy& policy, std::size_t n) {
   const std::size_t chunk = policy.traits().repeat_chunk;
   if (chunk == 0 || n == 0 || options.prefill != PrefillMode::kExact) return {};
-  if (policy.measures(Phase::kPrefill, 0, n, n).repeat == RepeatScore::kNone) return {};
+  if (policy.measures(Phase::kPrefill, 0, n, n).repeat == RepeatScore::kNone &&
+      policy.measures_before_question(0, n, n).repeat == RepeatScore::kNone) {
+    return {};
+  }
   return {std::min(chunk, n) + options.repeat_frame, n + (n + chunk - 1) / chunk * options.repeat_frame};
 }
 
@@ -325,13 +324,11 @@ WorkspaceShape workspace_shape(const EngineState& engine, const CacheShape& cach
   const Hyperparameters& h = engine.model.hyperparameters;
   const std::size_t n_rows = n_new + n_repeat, n_entries = n_kept + n_rows;
   std::size_t floats = 0;
-  for (const std::array<Measures, 2>& layer : all_measures(engine, policy, n_kept + n_new)) {
-    for (const Measures& m : layer) {
-      const bool repeats = n_repeat > 0 && m.repeat != RepeatScore::kNone;
-      const std::size_t rows = std::min((std::size_t)m.window, n_new) + (m.accumulated ? 1 : 0) + (repeats ? 1 : 0);
-      const EntryMeasures beside(h, {&m, 1}, n_kept + n_new, n_kept > 0, engine.place.threads());
-      floats = std::max(floats, n_entries * rows * (std::size_t)h.n_head + beside.floats());
-    }
+  for (const Measures& m : all_measures(engine, policy, n_kept + n_new)) {
+    const bool repeats = n_repeat > 0 && m.repeat != RepeatScore::kNone;
+    const std::size_t rows = std::min((std::size_t)m.window, n_new) + (m.accumulated ? 1 : 0) + (repeats ? 1 : 0);
+    const EntryMeasures beside(h, {&m, 1}, n_kept + n_new, n_kept > 0, engine.place.threads());
+    floats = std::max(floats, n_entries * rows * (std::size_t)h.n_head + beside.floats());
   }
   const std::uint64_t heads = (std::uint64_t)cache.n_head_kv, k = n_rows * heads * cache.k_row();
   // The first segment's keys are attended rotated, whatever the cache keeps.

@@ -110,16 +110,13 @@ class Pinned final : public Policy {
   Measures measures(Phase phase, int layer, std::size_t n_entries, std::size_t n_new) const override {
     const Split s = split(pinned_, n_entries - n_new, n_new);
     if (s.fresh == n_new) return {};
-    Measures asked = behind_->measures(phase, layer, n_entries - s.all(), n_new - s.fresh);
-    // To the policy inside the conversation begins behind what is pinned, sinks and all.
-    if (asked.expected_positions > 0) asked.expected_sinks += (int)s.all();
-    return asked;
+    return behind_pinned(behind_->measures(phase, layer, n_entries - s.all(), n_new - s.fresh), s);
   }
 
   Measures measures_before_question(int layer, std::size_t n_entries, std::size_t n_new) const override {
     const Split s = split(pinned_, n_entries - n_new, n_new);
     if (s.fresh == n_new) return {};
-    return behind_->measures_before_question(layer, n_entries - s.all(), n_new - s.fresh);
+    return behind_pinned(behind_->measures_before_question(layer, n_entries - s.all(), n_new - s.fresh), s);
   }
 
   void update(const Observation& all, CacheEdits& edits) override {
@@ -177,6 +174,11 @@ class Pinned final : public Policy {
   std::size_t metadata_bytes() const override { return behind_->metadata_bytes(); }
 
  private:
+  // To the policy inside the conversation begins behind what is pinned, sinks and all.
+  static Measures behind_pinned(Measures asked, Split s) {
+    if (asked.expected_positions > 0) asked.expected_sinks += (int)s.all();
+    return asked;
+  }
   void take_traits() {
     traits_ = behind_->traits();
     traits_.sinks += pinned_;
