@@ -35,6 +35,9 @@ struct Measures {
   bool key_similarity = false;  // cosine of each key with the mean key of its head
   bool last_row = false;        // with a window of several queries also the last query's row
   bool group_mean = false;      // window and accumulated: one column a KV head, the mean over its query heads
+  bool learned = false;         // what a linear map that was learned for this model says of each new token's worth;
+                                // REQUIRES: AttentionShape::calibration
+  bool inputs = false;          // of a prompt's segment: the columns that its keys were projected from
   // Under Positions::kCacheIndex: how far the segment's queries stand from the index of their own keys, for methods
   // whose query has a position of its own. Ignored under kTrue. REQUIRES: index + shift >= 0.
   std::int64_t query_shift = 0;
@@ -71,6 +74,10 @@ struct Observation {
   std::span<const double> window_entropy;  // [n_head]  - sum of a ln(a + 1e-10) over rows, columns < n_entries - window
   std::span<const float> accumulated;      // [n_entries, n_head]
   std::span<const float> key_similarity;   // [n_entries, n_head_kv]
+  // Of the segment's own tokens alone: neither ever changes, so that what was said of earlier entries is the policy's
+  // to keep.
+  std::span<const float> learned;  // [n_new, n_head_kv]  higher: more is lost without it; comparable in all layers
+  std::span<const float> inputs;   // [n_embd, n_new]  empty in decode, and where a benchmark makes up the entries
   // Variance and entropy are empty for one row, and under Measures::group_mean; the latter also makes window_mean and
   // accumulated [n_entries, n_head_kv]. Where heads are uneven, a shorter head's columns end in zeros.
 };

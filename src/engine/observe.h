@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstddef>
+#include <span>
 #include <vector>
 
 #include "cache/cache.h"
@@ -29,6 +30,8 @@ struct LayerVisit {
   std::size_t n_probe = 0;
   bool more_follows = false;
   Recording recording;
+  std::span<const float> learned = {};  // [n_new, n_head_kv]
+  std::span<const float> inputs = {};   // [n_embd, n_new]
   SegmentRows fresh;  // the segment's own rows; under decode the new token's are in the cache already
 };
 

@@ -88,6 +88,7 @@ class Planner {
     choose_chunk(policy->traits());
     check_positions(engine_, options_, *policy, options_.prompt_tokens);
     check_peak(plan_, options_, *policy, 0, options_.prompt_tokens);
+    check_learned(*policy);
     plan_memory(*policy);
     check_memory();
     return plan_;
@@ -208,7 +209,7 @@ class Planner {
       const std::size_t most = per_layer * (traits.uneven_layers ? engine_.layers.n_full() : 1);
       n_kept = std::min(most, std::max(options_.prompt_tokens, n_new) - n_new);
     }
-    m.layer_workspace = workspace_shape(cache_, shape_, policy, n_kept, n_new).total();
+    m.layer_workspace = workspace_shape(cache_, h_, shape_, policy, n_kept, n_new).total();
     m.hidden_states = (std::uint64_t)n_new * (std::uint64_t)h_.n_embd * sizeof(float);
     // ggml's products of quantised weights quantise their inputs, to 8 bits and a scale for each 32, in a buffer of its
     // own; ours in the graph's.
@@ -221,6 +222,18 @@ class Planner {
       m.compute += RopeTable::bytes_for(h_, std::max(per_layer, n_kept + n_new));
     }
     m.turn_copy = turn_copy_bytes();
+  }
+
+  // Whose scores they are is asked here and not when the model is opened, because its weights are read for it.
+  void check_learned(const Policy& policy) const {
+    if (!policy.measures(Phase::kPrefill, 0, 1, 1).learned && !policy.measures(Phase::kDecode, 0, 1, 1).learned) return;
+    if (!engine_.model.calibration) {
+      refuse({.kind = Error::Kind::kUsage,
+              .subject = "policy " + type_.name,
+              .expected = "a model with learned scores (`calibration`)",
+              .found = "none"});
+    }
+    engine_.model.check_calibration();
   }
 
   // Of what a later turn may lose: everything, or the sliding-window layers of a policy that keeps the others whole.
@@ -280,14 +293,16 @@ CacheShape cache_shape(const Hyperparameters& h, const CacheTypes& types) {
           .type_v = cache_type(types.v, "V", h.d_v)};
 }
 
-WorkspaceShape workspace_shape(const CacheShape& cache, const AttentionShape& shape, const Policy& policy,
-                               std::size_t n_kept, std::size_t n_new) {
+WorkspaceShape workspace_shape(const CacheShape& cache, const Hyperparameters& h, const AttentionShape& shape,
+                               const Policy& policy, std::size_t n_kept, std::size_t n_new) {
   const std::size_t n_entries = n_kept + n_new;
   std::size_t rows = 0;
+  std::uint64_t inputs = 0;
   for (int l = 0; l < shape.n_layer; ++l) {
     // As if all of it were new: this policy has not seen what will be kept, and may ask for nothing before it is full.
     const Measures m = policy.measures(Phase::kPrefill, l, n_entries, n_entries);
     rows = std::max(rows, std::min((std::size_t)m.window, n_new) + (m.accumulated ? 1 : 0));
+    inputs = std::max(inputs, input_bytes(m.learned, m.inputs, n_new, h));
   }
   const std::uint64_t heads = (std::uint64_t)cache.n_head_kv, k = n_new * heads * cache.k_row();
   // The first segment's keys are attended rotated, whatever the cache keeps.
@@ -295,7 +310,8 @@ WorkspaceShape workspace_shape(const CacheShape& cache, const AttentionShape& sh
   return {.k = k,
           .v = n_new * heads * cache.v_row(),
           .record = (std::uint64_t)n_entries * rows * (std::uint64_t)shape.n_head * sizeof(float),
-          .k_plain = both ? k : 0};
+          .k_plain = both ? k : 0,
+          .inputs = inputs};
 }
 
 SessionPlan plan_session(EngineState& engine, const SessionOptions& options) {
@@ -324,7 +340,7 @@ void check_positions(const EngineState& engine, const SessionOptions& options, c
   if (index && options.prefill == PrefillMode::kStreaming) return;
   const std::string remedy = index ? "`prefill` streaming would do"
                                    : fmt::format("policy {} with `prefill` streaming would do",
-                                                 policies_by_cache_index(LayerMap(h).policy_shape()));
+                                                 policies_by_cache_index(engine.layers.policy_shape()));
   refuse({.kind = Error::Kind::kInput,
           .subject = "prompt",
           .expected = fmt::format("at most the model's training length {}", h.n_ctx_train),

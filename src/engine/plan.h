@@ -18,8 +18,13 @@ CacheShape cache_shape(const Hyperparameters&, const CacheTypes&);
 SessionPlan plan_session(EngineState& engine, const SessionOptions& options);
 
 // What one layer of a segment needs when `n_kept` entries are there before it.
-WorkspaceShape workspace_shape(const CacheShape&, const AttentionShape&, const Policy&, std::size_t n_kept,
-                               std::size_t n_new);
+WorkspaceShape workspace_shape(const CacheShape&, const Hyperparameters&, const AttentionShape&, const Policy&,
+                               std::size_t n_kept, std::size_t n_new);
+
+// Of it, what is taken of the segment's inputs: learned scores, the columns themselves.
+inline std::uint64_t input_bytes(bool learned, bool inputs, std::size_t n_new, const Hyperparameters& h) {
+  return (std::uint64_t)n_new * (std::uint64_t)((learned ? h.n_head_kv : 0) + (inputs ? h.n_embd : 0)) * sizeof(float);
+}
 
 // Throws Error(kCapacity) if the policy would keep more than the budget holds while `n_new` tokens are read that meet
 // `n_held` entries a layer (Policy::peak_entries).

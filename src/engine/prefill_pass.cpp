@@ -5,6 +5,7 @@
 #include <numeric>
 
 #include "engine/deferred_edits.h"
+#include "engine/input_watch.h"
 #include "graph/block.h"
 
 namespace lacake {
@@ -61,7 +62,7 @@ void store_plain(ggml_tensor* dst, int ith, int nth, void* userdata) {
 // The graph of one layer over one chunk: hidden states in, hidden states out, K and V to the workspace.
 struct LayerGraph {
   LayerGraph(EngineState& engine, int layer, std::size_t n, bool rotated, attention::PrefillLayer* attention,
-             PlainKeys* plain, const std::function<ggml_tensor*(Graph&)>& columns)
+             PlainKeys* plain, InputWatch* watch, const std::function<ggml_tensor*(Graph&)>& columns)
       : graph(nodes_per_block(engine.model.hyperparameters, engine.model.loras.size()) +
               engine.place.attention().n_nodes(attention->past.size())) {
     BlockBuilder builder(graph, engine.model.hyperparameters, engine.model.weights,
@@ -72,6 +73,7 @@ struct LayerGraph {
       return builder.rope(keys, at, engine.model.hyperparameters.layers[(std::size_t)layer].rope);
     };
     const auto node = [&](const Projections& p) {
+      if (watch->wanted()) watch_input(graph, p.input, watch);
       if (plain->to) {
         ggml_tensor* args[] = {p.k};
         graph.output(
@@ -196,7 +198,12 @@ class PrefillPass::Run {
         .v = n_rows_ * (std::size_t)h_.n_head_kv * shape_.v_row(),
         .record = n_entries * (n_recorded_ + (measures.accumulated ? 1 : 0)) * n_head * sizeof(float)};
     if (keeps_plain_) needed.k_plain = needed.k;
+    const bool learned = measures.learned && engine_.learned(layer_);
+    needed.inputs = input_bytes(learned, measures.inputs, n_new_, h_);
     memory_.workspace.reserve(needed);
+    auto* of_inputs = (float*)memory_.workspace.inputs.data();
+    inputs_ = measures.inputs ? of_inputs : nullptr;
+    scores_ = learned ? of_inputs + (measures.inputs ? n_new_ * (std::size_t)h_.n_embd : 0) : nullptr;
     auto* record = (float*)memory_.workspace.record.data();
     record_ = n_recorded_ > 0 ? record : nullptr;
     sums_ = measures.accumulated ? record + n_entries * n_recorded_ * n_head : nullptr;
@@ -231,7 +238,12 @@ class PrefillPass::Run {
 
     PlainKeys plain{.capacity = n_rows_, .first = from_, .type = shape_.type_k};
     if (keeps_plain_) plain.to = memory_.workspace.k_plain.data();
-    LayerGraph g(engine_, layer_, n, rotated_, &attention, &plain,
+    InputWatch watch{.stride = n_new_};
+    if (from_ < n_new_) {
+      if (scores_) watch.learned = engine_.learned(layer_), watch.scores = scores_ + from_;
+      if (inputs_) watch.inputs = inputs_ + from_ * (std::size_t)h_.n_embd;
+    }
+    LayerGraph g(engine_, layer_, n, rotated_, &attention, &plain, &watch,
                  [&](Graph& graph) { return hidden_.columns(graph, from_, n); });
     engine_.place.allocate(g.graph);
     positions_.resize(n);
@@ -331,6 +343,8 @@ class PrefillPass::Run {
             .n_probe = options_.probe.size(),
             .more_follows = options_.more_follows,
             .recording = {.probabilities = record_, .n_rows = n_recorded_, .sums = sums_, .stride = n_kept_ + n_rows_},
+            .learned = {scores_, scores_ ? n_new_ * (std::size_t)h_.n_head_kv : 0},
+            .inputs = {inputs_, inputs_ ? n_new_ * (std::size_t)h_.n_embd : 0},
             .fresh = fresh};
   }
 
@@ -346,6 +360,8 @@ class PrefillPass::Run {
       const Measures m = asked_by(*s);
       all.window = std::max(all.window, m.window);
       all.accumulated = all.accumulated || m.accumulated;
+      all.learned = all.learned || m.learned;
+      all.inputs = all.inputs || m.inputs;
     }
     return all;
   }
@@ -382,6 +398,8 @@ class PrefillPass::Run {
   std::size_t n_recorded_ = 0;   // queries whose probabilities are recorded: the last ones
   float* record_ = nullptr;
   float* sums_ = nullptr;
+  float* scores_ = nullptr;  // learned ones, [n_new, n_head_kv]
+  float* inputs_ = nullptr;  // [n_embd, n_new]
   std::vector<std::int32_t> positions_, fresh_index_, token_rank_;
   std::vector<float> logits_;
 };
@@ -407,7 +425,8 @@ std::uint64_t prefill_compute_bytes(EngineState& engine, const CacheShape& shape
   attention.k = attention.v = &nowhere;
   attention.first = n_new - n;
   PlainKeys plain{.to = &nowhere};
-  LayerGraph layer(engine, 0, n, true, &attention, &plain,
+  InputWatch watch;
+  LayerGraph layer(engine, 0, n, true, &attention, &plain, &watch,
                    [&](Graph& graph) { return graph.input(GGML_TYPE_F32, h.n_embd, (std::int64_t)n); });
   return engine.place.measure(layer.graph) +
          attention::prefill_scratch_bytes(attention.shape) * (std::uint64_t)engine.place.threads();
