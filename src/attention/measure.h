@@ -31,6 +31,12 @@ void accumulate_probabilities(const PrefillCall&, const Tile& keys, const float*
                               std::span<std::byte> scratch);
 
 // Cosine of each key with the mean key of the head (KeyDiff): out [past.n + fresh.n]. Keys are taken as stored.
-void key_similarity(const Shape&, const Rows& past, const Rows& fresh, float* out);
+//   normalised  the mean is that of keys of length 1
+void key_similarity(const Shape&, const Rows& past, const Rows& fresh, bool normalised, float* out);
+
+// DefensiveKV: raises each `peak` to what a row of probabilities gives the entry once it was averaged over 5 neighbours
+// (zeros lie outside, the divisor is always 5) and brought back to its own sum.
+//   row, peak  [n]
+void raise_to_pooled(std::span<const float> row, std::span<float> peak);
 
 }  // namespace lacake::attention

@@ -134,7 +134,7 @@ TEST(KeySimilarity, IsTheCosineWithTheMeanOfAllKeys) {
   const std::vector<float> past = {3, 0, 0, 0}, fresh = {0, 3, 3, 3};  // 2 keys of 2 numbers each; mean (1.5, 1.5)
   const Shape shape = {.d_k = 2, .d_v = 0, .group = 1, .type_k = GGML_TYPE_F32, .type_v = GGML_TYPE_F32};
   std::vector<float> cosines(4);
-  key_similarity(shape, {.k = past.data(), .k_stride = 8, .n = 2}, {.k = fresh.data(), .k_stride = 8, .n = 2},
+  key_similarity(shape, {.k = past.data(), .k_stride = 8, .n = 2}, {.k = fresh.data(), .k_stride = 8, .n = 2}, false,
                  cosines.data());
   EXPECT_NEAR(cosines[0], std::sqrt(0.5), 1e-7);
   EXPECT_EQ(cosines[1], 0.0f);  // a key of zeros is like nothing

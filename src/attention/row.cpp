@@ -43,4 +43,8 @@ void load_key(const Shape& shape, const Rows& rows, std::size_t i, float* out) {
   if (rows.rope_index) rotate(shape.rope, rows.rope_index[i], out);
 }
 
+void load_value(const Shape& shape, const Rows& rows, std::size_t i, float* out) {
+  load_row(static_cast<const std::byte*>(rows.v) + i * rows.v_stride, shape.d_v, shape.type_v, out);
+}
+
 }  // namespace lacake::attention

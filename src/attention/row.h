@@ -14,4 +14,10 @@ void load_row(const void* row, int d, ggml_type type, float* out);
 //   out  [d_k] f32
 void load_key(const Shape&, const Rows& rows, std::size_t i, float* out);
 
+// Row `i` of V as the output projection takes it: f32. All that measures values goes through here, so this is the place
+// where values that are stored turned (by a matrix that evens out outliers, say) have to be turned back: their length
+// stands such a turn, W_O v does not.
+//   out  [d_v] f32
+void load_value(const Shape&, const Rows& rows, std::size_t i, float* out);
+
 }  // namespace lacake::attention

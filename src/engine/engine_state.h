@@ -8,6 +8,7 @@
 #include "cache/arena.h"
 #include "cache/kv_pool.h"
 #include "engine/layer_map.h"
+#include "engine/output_grams.h"
 #include "engine/policy_time.h"
 #include "engine/rope_table.h"
 #include "graph/matmul_nodes.h"
@@ -31,7 +32,8 @@ class EngineState {
         place(threads, method),
         workers(place),
         kv_pool(place, place.buffer_type(), kv_memory),
-        rope_table(model) {}
+        rope_table(model),
+        output_grams(model.hyperparameters) {}
 
   // `batch_invariant`: a column's products are the bits that it would get alone.
   MatmulPlan matmuls(bool batch_invariant) const {
@@ -69,6 +71,7 @@ class EngineState {
   KvPool kv_pool;
   std::vector<const Session*> sessions;  // that are open
   RopeTable rope_table;
+  OutputGrams output_grams;
   attention::Scratch scratch;                 // of the threads of a running graph
   std::vector<float> partials;                // of decode attention
   PolicyTime policy_time;                     // for benchmarks

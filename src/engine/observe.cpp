@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "attention/measure.h"
+#include "engine/entry_measures.h"
 
 namespace lacake {
 
@@ -22,7 +23,8 @@ const Observation& Observer::observe(const Measures& asked, const Cache& cache, 
   row_.resize(std::max(row_.size(), 2 * visit.recording.stride));
   if (asked.window > 0 && visit.recording.probabilities) see_window(asked, cache, visit, n);
   if (asked.accumulated && visit.recording.sums) see_sums(asked, cache, visit, n);
-  if (asked.key_similarity) see_keys(cache, visit, n);
+  if (asked.key_similarity) see_keys(asked, cache, visit, n);
+  if (visit.entries) visit.entries->show(asked, observation_);
   return observation_;
 }
 
@@ -95,7 +97,7 @@ void Observer::see_sums(const Measures& asked, const Cache& cache, const LayerVi
   observation_.accumulated = {sums_.data(), n * n_columns};
 }
 
-void Observer::see_keys(const Cache& cache, const LayerVisit& visit, std::size_t n) {
+void Observer::see_keys(const Measures& asked, const Cache& cache, const LayerVisit& visit, std::size_t n) {
   const CacheShape& cs = cache.arena().shape();
   const SegmentRows& fresh = visit.fresh;
   const attention::Shape kernel{.d_k = cs.d_k, .d_v = cs.d_v, .group = 1, .type_k = cs.type_k, .type_v = cs.type_v};
@@ -107,7 +109,7 @@ void Observer::see_keys(const Cache& cache, const LayerVisit& visit, std::size_t
       rows = {.k = fresh.k + (std::size_t)h * fresh.capacity * cs.k_row(), .k_stride = cs.k_row(), .n = fresh.n};
     }
     row_.resize(std::max(row_.size(), past.n + rows.n));
-    attention::key_similarity(kernel, past, rows, row_.data());
+    attention::key_similarity(kernel, past, rows, asked.key_mean == KeyMean::kNormalised, row_.data());
     stored_order(cache, visit.layer, h, n, row_.data(), similarity_.data() + (std::size_t)h * n);
   }
   observation_.key_similarity = {similarity_.data(), similarity_.size()};

@@ -9,6 +9,8 @@
 
 namespace lacake {
 
+class EntryMeasures;
+
 // Recorded attention of one layer, entries as attention walks them: the cache's slots, then the segment's own rows.
 // Where a head holds fewer entries than the longest, the rest of its rows is 0.
 struct Recording {
@@ -33,6 +35,7 @@ struct LayerVisit {
   std::span<const float> learned = {};  // [n_new, n_head_kv]
   std::span<const float> inputs = {};   // [n_embd, n_new]
   SegmentRows fresh;  // the segment's own rows; under decode the new token's are in the cache already
+  const EntryMeasures* entries = nullptr;  // of a prompt, what was measured beside the recording
 };
 
 // Turns a recording into what a policy sees: statistics of what it asked for, entries in stored order. Owns the
@@ -45,7 +48,7 @@ class Observer {
  private:
   void see_window(const Measures& asked, const Cache& cache, const LayerVisit& visit, std::size_t n);
   void see_sums(const Measures& asked, const Cache& cache, const LayerVisit& visit, std::size_t n);
-  void see_keys(const Cache& cache, const LayerVisit& visit, std::size_t n);
+  void see_keys(const Measures& asked, const Cache& cache, const LayerVisit& visit, std::size_t n);
   // The mean of n_rows rows [n] of each of n_heads heads, to row_.
   void average(const float* rows, std::size_t n_heads, std::size_t head_stride, std::size_t n_rows, std::size_t n);
   void stored_order(const Cache& cache, int layer, int head, std::size_t n_entries, const float* by_slot, float* out);

@@ -4,10 +4,12 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 
 #include "cache/cache.h"
 #include "engine/decode.h"
+#include "engine/entry_measures.h"
 #include "engine/prefill_pass.h"
 #include "lacake/error.h"
 
@@ -48,6 +50,18 @@ std::string policies_by_cache_index(const AttentionShape& shape) {
     }
   }
   return fmt::format("{}", fmt::join(names, " or "));
+}
+
+// Of each layer what is asked for with and before its question. As if all entries were new: this policy has not seen
+// what will be kept, and may ask for nothing before it is full.
+std::vector<std::array<Measures, 2>> all_measures(const EngineState& engine, const Policy& policy,
+                                                  std::size_t n_entries) {
+  std::vector<std::array<Measures, 2>> all;
+  for (int l = 0; l < engine.layers.policy_shape().n_layer; ++l) {
+    all.push_back({policy.measures(Phase::kPrefill, l, n_entries, n_entries),
+                   policy.measures_before_question(l, n_entries, n_entries)});
+  }
+  return all;
 }
 
 class Planner {
@@ -209,13 +223,15 @@ class Planner {
       const std::size_t most = per_layer * (traits.uneven_layers ? engine_.layers.n_full() : 1);
       n_kept = std::min(most, std::max(options_.prompt_tokens, n_new) - n_new);
     }
-    m.layer_workspace = workspace_shape(cache_, h_, shape_, policy, n_kept, n_new).total();
+    m.layer_workspace = workspace_shape(engine_, cache_, policy, n_kept, n_new).total();
     m.hidden_states = (std::uint64_t)n_new * (std::uint64_t)h_.n_embd * sizeof(float);
     // ggml's products of quantised weights quantise their inputs, to 8 bits and a scale for each 32, in a buffer of its
     // own; ours in the graph's.
+    bool sees_queries = false;
+    const std::uint64_t measures = measure_bytes(policy, n_kept + n_new, sees_queries);
     const bool ggml = engine_.model.product == matmul::Method::kGgml;
     const std::uint64_t quantised = ggml ? std::min(n_new, kComputeChunk) * (std::uint64_t)h_.n_ff * 34 / 32 : 0;
-    m.compute = prefill_compute_bytes(engine_, cache_, n_kept, n_new) +
+    m.compute = prefill_compute_bytes(engine_, cache_, n_kept, n_new, sees_queries) + measures +
                 decode_compute_bytes(engine_, cache_, per_layer) + quantised +
                 (std::uint64_t)h_.n_vocab * sizeof(float);
     if (traits.positions == Positions::kCacheIndex) {
@@ -234,6 +250,21 @@ class Planner {
               .found = "none"});
     }
     engine_.model.check_calibration();
+  }
+
+  // What measuring takes beside the workspace: W_O's products with itself, which stay, and a table of rotations.
+  std::uint64_t measure_bytes(const Policy& policy, std::size_t n_entries, bool& sees_queries) const {
+    std::uint64_t grams = 0, rotations = 0;
+    for (const std::array<Measures, 2>& layer : all_measures(engine_, policy, n_entries)) {
+      const auto needs_gram = [](const Measures& m) { return m.value_norm == ValueNorm::kOutput; };
+      if (std::any_of(layer.begin(), layer.end(), needs_gram)) grams += OutputGrams::bytes_for(h_);
+      for (const Measures& m : layer) {
+        if (m.expected_positions == 0) continue;
+        sees_queries = true;
+        rotations = std::max(rotations, rotation_bytes(h_, (std::size_t)m.expected_positions));
+      }
+    }
+    return grams + rotations;
   }
 
   // Of what a later turn may lose: everything, or the sliding-window layers of a policy that keeps the others whole.
@@ -293,23 +324,26 @@ CacheShape cache_shape(const Hyperparameters& h, const CacheTypes& types) {
           .type_v = cache_type(types.v, "V", h.d_v)};
 }
 
-WorkspaceShape workspace_shape(const CacheShape& cache, const Hyperparameters& h, const AttentionShape& shape,
-                               const Policy& policy, std::size_t n_kept, std::size_t n_new) {
+WorkspaceShape workspace_shape(const EngineState& engine, const CacheShape& cache, const Policy& policy,
+                               std::size_t n_kept, std::size_t n_new) {
+  const Hyperparameters& h = engine.model.hyperparameters;
   const std::size_t n_entries = n_kept + n_new;
-  std::size_t rows = 0;
+  std::size_t floats = 0;
   std::uint64_t inputs = 0;
-  for (int l = 0; l < shape.n_layer; ++l) {
-    // As if all of it were new: this policy has not seen what will be kept, and may ask for nothing before it is full.
-    const Measures m = policy.measures(Phase::kPrefill, l, n_entries, n_entries);
-    rows = std::max(rows, std::min((std::size_t)m.window, n_new) + (m.accumulated ? 1 : 0));
-    inputs = std::max(inputs, input_bytes(m.learned, m.inputs, n_new, h));
+  for (const std::array<Measures, 2>& layer : all_measures(engine, policy, n_entries)) {
+    for (const Measures& m : layer) {
+      const std::size_t rows = std::min((std::size_t)m.window, n_new) + (m.accumulated ? 1 : 0);
+      const EntryMeasures beside(h, {&m, 1}, n_entries, n_kept > 0, engine.place.threads());
+      inputs = std::max(inputs, input_bytes(m.learned, m.inputs, n_new, h));
+      floats = std::max(floats, n_entries * rows * (std::size_t)h.n_head + beside.floats());
+    }
   }
   const std::uint64_t heads = (std::uint64_t)cache.n_head_kv, k = n_new * heads * cache.k_row();
   // The first segment's keys are attended rotated, whatever the cache keeps.
   const bool both = policy.traits().positions == Positions::kCacheIndex;
   return {.k = k,
           .v = n_new * heads * cache.v_row(),
-          .record = (std::uint64_t)n_entries * rows * (std::uint64_t)shape.n_head * sizeof(float),
+          .record = (std::uint64_t)floats * sizeof(float),
           .k_plain = both ? k : 0,
           .inputs = inputs};
 }

@@ -18,8 +18,8 @@ CacheShape cache_shape(const Hyperparameters&, const CacheTypes&);
 SessionPlan plan_session(EngineState& engine, const SessionOptions& options);
 
 // What one layer of a segment needs when `n_kept` entries are there before it.
-WorkspaceShape workspace_shape(const CacheShape&, const Hyperparameters&, const AttentionShape&, const Policy&,
-                               std::size_t n_kept, std::size_t n_new);
+WorkspaceShape workspace_shape(const EngineState&, const CacheShape&, const Policy&, std::size_t n_kept,
+                               std::size_t n_new);
 
 // Of it, what is taken of the segment's inputs: learned scores, the columns themselves.
 inline std::uint64_t input_bytes(bool learned, bool inputs, std::size_t n_new, const Hyperparameters& h) {

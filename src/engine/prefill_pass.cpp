@@ -4,7 +4,9 @@
 #include <cassert>
 #include <numeric>
 
+#include "attention/expected.h"
 #include "engine/deferred_edits.h"
+#include "engine/entry_measures.h"
 #include "engine/input_watch.h"
 #include "graph/block.h"
 
@@ -59,10 +61,29 @@ void store_plain(ggml_tensor* dst, int ith, int nth, void* userdata) {
   }
 }
 
+// Where a chunk's queries go as projected: to what is learnt of them. Null: nothing is.
+struct SeenQueries {
+  EntryMeasures* by = nullptr;
+  std::int64_t first_token = 0;
+};
+
+// Heads divided among threads: each is added in order.
+void see_queries(ggml_tensor* dst, int ith, int nth, void* userdata) {
+  auto& seen = *(SeenQueries*)userdata;
+  const ggml_tensor* q = dst->src[0];
+  const EntryMeasures::Queries chunk{.q = (const float*)q->data,
+                                     .head_stride = q->nb[1] / sizeof(float),
+                                     .token_stride = q->nb[2] / sizeof(float),
+                                     .n = (std::size_t)q->ne[2],
+                                     .first_token = seen.first_token};
+  for (std::int64_t head = ith; head < q->ne[1]; head += nth) seen.by->add_queries(chunk, (std::size_t)head);
+}
+
 // The graph of one layer over one chunk: hidden states in, hidden states out, K and V to the workspace.
 struct LayerGraph {
   LayerGraph(EngineState& engine, int layer, std::size_t n, bool rotated, attention::PrefillLayer* attention,
-             PlainKeys* plain, InputWatch* watch, const std::function<ggml_tensor*(Graph&)>& columns)
+             PlainKeys* plain, SeenQueries* queries, InputWatch* watch,
+             const std::function<ggml_tensor*(Graph&)>& columns)
       : graph(nodes_per_block(engine.model.hyperparameters, engine.model.loras.size()) +
               engine.place.attention().n_nodes(attention->past.size())) {
     BlockBuilder builder(graph, engine.model.hyperparameters, engine.model.weights,
@@ -78,6 +99,11 @@ struct LayerGraph {
         ggml_tensor* args[] = {p.k};
         graph.output(
             ggml_custom_4d(graph.context(), GGML_TYPE_F32, 1, 1, 1, 1, args, 1, store_plain, GGML_N_TASKS_MAX, plain));
+      }
+      if (queries->by) {
+        ggml_tensor* args[] = {p.q_plain};
+        graph.output(ggml_custom_4d(graph.context(), GGML_TYPE_F32, 1, 1, 1, 1, args, 1, see_queries, GGML_N_TASKS_MAX,
+                                    queries));
       }
       return engine.place.attention().prefill(graph, p, rotated ? p.k_rotated : p.k_plain, attention, rotate);
     };
@@ -177,7 +203,10 @@ class PrefillPass::Run {
   // What holds for all chunks of the layer.
   void begin_layer() {
     n_kept_ = sessions_[0]->cache().length(layer_);
-    reserve_workspace(wanted());
+    std::vector<Measures> asked;
+    for (const SessionState* s : sessions_) asked.push_back(asked_by(*s));
+    entries_ = EntryMeasures(h_, asked, n_kept_ + n_new_, n_kept_ > 0, engine_.place.threads());
+    reserve_workspace(wanted(asked));
     const LayerKind& kind = h_.layers[(std::size_t)layer_];
     first_position_ = rotated_ ? (std::int64_t)n_past_ : (std::int64_t)n_kept_ + asked_by(*sessions_[0]).query_shift;
     rotates_stored_ = !rotated_ && kind.rope != kNoRope;
@@ -196,7 +225,8 @@ class PrefillPass::Run {
     WorkspaceShape needed{
         .k = n_rows_ * (std::size_t)h_.n_head_kv * shape_.k_row(),
         .v = n_rows_ * (std::size_t)h_.n_head_kv * shape_.v_row(),
-        .record = n_entries * (n_recorded_ + (measures.accumulated ? 1 : 0)) * n_head * sizeof(float)};
+        .record =
+            (n_entries * (n_recorded_ + (measures.accumulated ? 1 : 0)) * n_head + entries_.floats()) * sizeof(float)};
     if (keeps_plain_) needed.k_plain = needed.k;
     const bool learned = measures.learned && engine_.learned(layer_);
     needed.inputs = input_bytes(learned, measures.inputs, n_new_, h_);
@@ -208,6 +238,7 @@ class PrefillPass::Run {
     record_ = n_recorded_ > 0 ? record : nullptr;
     sums_ = measures.accumulated ? record + n_entries * n_recorded_ * n_head : nullptr;
     if (sums_) std::fill_n(sums_, n_entries * n_head, 0.0f);
+    entries_.place(record + n_entries * (n_recorded_ + (sums_ ? 1 : 0)) * n_head);
   }
 
   // One chunk through the layer. A probe's chunks alone are observed where there is one.
@@ -233,23 +264,27 @@ class PrefillPass::Run {
       attention.record_from = n_rows_ - n_recorded_;
       attention.record_rows = n_recorded_;
     }
-    if (options_.probe.empty() || from_ >= n_new_) attention.sums = sums_;
+    const bool observed = options_.probe.empty() || from_ >= n_new_;
+    if (observed) attention.sums = sums_;
     attention.scratch = &engine_.scratch;
 
     PlainKeys plain{.capacity = n_rows_, .first = from_, .type = shape_.type_k};
     if (keeps_plain_) plain.to = memory_.workspace.k_plain.data();
+    SeenQueries queries{.first_token = (std::int64_t)(n_past_ + from_)};
+    if (observed && entries_.wants_queries()) queries.by = &entries_;
     InputWatch watch{.stride = n_new_};
     if (from_ < n_new_) {
       if (scores_) watch.learned = engine_.learned(layer_), watch.scores = scores_ + from_;
       if (inputs_) watch.inputs = inputs_ + from_ * (std::size_t)h_.n_embd;
     }
-    LayerGraph g(engine_, layer_, n, rotated_, &attention, &plain, &watch,
+    LayerGraph g(engine_, layer_, n, rotated_, &attention, &plain, &queries, &watch,
                  [&](Graph& graph) { return hidden_.columns(graph, from_, n); });
     engine_.place.allocate(g.graph);
     positions_.resize(n);
     std::iota(positions_.begin(), positions_.end(), (std::int32_t)(first_position_ + (std::int64_t)from_));
     ggml_backend_tensor_set(g.positions, positions_.data(), 0, n * sizeof(std::int32_t));
     engine_.place.run(g.graph);
+    if (queries.by) entries_.added({.n = n, .first_token = queries.first_token});
   }
 
   void logits() {
@@ -294,6 +329,7 @@ class PrefillPass::Run {
     std::vector<std::size_t> shown_to;  // by session
     std::vector<Shown> shown = distinct_views(shown_to);
     if (!slides) {
+      measure_entries();
       engine_.workers.each(shown.size(), [&](std::size_t i, int) {
         Shown& of = shown[i];
         of.seen = &of.first->observer().observe(of.asked, of.first->cache(), visit(of.fresh));
@@ -312,12 +348,46 @@ class PrefillPass::Run {
     });
   }
 
+  // Keys count as attention read them; where several sessions watch, they hold nothing from before.
+  void measure_entries() {
+    const attention::Shape shape = engine_.attention_shape(layer_, shape_);
+    std::vector<float> mean;
+    const auto turn = [&](int positions) -> attention::Rope {
+      const int kind = h_.layers[(std::size_t)layer_].rope;
+      if (kind == kNoRope) return {};
+      const auto n_rot = (std::size_t)h_.n_rot;
+      std::vector<float> table((std::size_t)positions * n_rot);
+      make_rotations(engine_.place, engine_.model, kind, (std::size_t)first_position_ + n_new_, (std::size_t)positions,
+                     table.data());
+      mean.resize(n_rot);
+      attention::mean_rotation(table, n_rot, mean);
+      return {.table = mean.data(), .n_rot = h_.n_rot, .neox = h_.rope_mode == GGML_ROPE_TYPE_NEOX};
+    };
+    const EntryMeasures::Layer layer{.layer = layer_,
+                                     .cache = &sessions_[0]->cache(),
+                                     .shape = shape,
+                                     .fresh = attended_rows(),
+                                     .fresh_index = rotates_stored_ ? fresh_index_.data() : nullptr,
+                                     .rotates_past = rotates_stored_,
+                                     .recording = recording(),
+                                     .n_probe = options_.probe.size()};
+    const auto output = [&] { return output_projection(engine_.model, layer_); };
+    entries_.measure(layer, turn, output, engine_.output_grams, engine_.workers, engine_.scratch);
+  }
+
+  SegmentRows attended_rows() const {
+    return {.k = memory_.workspace.k.data(),
+            .v = memory_.workspace.v.data(),
+            .capacity = n_rows_,
+            .n = n_new_,
+            .first_position = (std::int64_t)n_past_};
+  }
+  Recording recording() const {
+    return {.probabilities = record_, .n_rows = n_recorded_, .sums = sums_, .stride = n_kept_ + n_rows_};
+  }
+
   std::vector<Shown> distinct_views(std::vector<std::size_t>& shown_to) const {
-    const SegmentRows attended{.k = memory_.workspace.k.data(),
-                               .v = memory_.workspace.v.data(),
-                               .capacity = n_rows_,
-                               .n = n_new_,
-                               .first_position = (std::int64_t)n_past_};
+    const SegmentRows attended = attended_rows();
     SegmentRows plain = attended;
     if (keeps_plain_) plain.k = memory_.workspace.k_plain.data();
     std::vector<Shown> shown;
@@ -342,22 +412,24 @@ class PrefillPass::Run {
             .n_past = (std::int64_t)n_past_,
             .n_probe = options_.probe.size(),
             .more_follows = options_.more_follows,
-            .recording = {.probabilities = record_, .n_rows = n_recorded_, .sums = sums_, .stride = n_kept_ + n_rows_},
+            .recording = recording(),
             .learned = {scores_, scores_ ? n_new_ * (std::size_t)h_.n_head_kv : 0},
             .inputs = {inputs_, inputs_ ? n_new_ * (std::size_t)h_.n_embd : 0},
-            .fresh = fresh};
+            .fresh = fresh,
+            .entries = &entries_};
   }
 
   Measures asked_by(const SessionState& s) const {
     if (engine_.layers.slides(layer_)) return {};
-    return s.policy().measures(Phase::kPrefill, engine_.layers.policy_layer(layer_), n_kept_ + n_new_, n_new_);
+    const int layer = engine_.layers.policy_layer(layer_);
+    return options_.more_follows ? s.policy().measures_before_question(layer, n_kept_ + n_new_, n_new_)
+                                 : s.policy().measures(Phase::kPrefill, layer, n_kept_ + n_new_, n_new_);
   }
 
   // What the sessions' policies ask together: the widest window serves the narrower ones.
-  Measures wanted() const {
+  static Measures wanted(std::span<const Measures> asked) {
     Measures all;
-    for (const SessionState* s : sessions_) {
-      const Measures m = asked_by(*s);
+    for (const Measures& m : asked) {
       all.window = std::max(all.window, m.window);
       all.accumulated = all.accumulated || m.accumulated;
       all.learned = all.learned || m.learned;
@@ -398,6 +470,7 @@ class PrefillPass::Run {
   std::size_t n_recorded_ = 0;   // queries whose probabilities are recorded: the last ones
   float* record_ = nullptr;
   float* sums_ = nullptr;
+  EntryMeasures entries_;
   float* scores_ = nullptr;  // learned ones, [n_new, n_head_kv]
   float* inputs_ = nullptr;  // [n_embd, n_new]
   std::vector<std::int32_t> positions_, fresh_index_, token_rank_;
@@ -413,8 +486,8 @@ void PrefillPass::advance() { run_->advance(); }
 bool PrefillPass::finished() const { return run_->finished(); }
 double PrefillPass::work_done() const { return run_->work_done(); }
 
-std::uint64_t prefill_compute_bytes(EngineState& engine, const CacheShape& shape, std::size_t n_kept,
-                                    std::size_t n_new) {
+std::uint64_t prefill_compute_bytes(EngineState& engine, const CacheShape& shape, std::size_t n_kept, std::size_t n_new,
+                                    bool sees_queries) {
   const Hyperparameters& h = engine.model.hyperparameters;
   const std::size_t n = std::min(n_new, kComputeChunk);
   attention::PrefillLayer attention;
@@ -425,8 +498,10 @@ std::uint64_t prefill_compute_bytes(EngineState& engine, const CacheShape& shape
   attention.k = attention.v = &nowhere;
   attention.first = n_new - n;
   PlainKeys plain{.to = &nowhere};
+  EntryMeasures entries;
+  SeenQueries queries{.by = sees_queries ? &entries : nullptr};
   InputWatch watch;
-  LayerGraph layer(engine, 0, n, true, &attention, &plain, &watch,
+  LayerGraph layer(engine, 0, n, true, &attention, &plain, &queries, &watch,
                    [&](Graph& graph) { return graph.input(GGML_TYPE_F32, h.n_embd, (std::int64_t)n); });
   return engine.place.measure(layer.graph) +
          attention::prefill_scratch_bytes(attention.shape) * (std::uint64_t)engine.place.threads();

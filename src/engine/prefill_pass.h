@@ -47,7 +47,8 @@ class PrefillPass {
 };
 
 // Bytes of intermediate tensors, scratch and tables that segments of this size need, over so many entries of a layer.
-std::uint64_t prefill_compute_bytes(EngineState& engine, const CacheShape& shape, std::size_t n_kept,
-                                    std::size_t n_new);
+//   sees_queries  some of what is asked for follows from them (EntryMeasures)
+std::uint64_t prefill_compute_bytes(EngineState& engine, const CacheShape& shape, std::size_t n_kept, std::size_t n_new,
+                                    bool sees_queries);
 
 }  // namespace lacake

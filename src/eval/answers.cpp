@@ -157,7 +157,7 @@ class Run {
   }
 
   bool read(std::vector<Column>& columns, const Prompt& prompt, const std::function<bool(double)>& progress) {
-    PrefillOptions hooks;
+    PrefillOptions hooks{.more_follows = !prompt.question.empty()};
     hooks.progress = [&](std::size_t done, std::size_t total) { return progress(0.9 * (double)done / (double)total); };
     if (options_.cells.prefill == PrefillMode::kExact) {
       std::vector<Session*> sessions;

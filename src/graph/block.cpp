@@ -90,6 +90,7 @@ ggml_tensor* BlockBuilder::block(int layer, ggml_tensor* x, ggml_tensor* positio
   const Projected projected = project(l, input);
   ggml_tensor* k = projected.k;
   Projections p;
+  p.q_plain = projected.q;
   p.input = input;
   p.q = rope(projected.q, positions, kind);
   p.k = k;

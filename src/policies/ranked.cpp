@@ -20,7 +20,7 @@ RankedPolicy::RankedPolicy(const Options& options, const AttentionShape& shape)
   assert(options.cache_size >= options.min_cache_size);
   traits_.positions = options.positions;
   traits_.per_head = options.per_head;
-  const bool shared = options.sharing != Options::Sharing::kEven;
+  const bool shared = options.sharing != Options::Sharing::kEven || options.changes_sharing;
   assert(!shared || options.per_head);
   traits_.uneven_heads = shared;
   // Heads of their own lengths fill up at their own times, and each then drops a share: layers differ by it meanwhile.
@@ -44,6 +44,11 @@ void RankedPolicy::set_cache_size(std::size_t cache_size) {
   assert(n_protected() <= cache_size);
 }
 
+void RankedPolicy::share(Options::Sharing sharing) {
+  assert(options_.changes_sharing);
+  options_.sharing = sharing;
+}
+
 std::size_t RankedPolicy::layer_size(int, std::size_t) const { return options_.cache_size; }
 std::vector<std::size_t> RankedPolicy::divide(int) { return {}; }
 
@@ -52,6 +57,12 @@ std::size_t RankedPolicy::held(std::size_t layer) const {
   for (const List& list : layers_[layer]) n += list.scores.size();
   return n / layers_[layer].size();
 }
+
+std::size_t RankedPolicy::held_in(int layer, std::size_t list) const {
+  return layers_[static_cast<std::size_t>(layer)][list].scores.size();
+}
+
+std::size_t RankedPolicy::shared(std::size_t n_lists) const { return options_.cache_size * n_lists; }
 
 void RankedPolicy::score_again(int, std::size_t, std::span<float>) const {}
 void RankedPolicy::kept(int, std::size_t, std::span<const std::uint32_t>) {}
@@ -78,8 +89,8 @@ std::span<const float> RankedPolicy::list_columns(std::span<const float> all, st
 
 void RankedPolicy::update(const Observation& seen, CacheEdits& edits) {
   Layer& lists = layers_[static_cast<std::size_t>(seen.layer)];
+  for (List& list : lists) list.scores.resize(list.scores.size() + seen.n_new, 0.0f);
   for (std::size_t i = 0; i < lists.size(); ++i) {
-    lists[i].scores.resize(lists[i].scores.size() + seen.n_new, 0.0f);
     lists[i].n_unscored = std::min(lists[i].n_unscored + seen.n_new, score(seen, i, lists[i].scores));
   }
   if (seen.phase == Phase::kDecode) {
@@ -108,19 +119,20 @@ RankedPolicy::Scores RankedPolicy::scores_of(int layer) const {
   return scores;
 }
 
+std::vector<std::uint32_t> RankedPolicy::choose(std::span<const float> scores, std::size_t size) const {
+  const std::size_t length = scores.size();
+  if (length <= size) {
+    std::vector<std::uint32_t> all(length);
+    std::iota(all.begin(), all.end(), 0u);
+    return all;
+  }
+  return with_protected(length, top(scores.subspan(options_.sinks, length - n_protected()), size - n_protected()));
+}
+
 // Every list keeps its own best.
 RankedPolicy::Kept RankedPolicy::choose_even(const Scores& lists, std::size_t size) const {
   Kept kept;
-  for (const std::span<const float> scores : lists) {
-    const std::size_t length = scores.size();
-    if (length <= size) {
-      kept.emplace_back(length);
-      std::iota(kept.back().begin(), kept.back().end(), 0u);
-      continue;
-    }
-    const auto candidates = scores.subspan(options_.sinks, length - n_protected());
-    kept.push_back(with_protected(length, top(candidates, size - n_protected())));
-  }
+  for (const std::span<const float> scores : lists) kept.push_back(choose(scores, size));
   return kept;
 }
 
@@ -180,6 +192,11 @@ void RankedPolicy::cut_segment(int layer, std::size_t n_tokens, CacheEdits& edit
     }
     return cut_jointly(seen, edits);
   }
+  if (options_.sharing == Options::Sharing::kSettled) {
+    Kept stay;
+    for (const List& list : layers_[static_cast<std::size_t>(layer)]) stay.push_back(choose(list.scores, list.size));
+    return apply(layer, std::move(stay), edits);
+  }
   const std::vector<std::size_t> sizes = divide(layer);
   for (std::size_t i = 0; i < sizes.size(); ++i) {
     cut_layer(static_cast<int>(i), scores_of(static_cast<int>(i)), sizes[i], sizes[i], edits);
@@ -235,7 +252,8 @@ void RankedPolicy::cut_layer(int layer, const Scores& scores, std::size_t size, 
     for (List& list : lists) list.size = wanted;
     return;
   }
-  apply(layer, choose_together(scores, (size - n_protected()) * lists.size(), n_safe(size)), edits);
+  const std::size_t whole = std::min(size * lists.size(), shared(lists.size()));
+  apply(layer, choose_together(scores, whole - n_protected() * lists.size(), n_safe(size)), edits);
   std::vector<List*> all;
   for (List& list : lists) all.push_back(&list);
   share_free(all, wanted * lists.size());
@@ -248,7 +266,7 @@ void RankedPolicy::cut_layer(int layer, const Scores& scores, std::size_t size, 
 //   scores  of the lists of layers 0 .. n - 1
 void RankedPolicy::cut_jointly(const Scores& scores, CacheEdits& edits) {
   const std::size_t n_lists = layers_.front().size(), n_seen = scores.size() / n_lists;
-  const std::size_t safe = n_safe(options_.cache_size), total = options_.cache_size * layers_.size() * n_lists;
+  const std::size_t safe = n_safe(options_.cache_size), total = shared(layers_.size() * n_lists);
   std::size_t taken = 0;
   for (std::size_t layer = n_seen; layer < layers_.size(); ++layer) {
     for (const List& list : layers_[layer]) taken += std::max(list.scores.size(), n_protected() + safe);
@@ -337,7 +355,8 @@ void RankedPolicy::resize(std::size_t cache_size, CacheEdits& edits) {
 
   // Where all that was ever fed would fit, it is from here on as if nothing had been cut.
   const bool all_fits = n_fed_ <= cache_size;
-  if (!grows && !all_fits && options_.sharing == Options::Sharing::kJoint) return shrink_jointly(edits);
+  const bool joint = options_.sharing == Options::Sharing::kJoint || options_.sharing == Options::Sharing::kSettled;
+  if (!grows && !all_fits && joint) return shrink_jointly(edits);
   const std::vector<std::size_t> divided = grows || all_fits ? std::vector<std::size_t>() : divide(shape_.n_layer - 1);
   for (int layer = 0; layer < shape_.n_layer; ++layer) {
     const auto index = static_cast<std::size_t>(layer);
@@ -400,6 +419,11 @@ void RankedPolicy::visit(PolicyFields& state) {
   }
   state.number("n_fed", n_fed_, longest, INT32_MAX);
   state.number("n_sized", n_sized_, 0, n_fed_);
+  if (options_.changes_sharing) {
+    auto sharing = static_cast<std::size_t>(options_.sharing);
+    state.number("sharing", sharing, 0, static_cast<std::size_t>(Options::Sharing::kSettled));
+    options_.sharing = static_cast<Options::Sharing>(sharing);
+  }
   const std::size_t size = options_.cache_size;
   const bool alike = n_fed_ <= size || !(traits_.uneven_layers || traits_.uneven_heads);
   std::size_t left = size * layers_.size() * layers_.front().size();

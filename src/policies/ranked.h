@@ -28,10 +28,12 @@ class RankedPolicy : public Policy {
     Positions positions = Positions::kTrue;
     bool per_head = true;
     // Whose best scores share a whole of entries among them: nobody's, those of a layer's heads, or of all layers and
-    // heads. For kJoint scores of different layers must be comparable.
-    enum class Sharing { kEven, kAdaptive, kJoint };
+    // heads. For kJoint scores of different layers must be comparable. kSettled: as they were shared before; what a
+    // prompt brings takes the place of each list's own.
+    enum class Sharing { kEven, kAdaptive, kJoint, kSettled };
     Sharing sharing = Sharing::kEven;
-    double head_floor = 0;  // share of an even head's entries that no list goes below where they are shared
+    bool changes_sharing = false;  // share() may be called
+    double head_floor = 0;         // share of an even head's entries that no list goes below where they are shared
     bool uneven_layers = false;
     double evict_fraction = 0;  // what a list above its size evicts in decoding, see n_evicted_at_once
   };
@@ -72,8 +74,16 @@ class RankedPolicy : public Policy {
   // layers 0 .. n - 1, when `layer` was scored; layers from n on stay as they are. Also asked with the last layer when
   // the cache shrinks, maybe before anything was scored. Empty: not divided anew. REQUIRES: Options::uneven_layers.
   virtual std::vector<std::size_t> divide(int layer);
+  // How entries are shared from here on. To be called before a segment's first layer is scored.
+  // REQUIRES: Options::changes_sharing.
+  void share(Options::Sharing);
   // Entries that a layer's lists hold, on average.
   std::size_t held(std::size_t layer) const;
+  // Entries of one of them; in `score`, the segment's own included.
+  std::size_t held_in(int layer, std::size_t list) const;
+
+  // Where lists share: what so many of them hold together when a segment is cut. At most C for each.
+  virtual std::size_t shared(std::size_t n_lists) const;
 
   // Will this segment push something out of the layer?
   bool cuts(Phase, int layer, std::size_t n_new) const;
@@ -112,6 +122,7 @@ class RankedPolicy : public Policy {
   Scores scores_of(int layer) const;
   std::vector<float> scores_between_segments(int layer, std::size_t list, std::size_t size) const;
   std::vector<std::uint32_t> with_protected(std::size_t length, const std::vector<std::uint32_t>& chosen) const;
+  std::vector<std::uint32_t> choose(std::span<const float> scores, std::size_t size) const;
   Kept choose_even(const Scores&, std::size_t size) const;
   Kept choose_together(const Scores&, std::size_t room, std::size_t n_safe) const;
   std::size_t n_safe(std::size_t size) const;
