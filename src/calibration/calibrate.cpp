@@ -51,33 +51,27 @@ std::vector<Piece> cut(const Model& model, std::span<const CalibrationText> text
   return pieces;
 }
 
-// A piece as a message of a conversation, and what makes the model repeat it (KVzip): read behind it, not kept.
+// A piece as the beginning of a message, and which of the tokens are the piece's own.
 struct Prompt {
   std::vector<Token> tokens;
-  std::size_t first = 0, last = 0;  // of the tokens, the piece's own
-  std::vector<Token> repeat;
+  RepeatedText text;
 };
 
 Prompt prompt_of(const Model& model, std::string_view letters) {
-  constexpr const char* kOrder = "\n\nRepeat the previous context exactly.";
-  std::string before, after = std::string(kOrder) + "\n\n";
-  if (model.has_chat_template()) {
+  std::string before;
+  const bool chat = model.has_chat_template();
+  if (chat) {
     const std::string piece(letters);
-    const Message message{.role = "user", .content = piece + kOrder};
-    const std::string text = model.chat_text({&message, 1}, /*add_generation_prompt*/ true);
-    if (const std::size_t at = text.find(piece); at != text.npos) {
-      before = text.substr(0, at);
-      after = text.substr(at + piece.size());
-    }
+    const Message message{.role = "user", .content = piece};
+    const std::string text = model.chat_text({&message, 1}, /*add_generation_prompt*/ false);
+    const std::size_t at = text.find(piece);
+    if (at != text.npos) before = text.substr(0, at);
   }
   Prompt prompt{.tokens = model.tokenize(before, /*parse_special*/ true, /*add_special*/ true)};
+  const std::size_t first = prompt.tokens.size();
   const std::vector<Token> piece = model.tokenize(std::string(letters), false, false);
-  prompt.first = std::max(kSinks, prompt.tokens.size());
   prompt.tokens.insert(prompt.tokens.end(), piece.begin(), piece.end());
-  prompt.last = prompt.tokens.size();
-  prompt.first = std::min(prompt.first, prompt.last);
-  prompt.repeat = model.tokenize(after, true, false);
-  prompt.repeat.insert(prompt.repeat.end(), piece.begin(), piece.end());
+  prompt.text = {.first = first, .last = prompt.tokens.size(), .chat = chat};
   return prompt;
 }
 
@@ -151,9 +145,11 @@ class Course {
   bool read(const std::vector<Piece>& pieces, std::uint64_t& n_tokens) {
     for (const Piece& piece : pieces) {
       const Prompt prompt = prompt_of(model_, piece.letters);
-      lessons_.attend_to(prompt.first, prompt.last);
+      const std::size_t first = std::max(prompt.text.first, kSinks);
+      lessons_.attend_to(first, prompt.text.last);
       const auto session = engine_.open(session_of(lessons_, prompt.tokens.size()));
-      PrefillOptions reading{.probe = prompt.repeat};
+      Session* sessions[] = {session.get()};
+      PrefillOptions reading{.probes = repeat_probes(model_, sessions, prompt.tokens, prompt.text)};
       if (options_.progress) {
         reading.progress = [&](std::size_t done, std::size_t total) {
           return options_.progress(n_done_ + static_cast<double>(done) / static_cast<double>(total),
@@ -162,7 +158,7 @@ class Course {
       }
       if (!session->prefill(prompt.tokens, reading)) return false;
       n_done_ += 1;
-      n_tokens += prompt.last - prompt.first;
+      n_tokens += prompt.text.last - std::min(first, prompt.text.last);
     }
     return true;
   }

@@ -8,12 +8,21 @@
 
 namespace lacake {
 
-// What is learned: the scores that are imitated, and what of them is seen.
+// What is learned: KVzip+'s score of an entry. The largest probability that any query of a repeat gave it, in any head
+// of its group, times what its value adds behind W_O, by the length of the queries' inputs. (KVzip+ takes each head's
+// value beside its probability and each query's own length; here they are the group's mean and the text's, which are
+// those of the repeat but for what stands before it.)
 struct Target {
-  static constexpr const char* kName = "attention of a repeat";
-  static Measures measures() { return {.accumulated = true, .group_mean = true, .inputs = true}; }
-  // Of a segment's entry in a KV head's column, as a number whose logarithm is learned.
-  static float of(const Observation& seen, std::size_t head, std::size_t entry);
+  static constexpr const char* kName = "kvzip+";
+  static Measures measures() {
+    return {.group_mean = true,
+            .value_norm = ValueNorm::kOutput,
+            .repeat = RepeatScore::kPeak,
+            .repeat_sinks = 4,
+            .inputs = true};
+  }
+  // Of all entries and KV heads, [n_entries, n_head_kv]; below 0 where nothing is known.
+  static std::vector<float> of(const Observation& seen, std::size_t n_embd);
 };
 
 // Learns from the prompts of sessions as long as it is not testing, and is tested on them from then on.
@@ -35,13 +44,15 @@ class Lessons {
   std::vector<RidgeSums> sums_;       // by layer; none when the learning has ended
   std::vector<RidgeSums::Map> maps_;  // none before
   std::vector<R2> r2_;
-  std::vector<float> targets_;  // [n_heads, n]
+  std::vector<float> inputs_, targets_;  // [n_embd, n], [n_heads, n]
 };
 
 // A policy that keeps everything and takes lessons.
 class Learner final : public Policy {
  public:
-  Learner(Lessons& lessons, std::size_t cache_size) : lessons_(lessons), cache_size_(cache_size) {}
+  Learner(Lessons& lessons, std::size_t cache_size) : lessons_(lessons), cache_size_(cache_size) {
+    traits_.repeat_chunk = cache_size;  // all at once
+  }
 
   const PolicyTraits& traits() const override { return traits_; }
   Measures measures(Phase phase, int, std::size_t, std::size_t) const override {
