@@ -17,9 +17,16 @@ CacheShape cache_shape(const Hyperparameters&, const CacheTypes&);
 // Throws Error(kUsage or kCapacity) with what would fit where these options cannot run.
 SessionPlan plan_session(EngineState& engine, const SessionOptions& options);
 
-// What one layer of a segment needs when `n_kept` entries are there before it.
+// The repeats of a text: tokens of the longest, and of all.
+struct RepeatSizes {
+  std::size_t longest = 0, all = 0;
+};
+// Of `n` tokens that are read as one segment, where the policy wants them repeated.
+RepeatSizes repeat_sizes(const SessionOptions&, const Policy&, std::size_t n);
+
+// What one layer of a segment needs when `n_kept` entries are there before it, with the longest of its repeats.
 WorkspaceShape workspace_shape(const EngineState&, const CacheShape&, const Policy&, std::size_t n_kept,
-                               std::size_t n_new);
+                               std::size_t n_new, std::size_t n_repeat);
 
 // Throws Error(kCapacity) if the policy would keep more than the budget holds while `n_new` tokens are read that meet
 // `n_held` entries a layer (Policy::peak_entries).
