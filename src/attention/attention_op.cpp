@@ -64,7 +64,7 @@ PrefillCall call_of(const PrefillLayer& layer, const ggml_tensor* q, std::size_t
                     .v = layer.v + head * layer.capacity * v_row,
                     .k_stride = k_row,
                     .v_stride = v_row,
-                    .n = layer.record || layer.sums ? layer.n_entries - layer.past[head].n : seen,
+                    .n = layer.record || layer.sums || layer.repeat ? layer.n_entries - layer.past[head].n : seen,
                     .rope_index = layer.fresh_index},
           .first = layer.first + from,
           .n_q = n,
@@ -126,6 +126,55 @@ void accumulate_chunk(ggml_tensor*, const ggml_tensor* attended, int ith, int nt
     };
     add_parts(true, layer.past[head].n);
     add_parts(false, layer.first + n_q);
+  }
+}
+
+// Keys of which one thread finds the peaks at a time: few, so that a part of 2,000 tokens keeps many threads busy.
+constexpr std::size_t kPeakKeys = 256;
+
+// dst is what attended, src[1] the queries.
+void find_norms(ggml_tensor* dst, int ith, int nth, void* userdata) {
+  auto& layer = *(PrefillLayer*)userdata;
+  RepeatLayer& repeat = *layer.repeat;
+  const ggml_tensor* q = dst->src[1];
+  const std::size_t n_q = (std::size_t)q->ne[2], n_head_kv = layer.past.size();
+  const std::size_t group = (std::size_t)layer.shape.group;
+  const std::size_t block = query_block(layer.shape, n_q, n_head_kv, (std::size_t)nth),
+                    n_blocks = (n_q + block - 1) / block, n_items = n_head_kv * n_blocks;
+  for (std::size_t item; (item = repeat.next_norms.fetch_add(1)) < n_items * repeat.asked.size();) {
+    RepeatLayer::Asked& asked = repeat.asked[item / n_items];
+    const std::size_t head = item % n_head_kv, from = item % n_items / n_head_kv * block,
+                      n = std::min(block, n_q - from);
+    float* norms = asked.norms.data() + group * (head * n_q + from);
+    repeat_norms(call_of(layer, q, head, from, n),
+                 {.first = repeat.first,
+                  .last = repeat.last,
+                  .own = repeat.own,
+                  .past_sinks = asked.past_sinks[head],
+                  .n_fresh_sinks = asked.n_fresh_sinks},
+                 norms, layer.scratch->of(ith));
+  }
+}
+
+void find_peaks(ggml_tensor* dst, int ith, int, void* userdata) {
+  auto& layer = *(PrefillLayer*)userdata;
+  RepeatLayer& repeat = *layer.repeat;
+  const ggml_tensor* q = dst->src[1];
+  const std::size_t n_q = (std::size_t)q->ne[2], n_head_kv = layer.past.size();
+  const std::size_t group = (std::size_t)layer.shape.group, block = largest_query_block(layer.shape);
+  const std::size_t each = std::min(kPeakKeys, accumulated_keys(layer.shape));
+  const std::size_t n_parts = (repeat.last - repeat.first + each - 1) / each, n_items = n_head_kv * n_parts;
+  for (std::size_t item; (item = repeat.next_peaks.fetch_add(1)) < n_items * repeat.asked.size();) {
+    const RepeatLayer::Asked& asked = repeat.asked[item / n_items];
+    const std::size_t head = item % n_head_kv, begin = repeat.first + item % n_items / n_head_kv * each;
+    for (std::size_t from = 0; from < n_q; from += block) {
+      const PrefillCall call = call_of(layer, q, head, from, std::min(block, n_q - from));
+      const Tile keys{
+          .rows = &call.fresh, .begin = begin, .n = std::min(each, repeat.last - begin), .entry = call.past.n + begin};
+      // Norms lie by query, whatever blocks found them.
+      raise_peaks(call, keys, asked.norms.data() + group * (head * n_q + from),
+                  asked.peaks + head * group * layer.n_entries, layer.scratch->of(ith));
+    }
   }
 }
 
@@ -217,6 +266,13 @@ ggml_tensor* prefill_node(ggml_context* ctx, ggml_tensor* q, ggml_tensor* k, ggm
   if (!layer->sums) return attended;
   layer->softmax.resize(2 * (std::size_t)(q->ne[1] * q->ne[2]));
   return ggml_map_custom1_inplace(ctx, attended, accumulate_chunk, GGML_N_TASKS_MAX, layer);
+}
+
+ggml_tensor* repeat_nodes(ggml_context* ctx, ggml_tensor* attended, ggml_tensor* q, PrefillLayer* layer) {
+  for (RepeatLayer::Asked& asked : layer->repeat->asked) asked.norms.resize((std::size_t)(q->ne[1] * q->ne[2]));
+  ggml_tensor* args[] = {q};
+  attended = ggml_custom_inplace(ctx, attended, args, 1, find_norms, GGML_N_TASKS_MAX, layer);
+  return ggml_custom_inplace(ctx, attended, args, 1, find_peaks, GGML_N_TASKS_MAX, layer);
 }
 
 std::size_t DecodeLayer::cut() {

@@ -25,6 +25,20 @@ class Scratch {
   std::size_t each_ = 0;
 };
 
+// What a chunk's queries, which repeat a part of the segment, say of it (attention/measure.h).
+struct RepeatLayer {
+  // Of the workspace's rows: the part is [first, last), the repeat's own begin at `own`.
+  std::size_t first = 0, last = 0, own = 0;
+  struct Asked {
+    std::vector<std::vector<std::uint32_t>> past_sinks;  // [n_head_kv]
+    std::size_t n_fresh_sinks = 0;
+    float* peaks = nullptr;    // [n_entries, n_head] raised, to the base 2
+    std::vector<float> norms;  // what one node says to the next
+  };
+  std::vector<Asked> asked;
+  std::atomic<std::size_t> next_norms{0}, next_peaks{0};
+};
+
 // A chunk of a segment's queries in one layer. Writes the chunk's K and V rows to the workspace, then attends.
 struct PrefillLayer {
   Shape shape;  // its sinks: [n_head]
@@ -43,7 +57,8 @@ struct PrefillLayer {
   std::size_t record_rows = 0;
   // Sums of probabilities, all heads: [n_entries, n_head]; null: none.
   float* sums = nullptr;
-  std::size_t n_entries = 0;  // past and whole segment: stride of `record` and `sums`
+  RepeatLayer* repeat = nullptr;  // null: the chunk repeats nothing
+  std::size_t n_entries = 0;      // past and whole segment: stride of `record`, `sums` and `peaks`
   Scratch* scratch = nullptr;
   std::vector<float> softmax;  // where there are `sums`: what one node says to the next
   std::atomic<std::size_t> next{0}, next_sums{0};
@@ -51,6 +66,11 @@ struct PrefillLayer {
 };
 
 std::size_t prefill_scratch_bytes(const Shape&);
+
+// Adds what `layer->repeat` asks for to a node [.., n_q] that attended and wrote the chunk's rows to the workspace:
+// returns the same node, in place. Only reads rows in the host's memory.
+//   q  as for prefill_node
+ggml_tensor* repeat_nodes(ggml_context*, ggml_tensor* attended, ggml_tensor* q, PrefillLayer*);
 
 // q [d_k, n_head, n_q] rotated; k [d_k, n_head_kv, n_q]; v [d_v, n_head_kv, n_q]; all f32, contiguous.
 // Returns [d_v * n_head, n_q].

@@ -223,19 +223,20 @@ class Planner {
       const std::size_t most = per_layer * (traits.uneven_layers ? engine_.layers.n_full() : 1);
       n_kept = std::min(most, std::max(options_.prompt_tokens, n_new) - n_new);
     }
-    m.layer_workspace = workspace_shape(engine_, cache_, policy, n_kept, n_new).total();
-    m.hidden_states = (std::uint64_t)n_new * (std::uint64_t)h_.n_embd * sizeof(float);
+    const RepeatSizes repeats = repeat_sizes(options_, policy, n_new);
+    m.layer_workspace = workspace_shape(engine_, cache_, policy, n_kept, n_new, repeats.longest).total();
+    m.hidden_states = (std::uint64_t)(n_new + repeats.all) * (std::uint64_t)h_.n_embd * sizeof(float);
     // ggml's products of quantised weights quantise their inputs, to 8 bits and a scale for each 32, in a buffer of its
     // own; ours in the graph's.
     bool sees_queries = false;
     const std::uint64_t measures = measure_bytes(policy, n_kept + n_new, sees_queries);
     const bool ggml = engine_.model.product == matmul::Method::kGgml;
     const std::uint64_t quantised = ggml ? std::min(n_new, kComputeChunk) * (std::uint64_t)h_.n_ff * 34 / 32 : 0;
-    m.compute = prefill_compute_bytes(engine_, cache_, n_kept, n_new, sees_queries) + measures +
+    m.compute = prefill_compute_bytes(engine_, cache_, n_kept, n_new + repeats.longest, sees_queries) + measures +
                 decode_compute_bytes(engine_, cache_, per_layer) + quantised +
                 (std::uint64_t)h_.n_vocab * sizeof(float);
     if (traits.positions == Positions::kCacheIndex) {
-      m.compute += RopeTable::bytes_for(h_, std::max(per_layer, n_kept + n_new));
+      m.compute += RopeTable::bytes_for(h_, std::max(per_layer, n_kept + n_new + repeats.longest));
     }
     m.turn_copy = turn_copy_bytes();
   }
@@ -324,25 +325,33 @@ CacheShape cache_shape(const Hyperparameters& h, const CacheTypes& types) {
           .type_v = cache_type(types.v, "V", h.d_v)};
 }
 
+RepeatSizes repeat_sizes(const SessionOptions& options, const Policy& policy, std::size_t n) {
+  const std::size_t chunk = policy.traits().repeat_chunk;
+  if (chunk == 0 || n == 0 || options.prefill != PrefillMode::kExact) return {};
+  if (policy.measures(Phase::kPrefill, 0, n, n).repeat == RepeatScore::kNone) return {};
+  return {std::min(chunk, n) + options.repeat_frame, n + (n + chunk - 1) / chunk * options.repeat_frame};
+}
+
 WorkspaceShape workspace_shape(const EngineState& engine, const CacheShape& cache, const Policy& policy,
-                               std::size_t n_kept, std::size_t n_new) {
+                               std::size_t n_kept, std::size_t n_new, std::size_t n_repeat) {
   const Hyperparameters& h = engine.model.hyperparameters;
-  const std::size_t n_entries = n_kept + n_new;
+  const std::size_t n_rows = n_new + n_repeat, n_entries = n_kept + n_rows;
   std::size_t floats = 0;
   std::uint64_t inputs = 0;
-  for (const std::array<Measures, 2>& layer : all_measures(engine, policy, n_entries)) {
+  for (const std::array<Measures, 2>& layer : all_measures(engine, policy, n_kept + n_new)) {
     for (const Measures& m : layer) {
-      const std::size_t rows = std::min((std::size_t)m.window, n_new) + (m.accumulated ? 1 : 0);
-      const EntryMeasures beside(h, {&m, 1}, n_entries, n_kept > 0, engine.place.threads());
+      const bool repeats = n_repeat > 0 && m.repeat != RepeatScore::kNone;
+      const std::size_t rows = std::min((std::size_t)m.window, n_new) + (m.accumulated ? 1 : 0) + (repeats ? 1 : 0);
+      const EntryMeasures beside(h, {&m, 1}, n_kept + n_new, n_kept > 0, engine.place.threads());
       inputs = std::max(inputs, input_bytes(m.learned, m.inputs, n_new, h));
       floats = std::max(floats, n_entries * rows * (std::size_t)h.n_head + beside.floats());
     }
   }
-  const std::uint64_t heads = (std::uint64_t)cache.n_head_kv, k = n_new * heads * cache.k_row();
+  const std::uint64_t heads = (std::uint64_t)cache.n_head_kv, k = n_rows * heads * cache.k_row();
   // The first segment's keys are attended rotated, whatever the cache keeps.
   const bool both = policy.traits().positions == Positions::kCacheIndex;
   return {.k = k,
-          .v = n_new * heads * cache.v_row(),
+          .v = n_rows * heads * cache.v_row(),
           .record = (std::uint64_t)floats * sizeof(float),
           .k_plain = both ? k : 0,
           .inputs = inputs};

@@ -17,9 +17,16 @@ CacheShape cache_shape(const Hyperparameters&, const CacheTypes&);
 // Throws Error(kUsage or kCapacity) with what would fit where these options cannot run.
 SessionPlan plan_session(EngineState& engine, const SessionOptions& options);
 
-// What one layer of a segment needs when `n_kept` entries are there before it.
+// The repeats of a text: tokens of the longest, and of all.
+struct RepeatSizes {
+  std::size_t longest = 0, all = 0;
+};
+// Of `n` tokens that are read as one segment, where the policy wants them repeated.
+RepeatSizes repeat_sizes(const SessionOptions&, const Policy&, std::size_t n);
+
+// What one layer of a segment needs when `n_kept` entries are there before it, with the longest of its repeats.
 WorkspaceShape workspace_shape(const EngineState&, const CacheShape&, const Policy&, std::size_t n_kept,
-                               std::size_t n_new);
+                               std::size_t n_new, std::size_t n_repeat);
 
 // Of it, what is taken of the segment's inputs: learned scores, the columns themselves.
 inline std::uint64_t input_bytes(bool learned, bool inputs, std::size_t n_new, const Hyperparameters& h) {

@@ -28,6 +28,7 @@ RankedPolicy::RankedPolicy(const Options& options, const AttentionShape& shape)
       options.uneven_layers || options.sharing == Options::Sharing::kJoint || (shared && options.evict_fraction > 0);
   traits_.layers_independent = true;
   traits_.sinks = options.sinks;
+  traits_.repeat_chunk = options.repeat_chunk;
   set_cache_size(options.cache_size);
   const std::size_t n_lists = options.per_head ? static_cast<std::size_t>(shape.n_head_kv) : 1;
   const List empty{.scores = {}, .size = options.cache_size};

@@ -35,7 +35,8 @@ class RankedPolicy : public Policy {
     bool changes_sharing = false;  // share() may be called
     double head_floor = 0;         // share of an even head's entries that no list goes below where they are shared
     bool uneven_layers = false;
-    double evict_fraction = 0;  // what a list above its size evicts in decoding, see n_evicted_at_once
+    std::size_t repeat_chunk = 0;  // PolicyTraits
+    double evict_fraction = 0;     // what a list above its size evicts in decoding, see n_evicted_at_once
   };
 
   RankedPolicy(const Options&, const AttentionShape&);
