@@ -27,7 +27,7 @@ struct Rule {
 constexpr Rule kRules[] = {
     {kRun | kChat | kInspect | kBench | kIngest | kServe, "chunk",
      [](const Options& o) { return o.prefill == "streaming"; }, "--prefill streaming beside it", "an exact prefill"},
-    {kRun | kChat | kInspect | kBench | kEval | kIngest | kServe, "rope_freq_scale",
+    {kRun | kChat | kInspect | kBench | kEval | kIngest | kServe | kCalibrate, "rope_freq_scale",
      [](const Options& o) { return !o.rope_scale; }, "one of --rope-scale and --rope-freq-scale", "both"},
     {kRun, "logprobs", [](const Options& o) { return o.json; }, "--json, whose result they are part of", "none"},
     {kInspect, "system", has_prompt, "a prompt (-f FILE or -p TEXT)", "none"},

@@ -70,6 +70,9 @@ struct Measures {
   // `repeat_sinks` entries that stand before the part, the part, and what it sees of the probe.
   RepeatScore repeat = RepeatScore::kNone;
   std::size_t repeat_sinks = 0;
+  bool learned = false;  // what a linear map that was learned for this model says of each new token's worth; REQUIRES:
+                         // AttentionShape::calibration
+  bool inputs = false;   // of a prompt's segment: the columns that its keys were projected from
   // Under Positions::kCacheIndex: how far the segment's queries stand from the index of their own keys, for methods
   // whose query has a position of its own. Ignored under kTrue. REQUIRES: index + shift >= 0.
   std::int64_t query_shift = 0;
@@ -123,6 +126,10 @@ struct Observation {
   // [n_entries, n_head_kv] Measures::repeat, and -1 for an entry that no probe of this segment repeats. Empty where no
   // probe repeats anything.
   std::span<const float> repeat_peak;
+  // Of the segment's own tokens alone: neither ever changes, so that what was said of earlier entries is the policy's
+  // to keep.
+  std::span<const float> learned;  // [n_new, n_head_kv]  higher: more is lost without it; comparable in all layers
+  std::span<const float> inputs;   // [n_embd, n_new]  empty in decode, and where a benchmark makes up the entries
   // Variance and entropy are empty for one row, and under Measures::group_mean; the latter also makes window_mean,
   // accumulated and norms of W_O v [n_entries, n_head_kv]. Where heads are uneven, a shorter head's columns end in
   // zeros.

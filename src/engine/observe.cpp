@@ -19,6 +19,8 @@ const Observation& Observer::observe(const Measures& asked, const Cache& cache, 
                   .n_past = visit.n_past,
                   .n_probe = visit.n_probe,
                   .more_follows = visit.more_follows};
+  if (asked.learned) observation_.learned = visit.learned;
+  if (asked.inputs) observation_.inputs = visit.inputs;
   row_.resize(std::max(row_.size(), 2 * visit.recording.stride));
   if (asked.window > 0 && visit.recording.probabilities) see_window(asked, cache, visit, n);
   if (asked.accumulated && visit.recording.sums) see_sums(asked, cache, visit, n);

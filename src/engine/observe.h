@@ -44,7 +44,9 @@ struct LayerVisit {
   std::size_t n_probe = 0;
   bool more_follows = false;
   Recording recording;
-  SegmentRows fresh;  // the segment's own rows; under decode the new token's are in the cache already
+  std::span<const float> learned = {};  // [n_new, n_head_kv]
+  std::span<const float> inputs = {};   // [n_embd, n_new]
+  SegmentRows fresh;                    // the segment's own rows; under decode the new token's are in the cache already
   const EntryMeasures* entries = nullptr;  // of a prompt, what was measured beside the recording
 };
 

@@ -101,6 +101,7 @@ class Planner {
     choose_chunk(policy->traits());
     check_positions(engine_, options_, *policy, options_.prompt_tokens);
     check_peak(plan_, options_, *policy, 0, options_.prompt_tokens);
+    check_learned(*policy);
     plan_memory(*policy);
     check_memory();
     return plan_;
@@ -239,6 +240,18 @@ class Planner {
     m.turn_copy = turn_copy_bytes();
   }
 
+  // Whose scores they are is asked here and not when the model is opened, because its weights are read for it.
+  void check_learned(const Policy& policy) const {
+    if (!policy.measures(Phase::kPrefill, 0, 1, 1).learned && !policy.measures(Phase::kDecode, 0, 1, 1).learned) return;
+    if (!engine_.model.calibration) {
+      refuse({.kind = Error::Kind::kUsage,
+              .subject = "policy " + type_.name,
+              .expected = "a model with learned scores (`calibration`)",
+              .found = "none"});
+    }
+    engine_.model.check_calibration();
+  }
+
   // What measuring takes beside the workspace: W_O's products with itself, which stay, and a table of rotations.
   std::uint64_t measure_bytes(const Policy& policy, std::size_t n_entries, bool& sees_queries) const {
     std::uint64_t rotations = 0;
@@ -324,11 +337,13 @@ WorkspaceShape workspace_shape(const EngineState& engine, const CacheShape& cach
   const Hyperparameters& h = engine.model.hyperparameters;
   const std::size_t n_rows = n_new + n_repeat, n_entries = n_kept + n_rows;
   std::size_t floats = 0;
+  std::uint64_t inputs = 0;
   for (const Measures& m : all_measures(engine, policy, n_kept + n_new)) {
     const bool repeats = n_repeat > 0 && m.repeat != RepeatScore::kNone;
     const std::size_t rows = std::min((std::size_t)m.window, n_new) + (m.accumulated ? 1 : 0) + (repeats ? 1 : 0);
     const EntryMeasures beside(h, {&m, 1}, n_kept + n_new, n_kept > 0, engine.place.threads());
     floats = std::max(floats, n_entries * rows * (std::size_t)h.n_head + beside.floats());
+    inputs = std::max(inputs, input_bytes(m.learned, m.inputs, n_new, h));
   }
   const std::uint64_t heads = (std::uint64_t)cache.n_head_kv, k = n_rows * heads * cache.k_row();
   // The first segment's keys are attended rotated, whatever the cache keeps.
@@ -336,7 +351,8 @@ WorkspaceShape workspace_shape(const EngineState& engine, const CacheShape& cach
   return {.k = k,
           .v = n_rows * heads * cache.v_row(),
           .record = (std::uint64_t)floats * sizeof(float),
-          .k_plain = both ? k : 0};
+          .k_plain = both ? k : 0,
+          .inputs = inputs};
 }
 
 SessionOptions with_settings_of_share(const EngineState& engine, SessionOptions options) {
@@ -375,7 +391,7 @@ void check_positions(const EngineState& engine, const SessionOptions& options, c
   if (index && options.prefill == PrefillMode::kStreaming) return;
   const std::string remedy = index ? "`prefill` streaming would do"
                                    : fmt::format("policy {} with `prefill` streaming would do",
-                                                 policies_by_cache_index(LayerMap(h).policy_shape()));
+                                                 policies_by_cache_index(engine.layers.policy_shape()));
   refuse({.kind = Error::Kind::kInput,
           .subject = "prompt",
           .expected = fmt::format("at most the model's training length {}", h.n_ctx_train),

@@ -32,6 +32,11 @@ RepeatSizes repeat_sizes(const SessionOptions&, const Policy&, std::size_t n);
 WorkspaceShape workspace_shape(const EngineState&, const CacheShape&, const Policy&, std::size_t n_kept,
                                std::size_t n_new, std::size_t n_repeat);
 
+// Of it, what is taken of the segment's inputs: learned scores, the columns themselves.
+inline std::uint64_t input_bytes(bool learned, bool inputs, std::size_t n_new, const Hyperparameters& h) {
+  return (std::uint64_t)n_new * (std::uint64_t)((learned ? h.n_head_kv : 0) + (inputs ? h.n_embd : 0)) * sizeof(float);
+}
+
 // Throws Error(kCapacity) if the policy would keep more than the budget holds while `n_new` tokens are read that meet
 // `n_held` entries a layer (Policy::peak_entries).
 void check_peak(const SessionPlan&, const SessionOptions&, const Policy&, std::size_t n_held, std::size_t n_new);

@@ -7,6 +7,7 @@
 #include "attention/expected.h"
 #include "engine/deferred_edits.h"
 #include "engine/entry_measures.h"
+#include "engine/input_watch.h"
 #include "graph/block.h"
 
 namespace lacake {
@@ -81,7 +82,8 @@ void see_queries(ggml_tensor* dst, int ith, int nth, void* userdata) {
 // The graph of one layer over one chunk: hidden states in, hidden states out, K and V to the workspace.
 struct LayerGraph {
   LayerGraph(EngineState& engine, int layer, std::size_t n, bool rotated, attention::PrefillLayer* attention,
-             PlainKeys* plain, SeenQueries* queries, const std::function<ggml_tensor*(Graph&)>& columns)
+             PlainKeys* plain, SeenQueries* queries, InputWatch* watch,
+             const std::function<ggml_tensor*(Graph&)>& columns)
       : graph(nodes_per_block(engine.model.hyperparameters, engine.model.loras.size()) +
               engine.place.attention().n_nodes(attention->past.size())) {
     BlockBuilder builder(graph, engine.model.hyperparameters, engine.model.weights,
@@ -92,6 +94,7 @@ struct LayerGraph {
       return builder.rope(keys, at, engine.model.hyperparameters.layers[(std::size_t)layer].rope);
     };
     const auto node = [&](const Projections& p) {
+      if (watch->wanted()) watch_input(graph, p.input, watch);
       if (plain->to) {
         ggml_tensor* args[] = {p.k};
         graph.output(
@@ -257,7 +260,12 @@ class PrefillPass::Run {
         .v = n_rows_ * (std::size_t)h_.n_head_kv * shape_.v_row(),
         .record = (n_entries * (n_recorded_ + n_sums + n_peaks) * n_head + entries_.floats()) * sizeof(float)};
     if (keeps_plain_) needed.k_plain = needed.k;
+    const bool learned = wanted_.learned && engine_.learned(layer_);
+    needed.inputs = input_bytes(learned, wanted_.inputs, n_new_, h_);
     memory_.workspace.reserve(needed);
+    auto* of_inputs = (float*)memory_.workspace.inputs.data();
+    inputs_ = wanted_.inputs ? of_inputs : nullptr;
+    scores_ = learned ? of_inputs + (wanted_.inputs ? n_new_ * (std::size_t)h_.n_embd : 0) : nullptr;
     auto* record = (float*)memory_.workspace.record.data();
     record_ = n_recorded_ > 0 ? record : nullptr;
     sums_ = n_sums > 0 ? record + n_entries * n_recorded_ * n_head : nullptr;
@@ -306,7 +314,12 @@ class PrefillPass::Run {
     if (keeps_plain_) plain.to = memory_.workspace.k_plain.data();
     SeenQueries queries{.first_token = (std::int64_t)(n_past_ + c.row)};
     if (observed && entries_.wants_queries()) queries.by = &entries_;
-    LayerGraph g(engine_, layer_, n, rotated_, &attention, &plain, &queries,
+    InputWatch watch{.stride = n_new_};
+    if (!c.probe) {
+      if (scores_) watch.learned = engine_.learned(layer_), watch.scores = scores_ + c.row;
+      if (inputs_) watch.inputs = inputs_ + c.row * (std::size_t)h_.n_embd;
+    }
+    LayerGraph g(engine_, layer_, n, rotated_, &attention, &plain, &queries, &watch,
                  [&](Graph& graph) { return hidden_.columns(graph, c.column, n); });
     engine_.place.allocate(g.graph);
     positions_.resize(n);
@@ -464,6 +477,8 @@ class PrefillPass::Run {
             .n_probe = n_probe_,
             .more_follows = options_.more_follows,
             .recording = recording(),
+            .learned = {scores_, scores_ ? n_new_ * (std::size_t)h_.n_head_kv : 0},
+            .inputs = {inputs_, inputs_ ? n_new_ * (std::size_t)h_.n_embd : 0},
             .fresh = fresh,
             .entries = &entries_};
   }
@@ -485,6 +500,8 @@ class PrefillPass::Run {
       asked_.push_back(m);
       wanted_.window = std::max(wanted_.window, m.window);
       wanted_.accumulated = wanted_.accumulated || m.accumulated;
+      wanted_.learned = wanted_.learned || m.learned;
+      wanted_.inputs = wanted_.inputs || m.inputs;
       const auto same = [&](const Peaks& p) { return p.is(m); };
       if (!repeats_ || m.repeat == RepeatScore::kNone) continue;
       if (std::any_of(repeats_wanted_.begin(), repeats_wanted_.end(), same)) continue;
@@ -534,6 +551,8 @@ class PrefillPass::Run {
   float* record_ = nullptr;
   float* sums_ = nullptr;
   EntryMeasures entries_;
+  float* scores_ = nullptr;  // learned ones, [n_new, n_head_kv]
+  float* inputs_ = nullptr;  // [n_embd, n_new]
   std::vector<std::int32_t> positions_, fresh_index_, token_rank_;
   std::vector<float> logits_;
 };
@@ -561,7 +580,8 @@ std::uint64_t prefill_compute_bytes(EngineState& engine, const CacheShape& shape
   PlainKeys plain{.to = &nowhere};
   EntryMeasures entries;
   SeenQueries queries{.by = sees_queries ? &entries : nullptr};
-  LayerGraph layer(engine, 0, n, true, &attention, &plain, &queries,
+  InputWatch watch;
+  LayerGraph layer(engine, 0, n, true, &attention, &plain, &queries, &watch,
                    [&](Graph& graph) { return graph.input(GGML_TYPE_F32, h.n_embd, (std::int64_t)n); });
   return engine.place.measure(layer.graph) +
          attention::prefill_scratch_bytes(attention.shape) * (std::uint64_t)engine.place.threads();

@@ -128,7 +128,7 @@ class Pinned final : public Policy {
     o.n_new -= s.fresh;
     o.n_past -= (std::int64_t)s.before;
     if (o.n_probe == 0) o.window = (int)std::min((std::size_t)o.window, o.n_new);
-    Columns<float> mean, variance, last, accumulated, similarity, peak, norm, expected, repeat;
+    Columns<float> mean, variance, last, accumulated, similarity, peak, norm, expected, repeat, learned;
     o.window_mean = mean.without(all.window_mean, all.n_entries, s.all());
     o.window_variance = variance.without(all.window_variance, all.n_entries, s.all());
     o.last_row = last.without(all.last_row, all.n_entries, s.all());
@@ -138,6 +138,8 @@ class Pinned final : public Policy {
     o.value_norm = norm.without(all.value_norm, all.n_entries, s.all());
     o.expected = expected.without(all.expected, all.n_entries, s.all());
     o.repeat_peak = repeat.without(all.repeat_peak, all.n_entries, s.all());
+    o.learned = learned.without(all.learned, all.n_new, s.fresh);
+    o.inputs = all.inputs.subspan(all.inputs.size() / all.n_new * s.fresh);
     Behind behind(edits, all.layer, s);
     behind_->update(o, behind);
   }

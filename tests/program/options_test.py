@@ -29,6 +29,7 @@ BASE = {
     "run": ["-p", TEXT, "-n", "6", "-s", "7", "--temp", "1.2", "--json"],
     "chat": ["-n", "6", "-s", "7", "--temp", "1.2"],
     "ingest": ["{short}", "-o", "{out}", "--json"],
+    "calibrate": ["-f", "{long}", "-o", "{out}", "--chunk", "96", "--json"],
     "inspect": ["-p", TEXT, "--json"],
     "policies": [],
     "bench": ["-p", "16", "-n", "1", "-r", "1", "--json"],
@@ -57,6 +58,7 @@ COMMON = {
     "override_kv": ["--override-kv", "llama.rope.freq_base=float:1000"],
     "lora": ["--lora", MODEL],
     "lora_scaled": ["--lora-scaled", MODEL + ":2"],
+    "calibration": ["--calibration", "{none}"],
     "kv_type": ["--kv-type", "q8_0"],
     "policy": ["--policy", "streaming-llm:cache_size=24"],
     "kv_budget": ["--kv-budget", "24"],
@@ -142,6 +144,14 @@ OWN = {
         "json": (["!--json"], ["--json"]),
         "html": ["--html", "{plot}"],  # refused: of a saved conversation
     },
+    "calibrate": {
+        "files": ["-f", "{fable}"],
+        "output": ["-o", "{none}/no"],
+        "tokens": ["--tokens", "300"],
+        "learned_chunk": ["--chunk", "64"],
+        "color": ["--color", "always"],
+        "json": (["!--json"], ["--json"]),
+    },
     "policies": {"color": ["--color", "always"]},
     "bench": {
         "depth": ["-d", "24"],
@@ -184,6 +194,8 @@ OWN_OF_EVAL = {"results": ["--results", "{fable}/no"], "prefill": (COMPARED, ["-
 SILENT = {
     ("chat", "quiet"): None,
     ("inspect", "quiet"): "hides only progress on a terminal",
+    ("calibrate", "threads"): "the numbers are the same bits whatever the number of threads",
+    ("calibrate", "no_repack"): "only memory and speed differ",
     ("perplexity", "threads"): "the numbers are the same bits whatever the number of threads",
     ("perplexity", "no_repack"): "only memory and speed differ",
     ("bench", "quiet"): "hides only progress on a terminal",
@@ -358,6 +370,9 @@ class Everything(ProgramTest):
 
     def test_ingest(self):
         self.all_of("ingest")
+
+    def test_calibrate(self):
+        self.all_of("calibrate")
 
     def test_chat(self):
         self.all_of("chat")

@@ -246,6 +246,16 @@ class SimulatedCache final : public CacheEdits {
       }
       seen.repeat_peak = peaks;
     }
+    // Of the new tokens alone: what the source gives for them in one row of each KV head.
+    std::vector<float> learned;
+    if (asked.learned) {
+      const std::vector<float> rows = attention(layer, n_entries, 1);
+      for (std::size_t head = 0; head < at(shape_.n_head_kv); ++head) {
+        const auto end = rows.begin() + static_cast<std::ptrdiff_t>((head + 1) * n_entries);
+        learned.insert(learned.end(), end - static_cast<std::ptrdiff_t>(n_new), end);
+      }
+      seen.learned = learned;
+    }
     policy.update(seen, *this);
   }
 
