@@ -126,13 +126,16 @@ struct RepeatedText {
 // are fed next, together; reading them costs up to twice what reading the text does. None where no policy asks, and of
 // a later turn that is short: such entries stay because they are new. Throws Error(kUsage) where a session that wants
 // it streams its prompts, or two want chunks of different sizes.
+//
+// `more_follows`: as in PrefillOptions; a policy may want a repeat then, and none of a text with its question.
 std::vector<Probe> repeat_probes(const Model& model, std::span<Session* const> sessions, std::span<const Token> tokens,
-                                 const RepeatedText& text);
+                                 const RepeatedText& text, bool more_follows = false);
 // Of `text` that the last of `tokens` are of, what is said: from its first letters (PromptText) that are more than a
 // name to the last such.
 std::vector<Probe> repeat_probes(const Model& model, std::span<Session* const> sessions, std::span<const Token> tokens,
-                                 const PromptText& text, bool chat);
-std::vector<Probe> repeat_probes(const Model& model, std::span<Session* const> sessions, const ChatPrompt& prompt);
+                                 const PromptText& text, bool chat, bool more_follows = false);
+std::vector<Probe> repeat_probes(const Model& model, std::span<Session* const> sessions, const ChatPrompt& prompt,
+                                 bool more_follows = false);
 // Throws Error(kUsage) where a session of these options would want a repeat of what it streams.
 void require_exact_for_repeat(const SessionOptions& options, const AttentionShape& shape);
 

@@ -229,7 +229,7 @@ TEST(KeySimilarity, IsTheSameOfMixedKeys) {
       store_row(row.data(), 64, type, rows.data() + i * stride);
     }
     key_similarity({.d_k = 64, .d_v = 0, .group = 1, .type_k = type, .type_v = type},
-                   {.k = rows.data(), .k_stride = stride, .n = 30}, {}, cosines.data());
+                   {.k = rows.data(), .k_stride = stride, .n = 30}, {}, /*normalised*/ false, cosines.data());
     return cosines;
   };
   const std::vector<float> exact = similarity(GGML_TYPE_F32), mixed = similarity(GGML_TYPE_Q5_1);

@@ -269,7 +269,7 @@ class Run {
     if (options_.cells.prefill == PrefillMode::kExact) {
       const std::vector<std::vector<Session*>> groups = by_repeat(columns);
       for (std::size_t i = 0; i < groups.size(); ++i) {
-        hooks.probes = repeat_probes(model_, groups[i], prompt.context, prompt.text, prompt.chat);
+        hooks.probes = repeat_probes(model_, groups[i], prompt.context, prompt.text, prompt.chat, hooks.more_follows);
         hooks.progress = [&, i](std::size_t done, std::size_t total) {
           return progress(0.9 * ((double)i + (double)done / (double)total) / (double)groups.size());
         };

@@ -465,7 +465,7 @@ class TextReading {
       if (!tokens_->empty() || c_.session->tokens().empty()) {
         Session* const session = c_.session.get();
         PrefillOptions options{.more_follows = more_follows_ || part.is_opening};
-        options.probes = repeat_probes(c_.model, {&session, 1}, *tokens_, text_, !c_.own.raw);
+        options.probes = repeat_probes(c_.model, {&session, 1}, *tokens_, text_, !c_.own.raw, options.more_follows);
         for (const Probe& probe : options.probes) n_repeat_ += probe.tokens.size();
         job_ = c_.engine.start_prefill({&session, 1}, *tokens_, std::move(options));
         return;

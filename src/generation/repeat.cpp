@@ -16,11 +16,14 @@ constexpr std::size_t kShown = 8;  // tokens of the chunk before that say where 
 // A later turn of fewer tokens is not repeated.
 constexpr std::size_t kLeastLater = 256;
 
-bool wants_repeat(const Session& session, std::size_t n_new) {
+bool wants_repeat(const Session& session, std::size_t n_new, bool more_follows) {
   const std::vector<std::size_t> held = session.use().entries_per_layer;
   const std::size_t n_held = *std::max_element(held.begin(), held.end());
-  return session.policy().traits().repeat_chunk > 0 &&
-         session.policy().measures(Phase::kPrefill, 0, n_held + n_new, n_new).repeat != RepeatScore::kNone;
+  const Policy& policy = session.policy();
+  if (policy.traits().repeat_chunk == 0) return false;
+  const Measures asked = more_follows ? policy.measures_before_question(0, n_held + n_new, n_new)
+                                      : policy.measures(Phase::kPrefill, 0, n_held + n_new, n_new);
+  return asked.repeat != RepeatScore::kNone;
 }
 
 [[noreturn]] void refuse_streaming(const std::string& policy) {
@@ -31,10 +34,10 @@ bool wants_repeat(const Session& session, std::size_t n_new) {
 }
 
 // 0: nobody wants a repeat of so many tokens.
-std::size_t wanted_chunk(std::span<Session* const> sessions, std::size_t n_new) {
+std::size_t wanted_chunk(std::span<Session* const> sessions, std::size_t n_new, bool more_follows) {
   std::size_t chunk = 0;
   for (const Session* session : sessions) {
-    if (!wants_repeat(*session, n_new)) continue;
+    if (!wants_repeat(*session, n_new, more_follows)) continue;
     if (!session->tokens().empty() && n_new < kLeastLater) continue;
     const std::string& policy = session->options().policy.type->name;
     if (session->options().prefill != PrefillMode::kExact) refuse_streaming(policy);
@@ -119,22 +122,23 @@ void require_exact_for_repeat(const SessionOptions& options, const AttentionShap
 }
 
 std::vector<Probe> repeat_probes(const Model& model, std::span<Session* const> sessions, std::span<const Token> tokens,
-                                 const RepeatedText& text) {
-  const std::size_t chunk = wanted_chunk(sessions, tokens.size());
+                                 const RepeatedText& text, bool more_follows) {
+  const std::size_t chunk = wanted_chunk(sessions, tokens.size(), more_follows);
   if (chunk == 0 || text.first == text.last) return {};
   return repeat_probes(tokens, text, chunk, repeat_frame(model, text.chat));
 }
 
 std::vector<Probe> repeat_probes(const Model& model, std::span<Session* const> sessions, std::span<const Token> tokens,
-                                 const PromptText& text, bool chat) {
-  if (wanted_chunk(sessions, tokens.size()) == 0) return {};
-  return repeat_probes(model, sessions, tokens, repeated_text(model, text, tokens.size(), chat));
+                                 const PromptText& text, bool chat, bool more_follows) {
+  if (wanted_chunk(sessions, tokens.size(), more_follows) == 0) return {};
+  return repeat_probes(model, sessions, tokens, repeated_text(model, text, tokens.size(), chat), more_follows);
 }
 
-std::vector<Probe> repeat_probes(const Model& model, std::span<Session* const> sessions, const ChatPrompt& prompt) {
+std::vector<Probe> repeat_probes(const Model& model, std::span<Session* const> sessions, const ChatPrompt& prompt,
+                                 bool more_follows) {
   const std::vector<PromptText::Range> whole = {{0, prompt.text.text.size()}};
   const bool chat = model.has_chat_template() && prompt.text.letters != whole;
-  return repeat_probes(model, sessions, prompt.tokens, prompt.text, chat);
+  return repeat_probes(model, sessions, prompt.tokens, prompt.text, chat, more_follows);
 }
 
 }  // namespace lacake

@@ -202,8 +202,8 @@ void PartsFile::open(const std::string& what) {
                  .found = gguf ? "a GGUF file that does not end as one" : "a file of another kind",
                  .remedy = gguf ? "it is a model, or was cut short" : ""});
   }
-  const auto damaged = [&](const std::string& what) {
-    fail(fmt::format("{} is damaged: its checksum is another", what));
+  const auto damaged = [&](const std::string& part) {
+    fail(fmt::format("{} is damaged: its checksum is another", part));
   };
   Row last;
   std::memcpy(&last, file.last(kRow).data(), kRow);

@@ -21,6 +21,15 @@ namespace {
 // Of an entry that a rung or the recent share keeps: above every indicator, below what adaptive heads are sure of.
 constexpr float kHeld = std::numeric_limits<float>::max() / 2;
 
+// Last queries whose attention is part of a text's worth.
+constexpr int kDefenceRows = 32;
+
+// Tokens that the model repeats at a time.
+constexpr std::size_t kRepeatChunk = 2000;
+
+// No repeat sees more of an entry.
+constexpr float kMostSeen = 1;
+
 // Entries for which one query of an answer is skipped.
 constexpr std::size_t kEntriesPerLook = 1024;
 
@@ -35,6 +44,8 @@ struct Settings {
   std::size_t every = 0;  // 0: by C
   bool looks_ahead = false;
   float worth = 0;
+  float defence = 0;
+  float length = 0;
 };
 
 // The share of values below each.
@@ -164,15 +175,65 @@ class Trellis final : public RankedPolicy {
            (options().sharing == Options::Sharing::kJoint || options().sharing == Options::Sharing::kSettled);
   }
 
-  static Measures worth_measures() { return {.key_similarity = true}; }
+  Measures worth_measures() const {
+    Measures asked{.key_similarity = true};
+    if (options().repeat_chunk > 0) {
+      asked.repeat = RepeatScore::kPeak;
+      asked.repeat_sinks = options().sinks;
+    } else if (settings_.defence > 0) {
+      asked.window = kDefenceRows;
+      asked.window_peak = asked.group_mean = true;
+    }
+    if (settings_.length > 0) {
+      asked.value_norm = ValueNorm::kOutput;
+      asked.group_mean = true;
+    }
+    return asked;
+  }
 
   std::size_t before_question(const Observation& seen, std::size_t list, Memory& memory, std::span<float> scores) {
     if (seen.key_similarity.empty()) return kNothingSeen;
     share(Options::Sharing::kJoint);
-    const std::span<const float> similarity = list_columns(seen.key_similarity, list);
-    for (std::size_t i = 0; i < scores.size(); ++i) scores[i] = -similarity[i];
+    if (seen.repeat_peak.empty()) {
+      judge(seen, list, scores);
+    } else {
+      judge_by_repeat(seen, list, scores);
+    }
     memory.set_worth(scores);
     return 0;
+  }
+
+  // By what no second reading is needed for.
+  void judge(const Observation& seen, std::size_t list, std::span<float> scores) const {
+    const std::span<const float> similarity = list_columns(seen.key_similarity, list);
+    for (std::size_t i = 0; i < scores.size(); ++i) scores[i] = -similarity[i];
+    if (!seen.window_peak.empty()) {
+      const std::span<const float> peak = list_columns(seen.window_peak, list);
+      double sum = 0;
+      for (std::size_t i = 0; i < scores.size(); ++i) sum += peak[i];
+      const float mean = static_cast<float>(sum / static_cast<double>(scores.size())) + 1e-9f;
+      for (std::size_t i = 0; i < scores.size(); ++i) {
+        scores[i] += settings_.defence * std::log10(std::max(peak[i], mean));
+      }
+    }
+    if (!seen.value_norm.empty()) {
+      const std::span<const float> norm = list_columns(seen.value_norm, list);
+      for (std::size_t i = 0; i < scores.size(); ++i) scores[i] += settings_.length * std::log10(norm[i] + 1e-6f);
+    }
+  }
+
+  // By what the model looked at when it repeated the text. What is new and was not repeated are a template's words,
+  // which stay.
+  void judge_by_repeat(const Observation& seen, std::size_t list, std::span<float> scores) const {
+    const std::span<const float> peak = list_columns(seen.repeat_peak, list);
+    const std::span<const float> before = memory_[static_cast<std::size_t>(seen.layer)][list].worth();
+    const std::span<const float> norm =
+        seen.value_norm.empty() ? std::span<const float>{} : list_columns(seen.value_norm, list);
+    const std::size_t n_old = scores.size() - seen.n_new;
+    for (std::size_t i = 0; i < scores.size(); ++i) {
+      const float own = peak[i] * (norm.empty() ? 1.0f : norm[i]);
+      scores[i] = peak[i] >= 0 ? own : i < n_old ? before[i] : kMostSeen;
+    }
   }
 
   // What is remembered of queries; where entries have a worth too, ranks of both.
@@ -262,6 +323,7 @@ std::unique_ptr<Policy> make(const PolicySettings& given, const AttentionShape& 
                  .found = "both"});
   }
   options.changes_sharing = even && has_word(type, given, "question", "auto");
+  if (options.changes_sharing && has_word(type, given, "replay", "on")) options.repeat_chunk = trellis::kRepeatChunk;
   if (given.contains("worth") && !options.changes_sharing) {
     throw Error({.kind = Error::Kind::kUsage,
                  .subject = policy_subject(type.name),
@@ -279,6 +341,8 @@ std::unique_ptr<Policy> make(const PolicySettings& given, const AttentionShape& 
   settings.ladder = number_setting(type, given, "ladder");
   settings.every = size_setting(type, given, "every");
   settings.looks_ahead = options.changes_sharing;
+  settings.defence = static_cast<float>(number_setting(type, given, "defence"));
+  settings.length = static_cast<float>(number_setting(type, given, "length"));
   settings.worth = static_cast<float>(number_setting(type, given, "worth"));
   return std::make_unique<trellis::Trellis>(options, shape, settings);
 }
@@ -333,6 +397,13 @@ std::vector<PolicyParameter> parameters() {
         .default_value = "auto",
         .words = {"auto", "seen"},
         .help = "auto: a text whose question is not there yet is kept by what any question may need; seen: never so"},
+       {.name = "replay",
+        .kind = PolicyParameter::Kind::kWord,
+        .default_value = "off",
+        .words = {"off", "on"},
+        .help = "on: such a text is judged by what the model looks at when it repeats it (KVzip), a second reading"},
+       {.name = "defence", .default_value = 0, .min = 0, .max = 1e6, .help = "x"},
+       {.name = "length", .default_value = 0, .min = 0, .max = 1e6, .help = "x"},
        {.name = "worth",
         .default_value = 0.5,
         .min = 0,
