@@ -282,13 +282,13 @@ TEST(WindowPeak, OfOneRowIsThatRowPooled) {
 
 TEST(EntryMeasures, AreTheSameOnAnyNumberOfThreadsAndForAnyCompany) {
   const TinyModel tiny = model();
-  const Tokens tokens = random_tokens(tiny, 700, 4);
+  const Tokens tokens = random_tokens(tiny, 540, 4);
   Log alone;
   {
     Loaded loaded(tiny);
     loaded.engine.open(watching(kAll, alone))->prefill(tokens);
   }
-  Loaded loaded(tiny, 3);
+  Loaded loaded(tiny, 2);
   Log first, second, other, wider;
   Measures more = kAll;
   more.window = 12;
@@ -370,6 +370,7 @@ TEST(EntryMeasures, BehindPinnedTokensAreThoseOfTheOtherEntries) {
   SessionOptions o = watching(kAll, behind);
   o.policy.type = std::make_shared<PolicyType>(with_pinned(*o.policy.type));
   o.policy.settings["pinned"] = 6;
+  o.budget = Budget::parse("2010");  // of which the watcher knows nothing
   loaded.engine.open(o)->prefill(tokens);
   ASSERT_EQ(whole.size(), behind.size());
   for (std::size_t layer = 0; layer < whole.size(); ++layer) {
@@ -400,7 +401,7 @@ TEST(EntryMeasures, ShowNothingExpectedWhereThereWasNoQueryToLearnFrom) {
 
 TEST(EntryMeasures, TakeTheMemoryThatWasPlanned) {
   for (const ValueNorm norm : {ValueNorm::kPlain, ValueNorm::kOutput, ValueNorm::kOutputSum}) {
-    Loaded loaded(model(), 2);
+    Loaded loaded(model());
     Measures asked = kAll;
     asked.value_norm = norm;
     Log log;
