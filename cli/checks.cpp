@@ -5,6 +5,7 @@
 
 #include <algorithm>
 
+#include "chat_input.h"
 #include "lacake/error.h"
 #include "output.h"
 
@@ -26,7 +27,7 @@ struct Rule {
 constexpr Rule kRules[] = {
     {kRun | kChat | kInspect | kBench | kIngest | kServe, "chunk",
      [](const Options& o) { return o.prefill == "streaming"; }, "--prefill streaming beside it", "an exact prefill"},
-    {kRun | kChat | kInspect | kBench | kEval | kIngest | kServe, "rope_freq_scale",
+    {kRun | kChat | kInspect | kBench | kEval | kIngest | kServe | kCalibrate, "rope_freq_scale",
      [](const Options& o) { return !o.rope_scale; }, "one of --rope-scale and --rope-freq-scale", "both"},
     {kRun, "logprobs", [](const Options& o) { return o.json; }, "--json, whose result they are part of", "none"},
     {kInspect, "system", has_prompt, "a prompt (-f FILE or -p TEXT)", "none"},
@@ -45,6 +46,8 @@ constexpr Rule kRules[] = {
     {kRun, "raw", [](const Options& o) { return !o.session; }, "a conversation that begins", "--session"},
     {kRun, "parse_special", [](const Options& o) { return !o.session; }, "a conversation that begins", "--session"},
     {kRun, "continuation", [](const Options& o) { return !o.session; }, "a prompt of its own", "--session"},
+    {kChat, "no_history", [](const Options&) { return ChatInput::edits(); }, "a terminal at which lines are typed",
+     "none"},
     {kServe, "store_size", [](const Options& o) { return o.store.has_value(); }, "a store (--store FOLDER)", "none"},
     {kServe, "ssl_key_file", [](const Options& o) { return o.ssl_cert_file.has_value(); },
      "its certificate beside it (--ssl-cert-file FILE)", "none"},
@@ -71,11 +74,21 @@ struct TaskRule {
   const char* found;
 };
 
+bool one_question(const Options& o) { return o.n_questions.value_or(1) == 1; }
+bool later(const Options& o) { return one_question(o) || o.question == "later"; }
+
 constexpr TaskRule kTaskRules[] = {
     {"needle", "n_depths", [](const Options& o) { return !o.files.empty(); },
      "a haystack (-f FILE), because the passkey test has depths of its own", "none"},
     {"needle", "needles", [](const Options& o) { return !o.files.empty(); },
      "a haystack (-f FILE), because the passkey test has one", "none"},
+    {"needle", "questions", [](const Options& o) { return o.n_questions == 1 || !o.files.empty(); },
+     "a haystack (-f FILE), because the passkey test has one fact to ask about", "none"},
+    {"needle", "questions", later, "--question later, because only then a text is read without its question", "seen"},
+    {"needle", "n_depths", one_question, "one question about a text, because several are at all depths", "--questions"},
+    {"needle", "needles", one_question, "one question about a text, because each of several has a fact of its own",
+     "--questions"},
+    {"ruler", "questions", later, "--question later, because only then a text is read without its question", "seen"},
     {"ruler", "skip_broken", [](const Options& o) { return !o.data.empty(); }, "a file of samples (--data FILE)",
      "none"},
     {"perplexity", "prefill", [](const Options& o) { return o.prefill == "exact" || o.score_chunk; },
@@ -83,7 +96,7 @@ constexpr TaskRule kTaskRules[] = {
 };
 
 // Samples of RULER's own are what they are.
-constexpr const char* kMakesSamples[] = {"files", "qa", "lengths", "n_samples", "seed"};
+constexpr const char* kMakesSamples[] = {"files", "qa", "lengths", "n_samples", "questions", "seed"};
 
 [[noreturn]] void refuse(const std::string& flag, const std::string& expected, const std::string& found) {
   throw Error({.kind = Error::Kind::kUsage, .subject = flag, .expected = expected, .found = found});

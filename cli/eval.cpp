@@ -28,7 +28,7 @@ namespace {
 
 constexpr EvalTask kTasks[] = {
     {"perplexity", eval_perplexity}, {"needle", eval_needle},   {"ruler", eval_ruler},
-    {"longbench", eval_longbench},   {"compare", eval_compare},
+    {"longbench", eval_longbench},   {"compare", eval_compare}, {"report", eval_report},
 };
 
 const Options& checked(const Options& options) {
@@ -84,7 +84,8 @@ Evaluation::Evaluation(const Options& options, std::string task)
       model_(options.model, model_options(options)),
       engine_(model_, engine_options(options)),
       most_cache_bytes_(cache_memory(options)),
-      bar_(terminal_, task_, options.quiet || options.json) {
+      bar_(terminal_, task_, options.quiet || options.json),
+      beside_(chosen_beside(options, grid_)) {
   check_budgets(options, grid_);
   if (options.words.size() > 1) {
     throw Error({.kind = Error::Kind::kUsage,
@@ -107,11 +108,15 @@ eval::Results Evaluation::open_results(nlohmann::json meaning, nlohmann::json gr
                       {"n_parameters", facts.n_parameters},
                       {"options", options_json(options_, kEval, {"Model", "RoPE"})}};
   // Said above, by content, or of no account for what comes out.
-  for (const char* key : {"model", "threads", "lora", "lora_scaled"}) meaning["model"]["options"].erase(key);
+  for (const char* key : {"model", "threads", "lora", "lora_scaled", "calibration"})
+    meaning["model"]["options"].erase(key);
   for (const Model::LoraFile& lora : model_options(options_).loras) {
     nlohmann::json file = file_json(lora.path, read_file(lora.path));
     file["scale"] = lora.scale;
     meaning["model"]["loras"].push_back(std::move(file));
+  }
+  if (const std::string& path = facts.calibration_path; !path.empty()) {
+    meaning["model"]["calibration"] = file_json(path, read_file(path));
   }
   meaning["kv_type"] = cells_.types.text();
   meaning["prefill"] = options_.prefill;
@@ -144,8 +149,7 @@ bool Evaluation::answer(const std::vector<eval::Sample>& samples, eval::Results&
 
 int Evaluation::close(const eval::Results& results, const nlohmann::json& metrics, const std::string& table,
                       bool finished) const {
-  results.write("report.html", eval::report_html(results.config(), metrics));
-  results.write("metrics.json", metrics.dump(1) + "\n");
+  write_metrics(results, metrics);
   if (options_.json) {
     write_output(json_line(metrics));
   } else {
@@ -155,6 +159,25 @@ int Evaluation::close(const eval::Results& results, const nlohmann::json& metric
                             : fmt::format("stopped; what is finished is in {}: the same command goes on from there",
                                           results.folder()));
   return finished ? 0 : kInterruptedStatus;
+}
+
+std::string chosen_beside(const Options& options, const std::vector<eval::Configuration>& grid) {
+  if (!options.beside) return "";
+  const auto is_held_against = [&](const eval::Configuration& cell) {
+    return eval::cell_beside(grid, cell, *options.beside) != nullptr;
+  };
+  if (std::ranges::any_of(grid, is_held_against)) return *options.beside;
+  std::vector<std::string> names;
+  for (const eval::Configuration& cell : grid) names.push_back(cell.name());
+  throw Error({.kind = Error::Kind::kUsage,
+               .subject = "--beside",
+               .expected = fmt::format("a cell beside others, of {}", fmt::join(names, "; ")),
+               .found = *options.beside});
+}
+
+void write_metrics(const eval::Results& results, const nlohmann::json& metrics) {
+  results.write("report.html", eval::report_html(results.config(), metrics));
+  results.write("metrics.json", metrics.dump(1) + "\n");
 }
 
 nlohmann::json file_json(const std::string& path, std::string_view content) {
@@ -181,21 +204,48 @@ void warn_of_skipped(const std::vector<std::string>& lines) {
   if (lines.size() > kNamed) warn(fmt::format("left out: {} broken lines in all", lines.size()));
 }
 
-std::string answer_table(const nlohmann::json& metrics, const Terminal& terminal) {
-  std::vector<std::vector<std::string>> rows = {
-      {"policy and budget", "score", "95 %", "KL to full", "equal", "KV peak", "decode ms", "samples"}};
+std::string metrics_table(const nlohmann::json& metrics, const Terminal& terminal) {
+  const bool perplexity = metrics.at("task") == "perplexity";
+  std::vector<std::vector<std::string>> rows = {{"policy and budget"}};
+  const auto add_heads = [&](std::initializer_list<const char*> heads) {
+    rows[0].insert(rows[0].end(), heads.begin(), heads.end());
+  };
+  if (perplexity) {
+    add_heads({"perplexity", "+/-", "to full", "first", "last", "KL to full", "equal", "tokens", "KV peak"});
+  } else {
+    add_heads({"score", "95 %", "of full", "95 %", "KL to full", "equal", "KV peak", "decode ms", "samples"});
+  }
+  const bool beside =
+      std::ranges::any_of(metrics.at("cells"), [](const nlohmann::json& cell) { return cell.contains("beside"); });
+  if (beside) rows[0].emplace_back("beside");
   const auto number = [](const nlohmann::json& cell, const char* key, const char* format, double factor) {
     return cell.contains(key) ? fmt::format(fmt::runtime(format), factor * cell.at(key).get<double>()) : "-";
   };
+  const auto or_none = [](const std::string& text) { return text.empty() ? "-" : text; };
   for (const nlohmann::json& cell : metrics.at("cells")) {
-    rows.push_back({cell.at("cell"), number(cell, "score", "{:.1f} %", 100),
-                    number(cell, "interval", "+/- {:.1f}", 100), number(cell, "kl", "{:.4f}", 1),
-                    number(cell, "same", "{:.1f} %", 100),
-                    bytes_text(cell.at("kv").at("peak_bytes").get<std::uint64_t>()),
-                    number(cell, "decode_ms", "{:.1f}", 1), number(cell, "samples", "{:.0f}", 1)});
+    std::vector<std::string> row = {cell.at("cell")};
+    const auto add = [&](std::initializer_list<std::string> texts) { row.insert(row.end(), texts); };
+    const std::string kl = number(cell, "kl", "{:.4f}", 1), same = number(cell, "same", "{:.1f} %", 100),
+                      peak = bytes_text(cell.at("kv").at("peak_bytes").get<std::uint64_t>());
+    if (perplexity) {
+      const auto& windows = cell.at("windows");
+      add({number(cell, "perplexity", "{:.4f}", 1), number(cell, "standard_error", "{:.4f}", 1),
+           cell.contains("ratio") ? number(cell["ratio"], "ratio", "{:.3f}", 1) : "-",
+           number(windows.front(), "perplexity", "{:.2f}", 1), number(windows.back(), "perplexity", "{:.2f}", 1), kl,
+           same, number(cell, "tokens", "{:.0f}", 1), peak});
+    } else {
+      add({number(cell, "score", "{:.1f} %", 100), or_none(eval::interval_text(cell, "interval")),
+           number(cell, "retention", "{:.1f} %", 100), or_none(eval::interval_text(cell, "retention_interval")), kl,
+           same, peak, number(cell, "decode_ms", "{:.1f}", 1), number(cell, "samples", "{:.0f}", 1)});
+    }
+    if (beside) row.push_back(or_none(eval::beside_text(cell)));
+    rows.push_back(std::move(row));
   }
-  const auto by_task = eval::scores_by_task(metrics);
-  return table_text(rows, terminal) + (by_task.empty() ? "" : "\n" + table_text(by_task, terminal));
+  std::string text = table_text(rows, terminal);
+  for (const auto& more : {eval::scores_by_task(metrics), eval::scores_by_question(metrics)}) {
+    if (!more.empty()) text += "\n" + table_text(more, terminal);
+  }
+  return text;
 }
 
 std::string table_text(const std::vector<std::vector<std::string>>& rows, const Terminal& terminal) {

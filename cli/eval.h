@@ -25,6 +25,7 @@ int eval_needle(const Options& options);
 int eval_ruler(const Options& options);
 int eval_longbench(const Options& options);
 int eval_compare(const Options& options);
+int eval_report(const Options& options);
 
 // What every task that runs a model starts with: checked options, model, engine, grid.
 class Evaluation {
@@ -45,6 +46,9 @@ class Evaluation {
   // Samples answered under --question. False if it was stopped.
   bool answer(const std::vector<eval::Sample>& samples, eval::Results& results);
 
+  // --beside, checked: a cell of the grid. "": none.
+  const std::string& beside() const { return beside_; }
+
   // Metrics and report into the folder and, as JSON or as `table`, to standard output. Returns the exit status.
   int close(const eval::Results& results, const nlohmann::json& metrics, const std::string& table, bool finished) const;
 
@@ -58,7 +62,18 @@ class Evaluation {
   Engine engine_;
   std::uint64_t most_cache_bytes_;
   ProgressBar bar_;
+  std::string beside_;
 };
+
+// --beside, or "". Throws Error(kUsage) where no cell of the grid is so called.
+std::string chosen_beside(const Options& options, const std::vector<eval::Configuration>& grid);
+
+// Scores or perplexities of all cells, with what they cost; below, where there are some, the scores of tasks and
+// questions.
+std::string metrics_table(const nlohmann::json& metrics, const Terminal& terminal);
+
+// metrics.json and report.html into the folder.
+void write_metrics(const eval::Results& results, const nlohmann::json& metrics);
 
 // A file as a configuration names it: {"name": "book.txt", "xxh3": "..."}.
 nlohmann::json file_json(const std::string& path, std::string_view content);
@@ -68,9 +83,6 @@ std::vector<std::string> chosen_tasks(const Options& options, const std::vector<
 
 // Says which broken lines were left out, the first few by name.
 void warn_of_skipped(const std::vector<std::string>& lines);
-
-// Scores and costs of all cells; below, where there are tasks, the scores of each.
-std::string answer_table(const nlohmann::json& metrics, const Terminal& terminal);
 
 // Rows of cells as a table: the first column to the left, the others to the right.
 std::string table_text(const std::vector<std::vector<std::string>>& rows, const Terminal& terminal);

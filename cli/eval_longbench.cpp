@@ -78,8 +78,9 @@ int eval_longbench(const Options& options) {
   if (options.limit) grid["limit"] = *options.limit;
   eval::Results results = evaluation.open_results(meaning, grid);
   const bool finished = evaluation.answer(read.samples, results);
-  const nlohmann::json metrics = eval::answer_metrics("longbench", results.records(), evaluation.grid());
-  return evaluation.close(results, metrics, answer_table(metrics, Terminal(STDOUT_FILENO, options.color)), finished);
+  const nlohmann::json metrics =
+      eval::answer_metrics("longbench", results.records(), evaluation.grid(), evaluation.beside());
+  return evaluation.close(results, metrics, metrics_table(metrics, Terminal(STDOUT_FILENO, options.color)), finished);
 }
 
 }  // namespace lacake::cli

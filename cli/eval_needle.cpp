@@ -27,13 +27,17 @@ int eval_needle(const Options& options) {
   needle.seeds = static_cast<std::size_t>(options.n_seeds.value_or(5));
   needle.first_seed = static_cast<std::uint64_t>(std::max<std::int64_t>(options.seed.value_or(0), 0));
   needle.needles = static_cast<std::size_t>(options.needles.value_or(1));
+  needle.questions = static_cast<std::size_t>(options.n_questions.value_or(1));
+  if (options.key) needle.key = eval::KeyForm::parse(*options.key);
 
   nlohmann::json meaning = {{"question", options.question}};
+  if (options.key) meaning["key"] = needle.key.text();
+  if (needle.questions > 1) meaning["questions"] = needle.questions;
   std::string haystack;
   if (!options.files.empty()) {
     haystack = read_text(options.files[0]);
     meaning["haystack"] = file_json(options.files[0], haystack);
-    meaning["needles"] = needle.needles;
+    if (needle.questions == 1) meaning["needles"] = needle.needles;
   }
   Evaluation evaluation(options, "needle");
   std::vector<eval::Sample> samples = options.files.empty()
@@ -46,8 +50,9 @@ int eval_needle(const Options& options) {
                                                             {"seed", needle.first_seed},
                                                             {"samples", samples.size()}});
   const bool finished = evaluation.answer(samples, results);
-  const nlohmann::json metrics = eval::answer_metrics("needle", results.records(), evaluation.grid());
-  std::string text = answer_table(metrics, Terminal(STDOUT_FILENO, options.color));
+  const nlohmann::json metrics =
+      eval::answer_metrics("needle", results.records(), evaluation.grid(), evaluation.beside());
+  std::string text = metrics_table(metrics, Terminal(STDOUT_FILENO, options.color));
   const auto maps = eval::heat_maps(metrics);
   for (const eval::HeatMap& map : maps) text += "\n" + eval::heat_map_text(map, utf8_locale());
   if (!maps.empty()) {

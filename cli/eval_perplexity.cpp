@@ -12,27 +12,6 @@
 #include "prompt.h"
 
 namespace lacake::cli {
-namespace {
-
-std::string table(const nlohmann::json& metrics, const Terminal& terminal) {
-  std::vector<std::vector<std::string>> rows = {
-      {"policy and budget", "perplexity", "+/-", "first", "last", "KL to full", "equal", "tokens", "KV peak"}};
-  for (const nlohmann::json& cell : metrics.at("cells")) {
-    const auto& windows = cell.at("windows");
-    rows.push_back({cell.at("cell"), fmt::format("{:.4f}", cell.at("perplexity").get<double>()),
-                    fmt::format("{:.4f}", cell.at("standard_error").get<double>()),
-                    fmt::format("{:.2f}", windows.front().at("perplexity").get<double>()),
-                    fmt::format("{:.2f}", windows.back().at("perplexity").get<double>()),
-                    cell.contains("kl") ? fmt::format("{:.4f}", cell.at("kl").get<double>()) : "-",
-                    cell.contains("same") ? fmt::format("{:.1f} %", 100 * cell.at("same").get<double>()) : "-",
-                    fmt::format("{}", cell.at("tokens").get<std::size_t>()),
-                    bytes_text(cell.at("kv").at("peak_bytes").get<std::uint64_t>())});
-  }
-  return table_text(rows, terminal);
-}
-
-}  // namespace
-
 int eval_perplexity(const Options& options) {
   if (options.files.empty()) {
     throw Error(
@@ -78,9 +57,10 @@ int eval_perplexity(const Options& options) {
       {{"texts", files}, {"chunk", scoring.chunk}, {"tokens", scoring.tokens}}, {{"limit", scoring.limit}});
   const bool finished = eval::run_perplexity(evaluation.model(), evaluation.engine(), evaluation.grid(), texts, scoring,
                                              evaluation.watch(), results);
-  const nlohmann::json metrics = eval::perplexity_metrics(results.records(), evaluation.grid(),
-                                                          static_cast<std::size_t>(options.window.value_or(256)));
-  return evaluation.close(results, metrics, table(metrics, Terminal(STDOUT_FILENO, options.color)), finished);
+  const nlohmann::json metrics =
+      eval::perplexity_metrics(results.records(), evaluation.grid(),
+                               static_cast<std::size_t>(options.window.value_or(256)), evaluation.beside());
+  return evaluation.close(results, metrics, metrics_table(metrics, Terminal(STDOUT_FILENO, options.color)), finished);
 }
 
 }  // namespace lacake::cli

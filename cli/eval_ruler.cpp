@@ -9,6 +9,7 @@
 #include <algorithm>
 
 #include "base/files.h"
+#include "commands.h"
 #include "eval.h"
 #include "lacake/error.h"
 #include "prompt.h"
@@ -53,8 +54,10 @@ int eval_ruler(const Options& options) {
   ruler.tasks = tasks;
   ruler.samples = static_cast<std::size_t>(options.n_samples.value_or(10));
   ruler.seed = static_cast<std::uint64_t>(options.seed.value_or(0));
+  ruler.questions = static_cast<std::size_t>(options.n_questions.value_or(1));
 
   nlohmann::json meaning = {{"question", options.question}}, grid;
+  if (ruler.questions > 1) meaning["questions"] = ruler.questions;
   if (!options.files.empty()) {
     ruler.haystack = read_text(options.files[0]);
     if (ruler.haystack.find_first_not_of(" \t\r\n") == std::string::npos) {
@@ -84,6 +87,10 @@ int eval_ruler(const Options& options) {
     warn_of_skipped(skipped);
     grid["broken_lines"] = skipped.size();
   } else {
+    if (ruler.questions > 1 && tasks.empty()) {
+      notice(options, fmt::format("{} left out: their texts have one question",
+                                  fmt::join(eval::ruler_one_question_tasks(), " and ")));
+    }
     samples = eval::ruler_samples(evaluation.model(), ruler);
     grid = {{"lengths", ruler.lengths}, {"samples_each", ruler.samples}, {"seed", ruler.seed}};
     if (!tasks.empty()) grid["tasks"] = tasks;
@@ -93,8 +100,9 @@ int eval_ruler(const Options& options) {
 
   eval::Results results = evaluation.open_results(meaning, grid);
   const bool finished = evaluation.answer(samples, results);
-  const nlohmann::json metrics = eval::answer_metrics("ruler", results.records(), evaluation.grid());
-  return evaluation.close(results, metrics, answer_table(metrics, Terminal(STDOUT_FILENO, options.color)), finished);
+  const nlohmann::json metrics =
+      eval::answer_metrics("ruler", results.records(), evaluation.grid(), evaluation.beside());
+  return evaluation.close(results, metrics, metrics_table(metrics, Terminal(STDOUT_FILENO, options.color)), finished);
 }
 
 }  // namespace lacake::cli

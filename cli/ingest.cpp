@@ -22,7 +22,7 @@
 namespace lacake::cli {
 namespace {
 
-// Of a text whose question is not known yet: see docs/results.md, "the question later".
+// Of a text whose question is not known yet: see docs/results/ruler.md, "The question later".
 constexpr const char* kPolicyOfAText = "keydiff";
 
 // All texts, a blank line behind each, so that the next one or a question begins a paragraph of its own.

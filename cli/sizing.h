@@ -9,7 +9,7 @@
 
 namespace lacake::cli {
 
-// Where a budget is given and no policy: the one of our own, which docs/results.md shows to lose least. Without a
+// Where a budget is given and no policy: the one of our own, which docs/results shows to lose least. Without a
 // budget nothing has to go.
 inline constexpr const char* kPolicyOfABudget = "trellis";
 

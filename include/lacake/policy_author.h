@@ -43,6 +43,9 @@ enum class KeyMean {
   kNormalised,  // of the keys brought to length 1 first, so that long ones count no more than others
 };
 
+// What entries get of a repeat: the largest probability that any query gave them, in any head of their group.
+enum class RepeatScore { kNone, kPeak };
+
 // What a policy asks of the engine before a segment's attention runs in a layer. Nothing is measured unasked.
 //
 // Four measures are of prompts only, and empty in decode: window_peak, value_norm, expected_positions, and what belongs
@@ -63,6 +66,13 @@ struct Measures {
   int expected_positions = 0;
   // First tokens of the conversation that have no part in it: their queries do not count, and their keys get nothing.
   int expected_sinks = 4;
+  // Of probes that repeat a part of the segment (lacake/engine.h). Each query's probabilities are taken over the first
+  // `repeat_sinks` entries that stand before the part, the part, and what it sees of the probe.
+  RepeatScore repeat = RepeatScore::kNone;
+  std::size_t repeat_sinks = 0;
+  bool learned = false;  // what a linear map that was learned for this model says of each new token's worth; REQUIRES:
+                         // AttentionShape::calibration
+  bool inputs = false;   // of a prompt's segment: the columns that its keys were projected from
   // Under Positions::kCacheIndex: how far the segment's queries stand from the index of their own keys, for methods
   // whose query has a position of its own. Ignored under kTrue. REQUIRES: index + shift >= 0.
   std::int64_t query_shift = 0;
@@ -84,9 +94,10 @@ struct Observation {
   std::size_t n_new = 0;
   std::int64_t n_past = 0;  // tokens of the conversation before this segment, kept or not
 
-  // Probe queries, which see all entries and whose own keys and values nobody keeps. They come after the segment's own
-  // queries. Where there are some, they alone are observed: the window's rows are their last ones, `accumulated` is the
-  // sum over them, and a part of each row goes to keys of the probe that are no entries. 0 in decode.
+  // Probe queries that repeat nothing: they see all entries, and nobody keeps their own keys and values. They come
+  // after the segment's own queries. Where there are some, they alone are observed: the window's rows are the last ones
+  // of the last probe, `accumulated` is the sum over all, and a part of each row goes to keys of the probe that are no
+  // entries. Probes that repeat something change nothing but `repeat_peak`. 0 in decode.
   std::size_t n_probe = 0;
   // More text follows this segment before the question that it will be asked: its last queries say little of what the
   // answer will need.
@@ -112,6 +123,13 @@ struct Observation {
   // attention reads them: at their token, or at their index. Neither a softcap nor a head's own sink is part of it.
   // Empty where there was no query to learn from: a conversation that begins with no more tokens than sinks.
   std::span<const float> expected;
+  // [n_entries, n_head_kv] Measures::repeat, and -1 for an entry that no probe of this segment repeats. Empty where no
+  // probe repeats anything.
+  std::span<const float> repeat_peak;
+  // Of the segment's own tokens alone: neither ever changes, so that what was said of earlier entries is the policy's
+  // to keep.
+  std::span<const float> learned;  // [n_new, n_head_kv]  higher: more is lost without it; comparable in all layers
+  std::span<const float> inputs;   // [n_embd, n_new]  empty in decode, and where a benchmark makes up the entries
   // Variance and entropy are empty for one row, and under Measures::group_mean; the latter also makes window_mean,
   // accumulated and norms of W_O v [n_entries, n_head_kv]. Where heads are uneven, a shorter head's columns end in
   // zeros.
@@ -150,6 +168,9 @@ struct PolicyTraits {
   bool layers_independent = false;
   std::size_t sinks = 0;   // first tokens of the conversation that always stay
   std::size_t window = 0;  // last tokens that always stay; after growth from those on that were there before it
+  // It judges entries by Observation::repeat_peak: whoever feeds a text that will be cut lets the model repeat it, so
+  // many tokens at a time (repeat_probes() in lacake/generation.h). 0: it needs no repeat.
+  std::size_t repeat_chunk = 0;
 };
 
 // The fields of a policy's state on their way into a snapshot, or out of one. One function of the policy names them

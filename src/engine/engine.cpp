@@ -102,9 +102,15 @@ Engine::~Engine() { assert(state_->sessions.empty()); }
 
 int Engine::threads() const { return state_->place.threads(); }
 
-SessionPlan Engine::plan(const SessionOptions& options) const { return plan_session(*state_, options); }
+SessionPlan Engine::plan(const SessionOptions& options) const {
+  return plan_session(*state_, with_settings_of_share(*state_, options));
+}
 
 std::unique_ptr<Session> Engine::open(const SessionOptions& options) {
+  return make(with_settings_of_share(*state_, options));
+}
+
+std::unique_ptr<Session> Engine::make(const SessionOptions& options) {
   state_->sessions.reserve(state_->sessions.size() + 1);
   return std::unique_ptr<Session>(new Session(std::make_unique<SessionState>(*state_, options)));
 }
@@ -112,7 +118,7 @@ std::unique_ptr<Session> Engine::open(const SessionOptions& options) {
 std::unique_ptr<Session> Engine::fork(const Session& session) {
   check_sessions(*state_, 1, [&](std::size_t) { return &session; });
   session.state().check_ready();
-  std::unique_ptr<Session> copy = open(session.options());
+  std::unique_ptr<Session> copy = make(session.options());
   copy->state().assign(session.state());
   return copy;
 }

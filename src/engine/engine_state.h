@@ -28,7 +28,7 @@ class EngineState {
  public:
   EngineState(const Model& m, int threads, attention::Method method, std::uint64_t kv_memory)
       : model(m.loaded()),
-        layers(model.hyperparameters),
+        layers(model.hyperparameters, model.facts.attention.calibration),
         place(threads, method),
         workers(place),
         kv_pool(place, place.buffer_type(), kv_memory),
@@ -52,6 +52,12 @@ class EngineState {
             .rope = rope_table.rope(layer),
             .softcap = h.attention_softcap,
             .sinks = model.weights.sinks(layer)};
+  }
+  // The map that this layer's entries are scored with; null: there is none.
+  const LearnedLayer* learned(int layer) const {
+    return model.calibration && model.calibration->layers[(std::size_t)layer]
+               ? &*model.calibration->layers[(std::size_t)layer]
+               : nullptr;
   }
   bool owns(const Session* session) const {
     return std::find(sessions.begin(), sessions.end(), session) != sessions.end();

@@ -137,6 +137,26 @@ TEST_F(Plan, AShareRefersToThePrompt) {
   EXPECT_TRUE(contains(refusal(options("streaming-llm", "10%", 0), Error::Kind::kUsage), ", found 0"));
 }
 
+TEST_F(Plan, SettingsThatFollowFromAShareAreASessionsFromItsBeginningOn) {
+  const auto text = [&](const Session& session) { return session.options().policy.text(); };
+  const auto third = engine_.open(options("lacache", "34%", 300));
+  EXPECT_EQ(text(*third), PolicySpec::parse("lacache:span=2").text());
+  // Another budget, or another session made of it, changes nothing.
+  third->resize(Budget::parse("50%"));
+  EXPECT_EQ(text(*third), PolicySpec::parse("lacache:span=2").text());
+  third->step(0);
+  EXPECT_EQ(text(*engine_.fork(*third)), text(*third));
+  const auto stem = third->stem();
+  EXPECT_EQ(text(*engine_.open(*stem)), text(*third));
+  EXPECT_EQ(text(*engine_.open(options("lacache", "100"))), "lacache");
+  EXPECT_EQ(text(*engine_.open(options("lacache:span=1", "34%", 300))), PolicySpec::parse("lacache:span=1").text());
+  SessionOptions said = options("lacache", "100");
+  said.budget_share = 0.34;
+  EXPECT_EQ(text(*engine_.open(said)), text(*third));
+  EXPECT_EQ(text(*engine_.open(options("lacache:pinned=3", "34%", 300))),
+            PolicySpec::parse("lacache:pinned=3,span=2").text());
+}
+
 TEST_F(Plan, BytesAreRoundedDownToWholeEntries) {
   const SessionPlan p = plan(options("streaming-llm", "100000B"));
   EXPECT_EQ(p.budget_bytes, 100000u / 64 * 64);

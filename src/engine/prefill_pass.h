@@ -19,7 +19,7 @@ struct PrefillMemory {
 // What a pass reads.
 struct PassOptions {
   std::span<const Token> tokens;  // kept by the caller while the pass lives
-  std::span<const Token> probe;   // likewise: read behind them, their keys and values are not kept
+  std::span<const Probe> probes;  // likewise: read behind them, their keys and values are not kept
   std::size_t first_index = 0;    // of `all_logits`
   std::function<void(std::size_t index, std::span<const float> logits)> all_logits = {};
   bool last_logits = true;  // the sessions get the logits of the last token

@@ -25,7 +25,7 @@ std::unique_ptr<Session> Engine::open(const SessionStem& stem) {
                  .expected = "one of this engine",
                  .found = "another engine's"});
   }
-  std::unique_ptr<Session> session = open(from.options);
+  std::unique_ptr<Session> session = make(from.options);
   session->state().load(from.tokens, {});
   session->state().restore(from.copy);
   return session;

@@ -81,6 +81,7 @@ class SyntheticSegment {
     memory_.workspace.reserve({.k = n_new_ * (std::size_t)h_.n_head_kv * shape_.k_row(),
                                .v = n_new_ * (std::size_t)h_.n_head_kv * shape_.v_row(),
                                .record = (n_entries * n_rows * n_head + entries.floats()) * sizeof(float)});
+    learned_.resize(asked.learned ? n_new_ * (std::size_t)h_.n_head_kv : 0);
     make_entries(l);
     float* record = (float*)memory_.workspace.record.data();
     float* sums = asked.accumulated ? record + n_entries * rows * n_head : nullptr;
@@ -112,6 +113,7 @@ class SyntheticSegment {
                            .n_new = n_new_,
                            .n_past = (std::int64_t)n_past_,
                            .recording = recording,
+                           .learned = learned_,
                            .fresh = fresh,
                            .entries = &entries};
     DeferredEdits edits(cache, engine_.layers, l, n_new_);
@@ -164,6 +166,7 @@ class SyntheticSegment {
       std::vector<float> k((std::size_t)h_.d_k), v((std::size_t)h_.d_v);
       for (std::size_t i = from; i < std::min(from + kAtOnce, n_new_); ++i) {
         sample_.entry(l, (int)head, n_past_ + i, k.data(), v.data());
+        if (!learned_.empty()) learned_[head * n_new_ + i] = k[0];  // a number of the entry's own
         if (!session_.cache_index()) rotate(l, k.data(), n_past_ + i);
         const std::size_t row = head * n_new_ + i;
         attention::store_row(k.data(), h_.d_k, shape_.type_k, memory_.workspace.k.data() + row * shape_.k_row());
@@ -241,6 +244,7 @@ class SyntheticSegment {
   const CacheShape& shape_;
   std::size_t n_new_;
   std::size_t n_past_;
+  std::vector<float> learned_;  // scores of the layer's new entries, [n_new, n_head_kv]; empty: nobody asks
 };
 
 }  // namespace

@@ -1,36 +1,32 @@
 #include <algorithm>
-#include <cmath>
 #include <map>
 
 #include "eval/answers.h"
+#include "eval/intervals.h"
 
 namespace lacake::eval {
 namespace {
 
 struct Mean {
   std::size_t n = 0;
-  double sum = 0, squares = 0;
+  double sum = 0;
 
-  void add(double x) { ++n, sum += x, squares += x * x; }
+  void add(double x) { ++n, sum += x; }
   void add(const nlohmann::json& record, const char* key) {
     if (record.contains(key)) add(record[key].get<double>());
   }
   double mean() const { return sum / (double)n; }
-  double interval() const {
-    if (n < 2) return 0;
-    const double variance = (squares - sum * sum / (double)n) / (double)(n - 1);
-    return 1.96 * std::sqrt(std::max(0.0, variance) / (double)n);
-  }
 };
 
 struct Sums {
-  Mean score, kl, same, decode_ms, prefill, held, full;
+  Mean kl, same, decode_ms, prefill, held, full;
   double peak = 0;
-  std::map<std::string, std::pair<nlohmann::json, Mean>> groups;  // by the tags' text
-  std::map<std::string, Mean> tasks;
+  std::map<std::string, Draw> scores;                                          // by sample
+  std::map<std::string, std::pair<nlohmann::json, std::vector<Draw>>> groups;  // by the tags' text
+  std::map<std::size_t, std::vector<Draw>> questions;                          // by number
+  bool has_tasks = false;
 
   void add(const nlohmann::json& record) {
-    score.add(record, "score");
     kl.add(record, "kl");
     same.add(record, "same");
     decode_ms.add(record, "decode_ms");
@@ -40,52 +36,101 @@ struct Sums {
     held.add(kv, "held_bytes");
     full.add(kv, "full_bytes");
     peak = std::max(peak, kv.at("peak_bytes").get<double>());
-    auto& [tags, mean] = groups[record.at("tags").dump()];
-    tags = record.at("tags");
-    mean.add(record, "score");
-    if (tags.contains("task")) tasks[tags["task"]].add(record, "score");
+
+    const nlohmann::json& tags = record.at("tags");
+    const std::string sample = record.at("sample");
+    Draw draw{.text = record.value("text", sample), .value = record.at("score")};
+    if (tags.contains("task")) draw.stratum = tags["task"], has_tasks = true;
+    auto& [group_tags, group] = groups[tags.dump()];
+    group_tags = tags;
+    group.push_back(draw);
+    if (record.contains("question")) questions[record["question"]].push_back(draw);
+    scores[sample] = std::move(draw);
+  }
+
+  std::vector<Draw> draws() const {
+    std::vector<Draw> all;
+    for (const auto& [sample, draw] : scores) all.push_back(draw);
+    return all;
   }
 };
+
+// Both cells' scores on the samples that both have.
+std::vector<Draw> pairs(const Sums& a, const Sums& b) {
+  std::vector<Draw> all;
+  for (const auto& [sample, draw] : a.scores) {
+    const auto found = b.scores.find(sample);
+    if (found == b.scores.end()) continue;
+    all.push_back(draw);
+    all.back().other = found->second.value;
+  }
+  return all;
+}
+
+nlohmann::json bounds(const Interval& interval) { return {interval.low, interval.high}; }
 
 }  // namespace
 
 nlohmann::json answer_metrics(std::string_view task, const std::vector<nlohmann::json>& records,
-                              const std::vector<Configuration>& grid) {
+                              const std::vector<Configuration>& grid, std::string_view beside) {
   std::map<std::string, Sums> sums;
   for (const nlohmann::json& record : records) sums[record.at("cell")].add(record);
-  double reference = 0;
+  const Sums* reference = nullptr;
   for (const Configuration& cell : grid) {
-    if (cell.full() && sums.contains(cell.name())) reference = sums[cell.name()].score.mean();
+    if (cell.full() && sums.contains(cell.name())) reference = &sums[cell.name()];
   }
   nlohmann::json cells = nlohmann::json::array();
   for (const Configuration& cell : grid) {
     const auto found = sums.find(cell.name());
     if (found == sums.end()) continue;
     const Sums& s = found->second;
+    const Interval score = mean(s.draws());
     nlohmann::json row = {
         {"cell", cell.name()},
         {"policy", cell.policy.text()},
         {"budget", cell.budget.given() ? nlohmann::json(cell.budget.text()) : nlohmann::json()},
-        {"samples", s.score.n},
-        {"score", s.score.mean()},
-        {"interval", s.score.interval()},
+        {"samples", score.n},
+        {"score", score.value},
+        {"interval", bounds(score)},
         {"kv", {{"peak_bytes", s.peak}, {"held_bytes", s.held.mean()}, {"full_bytes", s.full.mean()}}},
         {"pass_prefill_tokens_per_s", s.prefill.mean()}};
-    if (reference > 0) row["retention"] = s.score.mean() / reference;
+    if (score.texts < score.n) row["texts"] = score.texts;
+    if (reference != nullptr) {
+      const std::vector<Draw> both = pairs(s, *reference);
+      const Interval kept = both.empty() ? Interval{} : ratio(both);
+      if (kept.high > 0) row["retention"] = kept.value, row["retention_interval"] = bounds(kept);
+    }
+    if (const Configuration* other = cell_beside(grid, cell, beside); other && sums.contains(other->name())) {
+      const std::vector<Draw> both = pairs(s, sums[other->name()]);
+      if (!both.empty()) {
+        const Interval more = difference(both);
+        row["beside"] = {
+            {"cell", other->name()}, {"samples", more.n}, {"difference", more.value}, {"interval", bounds(more)}};
+      }
+    }
     if (s.kl.n > 0) row["kl"] = s.kl.mean();
     if (s.same.n > 0) row["same"] = s.same.mean();
     if (s.decode_ms.n > 0) row["decode_ms"] = s.decode_ms.mean();
-    if (!s.tasks.empty()) {
-      Mean mean;
-      for (const auto& [name, scores] : s.tasks) mean.add(scores.mean());
-      row["task_mean"] = mean.mean();
+    if (s.has_tasks) {
+      const Interval tasks = mean_of_strata(s.draws());
+      row["task_mean"] = tasks.value;
+      row["task_mean_interval"] = bounds(tasks);
     }
     for (const auto& [text, group] : s.groups) {
-      row["groups"].push_back({{"tags", group.first}, {"samples", group.second.n}, {"score", group.second.mean()}});
+      const Interval in_group = mean(group.second);
+      row["groups"].push_back(
+          {{"tags", group.first}, {"samples", in_group.n}, {"score", in_group.value}, {"interval", bounds(in_group)}});
+    }
+    for (const auto& [number, asked] : s.questions) {
+      const Interval of_question = mean(asked);
+      row["questions"].push_back({{"question", number},
+                                  {"samples", of_question.n},
+                                  {"score", of_question.value},
+                                  {"interval", bounds(of_question)}});
     }
     cells.push_back(std::move(row));
   }
-  return {{"schema", 1}, {"task", task}, {"cells", cells}};
+  return {{"schema", 2}, {"task", task}, {"cells", cells}};
 }
 
 }  // namespace lacake::eval

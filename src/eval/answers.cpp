@@ -10,6 +10,8 @@
 #include "base/stopwatch.h"
 #include "eval/distribution.h"
 #include "lacake/error.h"
+#include "lacake/generation.h"
+#include "lacake/policy_author.h"
 
 namespace lacake::eval {
 namespace {
@@ -18,14 +20,27 @@ constexpr std::size_t kTimedTokens = 4;  // after an answer, for decode_ms
 
 struct Prompt {
   std::vector<Token> context;  // with the question where it is seen
+  PromptText text;             // of that
+  bool chat = false;           // a template wrote around it
   std::vector<Token> question;
   std::size_t size() const { return context.size() + question.size(); }
+};
+
+// A text and all that is asked about it: one sample, or several that come later than it.
+struct Asked {
+  std::span<const Sample> samples;
+  std::vector<Prompt> prompts;  // of each; they have the context in common
+  std::size_t longest = 0;      // tokens of a question
+  std::size_t most_new = 0;
+  bool several() const { return samples.size() > 1; }
+  const std::vector<Token>& context() const { return prompts.front().context; }
 };
 
 // What one cell makes of one sample.
 struct Column {
   std::size_t cell;
   std::unique_ptr<Session> session;
+  std::unique_ptr<SessionCheckpoint> read = {};  // the text, before a question of several
   std::vector<Token> answer = {};
   std::string text = {};  // of the answer
   bool ended = false;
@@ -57,14 +72,16 @@ class Run {
 
   bool all(const std::vector<Sample>& samples) {
     // Tokens are counted before anything runs, so that the time left means something.
+    const std::vector<std::span<const Sample>> texts = by_text(samples);
     std::vector<std::size_t> sizes;
-    for (const Sample& sample : samples) {
-      sizes.push_back(missing(sample).empty() ? 0 : prompt(sample).size() + sample.most_new);
+    for (const std::span<const Sample> text : texts) {
+      const bool some = std::ranges::any_of(text, [&](const Sample& sample) { return !missing(sample).empty(); });
+      sizes.push_back(some ? work(asked(text)) : 0);
       total_ += sizes.back();
     }
-    for (std::size_t i = 0; i < samples.size(); ++i) {
+    for (std::size_t i = 0; i < texts.size(); ++i) {
       if (sizes[i] == 0) continue;
-      if (!one(samples[i], sizes[i])) return false;
+      if (!one(asked(texts[i]), sizes[i])) return false;
       finished_ += sizes[i];
     }
     return true;
@@ -75,9 +92,44 @@ class Run {
 
   Prompt prompt(const Sample& sample) const {
     const PromptText text = prompt_text(sample);
-    if (options_.question == Question::kSeen) return {model_.tokenize(text, true), {}};
-    const std::size_t cut = sample.context.size();
-    return {model_.tokenize(text.first(cut), true), model_.tokenize(text.from(cut), false)};
+    const bool seen = options_.question == Question::kSeen;
+    const std::size_t cut = seen ? text.text.size() : sample.context.size();
+    const bool chat = sample.template_before + sample.template_after > 0;
+    Prompt prompt{.context = model_.tokenize(text.first(cut), true), .text = text.first(cut), .chat = chat};
+    if (!seen) prompt.question = model_.tokenize(text.from(cut), false);
+    return prompt;
+  }
+
+  // Samples that are answered from one reading of their text.
+  std::vector<std::span<const Sample>> by_text(std::span<const Sample> samples) const {
+    std::vector<std::span<const Sample>> texts;
+    for (std::size_t i = 0; i < samples.size();) {
+      std::size_t n = 1;
+      if (options_.question == Question::kLater && !samples[i].text.empty()) {
+        while (i + n < samples.size() && samples[i + n].text == samples[i].text) ++n;
+      }
+      texts.push_back(samples.subspan(i, n));
+      i += n;
+    }
+    return texts;
+  }
+
+  Asked asked(std::span<const Sample> samples) const {
+    Asked all{.samples = samples};
+    for (const Sample& sample : samples) {
+      all.prompts.push_back(prompt(sample));
+      all.longest = std::max(all.longest, all.prompts.back().question.size());
+      all.most_new = std::max(all.most_new, sample.most_new);
+    }
+    return all;
+  }
+
+  static std::size_t work(const Asked& text) {
+    std::size_t n = text.context().size();
+    for (std::size_t q = 0; q < text.samples.size(); ++q) {
+      n += text.prompts[q].question.size() + text.samples[q].most_new;
+    }
+    return n;
   }
 
   std::vector<std::size_t> missing(const Sample& sample) const {
@@ -88,89 +140,154 @@ class Run {
     return cells;
   }
 
-  SessionOptions session(std::size_t cell, const Prompt& prompt, std::size_t most_new) const {
-    return cell_session(grid_[cell], options_.cells, prompt.context.size(),
-                        prompt.question.size() + most_new + kTimedTokens, prompt.size());
+  // The same for every question of a text, whichever of them are still missing.
+  SessionOptions session(std::size_t cell, const Asked& text) const {
+    return cell_session(grid_[cell], options_.cells, text.context().size(), text.longest + text.most_new + kTimedTokens,
+                        text.context().size() + text.longest);
   }
 
-  // Cache bytes of the cells that can run this prompt; 0 for the others.
-  std::vector<std::uint64_t> cache_bytes(const Prompt& prompt, std::size_t most_new) {
+  // Cache bytes of the cells that can run this text; 0 for the others.
+  std::vector<std::uint64_t> cache_bytes(const Asked& text) {
     std::vector<std::uint64_t> bytes(grid_.size(), 0);
     for (std::size_t i = 0; i < grid_.size(); ++i) {
       try {
-        const SessionPlan plan = engine_.plan(session(i, prompt, most_new));
-        bytes[i] = plan.memory.cache + plan.memory.policy_metadata;
+        const SessionOptions options = session(i, text);
+        require_exact_for_repeat(options, model_.facts().policy_attention());
+        const SessionPlan plan = engine_.plan(options);
+        const bool copied = text.several() && !grid_[i].full();  // by its checkpoint
+        bytes[i] = (plan.memory.cache + plan.memory.policy_metadata) * (copied ? 2 : 1);
       } catch (const Error& error) {
-        const std::string line =
-            fmt::format("{} left out at {} tokens: {}", grid_[i].name(), prompt.size(), watch_.words(error));
+        const std::string line = fmt::format("{} left out at {} tokens: {}", grid_[i].name(),
+                                             text.context().size() + text.longest, watch_.words(error));
         if (noticed_.insert(grid_[i].name()).second) watch_.notice(line);
       }
     }
     return bytes;
   }
 
-  bool one(const Sample& sample, std::size_t size) {
-    const Prompt tokens = prompt(sample);
-    const std::vector<std::uint64_t> bytes = cache_bytes(tokens, sample.most_new);
+  bool one(const Asked& text, std::size_t size) {
+    const std::vector<std::uint64_t> bytes = cache_bytes(text);
     std::vector<std::size_t> cells;
-    for (const std::size_t cell : missing(sample)) {
-      if (bytes[cell] > 0) cells.push_back(cell);
+    for (std::size_t cell = 0; cell < grid_.size(); ++cell) {
+      const bool some = std::ranges::any_of(text.samples, [&](const Sample& sample) {
+        return !done_.contains({sample.id, grid_[cell].name()});
+      });
+      if (some && bytes[cell] > 0) cells.push_back(cell);
     }
     if (cells.empty()) return true;
     truth_ = {};
-    // The reference comes first, once: its answer is kept for the cells of later passes.
+    // The reference comes first, once: its answer is kept for the cells of later passes. Of several questions that
+    // would be much to keep, and the reference is in every pass.
     const bool compared = reference_ && bytes[*reference_] > 0;
     if (compared) {
       std::erase(cells, *reference_);
       cells.insert(cells.begin(), *reference_);
     }
-    const auto groups = passes(bytes, cells, nullptr, options_.most_cache_bytes);
+    const std::size_t* in_all = compared && text.several() ? &*reference_ : nullptr;
+    const auto groups = passes(bytes, cells, in_all, options_.most_cache_bytes);
     for (std::size_t g = 0; g < groups.size(); ++g) {
       const auto progress = [&](double share) {
         const double passed = ((double)g + share) / (double)groups.size();
         return watch_.progress(finished_ + (std::size_t)((double)size * passed), total_);
       };
-      if (!pass(sample, tokens, groups[g], groups.size(), progress)) return false;
+      if (!pass(text, groups[g], groups.size(), progress)) return false;
     }
     return true;
   }
 
-  bool pass(const Sample& sample, const Prompt& prompt, const std::vector<std::size_t>& cells, std::size_t n_passes,
+  bool pass(const Asked& text, const std::vector<std::size_t>& cells, std::size_t n_passes,
             const std::function<bool(double)>& progress) {
     std::vector<Column> columns;
     for (const std::size_t cell : cells) {
-      columns.push_back({.cell = cell, .session = engine_.open(session(cell, prompt, sample.most_new))});
+      columns.push_back({.cell = cell, .session = engine_.open(session(cell, text))});
     }
+    const double for_reading = text.several() ? 0.5 : 0.9;
     const Stopwatch clock;
-    if (!read(columns, prompt, progress)) return false;
-    const double prefill_ms = clock.ms();
-    if (!decode(columns, sample, progress)) return false;
-    for (Column& column : columns) {
-      if (done_.contains({sample.id, grid_[column.cell].name()})) continue;
-      nlohmann::json json = record(sample, prompt, column);
-      json["pass"] = {{"cells", columns.size()}, {"prefill_ms", prefill_ms}, {"passes", n_passes}};
-      if (timed_.insert({grid_[column.cell].name(), length(sample.tags)}).second) json["decode_ms"] = decode_ms(column);
-      results_.add(json);
-      done_.insert({sample.id, grid_[column.cell].name()});
+    if (!read(columns, text.prompts.front(), [&](double share) { return progress(for_reading / 0.9 * share); }))
+      return false;
+    const double read_ms = clock.ms();
+    if (text.several()) {
+      for (Column& column : columns) column.read = column.session->checkpoint();
+    }
+    for (std::size_t q = 0; q < text.samples.size(); ++q) {
+      const Sample& sample = text.samples[q];
+      const auto wanted = [&](const Column& column) { return !done_.contains({sample.id, grid_[column.cell].name()}); };
+      // Of one question the reference is asked in any case, for later passes.
+      if (text.several() && std::ranges::none_of(columns, wanted)) continue;
+      const auto asking = [&](double share) {
+        return progress(for_reading + (1 - for_reading) * ((double)q + share) / (double)text.samples.size());
+      };
+      if (text.several()) truth_ = {};
+      for (Column& column : columns) begin(column, wanted(column) || reference_ == column.cell);
+      const Stopwatch asked_clock;
+      if (!ask(columns, text.prompts[q], asking)) return false;
+      const double prefill_ms = read_ms + asked_clock.ms();
+      if (!decode(columns, sample, asking)) return false;
+      for (Column& column : columns) {
+        if (!wanted(column)) continue;
+        nlohmann::json json = record(sample, text.prompts[q], column);
+        json["pass"] = {{"cells", columns.size()}, {"prefill_ms", prefill_ms}, {"passes", n_passes}};
+        if (timed_.insert({grid_[column.cell].name(), length(sample.tags)}).second)
+          json["decode_ms"] = decode_ms(column);
+        results_.add(json);
+        done_.insert({sample.id, grid_[column.cell].name()});
+      }
     }
     return true;
   }
 
+  // Sessions that can watch one pass: those whose policies want the text repeated in chunks of one size, and with the
+  // first of them all that want no repeat, to whom it changes nothing.
+  static std::vector<std::vector<Session*>> by_repeat(const std::vector<Column>& columns) {
+    std::map<std::size_t, std::vector<Session*>> by_chunk;
+    for (const Column& column : columns) {
+      by_chunk[column.session->policy().traits().repeat_chunk].push_back(column.session.get());
+    }
+    std::vector<std::vector<Session*>> groups;
+    for (auto& [chunk, sessions] : by_chunk) groups.push_back(std::move(sessions));
+    if (groups.size() < 2 || by_chunk.begin()->first > 0) return groups;
+    groups[1].insert(groups[1].begin(), groups[0].begin(), groups[0].end());
+    groups.erase(groups.begin());
+    return groups;
+  }
+
+  // Before a question: of several, each finds the cache as it was when the text had been read.
+  static void begin(Column& column, bool answers) {
+    if (column.read) column.session->go_back(*column.read);
+    column.answer.clear();
+    column.text.clear();
+    column.ended = !answers;
+    column.kl = 0;
+    column.compared = column.equal = 0;
+    column.agrees = true;
+  }
+
   bool read(std::vector<Column>& columns, const Prompt& prompt, const std::function<bool(double)>& progress) {
-    PrefillOptions hooks{.more_follows = !prompt.question.empty()};
+    PrefillOptions hooks;
+    hooks.more_follows = !prompt.question.empty();
     hooks.progress = [&](std::size_t done, std::size_t total) { return progress(0.9 * (double)done / (double)total); };
     if (options_.cells.prefill == PrefillMode::kExact) {
-      std::vector<Session*> sessions;
-      for (const Column& column : columns) sessions.push_back(column.session.get());
-      if (!engine_.prefill(sessions, prompt.context, hooks)) return false;
+      const std::vector<std::vector<Session*>> groups = by_repeat(columns);
+      for (std::size_t i = 0; i < groups.size(); ++i) {
+        hooks.probes = repeat_probes(model_, groups[i], prompt.context, prompt.text, prompt.chat);
+        hooks.progress = [&, i](std::size_t done, std::size_t total) {
+          return progress(0.9 * ((double)i + (double)done / (double)total) / (double)groups.size());
+        };
+        if (!engine_.prefill(groups[i], prompt.context, hooks)) return false;
+      }
     } else {
       for (const Column& column : columns) {
         if (!column.session->prefill(prompt.context, hooks)) return false;
       }
     }
+    return true;
+  }
+
+  static bool ask(std::vector<Column>& columns, const Prompt& prompt, const std::function<bool(double)>& progress) {
+    if (prompt.question.empty()) return true;
     for (const Column& column : columns) {
-      if (prompt.question.empty()) break;
-      if (!progress(0.9) || !column.session->prefill(prompt.question)) return false;
+      if (column.ended) continue;
+      if (!progress(0) || !column.session->prefill(prompt.question)) return false;
     }
     return true;
   }
@@ -207,7 +324,7 @@ class Run {
       }
       if (batch.empty()) break;
       engine_.step(batch);
-      if (!progress(0.9 + 0.1 * (double)(t + 1) / (double)most_new)) return false;
+      if (!progress((double)(t + 1) / (double)most_new)) return false;
     }
     return true;
   }
@@ -221,6 +338,7 @@ class Run {
                            {"score", sample.score(column.text)},
                            {"tokens", {{"prompt", prompt.size()}, {"new", column.answer.size()}}},
                            {"kv", cache_use_json(column.session->use())}};
+    if (!sample.text.empty()) json["text"] = sample.text, json["question"] = sample.number;
     if (!truth_.tokens.empty()) {
       if (column.compared > 0) json["kl"] = column.kl / (double)column.compared;
       json["same"] = (double)column.equal / (double)truth_.tokens.size();

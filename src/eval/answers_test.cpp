@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "engine/test_session.h"
+#include "lacake/policy_author.h"
 #include "tools/temporary_folder.h"
 
 namespace lacake::eval {
@@ -88,6 +89,125 @@ TEST_F(AnswersOfTinyModel, OfTheFullCacheAreItsOwnAndThoseOfAnUnusedBudgetToo) {
   }
 }
 
+// Two texts with three questions each.
+class QuestionsAboutOneText : public AnswersOfTinyModel {
+ protected:
+  void SetUp() override {
+    AnswersOfTinyModel::SetUp();
+    std::vector<Sample> all;
+    for (int text = 0; text < 2; ++text) {
+      for (int q = 0; q < 3; ++q) {
+        Sample s = samples_[(std::size_t)text];
+        s.text = s.id;
+        s.number = (std::size_t)q + 1;
+        s.id += "/" + std::to_string(q);
+        s.question = "what is it in " + std::to_string(q) + " or so";  // of one length, so that budgets are too
+        all.push_back(s);
+      }
+    }
+    samples_ = all;
+  }
+  // Each question as if its text had no other.
+  Results alone(const std::string& name, PrefillMode prefill) {
+    Results results = folder(name);
+    std::vector<Sample> together;
+    std::swap(together, samples_);
+    for (const Sample& s : together) {
+      samples_ = {s};
+      EXPECT_TRUE(run(results, grid(), Question::kLater, 1 << 30, prefill));
+    }
+    samples_ = together;
+    return results;
+  }
+};
+
+TEST_F(QuestionsAboutOneText, AreAnsweredAsIfEachWereTheOnlyOne) {
+  for (const PrefillMode prefill : {PrefillMode::kExact, PrefillMode::kStreaming}) {
+    const std::string name = std::to_string((int)prefill);
+    Results together = folder("together" + name), narrow = folder("narrow" + name);
+    ASSERT_TRUE(run(together, grid(), Question::kLater, 1 << 30, prefill));
+    ASSERT_TRUE(run(narrow, grid(), Question::kLater, 1, prefill));
+    EXPECT_EQ(together.records().size(), 6 * grid().size());
+    EXPECT_EQ(essence(together), essence(alone("alone" + name, prefill))) << name;
+    EXPECT_EQ(essence(together), essence(narrow)) << name;
+    std::map<std::string, nlohmann::json> same;
+    for (const auto& record : together.records())
+      same[record.at("sample").dump() + record.at("cell").dump()] = record.at("same");
+    for (const auto& record : narrow.records()) {
+      EXPECT_EQ(record.at("same"), same.at(record.at("sample").dump() + record.at("cell").dump()));
+    }
+    EXPECT_EQ(together.records()[0].at("text"), "s0");
+    EXPECT_EQ(together.records()[0].at("question"), 1);
+  }
+}
+
+TEST_F(QuestionsAboutOneText, GoOnInTheMiddleOfAText) {
+  Results whole = folder("whole"), first = folder("parts");
+  ASSERT_TRUE(run(whole, grid(), Question::kLater));
+  const std::vector<Sample> all = samples_;
+  samples_ = {all[1]};
+  ASSERT_TRUE(run(first, {grid()[0], grid()[2]}, Question::kLater));
+  samples_ = all;
+  Results rest = folder("parts");
+  ASSERT_TRUE(run(rest, grid(), Question::kLater));
+  EXPECT_EQ(essence(rest), essence(whole));
+}
+
+// A policy that notes which prompts it was shown.
+class Watched final : public Policy {
+ public:
+  struct Prompt {
+    std::size_t n_new;
+    bool more_follows;
+    bool operator==(const Prompt&) const = default;
+  };
+  Watched(std::unique_ptr<Policy> inside, std::vector<Prompt>& seen) : inside_(std::move(inside)), seen_(seen) {}
+
+  const PolicyTraits& traits() const override { return inside_->traits(); }
+  Measures measures(Phase phase, int layer, std::size_t n, std::size_t n_new) const override {
+    return inside_->measures(phase, layer, n, n_new);
+  }
+  void update(const Observation& seen, CacheEdits& edits) override {
+    if (seen.layer == 0 && seen.phase == Phase::kPrefill) seen_.push_back({seen.n_new, seen.more_follows});
+    inside_->update(seen, edits);
+  }
+  std::size_t peak_entries(std::size_t held, std::size_t n_new) const override {
+    return inside_->peak_entries(held, n_new);
+  }
+  std::size_t reserve(int layer, int head) const override { return inside_->reserve(layer, head); }
+  void resize(std::size_t size, CacheEdits& edits) override { inside_->resize(size, edits); }
+  std::unique_ptr<Policy> clone() const override { return std::make_unique<Watched>(inside_->clone(), seen_); }
+  void visit(PolicyFields& state) override { inside_->visit(state); }
+
+ private:
+  std::unique_ptr<Policy> inside_;
+  std::vector<Prompt>& seen_;
+};
+
+TEST_F(QuestionsAboutOneText, HaveItReadOnceWithoutThemAndAPolicyIsToldThatTheyFollow) {
+  std::vector<Watched::Prompt> seen;
+  PolicyType type = *find_policy_type("streaming-llm");
+  const auto make = type.make;
+  type.make = [&, make](const PolicySettings& settings, const AttentionShape& shape, std::size_t size) {
+    return std::make_unique<Watched>(make(settings, shape, size), seen);
+  };
+  const Configuration cell{{.type = std::make_shared<const PolicyType>(type)}, Budget::parse("24")};
+  samples_.resize(3);
+  const auto n_tokens = [&](const std::string& text, bool first) {
+    return loaded_.model.tokenize(text, false, first).size();
+  };
+  const std::size_t context = n_tokens(samples_[0].context, true), question = n_tokens(samples_[0].question, false);
+  Results later = folder("later");
+  ASSERT_TRUE(run(later, {cell}, Question::kLater));
+  EXPECT_EQ(seen,
+            (std::vector<Watched::Prompt>{{context, true}, {question, false}, {question, false}, {question, false}}));
+  seen.clear();
+  samples_.resize(1);
+  Results before = folder("seen");
+  ASSERT_TRUE(run(before, {cell}, Question::kSeen));
+  EXPECT_EQ(seen, (std::vector<Watched::Prompt>{{n_tokens(samples_[0].context + samples_[0].question, true), false}}));
+}
+
 TEST_F(AnswersOfTinyModel, GoOnWhereTheyWereStopped) {
   Results whole = folder("whole");
   ASSERT_TRUE(run(whole, grid(), Question::kSeen));
@@ -123,7 +243,8 @@ TEST_F(AnswersOfTinyModel, LeaveOutCellsThatCannotRunAndSaySo) {
 
 TEST(AnswerMetrics, AreMeansWithIntervalsByCellAndTags) {
   const auto record = [](const char* cell, int depth, double score) {
-    return nlohmann::json{{"cell", cell},
+    return nlohmann::json{{"sample", std::to_string(depth)},
+                          {"cell", cell},
                           {"tags", {{"depth", depth}}},
                           {"score", score},
                           {"tokens", {{"prompt", 100}}},
@@ -134,11 +255,16 @@ TEST(AnswerMetrics, AreMeansWithIntervalsByCellAndTags) {
   const std::string other = grid[1].name();
   const auto metrics = answer_metrics(
       "needle",
-      {record("full", 0, 1), record("full", 50, 1), record(other.c_str(), 0, 1), record(other.c_str(), 50, 0)}, grid);
+      {record("full", 0, 1), record("full", 50, 1), record(other.c_str(), 0, 1), record(other.c_str(), 50, 0)}, grid,
+      "full");
   const auto& cell = metrics.at("cells").at(1);
   EXPECT_DOUBLE_EQ(cell.at("score").get<double>(), 0.5);
   EXPECT_DOUBLE_EQ(cell.at("retention").get<double>(), 0.5);
-  EXPECT_NEAR(cell.at("interval").get<double>(), 1.96 * std::sqrt(0.5 / 2), 1e-12);
+  EXPECT_LT(cell.at("interval").at(0), 0.1);
+  EXPECT_GT(cell.at("interval").at(1), 0.9);
+  EXPECT_LT(cell.at("retention_interval").at(0), 0.5);
+  EXPECT_DOUBLE_EQ(cell.at("beside").at("difference").get<double>(), -0.5);
+  EXPECT_EQ(cell.at("beside").at("cell"), "full");
   EXPECT_DOUBLE_EQ(cell.at("pass_prefill_tokens_per_s").get<double>(), 2000);
   ASSERT_EQ(cell.at("groups").size(), 2u);
   EXPECT_EQ(cell.at("groups").at(1).at("tags").at("depth"), 50);
@@ -147,8 +273,10 @@ TEST(AnswerMetrics, AreMeansWithIntervalsByCellAndTags) {
 }
 
 TEST(AnswerMetrics, WeighTasksAlikeHoweverManySamplesTheyHave) {
-  const auto record = [](const char* task, double score) {
-    return nlohmann::json{{"cell", "full"},
+  int n = 0;
+  const auto record = [&n](const char* task, double score) {
+    return nlohmann::json{{"sample", std::to_string(n++)},
+                          {"cell", "full"},
                           {"tags", {{"task", task}}},
                           {"score", score},
                           {"tokens", {{"prompt", 100}}},
@@ -159,6 +287,31 @@ TEST(AnswerMetrics, WeighTasksAlikeHoweverManySamplesTheyHave) {
                                       make_grid(std::vector<std::string>{"full"}, {}));
   EXPECT_DOUBLE_EQ(metrics.at("cells").at(0).at("task_mean").get<double>(), 0.5);
   EXPECT_DOUBLE_EQ(metrics.at("cells").at(0).at("score").get<double>(), 0.75);
+}
+
+TEST(AnswerMetrics, CountTextsAndScoreEachQuestion) {
+  std::vector<nlohmann::json> records;
+  for (int text = 0; text < 3; ++text) {
+    for (int q = 1; q <= 2; ++q) {
+      records.push_back({{"sample", std::to_string(10 * text + q)},
+                         {"text", std::to_string(text)},
+                         {"question", q},
+                         {"cell", "full"},
+                         {"tags", {{"task", "a"}}},
+                         {"score", q == 1 ? 1 : 0},
+                         {"tokens", {{"prompt", 100}}},
+                         {"pass", {{"prefill_ms", 50}}},
+                         {"kv", {{"held_bytes", 1}, {"full_bytes", 4}, {"peak_bytes", 2}}}});
+    }
+  }
+  const auto metrics = answer_metrics("ruler", records, make_grid(std::vector<std::string>{"full"}, {}));
+  const auto& cell = metrics.at("cells").at(0);
+  EXPECT_EQ(cell.at("samples"), 6);
+  EXPECT_EQ(cell.at("texts"), 3);
+  ASSERT_EQ(cell.at("questions").size(), 2u);
+  EXPECT_EQ(cell.at("questions").at(0).at("score"), 1);
+  EXPECT_EQ(cell.at("questions").at(1).at("score"), 0);
+  EXPECT_EQ(cell.at("groups").size(), 1u);
 }
 
 }  // namespace

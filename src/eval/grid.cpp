@@ -13,7 +13,27 @@ std::string Configuration::name() const {
   return budget.given() ? fmt::format("{} @ {}", policy.text(), budget.text()) : policy.text();
 }
 
-std::vector<Configuration> make_grid(std::span<const std::string> policies, std::span<const std::string> budgets) {
+Configuration Configuration::parse(std::string_view name) {
+  const std::size_t at = name.rfind(" @ ");
+  Configuration cell{PolicySpec::parse(name.substr(0, at)), {}};
+  if (at != std::string_view::npos) cell.budget = Budget::parse(name.substr(at + 3));
+  return cell;
+}
+
+const Configuration* cell_beside(const std::vector<Configuration>& grid, const Configuration& cell,
+                                 std::string_view beside) {
+  if (beside.empty()) return nullptr;
+  const Configuration wanted = Configuration::parse(beside);
+  const auto found = std::ranges::find_if(grid, [&](const Configuration& other) {
+    if (wanted.budget.given()) return other.name() == wanted.name();
+    const bool budget = !other.budget.given() || other.budget.text() == cell.budget.text();
+    return other.policy.text() == wanted.policy.text() && budget;
+  });
+  return found == grid.end() || found->name() == cell.name() ? nullptr : &*found;
+}
+
+std::vector<Configuration> make_grid(std::span<const std::string> policies, std::span<const std::string> budgets,
+                                     bool calibrated) {
   std::vector<Budget> sizes;
   for (const std::string& text : budgets) sizes.push_back(Budget::parse(text));
   std::vector<PolicySpec> specs;
@@ -22,7 +42,9 @@ std::vector<Configuration> make_grid(std::span<const std::string> policies, std:
       specs.push_back(PolicySpec::parse(text));
       continue;
     }
-    for (const PolicyType& type : policy_types()) specs.push_back(PolicySpec::parse(type.name));
+    for (const PolicyType& type : policy_types()) {
+      if (calibrated || !type.needs_calibration) specs.push_back(PolicySpec::parse(type.name));
+    }
   }
   std::vector<Configuration> cells;
   std::set<std::string> names;
@@ -55,6 +77,7 @@ SessionOptions cell_session(const Configuration& cell, const ConfigurationOption
                          .new_tokens = new_tokens};
   if (cell.budget.unit == Budget::Unit::kShare) {
     session.budget = {Budget::Unit::kEntries, std::max(1.0, (double)cell.budget.entries(share_of))};
+    session.budget_share = cell.budget.value;
   }
   return session;
 }

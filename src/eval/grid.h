@@ -17,12 +17,20 @@ struct Configuration {
 
   bool full() const { return !policy.type->bounded; }
   std::string name() const;  // "lacache:span=8 @ 512"; a key, the same for the same cell
+  // A name back to its cell. Throws Error(kUsage) for a policy or budget that is not known here.
+  static Configuration parse(std::string_view name);
 };
 
+// The cell that others are held against: `beside` names it as name() does, or its policy alone, and then it is the one
+// with the budget of `cell`, or of none. Null for "", where there is no such cell, and for `cell` itself.
+const Configuration* cell_beside(const std::vector<Configuration>& grid, const Configuration& cell,
+                                 std::string_view beside);
+
 // Policies x budgets, in this order; the unbounded come once, and so does what is given twice. "all" stands for every
-// policy there is. Throws Error(kUsage) for a policy or budget that cannot be understood, or a bounded policy without
-// any budget.
-std::vector<Configuration> make_grid(std::span<const std::string> policies, std::span<const std::string> budgets);
+// policy that can run: without a calibration of the model not for those that need one. Throws Error(kUsage) for a
+// policy or budget that cannot be understood, or a bounded policy without any budget.
+std::vector<Configuration> make_grid(std::span<const std::string> policies, std::span<const std::string> budgets,
+                                     bool calibrated = false);
 
 // What all cells of an evaluation share.
 struct ConfigurationOptions {

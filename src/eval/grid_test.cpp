@@ -22,8 +22,30 @@ TEST(Grid, HasEveryPolicyAtEveryBudgetAndTheFullCacheOnce) {
   EXPECT_EQ(cells[3], PolicySpec::parse("streaming-llm:cache_size=9").text());
 }
 
-TEST(Grid, OfAllHasEveryPolicyOfTheRegistry) {
-  EXPECT_EQ(make_grid(std::vector<std::string>{"all"}, std::vector<std::string>{"100"}).size(), policy_types().size());
+TEST(Grid, OfAllHasEveryPolicyThatTheModelCanRun) {
+  const std::vector<std::string> all = {"all"}, budget = {"100"};
+  std::size_t needing = 0;
+  for (const PolicyType& type : policy_types()) needing += type.needs_calibration;
+  EXPECT_GT(needing, 0u);
+  EXPECT_EQ(make_grid(all, budget, true).size(), policy_types().size());
+  EXPECT_EQ(make_grid(all, budget, false).size(), policy_types().size() - needing);
+}
+
+TEST(Grid, HoldsACellAgainstAPolicyAtItsBudgetOrAgainstOneCell) {
+  const auto cells = make_grid(std::vector<std::string>{"full", "streaming-llm", "lacache:span=2"},
+                               std::vector<std::string>{"64", "50%"});
+  for (const Configuration& cell : cells) EXPECT_EQ(Configuration::parse(cell.name()).name(), cell.name());
+  const auto beside = [&](std::size_t i, const char* text) {
+    const Configuration* other = cell_beside(cells, cells[i], text);
+    return other ? other->name() : "";
+  };
+  EXPECT_EQ(beside(3, "streaming-llm"), cells[1].name());
+  EXPECT_EQ(beside(4, "streaming-llm"), cells[2].name());
+  EXPECT_EQ(beside(4, "streaming-llm @ 64"), cells[1].name());
+  EXPECT_EQ(beside(4, "full"), "full");
+  EXPECT_EQ(beside(1, "streaming-llm"), "");
+  EXPECT_EQ(beside(0, "streaming-llm"), "");
+  EXPECT_EQ(beside(1, ""), "");
 }
 
 TEST(Grid, RefusesABoundedPolicyWithoutBudget) { EXPECT_THROW(names({"streaming-llm"}, {}), Error); }

@@ -4,9 +4,12 @@
 
 #include <algorithm>
 #include <array>
+#include <cctype>
+#include <charconv>
 #include <cmath>
 
 #include "eval/python_random.h"
+#include "eval/ruler/words.h"
 #include "lacake/error.h"
 
 namespace lacake::eval {
@@ -15,22 +18,88 @@ namespace {
 constexpr std::array kPlaces = {"Oslo",   "Lima",   "Quito", "Dakar", "Hanoi",  "Turin", "Perth", "Minsk",
                                 "Bergen", "Malaga", "Osaka", "Tunis", "Zagreb", "Accra", "Delhi", "Boston"};
 
+bool is_word_byte(char c) { return std::isalnum((unsigned char)c) != 0; }
+
+bool has_whole(std::string_view answer, std::string_view key) {
+  for (std::size_t at = answer.find(key); at != std::string_view::npos; at = answer.find(key, at + 1)) {
+    const std::size_t end = at + key.size();
+    if ((at == 0 || !is_word_byte(answer[at - 1])) && (end == answer.size() || !is_word_byte(answer[end]))) return true;
+  }
+  return false;
+}
+
 // A share of the references that an answer has in it.
-double found(std::string_view answer, const std::vector<std::string>& references) {
+double found(std::string_view answer, const std::vector<std::string>& references, bool whole) {
   std::size_t n = 0;
-  for (const std::string& reference : references) n += answer.find(reference) != std::string_view::npos;
+  for (const std::string& reference : references) {
+    n += whole ? has_whole(answer, reference) : answer.find(reference) != std::string_view::npos;
+  }
   return (double)n / (double)references.size();
 }
 
+std::string number_of(PythonRandom& random, std::size_t n_digits) {
+  constexpr std::size_t kAtOnce = 9;  // randint's range
+  std::int64_t least = 1;
+  for (std::size_t i = 1; i < std::min(n_digits, kAtOnce); ++i) least *= 10;
+  std::string number = fmt::format("{}", random.randint(least, 10 * least - 1));
+  while (number.size() < n_digits) number += (char)('0' + random.below(10));
+  return number;
+}
+
+// Draws keys of one form.
+class Keys {
+ public:
+  Keys(const Model& model, const KeyForm& form) : model_(model), form_(form) {
+    if (form.kind == KeyForm::Kind::kDigits) n_digits_ = form.length;
+    if (form.kind == KeyForm::Kind::kTokens) n_digits_ = digits_of_tokens();
+  }
+
+  std::string draw(PythonRandom& random) const {
+    if (form_.kind == KeyForm::Kind::kDigits) return number_of(random, n_digits_);
+    if (form_.kind == KeyForm::Kind::kWords) {
+      std::string key;
+      for (std::size_t i = 1; i < form_.length; ++i) key += adjectives()[random.below(adjectives().size())] + " ";
+      return key + nouns()[random.below(nouns().size())];
+    }
+    // Digits that come in pairs or threes make no number of so many tokens every time.
+    std::string key;
+    do key = number_of(random, n_digits_);
+    while (key_tokens(model_, key) != form_.length);
+    return key;
+  }
+
+ private:
+  static constexpr std::size_t kMostDigits = 18;
+  static constexpr std::size_t kDraws = 64;
+
+  // The most digits of which at least half of the numbers, as drawn, are so many tokens.
+  std::size_t digits_of_tokens() const {
+    for (std::size_t n = kMostDigits; n > 0; --n) {
+      PythonRandom random(n);
+      std::size_t right = 0;
+      for (std::size_t i = 0; i < kDraws; ++i) right += key_tokens(model_, number_of(random, n)) == form_.length;
+      if (2 * right >= kDraws) return n;
+    }
+    throw Error({.kind = Error::Kind::kUsage,
+                 .subject = "key " + form_.text(),
+                 .expected = "numbers of so many tokens in this model's vocabulary",
+                 .found = fmt::format("none of up to {} digits", kMostDigits)});
+  }
+
+  const Model& model_;
+  KeyForm form_;
+  std::size_t n_digits_ = 0;
+};
+
 Sample sample(std::string id, std::string context, std::string question, std::size_t most_new, std::size_t length,
-              int depth, std::vector<std::string> references) {
+              int depth, std::vector<std::string> references, bool whole) {
   Sample s{.id = std::move(id),
            .context = std::move(context),
            .question = std::move(question),
            .most_new = most_new,
            .tags = {{"length", length}, {"depth", depth}},
            .references = std::move(references)};
-  s.score = [expected = s.references](std::string_view answer) { return found(answer, expected); };
+  s.score = [expected = s.references, whole](std::string_view answer) { return found(answer, expected, whole); };
   return s;
 }
 
@@ -57,7 +126,64 @@ std::string first_tokens(const Model& model, std::span<const Token> tokens, std:
   return text;
 }
 
+struct Fact {
+  std::string place, code;
+  double depth;
+};
+
+std::string question_about(std::span<const Fact> asked) {
+  if (asked.size() == 1) {
+    return fmt::format(
+        "Question: What is the access code of the {0} archive?\nAnswer: The access code of the {0} archive is",
+        asked[0].place);
+  }
+  std::string places;
+  for (std::size_t k = 0; k < asked.size(); ++k) {
+    places += (k == 0 ? "" : k + 1 == asked.size() ? " and " : ", ") + asked[k].place;
+  }
+  return fmt::format(
+      "Question: What are the access codes of the {0} archives?\nAnswer: The access codes of the {0} archives, in this "
+      "order, are",
+      places);
+}
+
 }  // namespace
+
+KeyForm KeyForm::parse(std::string_view text) {
+  constexpr std::array kNames = {"digits", "tokens", "words"};
+  constexpr std::array<std::size_t, 3> kMost = {18, 18, 8};
+  const std::size_t colon = text.find(':');
+  const std::string_view number = colon == std::string_view::npos ? "" : text.substr(colon + 1);
+  for (std::size_t i = 0; i < kNames.size(); ++i) {
+    if (text.substr(0, colon) != kNames[i]) continue;
+    KeyForm form{(Kind)(i + 1), 0};
+    const auto [end, error] = std::from_chars(number.data(), number.data() + number.size(), form.length);
+    if (error == std::errc() && end == number.data() + number.size() && form.length >= 1 && form.length <= kMost[i]) {
+      return form;
+    }
+    throw Error({.kind = Error::Kind::kUsage,
+                 .subject = "key",
+                 .expected = fmt::format("{}:1 to {}:{}", kNames[i], kNames[i], kMost[i]),
+                 .found = fmt::format("\"{}\"", text)});
+  }
+  throw Error({.kind = Error::Kind::kUsage,
+               .subject = "key",
+               .expected = "digits:N, tokens:N or words:N",
+               .found = fmt::format("\"{}\"", text)});
+}
+
+std::string KeyForm::text() const {
+  constexpr std::array kNames = {"", "digits:", "tokens:", "words:"};
+  return kind == Kind::kOfficial ? "" : fmt::format("{}{}", kNames[(std::size_t)kind], length);
+}
+
+std::size_t key_tokens(const Model& model, const std::string& key) {
+  const std::vector<Token> tokens = model.tokenize(" " + key, false, false);
+  const auto blank = [&](Token token) { return model.piece(token).find_first_not_of(' ') == std::string::npos; };
+  std::size_t n_blank = 0;
+  while (n_blank < tokens.size() && blank(tokens[n_blank])) ++n_blank;
+  return tokens.size() - n_blank;
+}
 
 std::vector<Sample> passkey_samples(const Model& model, const NeedleOptions& options) {
   constexpr std::string_view kTask =
@@ -66,6 +192,8 @@ std::vector<Sample> passkey_samples(const Model& model, const NeedleOptions& opt
       "this hidden information.";
   constexpr std::string_view kGarbage =
       "The grass is green. The sky is blue. The sun is yellow. Here we go. There and back again. ";
+  const bool official = options.key.kind == KeyForm::Kind::kOfficial;
+  const Keys keys(model, options.key);
   std::vector<Sample> samples;
   for (const std::size_t length : options.lengths) {
     const auto n_garbage = (std::size_t)(3.75 * (double)length / 1024) * 1024;
@@ -79,14 +207,15 @@ std::vector<Sample> passkey_samples(const Model& model, const NeedleOptions& opt
     for (std::size_t before = 0; before <= n_garbage; before += step) {
       for (std::size_t i = 0; i < options.seeds; ++i) {
         const std::uint64_t seed = options.first_seed + i;
-        const std::string key = fmt::format("{}", PythonRandom(seed).randint(1, 99999));
+        PythonRandom random(seed);
+        const std::string key = official ? fmt::format("{}", random.randint(1, 99999)) : keys.draw(random);
         const int depth = (int)std::lround(10 * (double)before / (double)n_garbage) * 10;
         samples.push_back(
             sample(fmt::format("passkey/{}/{}/{}", length, depth, seed),
                    fmt::format("{}\n{}\nThe pass key is {}. Remember it. {} is the pass key.\n{}\n", kTask,
                                repeated(kGarbage, before), key, key, repeated(kGarbage, n_garbage - before)),
                    "What is the pass key? The pass key is", model.tokenize(" " + key, false, false).size() + 1, length,
-                   depth, {key}));
+                   depth, {key}, !official));
       }
     }
   }
@@ -94,17 +223,21 @@ std::vector<Sample> passkey_samples(const Model& model, const NeedleOptions& opt
 }
 
 std::vector<Sample> haystack_samples(const Model& model, std::string_view text, const NeedleOptions& options) {
-  if (options.needles < 1 || options.needles > kPlaces.size()) {
+  const bool apart = options.questions > 1;
+  const std::size_t n_facts = apart ? options.questions : options.needles;
+  if (n_facts < 1 || n_facts > kPlaces.size()) {
     throw Error({.kind = Error::Kind::kUsage,
-                 .subject = "needles",
+                 .subject = apart ? "questions" : "needles",
                  .expected = fmt::format("1 to {}", kPlaces.size()),
-                 .found = fmt::format("{}", options.needles)});
+                 .found = fmt::format("{}", n_facts)});
   }
+  const bool official = options.key.kind == KeyForm::Kind::kOfficial;
+  const Keys keys(model, official ? KeyForm{KeyForm::Kind::kDigits, 5} : options.key);
   const std::vector<Token> tokens = model.tokenize(text, false, false);
   std::vector<Sample> samples;
   for (const std::size_t length : options.lengths) {
     // What facts and question take, generously.
-    const std::size_t hay = length > 32 * (options.needles + 2) ? length - 32 * (options.needles + 1) : 0;
+    const std::size_t hay = length > 32 * (n_facts + 2) ? length - 32 * (n_facts + 1) : 0;
     if (hay == 0 || tokens.size() < hay) {
       throw Error(
           {.subject = "the haystack",
@@ -112,39 +245,45 @@ std::vector<Sample> haystack_samples(const Model& model, std::string_view text, 
            .found = fmt::format("{}", tokens.size())});
     }
     const std::string haystack = first_tokens(model, tokens, hay);
-    for (std::size_t d = 0; d < options.depths; ++d) {
-      const double depth = options.depths > 1 ? (double)d / (double)(options.depths - 1) : 0;
+    for (std::size_t d = 0; d < (apart ? 1 : options.depths); ++d) {
+      const double depth = options.depths > 1 && !apart ? (double)d / (double)(options.depths - 1) : 0;
       for (std::size_t i = 0; i < options.seeds; ++i) {
         const std::uint64_t seed = options.first_seed + i;
         PythonRandom random(seed);
-        std::vector<std::string> codes;
-        std::string context, places;
-        std::size_t from = 0;
         const auto first_place = (std::size_t)random.randint(0, (std::int64_t)kPlaces.size() - 1);
-        for (std::size_t k = 0; k < options.needles; ++k) {
-          const char* place = kPlaces[(first_place + k) % kPlaces.size()];
-          codes.push_back(fmt::format("{}", random.randint(10000, 99999)));
-          const double at = depth + (1 - depth) * (double)k / (double)options.needles;
+        std::vector<Fact> facts;
+        std::string context;
+        std::size_t from = 0;
+        for (std::size_t k = 0; k < n_facts; ++k) {
+          const double at =
+              apart ? (double)k / (double)(n_facts - 1) : depth + (1 - depth) * (double)k / (double)n_facts;
+          facts.push_back({kPlaces[(first_place + k) % kPlaces.size()], keys.draw(random), at});
           const std::size_t end = std::max(from, sentence_end(haystack, (std::size_t)(at * (double)haystack.size())));
           context += haystack.substr(from, end - from);
-          context += fmt::format(" The access code of the {} archive is {}. ", place, codes.back());
-          places += (k == 0 ? "" : k + 1 == options.needles ? " and " : ", ") + std::string(place);
+          context += fmt::format(" The access code of the {} archive is {}. ", facts[k].place, facts[k].code);
           from = end;
         }
         context += haystack.substr(from) + "\n\n";
-        const std::string question =
-            options.needles == 1
-                ? fmt::format(
-                      "Question: What is the access code of the {0} archive?\nAnswer: The access code of the {0} "
-                      "archive is",
-                      places)
-                : fmt::format(
-                      "Question: What are the access codes of the {0} archives?\nAnswer: The access codes of the "
-                      "{0} archives, in this order, are",
-                      places);
-        samples.push_back(sample(fmt::format("haystack/{}/{}/{}", length, (int)std::lround(depth * 100), seed),
-                                 std::move(context), question, 10 * options.needles, length,
-                                 (int)std::lround(depth * 100), codes));
+        const auto add = [&](const std::string& id, std::span<const Fact> asked, double where) {
+          std::vector<std::string> codes;
+          std::size_t most = 10;
+          for (const Fact& fact : asked) {
+            codes.push_back(fact.code);
+            most = std::max(most, key_tokens(model, fact.code) + 4);
+          }
+          samples.push_back(sample(id, context, question_about(asked), most * asked.size(), length,
+                                   (int)std::lround(where * 100), codes, !official));
+        };
+        if (!apart) {
+          add(fmt::format("haystack/{}/{}/{}", length, (int)std::lround(depth * 100), seed), facts, depth);
+          continue;
+        }
+        const std::string text_id = fmt::format("haystack/{}/{}", length, seed);
+        for (std::size_t k = 0; k < n_facts; ++k) {
+          add(fmt::format("{}/{}", text_id, k), std::span(facts).subspan(k, 1), facts[k].depth);
+          samples.back().text = text_id;
+          samples.back().number = k + 1;
+        }
       }
     }
   }

@@ -1,6 +1,9 @@
 #include "eval/needle.h"
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
+
+#include <algorithm>
 
 #include "engine/test_session.h"
 #include "eval/python_random.h"
@@ -39,6 +42,50 @@ TEST_F(NeedleSamples, OfThePasskeyAreTheOfficialOnes) {
   EXPECT_EQ(second.score(" " + second.references[0] + ". It"), 1);
   EXPECT_EQ(second.score("12"), 0);
   EXPECT_THROW(passkey_samples(loaded_.model, {.lengths = {273}}), Error);
+}
+
+TEST_F(NeedleSamples, HaveKeysOfTheFormAskedForAsWholeWords) {
+  const auto key = [&](const char* form, std::uint64_t seed) {
+    return passkey_samples(loaded_.model,
+                           {.lengths = {512}, .seeds = 1, .first_seed = seed, .key = KeyForm::parse(form)})[0]
+        .references.at(0);
+  };
+  for (std::uint64_t seed = 0; seed < 20; ++seed) {
+    EXPECT_EQ(key("digits:2", seed).size(), 2u);
+    EXPECT_EQ(key("digits:12", seed).size(), 12u);
+    for (const std::size_t n : {1u, 2u, 5u}) {
+      EXPECT_EQ(key_tokens(loaded_.model, key(fmt::format("tokens:{}", n).c_str(), seed)), n);
+    }
+    const std::string words = key("words:2", seed);
+    EXPECT_EQ(std::count(words.begin(), words.end(), ' '), 1) << words;
+  }
+  const Sample s = passkey_samples(loaded_.model, {.lengths = {512}, .key = KeyForm::parse("digits:2")})[0];
+  const std::string& two = s.references[0];
+  EXPECT_EQ(s.score(" " + two + ". It"), 1);
+  EXPECT_EQ(s.score(" " + two + "3"), 0);
+  EXPECT_EQ(s.score(" 3" + two), 0);
+  for (const char* form : {"digits", "digits:0", "digits:2x", "tokens:99", "letters:2", ":2"}) {
+    EXPECT_THROW(KeyForm::parse(form), Error) << form;
+  }
+  EXPECT_EQ(KeyForm::parse("words:3").text(), "words:3");
+}
+
+TEST_F(NeedleSamples, OfAHaystackAskAboutEachOfItsFactsWhereTheyAreAskedApart) {
+  std::string hay;
+  for (int i = 0; i < 300; ++i) hay += "The crow sat. ";
+  const auto samples = haystack_samples(loaded_.model, hay, {.lengths = {800}, .seeds = 2, .questions = 5});
+  ASSERT_EQ(samples.size(), 2u * 5);
+  for (std::size_t q = 0; q < 5; ++q) {
+    const Sample& s = samples[q];
+    EXPECT_EQ(s.context, samples[0].context);
+    EXPECT_EQ(s.text, samples[0].text);
+    EXPECT_EQ(s.number, q + 1);
+    EXPECT_EQ(s.tags.at("depth"), 25 * q);
+    ASSERT_EQ(s.references.size(), 1u);
+    EXPECT_NE(s.context.find(s.references[0]), std::string::npos);
+    if (q > 0) EXPECT_GT(s.context.find(s.references[0]), s.context.find(samples[q - 1].references[0]));
+  }
+  EXPECT_NE(samples[5].text, samples[0].text);
 }
 
 TEST_F(NeedleSamples, OfAHaystackHaveEveryCodeOnceInOrderAtSentenceEnds) {

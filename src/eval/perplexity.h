@@ -45,9 +45,11 @@ bool run_perplexity(const Model& model, Engine& engine, const std::vector<Config
                     const std::vector<Text>& texts, const PerplexityOptions& options, const RunControl& watch,
                     Results& results);
 
-// metrics.json of such records: for each cell perplexity with its standard error (as llama-perplexity computes it),
-// perplexity by position in windows of `window` tokens, mean KL, share of equal tokens, bytes.
+// metrics.json of such records: for each cell perplexity with its standard error (as llama-perplexity computes it) and
+// 95 % interval, perplexity by position in windows of `window` tokens, mean KL, share of equal tokens, bytes. `ratio`:
+// to the perplexity of the cell that keeps everything, token by token on the same ones, and `beside` to that of the
+// named cell (see cell_beside); their intervals take each window for one draw, because neighbours are alike.
 nlohmann::json perplexity_metrics(const std::vector<nlohmann::json>& records, const std::vector<Configuration>& grid,
-                                  std::size_t window);
+                                  std::size_t window, std::string_view beside = "");
 
 }  // namespace lacake::eval

@@ -129,6 +129,34 @@ TEST_F(PerplexityOfTinyModel, MetricsAreThoseOfTheRecords) {
   EXPECT_DOUBLE_EQ(cell.at("windows").at(1).at("perplexity").get<double>(), std::exp(2.5));
 }
 
+TEST(PerplexityMetrics, HoldCellsAgainstEachOtherTokenByToken) {
+  const auto grid = make_grid(std::vector<std::string>{"full", "streaming-llm", "tova"}, std::vector<std::string>{"9"});
+  std::vector<nlohmann::json> records;
+  for (std::size_t cell = 0; cell < 3; ++cell) {
+    std::vector<double> nll;
+    double sum = 0;
+    for (int i = 0; i < 40; ++i) {
+      nll.push_back(2 + (i * 7) % 5 + (cell == 1 ? 0.1 + 0.01 * (i % 3) : 0));
+      sum += nll.back();
+    }
+    records.push_back({{"sample", "a"},
+                       {"cell", grid[cell].name()},
+                       {"first", 1},
+                       {"sum", sum},
+                       {"nll", nll},
+                       {"kv", {{"peak_bytes", 8}, {"held_bytes", 6}, {"full_bytes", 6}}}});
+  }
+  const auto metrics = perplexity_metrics(records, grid, 4, "tova");
+  const auto& full = metrics.at("cells").at(0);
+  const auto& streaming = metrics.at("cells").at(1);
+  EXPECT_FALSE(full.contains("ratio"));
+  EXPECT_NEAR(streaming.at("ratio").at("ratio").get<double>(), std::exp(0.11), 0.01);
+  EXPECT_GT(streaming.at("ratio").at("interval").at(0), 1.09);
+  EXPECT_LT(streaming.at("ratio").at("interval").at(1), 1.14);
+  EXPECT_EQ(streaming.at("beside").at("cell"), grid[2].name());
+  EXPECT_EQ(metrics.at("cells").at(2).at("ratio").at("interval"), (nlohmann::json{1.0, 1.0}));
+}
+
 TEST(DistributionOfLogits, SurpriseAndDivergenceAreTheFormulas) {
   const std::vector<float> a = {0, std::log(3.0f)}, b = {0, 0};
   const Distribution p(a), q(b);

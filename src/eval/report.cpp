@@ -43,15 +43,36 @@ std::string number(const json& cell, const char* key, const char* format, double
   return cell.contains(key) ? fmt::format(fmt::runtime(format), factor * cell[key].get<double>()) : "";
 }
 
+// "71.2 to 88.0"
+std::string bounds_text(const json& cell, const char* key, const char* format, double factor) {
+  if (!cell.contains(key)) return "";
+  const auto bound = [&](std::size_t i) {
+    return fmt::format(fmt::runtime(format), factor * cell[key].at(i).get<double>());
+  };
+  return bound(0) + " to " + bound(1);
+}
+
+std::string ratio_text(const json& ratio) {
+  return fmt::format("{:.3f} ({})", ratio.at("ratio").get<double>(), bounds_text(ratio, "interval", "{:.3f}", 1));
+}
+
 const std::vector<Column>& columns() {
   static const std::vector<Column> all = {
       {"perplexity", "exp of the mean surprise", [](const json& c) { return number(c, "perplexity", "{:.4f}"); }},
       {"±", "standard error", [](const json& c) { return number(c, "standard_error", "{:.4f}"); }},
+      {"to full", "perplexity to the full cache's, and the 95 % interval of that",
+       [](const json& c) { return c.contains("ratio") ? ratio_text(c["ratio"]) : ""; }},
       {"score", "mean over samples", [](const json& c) { return number(c, "score", "{:.1f} %", 100); }},
-      {"95 %", "half of the interval, normal approximation",
-       [](const json& c) { return number(c, "interval", "± {:.1f}", 100); }},
+      {"95 %", "interval of the score",
+       [](const json& c) { return c.contains("score") ? bounds_text(c, "interval", "{:.1f}", 100) : ""; }},
       {"of full", "share of the full cache's score",
        [](const json& c) { return number(c, "retention", "{:.1f} %", 100); }},
+      {"95 % of it", "interval of that share, sample by sample",
+       [](const json& c) { return bounds_text(c, "retention_interval", "{:.1f}", 100); }},
+      {"beside",
+       "difference from (score) or factor to (perplexity) the cell named by beside, on the same samples, and "
+       "its 95 % interval",
+       beside_text},
       {"KL", "mean divergence from the full cache's next-token distributions, nats",
        [](const json& c) { return number(c, "kl", "{:.4f}"); }},
       {"equal tokens", "share with the full cache's likeliest token (answers: before the first that differs)",
@@ -97,10 +118,10 @@ std::string table(const json& metrics) {
   return out + "</p>\n";
 }
 
-std::string tasks_table(const json& metrics) {
-  const auto rows = scores_by_task(metrics);
+std::string small_table(const std::string& head, const std::vector<std::vector<std::string>>& rows) {
   if (rows.empty()) return "";
-  std::string out = "<h2>Scores by task</h2>\n<p>Mean score in percent.</p>\n<div class=\"wide\"><table>";
+  std::string out = fmt::format(
+      "<h2>{}</h2>\n<p>Mean score in percent, and its 95 % interval.</p>\n<div class=\"wide\"><table>", head);
   for (std::size_t r = 0; r < rows.size(); ++r) {
     const char* cell = r == 0 ? "th" : "td";
     out += r == 0 ? "<thead><tr>" : r == 1 ? "<tbody><tr>" : "<tr>";
@@ -108,6 +129,13 @@ std::string tasks_table(const json& metrics) {
     out += r == 0 ? "</tr></thead>\n" : "</tr>\n";
   }
   return out + "</tbody></table></div>\n";
+}
+
+// "50.0 (31.2 to 68.8)"
+std::string score_text(const json& scored) {
+  std::string text = number(scored, "score", "{:.1f}", 100);
+  if (scored.contains("interval")) text += fmt::format(" ({})", bounds_text(scored, "interval", "{:.1f}", 100));
+  return text;
 }
 
 std::optional<double> quality(const json& cell) {
@@ -193,9 +221,21 @@ std::string report_html(const json& config, const json& metrics) {
       "content=\"width=device-width\"><title>lacake eval {0}: {1}</title><style>{2}</style></head><body>\n"
       "<h1>{0}: {1}</h1>\n<p>{3}, {4}</p>\n{5}<h2>All cells</h2>\n{6}{7}{8}{9}{10}</body></html>\n",
       escaped(task), escaped(name), kStyle, escaped(value_text(model.at("file"))),
-      escaped(value_text(model.at("weight_types"))), facts(config), table(metrics), tasks_table(metrics),
+      escaped(value_text(model.at("weight_types"))), facts(config), table(metrics),
+      small_table("Scores by task", scores_by_task(metrics)) +
+          small_table("Scores by question", scores_by_question(metrics)),
       quality_by_budget(metrics), by_position(metrics), maps(metrics));
 }
+
+std::string beside_text(const json& cell) {
+  if (!cell.contains("beside")) return "";
+  const json& beside = cell["beside"];
+  if (beside.contains("ratio")) return ratio_text(beside);
+  return fmt::format("{:+.1f} ({})", 100 * beside.at("difference").get<double>(),
+                     bounds_text(beside, "interval", "{:+.1f}", 100));
+}
+
+std::string interval_text(const json& cell, const char* key) { return bounds_text(cell, key, "{:.1f}", 100); }
 
 std::vector<std::vector<std::string>> scores_by_task(const json& metrics) {
   std::vector<std::vector<std::string>> rows = {{"task"}};
@@ -216,14 +256,34 @@ std::vector<std::vector<std::string>> scores_by_task(const json& metrics) {
       for (const auto& [key, value] : group.at("tags").items()) {
         if (key != "task") name += fmt::format(", {} {}", key, value_text(value));
       }
-      row(name, column) = fmt::format("{:.1f}", 100 * group.at("score").get<double>());
+      row(name, column) = score_text(group);
     }
   }
   if (rows.size() == 1) return {};
   std::size_t column = 0;
   for (const json& cell : metrics.at("cells")) {
-    if (cell.contains("task_mean")) row("mean of tasks", ++column) = number(cell, "task_mean", "{:.1f}", 100);
+    if (!cell.contains("task_mean")) continue;
+    row("mean of tasks", ++column) =
+        score_text({{"score", cell["task_mean"]}, {"interval", cell.at("task_mean_interval")}});
   }
+  for (auto& texts : rows) texts.resize(rows[0].size(), "-");
+  return rows;
+}
+
+std::vector<std::vector<std::string>> scores_by_question(const json& metrics) {
+  std::vector<std::vector<std::string>> rows = {{"question"}};
+  for (const json& cell : metrics.at("cells")) {
+    if (!cell.contains("questions")) continue;
+    const std::size_t column = rows[0].size();
+    rows[0].push_back(cell.at("cell"));
+    for (const json& question : cell["questions"]) {
+      const std::size_t number = question.at("question");
+      while (rows.size() <= number) rows.push_back({std::to_string(rows.size())});
+      rows[number].resize(std::max(rows[number].size(), column + 1), "-");
+      rows[number][column] = score_text(question);
+    }
+  }
+  if (rows.size() == 1) return {};
   for (auto& texts : rows) texts.resize(rows[0].size(), "-");
   return rows;
 }

@@ -24,7 +24,7 @@ json cell(const std::string& policy, const json& budget, double score) {
           {"policy", policy},
           {"budget", budget},
           {"score", score},
-          {"interval", 0.1},
+          {"interval", {score / 2, (1 + score) / 2}},
           {"samples", 4},
           {"kv", {{"peak_bytes", 2 << 20}, {"held_bytes", 1}, {"full_bytes", 4}}},
           {"groups",
@@ -80,18 +80,34 @@ TEST(Comparison, ShowsCellsOfBothAndRefusesTwoTasks) {
   EXPECT_THROW(comparison(a, other), Error);
 }
 
+TEST(Report, HasScoresByQuestionAndWhatACellIsHeldAgainst) {
+  json cake = cell("cake", "9", 0.25);
+  cake["questions"] = {{{"question", 1}, {"score", 0.5}, {"interval", {0.25, 0.75}}}};
+  cake["beside"] = {{"cell", "tova @ 9"}, {"difference", -0.125}, {"interval", {-0.25, 0.0}}};
+  const json metrics = {{"task", "ruler"}, {"cells", {cell("full", nullptr, 1), cake}}};
+  EXPECT_EQ(scores_by_question(metrics),
+            (std::vector<std::vector<std::string>>{{"question", "cake"}, {"1", "50.0 (25.0 to 75.0)"}}));
+  const std::string html = report_html(config(), metrics);
+  for (const char* part : {"-12.5 (-25.0 to +0.0)", "12.5 to 62.5", "Scores by question"}) {
+    EXPECT_NE(html.find(part), std::string::npos) << part;
+  }
+}
+
 TEST(Report, HasScoresByTaskARowForEachGroupAndTheirMean) {
   json full = cell("full", nullptr, 1), cake = cell("cake", "9", 0.25);
   full["groups"] = {{{"tags", {{"task", "vt"}, {"length", 2048}}}, {"score", 0.5}},
                     {{"tags", {{"task", "cwe"}, {"length", 2048}}}, {"score", 1}}};
   cake["groups"] = {{{"tags", {{"task", "cwe"}, {"length", 2048}}}, {"score", 0.25}}};
   full["task_mean"] = 0.75;
+  full["task_mean_interval"] = {0.5, 1};
   cake["task_mean"] = 0.25;
+  cake["task_mean_interval"] = {0, 0.5};
   const json metrics = {{"task", "ruler"}, {"cells", {full, cake}}};
-  EXPECT_EQ(scores_by_task(metrics), (std::vector<std::vector<std::string>>{{"task", "full", "cake"},
-                                                                            {"vt, length 2048", "50.0", "-"},
-                                                                            {"cwe, length 2048", "100.0", "25.0"},
-                                                                            {"mean of tasks", "75.0", "25.0"}}));
+  EXPECT_EQ(scores_by_task(metrics),
+            (std::vector<std::vector<std::string>>{{"task", "full", "cake"},
+                                                   {"vt, length 2048", "50.0", "-"},
+                                                   {"cwe, length 2048", "100.0", "25.0"},
+                                                   {"mean of tasks", "75.0 (50.0 to 100.0)", "25.0 (0.0 to 50.0)"}}));
   EXPECT_NE(report_html(config(), metrics).find("<td>cwe, length 2048</td><td>100.0</td><td>25.0</td>"),
             std::string::npos);
   EXPECT_TRUE(scores_by_task({{"task", "needle"}, {"cells", {cell("full", nullptr, 1)}}}).empty());

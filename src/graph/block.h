@@ -19,6 +19,7 @@ namespace lacake {
 //   k_plain    [d_k, n_head_kv, n_tokens - n_rotated]  the others', as projected; null if there are none
 //   k          [d_k, n_head_kv, n_tokens]              all of them, as projected
 //   v          [d_v, n_head_kv, n_tokens]
+//   input      [n_embd, n_tokens]                      what all of them were projected from
 struct Projections {
   ggml_tensor* q = nullptr;
   ggml_tensor* q_plain = nullptr;
@@ -26,6 +27,7 @@ struct Projections {
   ggml_tensor* k_plain = nullptr;
   ggml_tensor* k = nullptr;
   ggml_tensor* v = nullptr;
+  ggml_tensor* input = nullptr;
 };
 
 // Makes the node that attends: Projections -> [d_v * n_head, n_tokens].

@@ -128,7 +128,7 @@ class Pinned final : public Policy {
     o.n_new -= s.fresh;
     o.n_past -= (std::int64_t)s.before;
     if (o.n_probe == 0) o.window = (int)std::min((std::size_t)o.window, o.n_new);
-    Columns<float> mean, variance, last, accumulated, similarity, peak, norm, expected;
+    Columns<float> mean, variance, last, accumulated, similarity, peak, norm, expected, repeat, learned;
     o.window_mean = mean.without(all.window_mean, all.n_entries, s.all());
     o.window_variance = variance.without(all.window_variance, all.n_entries, s.all());
     o.last_row = last.without(all.last_row, all.n_entries, s.all());
@@ -137,6 +137,9 @@ class Pinned final : public Policy {
     o.window_peak = peak.without(all.window_peak, all.n_entries, s.all());
     o.value_norm = norm.without(all.value_norm, all.n_entries, s.all());
     o.expected = expected.without(all.expected, all.n_entries, s.all());
+    o.repeat_peak = repeat.without(all.repeat_peak, all.n_entries, s.all());
+    o.learned = learned.without(all.learned, all.n_new, s.fresh);
+    o.inputs = all.inputs.subspan(all.inputs.size() / all.n_new * s.fresh);
     Behind behind(edits, all.layer, s);
     behind_->update(o, behind);
   }
@@ -230,6 +233,11 @@ PolicyType with_pinned(PolicyType type) {
     require_cache_size(inside.name, least, size);
     return std::make_unique<Pinned>(inside.name, least, inside.make(own(settings), shape, size - n), n);
   };
+  if (inside.settings_of_share) {
+    type.settings_of_share = [=](const PolicySettings& settings, const AttentionShape& shape, double share) {
+      return inside.settings_of_share(own(settings), shape, share);
+    };
+  }
   return type;
 }
 

@@ -15,7 +15,8 @@
 
 namespace lacake {
 
-RankedPolicy::RankedPolicy(const Options& options, const AttentionShape& shape) : options_(options), shape_(shape) {
+RankedPolicy::RankedPolicy(const Options& options, const AttentionShape& shape)
+    : options_(options), shape_(shape), most_window_(options.window > 0 ? options.window : SIZE_MAX) {
   assert(options.cache_size >= options.min_cache_size);
   traits_.positions = options.positions;
   traits_.per_head = options.per_head;
@@ -27,6 +28,7 @@ RankedPolicy::RankedPolicy(const Options& options, const AttentionShape& shape) 
       options.uneven_layers || options.sharing == Options::Sharing::kJoint || (shared && options.evict_fraction > 0);
   traits_.layers_independent = true;
   traits_.sinks = options.sinks;
+  traits_.repeat_chunk = options.repeat_chunk;
   set_cache_size(options.cache_size);
   const std::size_t n_lists = options.per_head ? static_cast<std::size_t>(shape.n_head_kv) : 1;
   const List empty{.scores = {}, .size = options.cache_size};
@@ -37,7 +39,7 @@ void RankedPolicy::set_cache_size(std::size_t cache_size) {
   options_.cache_size = cache_size;
   if (options_.window_share > 0) {
     const auto share = static_cast<std::size_t>(options_.window_share * static_cast<double>(cache_size));
-    options_.window = std::min(share, cache_size - 1);
+    options_.window = std::min({share, cache_size - 1, most_window_});
   }
   traits_.window = options_.window;
   assert(n_protected() <= cache_size);

@@ -24,7 +24,7 @@ class RankedPolicy : public Policy {
     std::size_t min_cache_size = 1;  // what C may be changed to
     std::size_t sinks = 0;           // sinks + window < min_cache_size
     std::size_t window = 0;
-    double window_share = 0;  // instead of `window`: this share of C, at most C - 1
+    double window_share = 0;  // above 0: this share of C, at most C - 1; and at most `window`, where that is not 0
     Positions positions = Positions::kTrue;
     bool per_head = true;
     // Whose best scores share a whole of entries among them: nobody's, those of a layer's heads, or of all layers and
@@ -35,7 +35,8 @@ class RankedPolicy : public Policy {
     bool changes_sharing = false;  // share() may be called
     double head_floor = 0;         // share of an even head's entries that no list goes below where they are shared
     bool uneven_layers = false;
-    double evict_fraction = 0;  // what a list above its size evicts in decoding, see n_evicted_at_once
+    std::size_t repeat_chunk = 0;  // PolicyTraits
+    double evict_fraction = 0;     // what a list above its size evicts in decoding, see n_evicted_at_once
   };
 
   RankedPolicy(const Options&, const AttentionShape&);
@@ -132,6 +133,7 @@ class RankedPolicy : public Policy {
 
   Options options_;
   AttentionShape shape_;
+  std::size_t most_window_;  // where it is a share
   PolicyTraits traits_;
   std::vector<Layer> layers_;
   std::size_t n_fed_ = 0;

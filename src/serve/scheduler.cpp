@@ -365,7 +365,7 @@ struct Scheduler::State {
     if (job.running->reading()) job.promised = job.bytes * (job.n_answers() - 1);
     const Session& session = job.running->session();
     const std::size_t n_held = session.tokens().size();
-    ServedCache cache = cache_of(session, n_held + job.running->n_to_read(), n_held);
+    ServedCache cache = cache_of(session, n_held + job.running->n_to_feed(), n_held);
     if (job.resident) cache.id = job.resident->id;
     counts.n_prompt_tokens += cache.n_prompt;
     job.client->started(cache);

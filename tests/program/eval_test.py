@@ -54,6 +54,61 @@ class Eval(ProgramTest):
         self.assertIn('question: was "seen", now "later"', done.stdout.decode())
         self.assertTrue((self.folder / "seen" / "heatmap.svg").exists())
 
+    def test_several_questions_about_one_text_go_on_where_they_stopped(self):
+        grid = ["--length", 1024, "--samples", 1, "--policy", "full,streaming-llm", "--kv-budget", "64", "--tasks",
+                "niah_single_1,vt", "--question", "later", "--questions", 3]
+        metrics = self.evaluated("ruler", *grid, results="whole")
+        for cell in metrics["cells"]:
+            self.assertEqual((cell["samples"], cell["texts"]), (6, 2))
+            self.assertEqual([q["question"] for q in cell["questions"]], [1, 2, 3])
+        self.assertIn("Scores by question", (self.folder / "whole" / "report.html").read_text())
+        whole = (self.folder / "whole" / "predictions.jsonl").read_text().splitlines()
+        part = self.folder / "part"
+        self.evaluated("ruler", *grid, "--limit", 2, results="part")
+        self.evaluated("ruler", *grid, results="part")
+
+        def essence(lines):
+            records = [json.loads(line) for line in lines]
+            return sorted((r["sample"], r["cell"], r["answer"], r["tokens"]["prompt"]) for r in records)
+        self.assertEqual(essence((part / "predictions.jsonl").read_text().splitlines()), essence(whole))
+
+    def test_what_several_questions_need_is_said(self):
+        hay = self.file("hay.txt", FABLE * 20)
+        self.refused(2, "--questions", "--question later", arguments=["ruler", *ON_MODEL, "--questions", 2])
+        self.refused(2, "--questions", "a haystack (-f FILE)",
+                     arguments=["needle", *ON_MODEL, "--question", "later", "--questions", 2])
+        self.refused(2, "--depths", "one question about a text", arguments=[
+            "needle", *ON_MODEL, "-f", hay, "--question", "later", "--questions", 2, "--depths", 3])
+        self.refused(2, "fwe", "one question about a text", arguments=[
+            "ruler", *ON_MODEL, "--length", 1024, "--question", "later", "--questions", 2, "--tasks", "fwe"])
+
+    def test_keys_are_of_the_form_asked_for(self):
+        grid = ["--lengths", 512, "--seeds", 1, "--limit", 1]
+        self.evaluated("needle", *grid, "--key", "digits:3", results="digits")
+        record = json.loads((self.folder / "digits" / "predictions.jsonl").read_text())
+        self.assertRegex(record["references"][0], r"^[1-9]\d\d$")
+        self.refused(2, "--key", "digits:N, tokens:N or words:N", arguments=["needle", *ON_MODEL, "--key", "letters:3"])
+        self.refused(2, "another configuration", 'key: was "digits:3", now "words:2"', arguments=[
+            "needle", *ON_MODEL, *grid, "--key", "words:2", "--results", self.folder / "digits"])
+
+    def test_a_report_is_made_of_records_that_are_there(self):
+        grid = ["--lengths", 512, "--seeds", 1, "--limit", 2, "--policy", "full,cake,streaming-llm", "--kv-budget", "50%"]
+        made = self.evaluated("needle", *grid)
+        folder = self.folder / "results"
+        for name in ("metrics.json", "report.html"):
+            (folder / name).unlink()
+        done = run("eval", "report", folder, "--json", "-q")
+        self.assertEqual(json.loads(done.stdout), made, done.stderr.decode())
+        done = run("eval", "report", folder, "--beside", "streaming-llm")
+        self.assertEqual(done.returncode, 0, done.stderr.decode())
+        cells = json.loads((folder / "metrics.json").read_text())["cells"]
+        self.assertEqual([("beside" in cell) for cell in cells], [False, True, False])
+        self.assertIn("beside", done.stdout.decode())
+        self.refused(2, "--beside", "tova", arguments=["report", folder, "--beside", "tova"])
+        self.refused(2, "--window", "perplexity", arguments=["report", folder, "--window", 9])
+        self.refused(2, "a folder of results", arguments=["report"])
+        self.refused(1, "config.json", "no such file", arguments=["report", self.folder])
+
     def longbench_file(self, *lines):
         line = {"input": "What did the fox want?", "context": FABLE, "length": 180, "language": "en", "all_classes": None}
         return self.file("some.jsonl", "".join(

@@ -114,9 +114,9 @@ inline std::vector<PolicySpec> specs_of(const std::string& name) {
 }
 
 inline std::vector<Trial> trials(const std::string& policy, std::size_t n_tokens) {
-  const std::vector<AttentionShape> shapes = {{.n_layer = 4, .n_head = 4, .n_head_kv = 2},
-                                              {.n_layer = 5, .n_head = 3, .n_head_kv = 1},
-                                              {.n_layer = 9, .n_head = 2, .n_head_kv = 2}};
+  const std::vector<AttentionShape> shapes = {{.n_layer = 4, .n_head = 4, .n_head_kv = 2, .calibration = 1},
+                                              {.n_layer = 5, .n_head = 3, .n_head_kv = 1, .calibration = 1},
+                                              {.n_layer = 9, .n_head = 2, .n_head_kv = 2, .calibration = 1}};
   std::vector<Trial> result;
   unsigned seed = 0;
   for (const PolicySpec& spec : specs_of(policy)) {

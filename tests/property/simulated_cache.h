@@ -124,6 +124,9 @@ class SimulatedCache final : public CacheEdits {
     n_past_ += static_cast<std::int64_t>(n_new);
   }
 
+  // Whether texts come with a repeat from here on, where the policy asks for one.
+  void set_repeats(bool repeats) { repeats_ = repeats; }
+
   // Between segments.
   void resize(Policy& policy, std::size_t cache_size) {
     policy.resize(cache_size, *this);
@@ -163,7 +166,7 @@ class SimulatedCache final : public CacheEdits {
                      .n_new = n_new,
                      .n_past = n_past_,
                      .more_follows = more_follows_};
-    std::vector<float> mean, variance, last_row, sums, similarity, peak, norm, expected;
+    std::vector<float> mean, variance, last_row, sums, similarity, peak, norm, expected, peaks;
     std::vector<double> entropy;
     const std::size_t group = n_head / at(shape_.n_head_kv);
     const std::size_t n_columns = asked.group_mean ? at(shape_.n_head_kv) : n_head;
@@ -234,6 +237,25 @@ class SimulatedCache final : public CacheEdits {
       expected.resize(n_entries * at(shape_.n_head_kv));
       seen.expected = expected;
     }
+    if (asked.repeat != RepeatScore::kNone && repeats_) {
+      // As if all of the segment was repeated, by queries that saw one row's attention.
+      const std::vector<float> rows = attention(layer, n_entries, 1);
+      peaks.assign(n_entries * at(shape_.n_head_kv), -1.0f);
+      for (std::size_t i = 0; i < peaks.size(); ++i) {
+        if (i % n_entries >= n_entries - n_new) peaks[i] = rows[i];
+      }
+      seen.repeat_peak = peaks;
+    }
+    // Of the new tokens alone: what the source gives for them in one row of each KV head.
+    std::vector<float> learned;
+    if (asked.learned) {
+      const std::vector<float> rows = attention(layer, n_entries, 1);
+      for (std::size_t head = 0; head < at(shape_.n_head_kv); ++head) {
+        const auto end = rows.begin() + static_cast<std::ptrdiff_t>((head + 1) * n_entries);
+        learned.insert(learned.end(), end - static_cast<std::ptrdiff_t>(n_new), end);
+      }
+      seen.learned = learned;
+    }
     policy.update(seen, *this);
   }
 
@@ -288,6 +310,7 @@ class SimulatedCache final : public CacheEdits {
   std::int64_t n_past_ = 0;
   std::int64_t query_position_ = 0;
   std::size_t n_selections_ = 0;
+  bool repeats_ = true;
   std::size_t peak_decode_length_ = 0;
 };
 

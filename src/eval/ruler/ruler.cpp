@@ -42,13 +42,13 @@ std::optional<std::size_t> largest(std::size_t smallest, Fits fits) {
   return low;
 }
 
-Sample sample_of(const RulerTask& task, RulerText text, const ChatFrame& chat) {
+Sample sample_of(const RulerTask& task, const std::string& context, RulerQuestion question, const ChatFrame& chat) {
   Sample sample{.id = "",
-                .context = std::move(text.context),
-                .question = std::move(text.question),
+                .context = context,
+                .question = std::move(question.text),
                 .most_new = task.most_new,
-                .references = std::move(text.answers)};
-  chat.put_around(sample, text.prefix);
+                .references = std::move(question.answers)};
+  chat.put_around(sample, question.prefix);
   sample.score = [part = task.any_answer, expected = sample.references](std::string_view answer) {
     return part ? string_match_part(answer, expected) : string_match_all(answer, expected);
   };
@@ -61,7 +61,7 @@ class Maker {
 
   std::vector<Sample> all() {
     for (const std::size_t length : options_.lengths) {
-      material_ = {.length = length, .haystack = options_.haystack};
+      material_ = {.length = length, .haystack = options_.haystack, .questions = options_.questions};
       if (const auto size = largest(5, [&](std::size_t n) {
             PythonRandom random(0);
             return model_.tokenize(vt_example(random, n), false, true).size() <= kExampleTokens;
@@ -93,6 +93,13 @@ class Maker {
 
   bool wanted(const RulerTask& task) const {
     if (!options_.tasks.empty() && !asked_for(task.name)) return false;
+    if (task.one_question && options_.questions > 1) {
+      if (options_.tasks.empty()) return false;
+      throw Error({.kind = Error::Kind::kUsage,
+                   .subject = "tasks " + task.name,
+                   .expected = fmt::format("tasks of which {} things can be asked", options_.questions),
+                   .found = "one question about a text"});
+    }
     if (task.make) return true;
     if (options_.tasks.empty()) return false;
     throw Error({.kind = Error::Kind::kUsage,
@@ -101,27 +108,40 @@ class Maker {
                  .found = "none"});
   }
 
-  Sample made(const RulerTask& task, std::uint64_t seed, std::size_t size) const {
+  // A sample for each question.
+  std::vector<Sample> made(const RulerTask& task, std::uint64_t seed, std::size_t size) const {
     PythonRandom random(seed);
-    return sample_of(task, task.make(random, size), options_.chat);
+    RulerText text = task.make(random, size);
+    std::vector<Sample> samples;
+    for (RulerQuestion& question : text.questions) {
+      samples.push_back(sample_of(task, text.context, std::move(question), options_.chat));
+    }
+    return samples;
   }
 
-  bool fits(const Sample& sample, std::size_t length) const {
-    return model_.tokenize(prompt_text(sample), true).size() + sample.most_new <= length;
+  bool fit(const std::vector<Sample>& samples, std::size_t length) const {
+    return std::ranges::all_of(samples, [&](const Sample& sample) {
+      return model_.tokenize(prompt_text(sample), true).size() + sample.most_new <= length;
+    });
   }
 
   void add(const RulerTask& task, const std::string& name, std::size_t length) {
     const std::uint64_t probe = mixed(name, length, ~0U);
-    const auto most = largest(task.smallest, [&](std::size_t size) { return fits(made(task, probe, size), length); });
+    const auto most = largest(task.smallest, [&](std::size_t size) { return fit(made(task, probe, size), length); });
     for (std::size_t i = 0; i < options_.samples; ++i) {
       const std::uint64_t seed = options_.seed + i;
       RulerTask own = task;
       if (task.name == "qa") {
-        own = ruler_tasks({.length = length, .haystack = "", .qa = material_.qa, .first_question = seed}).back();
+        own = ruler_tasks({.length = length,
+                           .haystack = "",
+                           .qa = material_.qa,
+                           .first_question = seed * options_.questions,
+                           .questions = options_.questions})
+                  .back();
       }
       std::size_t size = std::max(most.value_or(0), own.smallest);
-      Sample sample = made(own, mixed(name, length, seed), size);
-      while (!fits(sample, length)) {
+      std::vector<Sample> made_of_it = made(own, mixed(name, length, seed), size);
+      while (!fit(made_of_it, length)) {
         if (size == own.smallest) {
           throw Error({.kind = Error::Kind::kUsage,
                        .subject = "lengths",
@@ -129,11 +149,20 @@ class Maker {
                        .found = fmt::format("{}", length)});
         }
         size = std::max(own.smallest, size - std::max<std::size_t>(size / 50, 1));
-        sample = made(own, mixed(name, length, seed), size);
+        made_of_it = made(own, mixed(name, length, seed), size);
       }
-      sample.id = fmt::format("{}/{}/{}", name, length, seed);
-      sample.tags = {{"task", name}, {"length", length}};
-      samples_.push_back(std::move(sample));
+      const std::string id = fmt::format("{}/{}/{}", name, length, seed);
+      for (std::size_t q = 0; q < made_of_it.size(); ++q) {
+        Sample& sample = made_of_it[q];
+        sample.id = id;
+        if (options_.questions > 1) {
+          sample.id = fmt::format("{}/{}", id, q);
+          sample.text = id;
+          sample.number = q + 1;
+        }
+        sample.tags = {{"task", name}, {"length", length}};
+        samples_.push_back(std::move(sample));
+      }
     }
   }
 
@@ -155,6 +184,14 @@ std::vector<std::string> ruler_haystack_tasks() {
   std::vector<std::string> names;
   for (const RulerTask& task : ruler_tasks({.length = 0, .haystack = ""})) {
     if (!task.make && task.name != "qa") names.push_back(task.name);
+  }
+  return names;
+}
+
+std::vector<std::string> ruler_one_question_tasks() {
+  std::vector<std::string> names;
+  for (const RulerTask& task : ruler_tasks({.length = 0, .haystack = ""})) {
+    if (task.one_question) names.push_back(task.name);
   }
   return names;
 }
@@ -206,11 +243,10 @@ RulerFile ruler_file(const std::string& path, const std::string& given, const Ch
       result.skipped.emplace_back(error.what());
       continue;
     }
-    RulerText text{.context = input.substr(0, at),
-                   .question = input.substr(at),
-                   .prefix = is_text("answer_prefix") ? json["answer_prefix"].get<std::string>() : "",
-                   .answers = json["outputs"]};
-    Sample sample = sample_of(*task, std::move(text), chat);
+    RulerQuestion question{.text = input.substr(at),
+                           .prefix = is_text("answer_prefix") ? json["answer_prefix"].get<std::string>() : "",
+                           .answers = json["outputs"]};
+    Sample sample = sample_of(*task, input.substr(0, at), std::move(question), chat);
     sample.id = fmt::format("{}/{}", name, line.number - 1);
     sample.tags = {{"task", name}};
     result.samples.push_back(std::move(sample));

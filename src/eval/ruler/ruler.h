@@ -24,6 +24,9 @@ struct RulerOptions {
   std::vector<std::string> tasks;    // empty: all that there is data for
   std::size_t samples = 10;          // of each task and length
   std::uint64_t seed = 0;            // of the first; the same seed, length and task make the same sample
+  // Asked about each text, each its own sample: needles with so many keys, so many chains of variables, questions that
+  // follow each other in a file of questions. Above 1 the tasks whose text has one question (cwe, fwe) are left out.
+  std::size_t questions = 1;
   std::string haystack;     // the essay; repeated where a length needs more. "": tasks that need one are left out
   std::vector<RulerQa> qa;  // for the task qa
   ChatFrame chat;
@@ -34,8 +37,13 @@ std::vector<std::string> ruler_task_names();
 // Those of them that need a text as haystack.
 std::vector<std::string> ruler_haystack_tasks();
 
-// Samples "niah_single_1/2048/0", tagged with task and length, the question being what follows the made-up text.
-// Throws Error(kUsage) for a length that has no room for a task's smallest text, or a task without what it needs.
+// The tasks that have one question about a text.
+std::vector<std::string> ruler_one_question_tasks();
+
+// Samples "niah_single_1/2048/0" (several questions: "niah_single_1/2048/0/3" of that text), tagged with task and
+// length, the question being what follows the made-up text. Throws Error(kUsage) for a length that has no room for a
+// task's smallest text, or a task without what it needs, or a task of one question that was asked for where several are
+// wanted.
 std::vector<Sample> ruler_samples(const Model& model, const RulerOptions& options);
 
 struct RulerFile {

@@ -17,14 +17,31 @@
 namespace lacake::eval {
 namespace {
 
-RulerText made(const std::string& name, std::size_t size, std::size_t length = 8192) {
+RulerText made_for(std::size_t questions, const std::string& name, std::size_t size, std::size_t length = 8192) {
   const std::string essay = "One two three. Four five six! Seven (eight). Nine ten.";
-  for (const RulerTask& task : ruler_tasks({.length = length, .haystack = essay})) {
+  for (const RulerTask& task : ruler_tasks({.length = length, .haystack = essay, .questions = questions})) {
     if (task.name != name) continue;
     PythonRandom random(7);
     return task.make(random, size);
   }
   throw std::runtime_error(name);
+}
+
+// A text that has one question.
+struct OneText {
+  explicit OneText(RulerText text)
+      : context(std::move(text.context)),
+        question(text.questions.at(0).text),
+        prefix(text.questions[0].prefix),
+        answers(text.questions[0].answers) {
+    EXPECT_EQ(text.questions.size(), 1u);
+  }
+  std::string context, question, prefix;
+  std::vector<std::string> answers;
+};
+
+OneText made(const std::string& name, std::size_t size, std::size_t length = 8192) {
+  return OneText(made_for(1, name, size, length));
 }
 
 std::size_t count(const std::string& text, const std::string& part) {
@@ -39,7 +56,7 @@ TEST(RulerTasks, HideEveryNeedleAskForWhatTheyCountAndKnowTheAnswers) {
       {"niah_multikey_1", {4, 1}}, {"niah_multikey_2", {61, 1}}, {"niah_multikey_3", {61, 1}},
       {"niah_multivalue", {4, 4}}, {"niah_multiquery", {4, 4}}};
   for (const auto& [name, expected] : needles_and_answers) {
-    const RulerText text = made(name, 60);
+    const OneText text = made(name, 60);
     EXPECT_EQ(count(text.context, "One of the special magic "), expected.first) << name;
     ASSERT_EQ(text.answers.size(), expected.second) << name;
     for (const std::string& answer : text.answers) EXPECT_EQ(count(text.context, " is: " + answer + "."), 1u) << name;
@@ -48,8 +65,29 @@ TEST(RulerTasks, HideEveryNeedleAskForWhatTheyCountAndKnowTheAnswers) {
   }
 }
 
+TEST(RulerTasks, AskEachOfSeveralQuestionsAboutSomethingElseInTheText) {
+  for (const char* name : {"niah_single_1", "niah_multikey_2", "niah_multivalue", "niah_multiquery", "vt"}) {
+    const RulerText text = made_for(10, name, 80);
+    ASSERT_EQ(text.questions.size(), 10u) << name;
+    std::set<std::string> asked;
+    std::set<std::vector<std::string>> answers;
+    for (const RulerQuestion& question : text.questions) {
+      asked.insert(question.text);
+      answers.insert(question.answers);
+      for (const std::string& answer : question.answers) {
+        EXPECT_EQ(count(text.context, " is: " + answer + ".") + (count(text.context, "VAR " + answer + " =") > 0), 1u)
+            << name;
+      }
+    }
+    EXPECT_EQ(asked.size(), 10u) << name;
+    EXPECT_EQ(answers.size(), 10u) << name;
+  }
+  EXPECT_TRUE(made_for(2, "niah_single_1", 9).context.starts_with("Some special magic numbers are hidden"));
+  EXPECT_EQ(made_for(10, "fwe", 1000).questions.size(), 1u);
+}
+
 TEST(RulerTasks, SpeakOfOneNeedleInTheSingular) {
-  const RulerText text = made("niah_single_1", 5);
+  const OneText text = made("niah_single_1", 5);
   EXPECT_TRUE(text.context.starts_with(
       "A special magic number is hidden within the following text. Make sure to memorize it. I will quiz you about the "
       "number afterwards.\n"));
@@ -62,7 +100,7 @@ TEST(RulerTasks, SpeakOfOneNeedleInTheSingular) {
 }
 
 TEST(RulerTasks, ChainVariablesInOrderBehindASolvedExample) {
-  const RulerText text = made("vt", 12);
+  const OneText text = made("vt", 12);
   ASSERT_EQ(text.answers.size(), 5u);
   std::size_t at = 0;
   for (const std::string& name : text.answers) {
@@ -76,7 +114,7 @@ TEST(RulerTasks, ChainVariablesInOrderBehindASolvedExample) {
 
 TEST(RulerTasks, RepeatCommonWordsMoreOftenThanOthers) {
   for (const std::size_t length : {std::size_t{2048}, std::size_t{8192}}) {
-    const RulerText text = made("cwe", 40, length);
+    const OneText text = made("cwe", 40, length);
     const std::string list = text.context.substr(text.context.rfind("Below is")) + " ";
     ASSERT_EQ(text.answers.size(), 10u);
     for (const std::string& word : text.answers)
@@ -87,7 +125,7 @@ TEST(RulerTasks, RepeatCommonWordsMoreOftenThanOthers) {
 }
 
 TEST(RulerTasks, RankCodedWordsByAZetaDistribution) {
-  const RulerText text = made("fwe", 1000);
+  const OneText text = made("fwe", 1000);
   const std::string list = text.context + " ";
   // 1000 * 6 / (pi * k)^2
   EXPECT_EQ(count(list, " ..."), 607u);
@@ -111,7 +149,7 @@ TEST(RulerQa, ReadsBothFormsAndKeepsWhatAnswers) {
   EXPECT_EQ(hotpot.task, "qa_2");
   EXPECT_EQ(hotpot.documents[0], "T\nOne. Two.");
   PythonRandom random(1);
-  const RulerText text = ruler_tasks({.length = 512, .haystack = "", .qa = &hotpot}).back().make(random, 3);
+  const OneText text(ruler_tasks({.length = 512, .haystack = "", .qa = &hotpot}).back().make(random, 3));
   EXPECT_EQ(count(text.context, "Document "), 3u);
   for (const std::string& document : hotpot.documents) EXPECT_TRUE(contains(text.context, ":\n" + document));
   EXPECT_TRUE(

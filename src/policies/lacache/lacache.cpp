@@ -126,6 +126,18 @@ lacache::Settings settings_for(const PolicySettings& given, const AttentionShape
   return settings;
 }
 
+// As the paper's needle command has it (span 14 of 28 layers at 50 %). A ladder of ceil(layers / span) entries leaves
+// one of them to each layer, another one to the next: so one round of them gives up nearly enough, and nearly every
+// token stays in some layer. Longer spans need more rounds, each over what the last one left. Above half of the layers
+// the span changes nothing.
+PolicySettings settings_of_share(const PolicySettings& given, const AttentionShape& shape, double share) {
+  if (given.contains("span")) return {};
+  const std::size_t overlap = size_setting(lacache_policy(), given, "overlap");
+  const auto n_layer = static_cast<std::size_t>(shape.n_layer);
+  const auto span = static_cast<std::size_t>(share * static_cast<double>(n_layer) + 1e-9);
+  return {{"span", std::max(std::min(span, n_layer / 2), overlap + 1)}};
+}
+
 std::size_t max_entries_per_layer(const PolicySettings& given, const AttentionShape& shape, std::size_t cache_size) {
   return lacache::compensated(lacache::ladder_of(settings_for(given, shape)), cache_size) + 1;
 }
@@ -157,7 +169,8 @@ const PolicyType& lacache_policy() {
                .default_value = 16,
                .min = 1,
                .max = 1024,
-               .help = "layers that share a token within one ladder; below the number of layers",
+               .help = "layers that share a token within one ladder, below the number of layers; its default follows a "
+                       "budget that is a share: layers * share, at most layers / 2",
                .default_text = "min(16, layers / 2)"},
               {.name = "overlap",
                .kind = PolicyParameter::Kind::kWholeNumber,
@@ -175,6 +188,7 @@ const PolicyType& lacache_policy() {
       .max_entries_per_layer = max_entries_per_layer,
       .min_cache_size = min_cache_size,
       .make = make,
+      .settings_of_share = settings_of_share,
   };
   return type;
 }

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -117,6 +118,41 @@ TEST(LaCacheResized, LayersStillKeepDifferentTokensWithoutGapsBetweenThem) {
   EXPECT_GT(all.size(), cache.length(0));
   EXPECT_EQ(cache.held(0).front(), 0);
   EXPECT_EQ(cache.held(3).back(), 59);
+}
+
+TEST(LaCache, TheDefaultSpanFollowsABudgetThatIsAShare) {
+  const auto span = [](const PolicySettings& given, int n_layer, double share) {
+    const PolicySettings more = lacache_policy().settings_of_share(given, layers(n_layer), share);
+    return more.empty() ? -1.0 : more.at("span").number();
+  };
+  EXPECT_EQ(span({}, 28, 0.5), 14);  // the paper's command
+  EXPECT_EQ(span({}, 24, 0.25), 6);
+  EXPECT_EQ(span({}, 30, 0.25), 7);
+  EXPECT_EQ(span({}, 30, 0.1), 3);
+  EXPECT_EQ(span({}, 40, 0.5), 20);
+  EXPECT_EQ(span({}, 24, 0.9), 12);
+  EXPECT_EQ(span({}, 24, 0.001), 1);
+  EXPECT_EQ(span({{"overlap", 8}}, 24, 0.25), 9);
+  EXPECT_EQ(span({{"span", 12}}, 24, 0.25), -1);
+}
+
+TEST(LaCache, WithTheShareOfTheLayersAsSpanNearlyEveryTokenStaysInSomeLayer) {
+  constexpr std::size_t kTokens = 4000;
+  const auto share_in_some = [](std::size_t span) {
+    const auto p = policy({{"span", span}}, 24, kTokens / 4 - 1);
+    SimulatedCache cache(layers(24), p->traits());
+    cache.feed(*p, Phase::kPrefill, kTokens, {});
+    std::set<std::int64_t> all;
+    for (int layer = 0; layer < 24; ++layer) {
+      const PositionList held = cache.held(layer);
+      all.insert(held.begin(), held.end());
+    }
+    return static_cast<double>(all.size()) / kTokens;
+  };
+  EXPECT_GT(share_in_some(6), 0.9);
+  EXPECT_LT(share_in_some(12), 0.8);
+  EXPECT_LT(share_in_some(8), 0.6);
+  EXPECT_EQ(share_in_some(5), 1);
 }
 
 TEST(LaCacheResized, NeverFailsWhereAStretchedLadderWould) {
