@@ -47,12 +47,16 @@ void read_row(const void* row, int d, ggml_type type, float* out) {
 void load_key(const Shape& shape, const Rows& rows, std::size_t i, float* out) {
   const void* row = static_cast<const std::byte*>(rows.k) + i * rows.k_stride;
   if (!rows.rope_index) return load_row(row, shape.d_k, shape.type_k, out);
-  read_row(row, shape.d_k, shape.type_k, out);
-  rotate(shape.rope, rows.rope_index[i], out);
+  load_plain_key(shape, rows, i, out);
+}
+
+void load_plain_key(const Shape& shape, const Rows& rows, std::size_t i, float* out) {
+  read_row(static_cast<const std::byte*>(rows.k) + i * rows.k_stride, shape.d_k, shape.type_k, out);
+  if (rows.rope_index) rotate(shape.rope, rows.rope_index[i], out);
 }
 
 void load_value(const Shape& shape, const Rows& rows, std::size_t i, float* out) {
-  load_row(static_cast<const std::byte*>(rows.v) + i * rows.v_stride, shape.d_v, shape.type_v, out);
+  read_row(static_cast<const std::byte*>(rows.v) + i * rows.v_stride, shape.d_v, shape.type_v, out);
 }
 
 }  // namespace lacake::attention

@@ -17,9 +17,11 @@ void read_row(const void* row, int d, ggml_type type, float* out);
 //   out  [d_k] f32
 void load_key(const Shape&, const Rows& rows, std::size_t i, float* out);
 
-// Row `i` of V as the output projection takes it: f32. All that measures values goes through here, so this is the place
-// where values that are stored turned (by a matrix that evens out outliers, say) have to be turned back: their length
-// stands such a turn, W_O v does not.
+// The same as what is not mixed is multiplied with it: queries to come, say.
+void load_plain_key(const Shape&, const Rows& rows, std::size_t i, float* out);
+
+// Row `i` of V as the output projection takes it: f32, mixed back where it is stored mixed, because W_O v is another
+// for a mixed v. All that measures values goes through here.
 //   out  [d_v] f32
 void load_value(const Shape&, const Rows& rows, std::size_t i, float* out);
 

@@ -41,7 +41,7 @@ class EntryMeasures::Entries {
   std::span<const std::uint32_t> order() const { return order_; }
   void load_key(std::size_t i, float* out) const {
     const bool past = i < order_.size();
-    attention::load_key(shape_, past ? past_ : fresh_, past ? order_[i] : i - order_.size(), out);
+    attention::load_plain_key(shape_, past ? past_ : fresh_, past ? order_[i] : i - order_.size(), out);
   }
   void load_value(std::size_t i, float* out) const {
     const bool past = i < order_.size();
