@@ -164,7 +164,7 @@ void decode(benchmark::State& state, const DecodeSetup& setup) {
     }
     const std::size_t needed = layer.cut();
     if (partials.size() < needed) partials.resize(needed);
-    scratch.reserve(threads, attention::decode_scratch(layer.shape));
+    scratch.reserve(threads, attention::decode_scratch_bytes(layer.shape));
 
     custom(attend, read_weights, GGML_N_TASKS_MAX, &timed[l]);
     custom(attend, start, 1, &timed[l]);

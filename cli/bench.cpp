@@ -120,7 +120,7 @@ int bench(const Options& options) {
                              .attention = attention_in_use(engine, all.front().session.types)};
   if (!options.json) write_output(bench_heading(setting, out));
   nlohmann::json list = nlohmann::json::array();
-  Bench bench(engine, std::move(text), log, options.quiet);
+  Bench bench(model, engine, std::move(text), log, options.quiet);
   const bool synthetic = std::any_of(all.begin(), all.end(), [](const BenchCase& c) { return c.synthetic; });
   bool going = bench.prepare(all.front().n_prompt, synthetic);
   for (std::size_t i = 0; going && i < all.size(); ++i) {

@@ -8,6 +8,7 @@
 #include "base/stopwatch.h"
 #include "engine/bench.h"
 #include "interrupt.h"
+#include "lacake/generation.h"
 #include "lacake/memory.h"
 
 namespace lacake::cli {
@@ -79,8 +80,8 @@ double Spread::median() const {
 double Spread::min() const { return *std::min_element(values.begin(), values.end()); }
 double Spread::max() const { return *std::max_element(values.begin(), values.end()); }
 
-Bench::Bench(Engine& engine, std::vector<Token> text, const Terminal& terminal, bool quiet)
-    : engine_(engine), text_(std::move(text)), terminal_(terminal), quiet_(quiet) {}
+Bench::Bench(const Model& model, Engine& engine, std::vector<Token> text, const Terminal& terminal, bool quiet)
+    : model_(model), engine_(engine), text_(std::move(text)), terminal_(terminal), quiet_(quiet) {}
 
 std::vector<Token> Bench::tokens(std::size_t from, std::size_t n) const {
   std::vector<Token> result(n);
@@ -196,7 +197,10 @@ bool Bench::feed(Session& session, std::size_t n, const std::string& label,
     bar.show(done, total);
     return !interrupted();
   };
-  return session.prefill(tokens(session.tokens().size(), n), hooks);
+  const std::vector<Token> prompt = tokens(session.tokens().size(), n);
+  Session* const sessions[] = {&session};
+  hooks.probes = repeat_probes(model_, sessions, prompt, {.first = 0, .last = n, .chat = false});
+  return session.prefill(prompt, hooks);
 }
 
 }  // namespace lacake::cli

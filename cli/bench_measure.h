@@ -59,7 +59,7 @@ struct BenchResult {
 class Bench {
  public:
   // text: tokens of a real text, which prompts repeat.
-  Bench(Engine& engine, std::vector<Token> text, const Terminal& terminal, bool quiet);
+  Bench(const Model& model, Engine& engine, std::vector<Token> text, const Terminal& terminal, bool quiet);
 
   // The work that only the first prompt and the first token have: pages of weights, buffers. And where `synthetic`, the
   // short prompt that entries are drawn from. False at Ctrl-C.
@@ -77,6 +77,7 @@ class Bench {
             const std::function<void(std::size_t)>& on_progress = {});
   std::vector<Token> tokens(std::size_t from, std::size_t n) const;
 
+  const Model& model_;
   Engine& engine_;
   std::vector<Token> text_;
   const Terminal& terminal_;

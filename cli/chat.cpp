@@ -3,16 +3,15 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
-#include <cerrno>
 #include <cstdio>
 #include <filesystem>
 #include <functional>
 #include <memory>
 #include <optional>
-#include <utility>
 #include <vector>
 
 #include "answer_report.h"
+#include "chat_input.h"
 #include "checks.h"
 #include "commands.h"
 #include "interrupt.h"
@@ -29,39 +28,45 @@
 namespace lacake::cli {
 namespace {
 
-constexpr const char* kHelp =
-    "/retry        answer the last question again\n"
-    "/undo         forget the last question and its answer\n"
-    "/clear        forget the conversation\n"
-    "/save [FILE]  keep the conversation in a file, that of --session if none is named\n"
-    "/load FILE    go on with the conversation of a file\n"
-    "/stats        tokens, speed and memory\n"
-    "/help         this list\n"
-    "/exit         leave (or Ctrl-D)\n"
-    "Ctrl-C stops an answer; at the prompt it leaves.\n";
-
-// Lines of standard input, without its buffering: what comes after a line stays for the next read.
-class Lines {
- public:
-  // Empty at the end of the input.
-  std::optional<std::string> next() {
-    for (;;) {
-      if (const std::size_t end = held_.find('\n'); end != std::string::npos) {
-        std::string line = held_.substr(0, end);
-        held_.erase(0, end + 1);
-        return line;
-      }
-      char bytes[4096];
-      const ssize_t got = ::read(STDIN_FILENO, bytes, sizeof bytes);
-      if (got < 0 && errno == EINTR) continue;
-      if (got <= 0) return held_.empty() ? std::nullopt : std::optional(std::exchange(held_, {}));
-      held_.append(bytes, static_cast<std::size_t>(got));
-    }
-  }
-
- private:
-  std::string held_;
+// What can be said besides questions.
+struct ChatCommand {
+  const char* name;
+  const char* argument;
+  const char* help;
 };
+
+constexpr ChatCommand kCommands[] = {
+    {"/retry", "", "answer the last question again"},
+    {"/undo", "", "forget the last question and its answer"},
+    {"/clear", "", "forget the conversation"},
+    {"/save", "[FILE]", "keep the conversation in a file, that of --session if none is named"},
+    {"/load", "FILE", "go on with the conversation of a file"},
+    {"/stats", "", "tokens, speed and memory"},
+    {"/help", "", "this list"},
+    {"/exit", "", "leave (or Ctrl-D)"},
+};
+
+constexpr const char* kKeys =
+    "Ctrl-C stops an answer; at the prompt it gives up the line, or leaves where there is none. Alt-Enter begins a "
+    "new\n"
+    "line of the same message, a pasted text is one message, Tab completes commands, Ctrl-R searches earlier lines.\n";
+
+std::string help_text(bool edits) {
+  std::string text;
+  for (const auto& [name, argument, help] : kCommands) {
+    text += fmt::format("{:<14}{}\n", fmt::format("{} {}", name, argument), help);
+  }
+  return text + (edits ? kKeys : "Ctrl-C stops an answer; at the prompt it leaves.\n");
+}
+
+// For Tab.
+std::vector<EditedCommand> edited_commands() {
+  std::vector<EditedCommand> commands;
+  for (const ChatCommand& command : kCommands) {
+    commands.push_back({.name = command.name, .takes_file = *command.argument != '\0'});
+  }
+  return commands;
+}
 
 void print_error(const Terminal& terminal, const Error& error) {
   const std::string line = error.with_names([](std::string_view setting) { return flag_of(kChat, setting); });
@@ -178,12 +183,12 @@ void load(Chat& chat, const std::string& path) {
   }
 }
 
-// "/load FILE": what stands behind the command's name. Nothing where the line is another.
+// "/load FILE": what stands behind the command's name, without blanks around it. Nothing where the line is another.
 std::optional<std::string> argument_of(const std::string& line, std::string_view command) {
   if (line == command) return "";
-  if (!line.starts_with(command) || line[command.size()] != ' ') return {};
+  if (!line.starts_with(command) || line[command.size()] != ' ' || line.find('\n') != line.npos) return {};
   const std::size_t begin = line.find_first_not_of(' ', command.size());
-  return begin == line.npos ? "" : line.substr(begin);
+  return begin == line.npos ? "" : line.substr(begin, line.find_last_not_of(' ') + 1 - begin);
 }
 
 // A command that needs the conversation. False: the line is none.
@@ -295,22 +300,19 @@ int chat(const Options& options) {
     std::fputs(terminal.paint(Style::kDim, "/help lists what else can be said\n").c_str(), stderr);
   }
 
-  Lines lines;
+  const std::vector<EditedCommand> commands = edited_commands();
+  ChatInput input(options, terminal, commands);
   for (;;) {
-    leave_on_interrupt();
-    if (interactive) std::fputs(terminal.paint(Style::kGreen, "> ").c_str(), stderr);
-    const auto line = lines.next();
-    if (!line || *line == "/exit") {
-      if (!line && interactive) std::fputs("\n", stderr);
-      return 0;
-    }
+    const auto line = input.next();
+    if (!line) return input.interrupted() ? kInterruptedStatus : 0;
+    if (*line == "/exit") return 0;
     if (line->empty()) continue;
     watch_interrupt();
     if (*line == "/help") {
-      std::fputs(kHelp, stderr);
+      std::fputs(help_text(ChatInput::edits()).c_str(), stderr);
     } else if (run_command(chat, *line)) {
       // done
-    } else if (line->front() == '/' && line->find(' ') == std::string::npos && interactive) {
+    } else if (line->front() == '/' && line->find_first_of(" \n") == std::string::npos && interactive) {
       std::fputs(fmt::format("{} is no command; /help lists them\n", *line).c_str(), stderr);
     } else {
       ask_line(chat, *line);

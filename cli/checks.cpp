@@ -5,6 +5,7 @@
 
 #include <algorithm>
 
+#include "chat_input.h"
 #include "lacake/error.h"
 #include "output.h"
 
@@ -26,7 +27,7 @@ struct Rule {
 constexpr Rule kRules[] = {
     {kRun | kChat | kInspect | kBench | kIngest | kServe, "chunk",
      [](const Options& o) { return o.prefill == "streaming"; }, "--prefill streaming beside it", "an exact prefill"},
-    {kRun | kChat | kInspect | kBench | kEval | kIngest | kServe, "rope_freq_scale",
+    {kRun | kChat | kInspect | kBench | kEval | kIngest | kServe | kCalibrate, "rope_freq_scale",
      [](const Options& o) { return !o.rope_scale; }, "one of --rope-scale and --rope-freq-scale", "both"},
     {kRun, "logprobs", [](const Options& o) { return o.json; }, "--json, whose result they are part of", "none"},
     {kInspect, "system", has_prompt, "a prompt (-f FILE or -p TEXT)", "none"},
@@ -45,6 +46,8 @@ constexpr Rule kRules[] = {
     {kRun, "raw", [](const Options& o) { return !o.session; }, "a conversation that begins", "--session"},
     {kRun, "parse_special", [](const Options& o) { return !o.session; }, "a conversation that begins", "--session"},
     {kRun, "continuation", [](const Options& o) { return !o.session; }, "a prompt of its own", "--session"},
+    {kChat, "no_history", [](const Options&) { return ChatInput::edits(); }, "a terminal at which lines are typed",
+     "none"},
     {kServe, "store_size", [](const Options& o) { return o.store.has_value(); }, "a store (--store FOLDER)", "none"},
     {kServe, "ssl_key_file", [](const Options& o) { return o.ssl_cert_file.has_value(); },
      "its certificate beside it (--ssl-cert-file FILE)", "none"},

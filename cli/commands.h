@@ -10,6 +10,7 @@ namespace lacake::cli {
 int run(const Options& options);
 int chat(const Options& options);
 int ingest(const Options& options);
+int calibrate(const Options& options);
 int inspect(const Options& options);
 int bench(const Options& options);
 int eval(const Options& options);

@@ -108,11 +108,15 @@ eval::Results Evaluation::open_results(nlohmann::json meaning, nlohmann::json gr
                       {"n_parameters", facts.n_parameters},
                       {"options", options_json(options_, kEval, {"Model", "RoPE"})}};
   // Said above, by content, or of no account for what comes out.
-  for (const char* key : {"model", "threads", "lora", "lora_scaled"}) meaning["model"]["options"].erase(key);
+  for (const char* key : {"model", "threads", "lora", "lora_scaled", "calibration"})
+    meaning["model"]["options"].erase(key);
   for (const Model::LoraFile& lora : model_options(options_).loras) {
     nlohmann::json file = file_json(lora.path, read_file(lora.path));
     file["scale"] = lora.scale;
     meaning["model"]["loras"].push_back(std::move(file));
+  }
+  if (const std::string& path = facts.calibration_path; !path.empty()) {
+    meaning["model"]["calibration"] = file_json(path, read_file(path));
   }
   meaning["kv_type"] = cells_.types.text();
   meaning["prefill"] = options_.prefill;

@@ -1,5 +1,6 @@
 #include "grid.h"
 
+#include "lacake/calibration.h"
 #include "sizing.h"
 
 namespace lacake::cli {
@@ -12,7 +13,8 @@ std::vector<eval::Configuration> grid_of(const Options& options) {
   const std::vector<std::string> budgets = list_items(options.kv_budgets);
   if (policies.empty()) policies = {"full"};
   if (options.policies.empty() && !budgets.empty()) policies.emplace_back(kPolicyOfABudget);
-  return eval::make_grid(policies, budgets);
+  const bool calibrated = !calibration_in_use(options.model, options.calibration.value_or("")).empty();
+  return eval::make_grid(policies, budgets, calibrated);
 }
 
 }  // namespace lacake::cli

@@ -100,7 +100,7 @@ int inspect(const Options& given) {
     const auto session = engine.open(sized);
     Session* const sessions[] = {session.get()};
     Generation generation(model, prompt.chat.format, generating);
-    if (!feed(engine, sessions, tokens, progress).finished) return kInterruptedStatus;
+    if (!feed(model, engine, sessions, prompt.chat, progress).finished) return kInterruptedStatus;
     generation.begin(*session);
     const Writing writing{&generation, session.get()};
     write_answers(engine, {&writing, 1});

@@ -54,6 +54,8 @@ constexpr CommandRow kCommands[] = {
     {"eval", "quality of policies and budgets: perplexity, needle, RULER, LongBench",
      "Example: lacake eval perplexity -m model.gguf -f book.txt --policy full,lacache,cake --kv-budget 256,512", kEval,
      eval},
+    {"calibrate", "learns from texts what tokens are worth to a model: a small file that `--policy learned` needs",
+     "Example: lacake calibrate -m model.gguf -f book.txt", kCalibrate, calibrate},
     {"policies", "the policies: parameters, defaults, ranges, papers", "", kPolicies, policies},
 };
 
@@ -151,7 +153,9 @@ nlohmann::json help_json() {
           {"commands", std::move(commands)},
           {"environment",
            {{{"name", kTargetVariable}, {"help", "instruction set to compute with"}, {"words", instruction_sets()}},
-            {{"name", "NO_COLOR"}, {"help", "--color auto is never"}}}}};
+            {{"name", "NO_COLOR"}, {"help", "--color auto is never"}},
+            {{"name", "XDG_STATE_HOME"},
+             {"help", "chat keeps its history in lacake/chat_history there [~/.local/state]"}}}}};
 }
 
 int print_help(const CLI::App& app, const std::string& topic) {

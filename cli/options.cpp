@@ -75,7 +75,8 @@ const std::vector<Row>& rows() {
   constexpr unsigned kAnswering = kRun | kChat;
   constexpr unsigned kPrompted = kRun | kInspect;
   constexpr unsigned kReading = kModelled | kIngest;
-  constexpr unsigned kLoading = kReading | kBench | kEval | kServe;
+  constexpr unsigned kRunning = kReading | kBench | kEval | kServe;
+  constexpr unsigned kLoading = kRunning | kCalibrate;
   constexpr unsigned kTemplated = kAnswering | kIngest | kServe;
   constexpr unsigned kSampled = kModelled | kServe;
   constexpr unsigned kAll = kLoading | kPolicies;
@@ -116,6 +117,9 @@ const std::vector<Row>& rows() {
       {"--lora", "lora", "FILE", "Model", "LoRA adapter in GGUF; several add up", kLoading, Texts{&O::lora}},
       {"--lora-scaled", "lora_scaled", "FILE:SCALE", "Model", "the same, SCALE times", kLoading,
        Texts{&O::lora_scaled}},
+      {"--calibration", "calibration", "FILE|none", "Model",
+       "learned scores, for policies that drop by them [the file that `lacake calibrate` made beside the model]",
+       kRunning, Text{&O::calibration}},
 
       {"-f,--file", "file", "FILE", "Prompt", "text file, - for standard input", kPrompted, Text{&O::file}},
       {"-p,--prompt", "prompt", "TEXT", "Prompt", "text; comes after FILE, a blank line between", kPrompted,
@@ -135,6 +139,14 @@ const std::vector<Row>& rows() {
        Texts{&O::words}},
       {"-o,--output", "output", "FILE", "Text", "where the conversation that holds them is saved; always needed",
        kIngest, Text{&O::output}},
+      {"-f,--file", "files", "FILE", "Text", "text to learn from, - for standard input; several by giving it again",
+       kCalibrate, Texts{&O::files}},
+      {"-o,--output", "output", "FILE", "Text", "where the calibration goes [MODEL.calibration.gguf, found by itself]",
+       kCalibrate, Text{&O::output}},
+      {"--tokens", "tokens", "N", "Text", "learn from N tokens, the same share of each text [all]", kCalibrate,
+       Whole{&O::tokens, 1, kMost}},
+      {"--chunk", "learned_chunk", "N", "Text", "tokens that are read, and repeated, at once [1024]", kCalibrate,
+       Whole{&O::learned_chunk, 8, kMost}},
       {"saved", "saved", "FILE", "Saved", "a saved conversation to look at, without -m", kInspect, Texts{&O::words}},
       {"--session", "session", "FILE", "Saved",
        "a saved conversation to go on with; chat makes it where it is not there, and saves after each answer",
@@ -235,15 +247,17 @@ const std::vector<Row>& rows() {
       {"--kv-budget", "kv_budget", "SIZE", "KV cache", "entries a layer (1024), share (3.2%) or bytes (256MiB)",
        kReading | kServe, Text{&O::kv_budget}},
       {"--policy", "policy", "NAME[:key=value,...]", "KV cache",
-       "what stays cached; commas between several; all: each [full; with --kv-budget trellis too]", kBench | kEval,
-       Texts{&O::policies}},
+       "what stays cached; commas between several; all: each that the model can run [full; with --kv-budget trellis "
+       "too]",
+       kBench | kEval, Texts{&O::policies}},
       {"--kv-budget", "kv_budget", "SIZE", "KV cache",
        "of policies that drop: entries a layer (1024), share (3.2%) or bytes", kBench | kEval, Texts{&O::kv_budgets}},
       {"--kv-type", "kv_type", "TYPE", "KV cache",
-       "f32, f16, bf16, q8_0 or q4_0, or one each for K and V (q8_0,f16) [f16]", kLoading, Text{&O::kv_type}},
+       "f32, f16, bf16, q8_0, q5_1, q5_0, q4_1, iq4_nl or q4_0, or one each for K and V (q8_0,f16) [f16]", kRunning,
+       Text{&O::kv_type}},
       {"--prefill", "prefill", "HOW", "KV cache", "prompt meets itself whole (exact) or in chunks (streaming) [exact]",
-       kLoading, Choice{&O::prefill, {"exact", "streaming"}}},
-      {"--chunk", "chunk", "N", "KV cache", "tokens a streaming chunk [budget / 8, at least 32]", kLoading & ~kEval,
+       kRunning, Choice{&O::prefill, {"exact", "streaming"}}},
+      {"--chunk", "chunk", "N", "KV cache", "tokens a streaming chunk [budget / 8, at least 32]", kRunning & ~kEval,
        Whole{&O::chunk, 1, kMost}},
       {"-c,--ctx-size", "ctx_size", "N", "KV cache", "most tokens of a conversation [the model's length]",
        kReading | kServe, Whole{&O::ctx_size, 1, kMost}},
@@ -396,10 +410,13 @@ const std::vector<Row>& rows() {
       {"--window", "window", "N", "Perplexity", "tokens of one figure of perplexity by position [256]", kEval,
        Whole{&O::window, 1, kMost}, "perplexity,report"},
 
-      {"--json", "json", "", "Output", "one JSON object on standard output", kPrompted | kIngest | kPolicies | kEval,
-       Switch{&O::json}, kAllTasks},
+      {"--json", "json", "", "Output", "one JSON object on standard output",
+       kPrompted | kIngest | kPolicies | kEval | kCalibrate, Switch{&O::json}, kAllTasks},
       {"--json", "json", "", "Output", "a JSON list, one object a measurement, on standard output", kBench,
        Switch{&O::json}},
+      {"--no-history", "no_history", "", "Output",
+       "at a terminal: neither read nor keep lines of earlier conversations [the newest 1000]", kChat,
+       Switch{&O::no_history}},
       {"-q,--quiet", "quiet", "", "Output", "nothing on standard error but errors and losses", kLoading,
        Switch{&O::quiet}, kAllTasks},
       {"--color", "color", "WHEN", "Output", "auto, always or never [auto]", kAll,
@@ -641,6 +658,7 @@ Model::Options model_options(const Options& options) {
   for (const std::string& text : options.lora_scaled) {
     model.loras.push_back(Model::LoraFile::parse(text));
   }
+  model.calibration = options.calibration.value_or("");
   model.context_length = options.ctx_size.value_or(0);
   model.chat_template = text_or_file(options.chat_template, options.chat_template_file, "chat_template");
   return model;

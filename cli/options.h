@@ -27,7 +27,8 @@ enum Command : unsigned {
   kBench = 16,
   kEval = 32,
   kIngest = 64,
-  kServe = 128
+  kServe = 128,
+  kCalibrate = 256
 };
 
 // What was asked for. Empty where the default is another part's to decide.
@@ -46,6 +47,7 @@ struct Options {
   std::optional<std::string> session;
   bool save = false;
   std::optional<std::string> checkpoints;
+  bool no_history = false;
   bool no_pin_system = false;
   bool kv_elastic = false;
   std::optional<std::string> kv_memory;
@@ -142,6 +144,7 @@ struct Options {
   std::optional<double> yarn_beta_fast;
   std::vector<std::string> override_kv;
   std::vector<std::string> lora, lora_scaled;
+  std::optional<std::string> calibration;
 
   // bench, eval: every combination is measured.
   std::vector<std::string> policies;
@@ -157,6 +160,7 @@ struct Options {
   std::vector<std::string> words;  // the task, then what it is about; of ingest and inspect: files
   std::vector<std::string> files;
   std::optional<std::int64_t> score_chunk;
+  std::optional<std::int64_t> learned_chunk;  // of calibrate
   std::optional<std::int64_t> tokens;
   std::optional<std::int64_t> limit;
   std::optional<std::int64_t> window;

@@ -25,10 +25,12 @@ void PromptBar::check_output() const {
   if (output_gone_) throw OutputClosed{};
 }
 
-PromptRead feed(Engine& engine, std::span<Session* const> sessions, std::span<const Token> tokens,
+PromptRead feed(const Model& model, Engine& engine, std::span<Session* const> sessions, const ChatPrompt& prompt,
                 const Progress& progress) {
   PromptBar bar(progress);
-  PromptRead read = read_prompt(engine, sessions, tokens, {.progress = bar.hook(), .cancel = interrupt_flag()});
+  ReadOptions options{.progress = bar.hook(), .cancel = interrupt_flag()};
+  options.probes = repeat_probes(model, sessions, prompt);
+  PromptRead read = read_prompt(engine, sessions, prompt.tokens, options);
   bar.check_output();
   return read;
 }

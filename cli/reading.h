@@ -32,7 +32,7 @@ class PromptBar {
 
 // Feeds a prompt to sessions that watch it together, with a progress bar. False if Ctrl-C stopped it; throws
 // OutputClosed if nobody reads the answer any more.
-PromptRead feed(Engine& engine, std::span<Session* const> sessions, std::span<const Token> tokens,
+PromptRead feed(const Model& model, Engine& engine, std::span<Session* const> sessions, const ChatPrompt& prompt,
                 const Progress& progress);
 
 struct Perplexity {

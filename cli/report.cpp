@@ -1,6 +1,7 @@
 #include "report.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <vector>
 
@@ -51,9 +52,23 @@ std::string model_text(const ModelFacts& facts, const Terminal& terminal) {
     line("sliding", fmt::format("{} of the layers see {} tokens back", facts.n_sliding_layers, facts.sliding_window));
   }
   if (facts.n_expert > 0) line("experts", fmt::format("{}, {} for each token", facts.n_expert, facts.n_expert_used));
+  if (const CalibrationFacts& learned = facts.calibration; !facts.calibration_path.empty()) {
+    line("calibration", fmt::format("{}: {} from {} tokens of {}, R2 {:.3f}", facts.calibration_path, learned.target,
+                                    learned.n_tokens, fmt::join(learned.texts, ", "), learned.mean_r2()));
+  }
   line("vocabulary", fmt::format("{} tokens", facts.n_vocab));
   line("length", fmt::format("{} tokens in training", facts.training_length));
   return text;
+}
+
+nlohmann::json calibration_json(const CalibrationFacts& facts) {
+  return {{"target", facts.target},
+          {"texts", facts.texts},
+          {"tokens", facts.n_tokens},
+          {"held_out", facts.n_held_out},
+          {"chunk", facts.chunk},
+          {"alpha", facts.alpha},
+          {"r2", facts.r2}};
 }
 
 nlohmann::json model_json(const ModelFacts& facts) {
@@ -61,6 +76,7 @@ nlohmann::json model_json(const ModelFacts& facts) {
           {"name", facts.name},
           {"architecture", facts.architecture},
           {"weight_types", facts.weight_types},
+          {"calibration", facts.calibration_path.empty() ? nlohmann::json() : calibration_json(facts.calibration)},
           {"n_parameters", facts.n_parameters},
           {"n_vocab", facts.n_vocab},
           {"n_embd", facts.n_embd},

@@ -12,6 +12,7 @@ namespace lacake::cli {
 // What every result says of its model, plan and cache, once for all commands. Texts end with a new line.
 
 std::string model_text(const ModelFacts& facts, const Terminal& terminal);
+nlohmann::json calibration_json(const CalibrationFacts& facts);
 nlohmann::json model_json(const ModelFacts& facts);
 
 // `policy` is how the user would say it.

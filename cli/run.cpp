@@ -211,7 +211,7 @@ int run(const Options& options) {
   auto session = engine.open(sized);
   auto scored = continued && exact ? engine.open(scored_sized) : nullptr;
   Session* const both[] = {session.get(), scored.get()};
-  const PromptRead read = feed(engine, std::span(both, scored ? 2 : 1), tokens, progress);
+  const PromptRead read = feed(model, engine, std::span(both, scored ? 2 : 1), prompt.chat, progress);
   result.prefill_ms = read.ms;
   bool going = read.finished;
 
@@ -232,7 +232,7 @@ int run(const Options& options) {
     if (!scored) {
       scored = engine.open(scored_sized);
       Session* const alone[] = {scored.get()};
-      going = feed(engine, alone, tokens, progress).finished;
+      going = feed(model, engine, alone, prompt.chat, progress).finished;
     }
     if (going) result.continuation = score(*scored, continuation, progress);
   }

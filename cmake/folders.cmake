@@ -35,6 +35,13 @@ function(lacake_see_in_files)
   set_property(SOURCE ${some_FILES} APPEND PROPERTY INCLUDE_DIRECTORIES ${directories})
 endfunction()
 
+# The objects of a target become part of the library, static and shared.
+function(lacake_add_objects target)
+  foreach(library IN LISTS LACAKE_LIBRARIES)
+    target_sources(${library} PRIVATE $<TARGET_OBJECTS:${target}>)
+  endforeach()
+endfunction()
+
 function(lacake_folder name)
   cmake_parse_arguments(PARSE_ARGV 1 row "" "" "SEES;CALLS")
   if(row_UNPARSED_ARGUMENTS)
@@ -57,7 +64,7 @@ function(lacake_folder name)
     "{\"name\": \"${name}\", \"sees\": \"${sees}\", \"calls\": \"${calls}\",\n  \"objects\": \"$<JOIN:$<TARGET_OBJECTS:lacake_${name}>, >\"}")
   target_include_directories(lacake_${name} PRIVATE ${PROJECT_SOURCE_DIR}/include)
   target_link_libraries(lacake_${name} PRIVATE lacake_dependencies lacake_options)
-  target_sources(lacake PRIVATE $<TARGET_OBJECTS:lacake_${name}>)
+  lacake_add_objects(lacake_${name})
 endfunction()
 
 # Writes the table to folders.json of the build tree, for tests/folders.

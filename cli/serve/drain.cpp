@@ -1,6 +1,7 @@
 // POST /drain: the server takes no more requests and goes on with those that it has. Whoever runs it ends it then.
 
 #include "serve/api.h"
+#include "serve/telling.h"
 
 namespace lacake::cli {
 
@@ -21,7 +22,9 @@ void begin_drain(Api& api, const std::shared_ptr<HttpExchange>& exchange) {
     deadline = std::chrono::milliseconds((std::int64_t)(*seconds * 1e3));
   }
   api.drain();
-  send_json(*exchange, {{"status", "draining"}, {"requests", api.scheduler().begin_drain(deadline)}});
+  api.scheduler().begin_drain(deadline, telling<std::size_t>(api, exchange, [](HttpExchange& to, std::size_t n_left) {
+                                send_json(to, {{"status", "draining"}, {"requests", n_left}});
+                              }));
 }
 
 }  // namespace lacake::cli

@@ -2,6 +2,7 @@
 #include <map>
 
 #include "serve/api.h"
+#include "serve/telling.h"
 #include "text/utf8.h"
 
 namespace lacake::cli {
@@ -14,23 +15,6 @@ ConversationName named(const Api& api, const HttpRequest& request) {
   constexpr std::string_view kBefore = "/v1/sessions/";
   const std::string rest = request.path.substr(kBefore.size());
   return {.id = rest.substr(0, rest.find('/')), .owner = api.owner_of(request)};
-}
-
-// Sends what an order came to, or its error. `send` gets the exchange and the result, by a thread that may take its
-// time.
-template <class Result, class Send>
-Told<Result> telling(Api& api, std::shared_ptr<HttpExchange> exchange, Send send) {
-  return [&worker = api.worker(), exchange = std::move(exchange),
-          send = std::move(send)](std::variant<Result, Error> told) {
-    worker.add([exchange, send, told = std::move(told)]() mutable {
-      try {
-        if (const Error* const error = std::get_if<Error>(&told)) return send_error(*exchange, api_error(*error));
-        send(*exchange, std::move(std::get<Result>(told)));
-      } catch (const std::exception& error) {  // no memory for it
-        send_error(*exchange, api_error(500, "server_error", error.what()));
-      }
-    });
-  };
 }
 
 Told<RestoredConversation> telling_restored(Api& api, std::shared_ptr<HttpExchange> exchange) {

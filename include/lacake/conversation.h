@@ -106,7 +106,8 @@ class Reply {
   // Error(kCapacity) where there is no memory for the sessions of more than one answer; it can only be dropped then.
   bool read();
   bool reading() const;
-  std::size_t n_to_read() const;  // tokens
+  std::size_t n_to_feed() const;  // tokens of the text
+  std::size_t n_to_read() const;  // and those of its repeats (repeat_probes()), as far as they are known: of the work
   double n_read() const;          // tokens' worth of work
   // The text that is being read now for others too (ConversationOptions::openings); "" where that is none. It lives
   // until the next call of read().

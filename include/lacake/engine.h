@@ -41,9 +41,10 @@ enum class PrefillMode { kExact, kStreaming };
 const char* prefill_name(PrefillMode mode);  // "exact", "streaming"
 
 // What K and V are stored as: one of the names below, f16 by default, each on its own ("q8_0,f16"). Types in blocks
-// (q8_0, q4_0) need a head size that is a multiple of 32.
+// (from q8_0 on) need a head size that is a multiple of 32.
 struct CacheTypes {
-  static constexpr std::array<std::string_view, 5> kNames = {"f32", "f16", "bf16", "q8_0", "q4_0"};
+  static constexpr std::array<std::string_view, 9> kNames = {"f32",  "f16",  "bf16", "q8_0",  "q5_1",
+                                                             "q5_0", "q4_1", "q4_0", "iq4_nl"};
   std::string k = "f16";
   std::string v = "f16";
 
@@ -61,6 +62,9 @@ struct SessionOptions {
   // by both. 0 of both: as long as the model was trained for.
   std::size_t prompt_tokens = 0;
   std::size_t new_tokens = 0;
+  // Under a policy that needs texts repeated (PolicyTraits::repeat_chunk): the most tokens that a repeat has beside
+  // those it repeats. Only the plan asks.
+  std::size_t repeat_frame = 64;
   // Nothing is fed at once after the first prompt: later calls of prefill() are refused, and no memory is planned for
   // taking a later turn back (MemoryPlan::turn_copy).
   bool single_turn = false;
@@ -78,8 +82,8 @@ struct MemoryPlan {
   std::uint64_t second_weights = 0;   // repacked copies
   std::uint64_t cache = 0;            // the arena: K and V, the budget
   std::uint64_t policy_metadata = 0;  // scores, orders of entries
-  std::uint64_t layer_workspace = 0;  // K and V of one layer's segment, recorded probabilities
-  std::uint64_t hidden_states = 0;    // of the segment that runs
+  std::uint64_t layer_workspace = 0;  // K and V of one layer's segment and one repeat, recorded probabilities
+  std::uint64_t hidden_states = 0;    // of the segment that runs and of its repeats
   std::uint64_t compute = 0;          // graphs' intermediate tensors, logits
   // What a turn after the first keeps aside while it is read, so that it can be taken back: rows that may be evicted,
   // orders, the policy's state, logits. No rows of a policy that keeps everything; nothing for a single turn.
@@ -121,6 +125,15 @@ enum class SessionStatus {
   kFailed,   // a token's step failed midway (memory, or the policy): it can be looked at and closed, nothing else
 };
 
+// Tokens that are read behind a prompt and see all of it and each other, but no other probe, and whose keys and values
+// nobody keeps. A policy that asked for it is shown their attention: of a probe that repeats a part of the prompt's
+// tokens, [first, last), to that part (Observation::repeat_peak); of one that repeats nothing, to all entries
+// (Observation::n_probe).
+struct Probe {
+  std::vector<Token> tokens = {};
+  std::size_t first = 0, last = 0;  // counted from the first token that is fed with it; equal: it repeats nothing
+};
+
 // How a prompt is read.
 struct PrefillOptions {
   // Tokens' worth of work done, of all. Called after every step of a job but the last. False stops it: everything is
@@ -128,9 +141,10 @@ struct PrefillOptions {
   std::function<bool(std::size_t done, std::size_t total)> progress = {};
   // If set, called with the logits of every token in order, not only kept for the last.
   std::function<void(std::size_t index, std::span<const float> logits)> all_logits = {};
-  // Tokens that are read behind the text and see it, but whose keys and values nobody keeps: a policy that asked for
-  // attention is shown theirs (Observation::n_probe). They count neither as fed nor for logits(). Exact prefill only.
-  std::vector<Token> probe = {};
+  // Each of them as if it alone came behind the text. They count neither as fed nor for logits(). Exact prefill only.
+  // One at a time is in memory beside the text, but for its hidden states. A policy that needs a repeat
+  // (PolicyTraits::repeat_chunk) and gets none knows nothing of the text, and lets its newest entries stay.
+  std::vector<Probe> probes = {};
   // More text will come before the question: policies may see it (Observation::more_follows).
   bool more_follows = false;
 };

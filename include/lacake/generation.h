@@ -115,6 +115,27 @@ ChatPrompt plain_prompt(const Model& model, std::string text, bool parse_special
 // The prompt with all of it read so, what messages say too.
 ChatPrompt with_special_tokens(const Model& model, ChatPrompt prompt);
 
+// Which of the tokens that are fed the model is to repeat.
+struct RepeatedText {
+  std::size_t first = 0, last = 0;
+  bool chat = true;  // the model's chat template is used: a repeat is an answer under it
+};
+
+// For policies that judge entries by a repeat (PolicyTraits::repeat_chunk): probes in which the model is told to repeat
+// the text, a chunk each, and the chunk's own tokens as its answer (KVzip). They are read with the text that `sessions`
+// are fed next, together; reading them costs up to twice what reading the text does. None where no policy asks, and of
+// a later turn that is short: such entries stay because they are new. Throws Error(kUsage) where a session that wants
+// it streams its prompts, or two want chunks of different sizes.
+std::vector<Probe> repeat_probes(const Model& model, std::span<Session* const> sessions, std::span<const Token> tokens,
+                                 const RepeatedText& text);
+// Of `text` that the last of `tokens` are of, what is said: from its first letters (PromptText) that are more than a
+// name to the last such.
+std::vector<Probe> repeat_probes(const Model& model, std::span<Session* const> sessions, std::span<const Token> tokens,
+                                 const PromptText& text, bool chat);
+std::vector<Probe> repeat_probes(const Model& model, std::span<Session* const> sessions, const ChatPrompt& prompt);
+// Throws Error(kUsage) where a session of these options would want a repeat of what it streams.
+void require_exact_for_repeat(const SessionOptions& options, const AttentionShape& shape);
+
 struct ReadOptions {
   // Tokens' worth of work done, of all. False stops it.
   std::function<bool(std::size_t done, std::size_t total)> progress = {};
@@ -122,7 +143,8 @@ struct ReadOptions {
   // Set: the log-probability of each token of the prompt, and the so many likeliest in its place. Costs a product with
   // the vocabulary for each token.
   std::optional<std::size_t> log_probabilities = {};
-  bool more_follows = false;  // as in PrefillOptions
+  std::vector<Probe> probes = {};  // as in PrefillOptions
+  bool more_follows = false;       // likewise
 };
 
 struct PromptRead {

@@ -9,6 +9,7 @@
 #include <variant>
 #include <vector>
 
+#include "lacake/calibration.h"
 #include "lacake/chat.h"
 #include "lacake/policy.h"
 #include "lacake/token.h"
@@ -38,11 +39,13 @@ struct ModelFacts {
   // K projections add a bias (Qwen2): a few channels of the keys are then far larger than the others, and what a block
   // of 4 bits leaves of the others is too little: K entries in q4_0 spoil the answers.
   bool biased_keys = false;
-  std::string product;  // how its weights are multiplied: an Options::product, not "auto"
+  std::string calibration_path;  // of its learned scores (lacake/calibration.h); "": it has none
+  CalibrationFacts calibration;  // what that file says of itself
+  std::string product;           // how its weights are multiplied: an Options::product, not "auto"
 
   // The layers that policies decide about: those with full attention.
   AttentionShape policy_attention() const {
-    return {attention.n_layer - n_sliding_layers, attention.n_head, attention.n_head_kv};
+    return {attention.n_layer - n_sliding_layers, attention.n_head, attention.n_head_kv, attention.calibration};
   }
 };
 
@@ -103,6 +106,11 @@ class Model {
     // Instead of the file's chat template: a Jinja template, or the name of one that libllama knows
     // (chat_template_names). "": the file's, or what an override of tokenizer.chat_template says.
     std::string chat_template = {};
+    // The file of its learned scores (lacake/calibration.h). "": the one beside the model, if there is one. A file that
+    // is there must be whole and of this model's sizes; that it was learned for this model and no other is checked when
+    // a policy asks for its scores.
+    std::string calibration = {};
+    static constexpr const char* kNoCalibration = "none";
   };
 
   explicit Model(const std::string& path);

@@ -7,6 +7,7 @@
 // of these types may be read by several threads at once, and changed by one.
 
 #include <cstddef>
+#include <cstdint>
 #include <functional>
 #include <map>
 #include <memory>
@@ -26,6 +27,9 @@ struct AttentionShape {
   int n_layer = 0;
   int n_head = 0;     // query heads
   int n_head_kv = 0;  // KV heads; query head h belongs to KV head h / (n_head / n_head_kv)
+  // What the model's learned scores are known by (lacake/calibration.h): policies may ask for Measures::learned. 0: it
+  // has none.
+  std::int64_t calibration = 0;
 };
 
 // Where a key stands for RoPE.
@@ -83,7 +87,8 @@ struct PolicyType {
   std::string summary;  // one line
   std::string paper;    // "" if none
   std::vector<PolicyParameter> parameters;
-  bool bounded = true;  // false: it keeps everything, so a budget below the conversation is refused
+  bool bounded = true;             // false: it keeps everything, so a budget below the conversation is refused
+  bool needs_calibration = false;  // it runs only where AttentionShape::calibration is not 0
 
   // The functions below may hold a state of their own; it is shared by all policies of the kind. They are called from
   // any thread, several at once. The settings were checked against `parameters`, as PolicySpec::check does.

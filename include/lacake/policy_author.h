@@ -28,13 +28,51 @@
 
 namespace lacake {
 
+// Norms of an entry's value: what it adds to the hidden state at most.
+enum class ValueNorm {
+  kNone,
+  kPlain,   // |v|, Euclidean
+  kOutput,  // |W_O,h v|, Euclidean, W_O,h the part of the output projection that query head h has (adapters included,
+            // the bias not): head size squared operations a query head and entry
+  kOutputSum,  // |W_O,h v|_1, the sum of absolute values: a whole product with W_O an entry
+};
+
+// The mean that keys are compared with.
+enum class KeyMean {
+  kPlain,       // of the keys
+  kNormalised,  // of the keys brought to length 1 first, so that long ones count no more than others
+};
+
+// What entries get of a repeat: the largest probability that any query gave them, in any head of their group.
+enum class RepeatScore { kNone, kPeak };
+
 // What a policy asks of the engine before a segment's attention runs in a layer. Nothing is measured unasked.
+//
+// Four measures are of prompts only, and empty in decode: window_peak, value_norm, expected_positions, and what belongs
+// to them.
 struct Measures {
   int window = 0;               // mean, variance and entropy over the last `window` queries; 1: the last query's row
   bool accumulated = false;     // probabilities summed over all queries of the segment
   bool key_similarity = false;  // cosine of each key with the mean key of its head
-  bool last_row = false;        // with a window of several queries also the last query's row
-  bool group_mean = false;      // window and accumulated: one column a KV head, the mean over its query heads
+  KeyMean key_mean = KeyMean::kPlain;
+  bool last_row = false;    // with a window of several queries also the last query's row
+  bool group_mean = false;  // window, accumulated, norms of W_O v: one column a KV head, the mean over its query heads
+  // With a window: the most that one of its rows gave an entry, after each row was pooled over 5 neighbours and brought
+  // back to what it had in all (DefensiveKV, arXiv 2510.13334).
+  bool window_peak = false;
+  ValueNorm value_norm = ValueNorm::kNone;
+  // What the queries of so many positions to come would give an entry, if they are as the segment's are: Expected
+  // Attention (arXiv 2510.00636). 0: not asked for.
+  int expected_positions = 0;
+  // First tokens of the conversation that have no part in it: their queries do not count, and their keys get nothing.
+  int expected_sinks = 4;
+  // Of probes that repeat a part of the segment (lacake/engine.h). Each query's probabilities are taken over the first
+  // `repeat_sinks` entries that stand before the part, the part, and what it sees of the probe.
+  RepeatScore repeat = RepeatScore::kNone;
+  std::size_t repeat_sinks = 0;
+  bool learned = false;  // what a linear map that was learned for this model says of each new token's worth; REQUIRES:
+                         // AttentionShape::calibration
+  bool inputs = false;   // of a prompt's segment: the columns that its keys were projected from
   // Under Positions::kCacheIndex: how far the segment's queries stand from the index of their own keys, for methods
   // whose query has a position of its own. Ignored under kTrue. REQUIRES: index + shift >= 0.
   std::int64_t query_shift = 0;
@@ -56,9 +94,10 @@ struct Observation {
   std::size_t n_new = 0;
   std::int64_t n_past = 0;  // tokens of the conversation before this segment, kept or not
 
-  // Probe queries, which see all entries and whose own keys and values nobody keeps. They come after the segment's own
-  // queries. Where there are some, they alone are observed: the window's rows are their last ones, `accumulated` is the
-  // sum over them, and a part of each row goes to keys of the probe that are no entries. 0 in decode.
+  // Probe queries that repeat nothing: they see all entries, and nobody keeps their own keys and values. They come
+  // after the segment's own queries. Where there are some, they alone are observed: the window's rows are the last ones
+  // of the last probe, `accumulated` is the sum over all, and a part of each row goes to keys of the probe that are no
+  // entries. Probes that repeat something change nothing but `repeat_peak`. 0 in decode.
   std::size_t n_probe = 0;
   // More text follows this segment before the question that it will be asked: its last queries say little of what the
   // answer will need.
@@ -71,8 +110,29 @@ struct Observation {
   std::span<const double> window_entropy;  // [n_head]  - sum of a ln(a + 1e-10) over rows, columns < n_entries - window
   std::span<const float> accumulated;      // [n_entries, n_head]
   std::span<const float> key_similarity;   // [n_entries, n_head_kv]
-  // Variance and entropy are empty for one row, and under Measures::group_mean; the latter also makes window_mean and
-  // accumulated [n_entries, n_head_kv]. Where heads are uneven, a shorter head's columns end in zeros.
+
+  // [n_entries, n_head_kv] the largest over the window's rows and the group's heads; 0 from the window's first entry
+  // on. A row's neighbours are those of stored order, what lies outside counts as 0; its mass is what it gave to all
+  // entries before the window.
+  std::span<const float> window_peak;
+  // [n_entries, n_head_kv] for ValueNorm::kPlain, else [n_entries, n_head]. Of values as they are stored.
+  std::span<const float> value_norm;
+  // [n_entries, n_head_kv] softmax over the head's entries behind Measures::expected_sinks, mean over the group's
+  // heads; 0 for these. With mu, S the mean and covariance of the observed queries before RoPE, turned by the mean
+  // rotation of the positions that follow: softmax(k.mu s + k'Sk s^2 / 2), s the scale of attention. Keys count as
+  // attention reads them: at their token, or at their index. Neither a softcap nor a head's own sink is part of it.
+  // Empty where there was no query to learn from: a conversation that begins with no more tokens than sinks.
+  std::span<const float> expected;
+  // [n_entries, n_head_kv] Measures::repeat, and -1 for an entry that no probe of this segment repeats. Empty where no
+  // probe repeats anything.
+  std::span<const float> repeat_peak;
+  // Of the segment's own tokens alone: neither ever changes, so that what was said of earlier entries is the policy's
+  // to keep.
+  std::span<const float> learned;  // [n_new, n_head_kv]  higher: more is lost without it; comparable in all layers
+  std::span<const float> inputs;   // [n_embd, n_new]  empty in decode, and where a benchmark makes up the entries
+  // Variance and entropy are empty for one row, and under Measures::group_mean; the latter also makes window_mean,
+  // accumulated and norms of W_O v [n_entries, n_head_kv]. Where heads are uneven, a shorter head's columns end in
+  // zeros.
 };
 
 // The entries of one layer that stay: indices as counted by Observation, in their new stored order. One list for all KV
@@ -108,6 +168,9 @@ struct PolicyTraits {
   bool layers_independent = false;
   std::size_t sinks = 0;   // first tokens of the conversation that always stay
   std::size_t window = 0;  // last tokens that always stay; after growth from those on that were there before it
+  // It judges entries by Observation::repeat_peak: whoever feeds a text that will be cut lets the model repeat it, so
+  // many tokens at a time (repeat_probes() in lacake/generation.h). 0: it needs no repeat.
+  std::size_t repeat_chunk = 0;
 };
 
 // The fields of a policy's state on their way into a snapshot, or out of one. One function of the policy names them
@@ -149,6 +212,11 @@ class Policy {
   // 0 before anything else of the segment: a segment that the policy cannot take is refused here by an Error. The plan
   // asks too, of a policy that was fed nothing, as if all entries were new.
   virtual Measures measures(Phase, int layer, std::size_t n_entries, std::size_t n_new) const = 0;
+  // The same for a prompt's segment that more text follows before its question (Observation::more_follows): for
+  // policies that then look at something else. The plan has room for either.
+  virtual Measures measures_before_question(int layer, std::size_t n_entries, std::size_t n_new) const {
+    return measures(Phase::kPrefill, layer, n_entries, n_new);
+  }
 
   // Called for layers 0 .. n_layer-1 in order (in decode under PolicyTraits::layers_independent in any order), once a
   // segment, as soon as the layer's attention is known. Same calls, same answers.

@@ -176,10 +176,10 @@ class Scheduler {
   // Of no request, or one that has ended: nothing happens.
   void cancel(Ticket ticket);
 
-  // No new requests from here on; returns at once, how many are left. These end by themselves, or at the deadline where
-  // one was given; a later one counts instead. Conversations that do not run are let go, so that another may take them
-  // from the store.
-  std::size_t begin_drain(std::optional<std::chrono::milliseconds> deadline = {});
+  // No new requests from here on. Those that are there end by themselves, or at the deadline where one was given; a
+  // later one counts instead. Conversations that do not run are let go, so that another may take them from the store:
+  // those of now before `told` hears how many requests are left, the others as their requests end.
+  void begin_drain(std::optional<std::chrono::milliseconds> deadline, Told<std::size_t> told);
   // No new requests; returns when those that are there have ended, or were ended at the deadline.
   void drain(std::chrono::milliseconds deadline);
 

@@ -1,5 +1,6 @@
-// Probabilities summed over all queries. A probability is known when the row's last key has been seen, so K is
-// multiplied again; here *keys* stand in the lanes, so that a sum of a key is one lane's and needs no transposing.
+// What a key gets from all queries together: its probabilities summed, or the largest of them. A probability is known
+// when the row's last key has been seen, so K is multiplied again; here *keys* stand in the lanes, so that what a key
+// gets is one lane's and needs no transposing.
 
 #include <algorithm>
 #include <cassert>
@@ -26,7 +27,13 @@ namespace lacake::attention {
 namespace HWY_NAMESPACE {
 namespace {
 
+enum class Gets {
+  kSum,   // of probabilities
+  kPeak,  // the largest of logit - norm: no exponential is needed to find it
+};
+
 //   [rows of queries] x d [ keys ]  = rows [ logits ] -> exp -> one row [ sums of p ] for each head
+template <Gets kGets>
 class Accumulation {
  public:
   Accumulation(const PrefillCall& call, const Tile& keys, float* scratch)
@@ -58,7 +65,8 @@ class Accumulation {
   }
 
   // Rows first .. first + kQueryRows - 1 of the call; those beyond its last see nothing.
-  HWY_INLINE void load_queries(std::size_t first, const float* softmax) const {
+  //   of_rows  kSum: PrefillCall::softmax; kPeak: the norm of each
+  HWY_INLINE void load_queries(std::size_t first, const float* of_rows) const {
     const auto d_k = (std::size_t)shape_.d_k, group = (std::size_t)shape_.group;
     const std::size_t n_rows = call_.n_q * group;
     for (std::size_t r = 0; r < kQueryRows; ++r) {
@@ -73,11 +81,11 @@ class Accumulation {
       for (std::size_t i = 0; i < d_k; ++i) to[i] = q[i] * scale;
       if (in_pairs()) row.scale = pair_row(to, at_.query_stride);
       row.sees = sight_of(call_, call_.first + query);
-      row.largest = softmax[first + r];
-      row.inverse = 1.0f / softmax[n_rows + first + r];
+      row.largest = of_rows[first + r];
+      if constexpr (kGets == Gets::kSum) row.inverse = 1.0f / of_rows[n_rows + first + r];
       row.sums = sums() + head * at_.n_keys;
     }
-    // What sees nothing adds zeros to some head.
+    // What sees nothing gives nothing to some head.
     for (std::size_t r = 0; r < kQueryRows; ++r) {
       if (!row_at(r).sums) row_at(r).sums = sums();
     }
@@ -129,16 +137,22 @@ class Accumulation {
   std::int32_t* index() const { return reinterpret_cast<std::int32_t*>(scratch_ + at_.index); }
   Row& row_at(std::size_t r) const { return reinterpret_cast<Row*>(scratch_ + at_.rows)[r]; }
 
-  // One query's logits of a vector of keys -> probabilities, added to its head's sums.
+  // One query's logits of a vector of keys -> what they give to its head.
   HWY_INLINE void add_row(const Row& row, std::size_t at, Vector logits) const {
     const Lanes32 d;
     const LanesOfPairs di;
     if (shape_.softcap > 0) logits = soft_cap(logits, shape_.softcap * kLog2E);
-    const Vector p = hn::Mul(exp2_negative(hn::Sub(logits, hn::Set(d, row.largest))), hn::Set(d, row.inverse));
+    const Vector off = hn::Sub(logits, hn::Set(d, row.largest));
     const auto own = hn::LoadU(di, index() + at);
     const auto see = hn::RebindMask(
         d, hn::AndNot(hn::Gt(hn::Set(di, row.sees.hidden), own), hn::Gt(hn::Set(di, row.sees.visible), own)));
-    hn::StoreU(hn::Add(hn::LoadU(d, row.sums + at), hn::IfThenElseZero(see, p)), d, row.sums + at);
+    const Vector before = hn::LoadU(d, row.sums + at);
+    if constexpr (kGets == Gets::kSum) {
+      const Vector p = hn::Mul(exp2_negative(off), hn::Set(d, row.inverse));
+      hn::StoreU(hn::Add(before, hn::IfThenElseZero(see, p)), d, row.sums + at);
+    } else {
+      hn::StoreU(hn::IfThenElse(see, hn::Max(before, off), before), d, row.sums + at);
+    }
   }
 
   const PrefillCall& call_;
@@ -148,23 +162,33 @@ class Accumulation {
   float* const scratch_;
 };
 
+template <Gets kGets>
+HWY_INLINE void accumulate(const PrefillCall& call, const Tile& keys, const float* of_rows, float* all,
+                           float* scratch) {
+  const Accumulation<kGets> pass(call, keys, scratch);
+  const std::size_t group = (std::size_t)call.shape.group, n_entries = call.past.n + call.fresh.n;
+  pass.load_keys();
+  for (std::size_t h = 0; h < group; ++h) {
+    std::copy_n(all + h * n_entries + keys.entry, keys.n, pass.sums() + h * pass.stride());
+  }
+  for (std::size_t row = 0; row < call.n_q * group; row += AccumulateLayout::kQueryRows) {
+    pass.load_queries(row, of_rows);
+    for (std::size_t b = 0; b < pass.n_blocks(); ++b) pass.add_block(b);
+  }
+  for (std::size_t h = 0; h < group; ++h) {
+    std::copy_n(pass.sums() + h * pass.stride(), keys.n, all + h * n_entries + keys.entry);
+  }
+}
+
 }  // namespace
 
 void accumulate_probabilities(const PrefillCall& call, const Tile& keys, const float* softmax, float* sums,
                               float* scratch) {
-  const Accumulation pass(call, keys, scratch);
-  const std::size_t group = (std::size_t)call.shape.group, n_entries = call.past.n + call.fresh.n;
-  pass.load_keys();
-  for (std::size_t h = 0; h < group; ++h) {
-    std::copy_n(sums + h * n_entries + keys.entry, keys.n, pass.sums() + h * pass.stride());
-  }
-  for (std::size_t row = 0; row < call.n_q * group; row += AccumulateLayout::kQueryRows) {
-    pass.load_queries(row, softmax);
-    for (std::size_t b = 0; b < pass.n_blocks(); ++b) pass.add_block(b);
-  }
-  for (std::size_t h = 0; h < group; ++h) {
-    std::copy_n(pass.sums() + h * pass.stride(), keys.n, sums + h * n_entries + keys.entry);
-  }
+  accumulate<Gets::kSum>(call, keys, softmax, sums, scratch);
+}
+
+void raise_peaks(const PrefillCall& call, const Tile& keys, const float* norms, float* peaks, float* scratch) {
+  accumulate<Gets::kPeak>(call, keys, norms, peaks, scratch);
 }
 
 }  // namespace HWY_NAMESPACE
@@ -175,6 +199,7 @@ HWY_AFTER_NAMESPACE();
 namespace lacake::attention {
 
 HWY_EXPORT(accumulate_probabilities);
+HWY_EXPORT(raise_peaks);
 
 std::size_t accumulated_keys(const Shape& shape) { return AccumulateLayout(shape).n_keys; }
 std::size_t accumulate_scratch(const Shape& shape) { return AccumulateLayout(shape).end * sizeof(float); }
@@ -185,6 +210,14 @@ void accumulate_probabilities(const PrefillCall& call, const Tile& keys, const f
   assert(scratch.size() >= accumulate_scratch(call.shape));
   if (call.n_q == 0 || keys.n == 0) return;
   HWY_DYNAMIC_DISPATCH(accumulate_probabilities)(call, keys, softmax, sums, reinterpret_cast<float*>(scratch.data()));
+}
+
+void raise_peaks(const PrefillCall& call, const Tile& keys, const float* norms, float* peaks,
+                 std::span<std::byte> scratch) {
+  assert(keys.n <= accumulated_keys(call.shape));
+  assert(scratch.size() >= accumulate_scratch(call.shape));
+  if (call.n_q == 0 || keys.n == 0) return;
+  HWY_DYNAMIC_DISPATCH(raise_peaks)(call, keys, norms, peaks, reinterpret_cast<float*>(scratch.data()));
 }
 
 }  // namespace lacake::attention

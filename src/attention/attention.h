@@ -6,6 +6,12 @@
 //
 // Every function exists twice: `reference::` is plain scalar code that says what is meant, the other is fast and tested
 // against it.
+//
+// Types of fewer than 8 bits are stored *mixed* (mix.h): a row is H times what was computed. Kernels multiply rows as
+// they are, so q comes mixed where K is (keys with a rope_index aside: the kernel mixes those back before it rotates
+// them), and what comes out is mixed where V is. The graph nodes do both. For whoever measures: the length of a row and
+// the cosine of two rows of a head are what they were; a row itself, or its product with anything that is not mixed
+// (a query, W_O), is not: read it with `read_row` (row.h).
 
 #include <cstddef>
 #include <cstdint>
@@ -146,7 +152,7 @@ struct Recorded {
 // others' stay as they are. REQUIRES: n_pieces > 0
 void combine(const Shape&, const float* partials, std::size_t n_pieces, float* out, const Recorded& recorded = {});
 
-// Writes one row: f32 -> type. Used for K and for V.
+// Writes one row: f32 -> type, mixed where the type is. Used for K and for V.
 //   row  [d] f32
 void store_row(const float* row, int d, ggml_type type, void* to);
 

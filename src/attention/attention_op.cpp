@@ -4,6 +4,7 @@
 #include <cassert>
 #include <iterator>
 
+#include "attention/layout.h"
 #include "attention/measure.h"
 
 namespace lacake::attention {
@@ -36,13 +37,19 @@ std::size_t query_block(const Shape& shape, std::size_t n_q, std::size_t n_heads
   return kQueryBlocks[std::size(kQueryBlocks) - 1];
 }
 
+// Where keys are mixed, its result is the mixed queries [d_k, n_head, n_q].
 void store_chunk(ggml_tensor* dst, int ith, int nth, void* userdata) {
   const auto& layer = *(const PrefillLayer*)userdata;
-  const ggml_tensor *k = dst->src[0], *v = dst->src[1];
+  const ggml_tensor *k = dst->src[0], *v = dst->src[1], *q = dst->src[2];
   const std::int64_t n_head_kv = k->ne[1], n_q = k->ne[2];
   const std::size_t k_row = ggml_row_size(layer.shape.type_k, layer.shape.d_k);
   const std::size_t v_row = ggml_row_size(layer.shape.type_v, layer.shape.d_v);
   for (std::int64_t j = ith; j < n_q; j += nth) {
+    if (layer.mixes_queries()) {
+      auto* mixed = (float*)((char*)dst->data + j * (std::int64_t)dst->nb[2]);
+      std::copy_n(row_of(q, 0, j), dst->ne[0] * dst->ne[1], mixed);
+      mix(mixed, (std::size_t)dst->ne[0], (std::size_t)dst->ne[1]);
+    }
     for (std::int64_t h = 0; h < n_head_kv; ++h) {
       const std::size_t row = (std::size_t)h * layer.capacity + layer.first + (std::size_t)j;
       store_row(row_of(k, h, j), layer.shape.d_k, layer.shape.type_k, layer.k + row * k_row);
@@ -64,7 +71,7 @@ PrefillCall call_of(const PrefillLayer& layer, const ggml_tensor* q, std::size_t
                     .v = layer.v + head * layer.capacity * v_row,
                     .k_stride = k_row,
                     .v_stride = v_row,
-                    .n = layer.record || layer.sums ? layer.n_entries - layer.past[head].n : seen,
+                    .n = layer.record || layer.sums || layer.repeat ? layer.n_entries - layer.past[head].n : seen,
                     .rope_index = layer.fresh_index},
           .first = layer.first + from,
           .n_q = n,
@@ -95,6 +102,7 @@ void attend_chunk(ggml_tensor* dst, int ith, int nth, void* userdata) {
     }
     if (layer.sums) call.softmax = layer.softmax.data() + 2 * group * (head * n_q + from);
     prefill(call, layer.scratch->of(ith));
+    for (std::size_t j = 0; j < n && is_mixed(layer.shape.type_v); ++j) mix(call.out + j * call.out_stride, d_v, group);
   }
 }
 
@@ -129,6 +137,55 @@ void accumulate_chunk(ggml_tensor*, const ggml_tensor* attended, int ith, int nt
   }
 }
 
+// Keys of which one thread finds the peaks at a time: few, so that a part of 2,000 tokens keeps many threads busy.
+constexpr std::size_t kPeakKeys = 256;
+
+// dst is what attended, src[1] the queries.
+void find_norms(ggml_tensor* dst, int ith, int nth, void* userdata) {
+  auto& layer = *(PrefillLayer*)userdata;
+  RepeatLayer& repeat = *layer.repeat;
+  const ggml_tensor* q = dst->src[1];
+  const std::size_t n_q = (std::size_t)q->ne[2], n_head_kv = layer.past.size();
+  const std::size_t group = (std::size_t)layer.shape.group;
+  const std::size_t block = query_block(layer.shape, n_q, n_head_kv, (std::size_t)nth),
+                    n_blocks = (n_q + block - 1) / block, n_items = n_head_kv * n_blocks;
+  for (std::size_t item; (item = repeat.next_norms.fetch_add(1)) < n_items * repeat.asked.size();) {
+    RepeatLayer::Asked& asked = repeat.asked[item / n_items];
+    const std::size_t head = item % n_head_kv, from = item % n_items / n_head_kv * block,
+                      n = std::min(block, n_q - from);
+    float* norms = asked.norms.data() + group * (head * n_q + from);
+    repeat_norms(call_of(layer, q, head, from, n),
+                 {.first = repeat.first,
+                  .last = repeat.last,
+                  .own = repeat.own,
+                  .past_sinks = asked.past_sinks[head],
+                  .n_fresh_sinks = asked.n_fresh_sinks},
+                 norms, layer.scratch->of(ith));
+  }
+}
+
+void find_peaks(ggml_tensor* dst, int ith, int, void* userdata) {
+  auto& layer = *(PrefillLayer*)userdata;
+  RepeatLayer& repeat = *layer.repeat;
+  const ggml_tensor* q = dst->src[1];
+  const std::size_t n_q = (std::size_t)q->ne[2], n_head_kv = layer.past.size();
+  const std::size_t group = (std::size_t)layer.shape.group, block = largest_query_block(layer.shape);
+  const std::size_t each = std::min(kPeakKeys, accumulated_keys(layer.shape));
+  const std::size_t n_parts = (repeat.last - repeat.first + each - 1) / each, n_items = n_head_kv * n_parts;
+  for (std::size_t item; (item = repeat.next_peaks.fetch_add(1)) < n_items * repeat.asked.size();) {
+    const RepeatLayer::Asked& asked = repeat.asked[item / n_items];
+    const std::size_t head = item % n_head_kv, begin = repeat.first + item % n_items / n_head_kv * each;
+    for (std::size_t from = 0; from < n_q; from += block) {
+      const PrefillCall call = call_of(layer, q, head, from, std::min(block, n_q - from));
+      const Tile keys{
+          .rows = &call.fresh, .begin = begin, .n = std::min(each, repeat.last - begin), .entry = call.past.n + begin};
+      // Norms lie by query, whatever blocks found them.
+      raise_peaks(call, keys, asked.norms.data() + group * (head * n_q + from),
+                  asked.peaks + head * group * layer.n_entries, layer.scratch->of(ith));
+    }
+  }
+}
+
 // The new token's row of a lane: written by whoever takes the piece that holds it.
 void store_new(const DecodeLayer& layer, const ggml_tensor* dst, std::size_t i) {
   const ggml_tensor* v = dst->src[1];
@@ -143,10 +200,16 @@ void store_new(const DecodeLayer& layer, const ggml_tensor* dst, std::size_t i) 
   store_row(row_of(v, (std::int64_t)head, (std::int64_t)session), layer.shape.d_v, lane.type_v, lane.new_v);
 }
 
+// Of a group's mixed queries, at the start of a thread's scratch.
+std::size_t query_bytes(const Shape& shape) {
+  return round_up((std::size_t)shape.group * (std::size_t)shape.d_k * sizeof(float), kAlignment);
+}
+
 void attend_pieces(ggml_tensor* dst, int ith, int, void* userdata) {
   auto& layer = *(DecodeLayer*)userdata;
   const ggml_tensor* q = dst->src[0];
   const std::size_t group = (std::size_t)layer.shape.group, n_head_kv = (std::size_t)layer.n_head_kv;
+  const std::size_t d_k = (std::size_t)layer.shape.d_k, d_v = (std::size_t)layer.shape.d_v;
   const std::size_t each = group * partial_floats(layer.shape);
   const std::size_t n_items = layer.items.size();
   // One piece is always taken ahead, so that its first rows can be on their way while the one before is computed.
@@ -167,6 +230,14 @@ void attend_pieces(ggml_tensor* dst, int ith, int, void* userdata) {
     call.begin = begin;
     call.end = end;
     call.q = row_of(q, (std::int64_t)(lane % n_head_kv * group), (std::int64_t)(lane / n_head_kv));
+    // Once a piece: a hundredth of what its rows take, and nobody waits for it.
+    std::span<std::byte> scratch = layer.scratch->of(ith);
+    if (l.mixes_queries()) {
+      auto* mixed = (float*)scratch.data();
+      std::copy_n(call.q, group * d_k, mixed);
+      mix(mixed, d_k, group);
+      call.q = mixed;
+    }
     call.partial = layer.partials->data() + (l.first_piece + layer.items[item].piece) * each;
     call.weights = l.probabilities;
     call.weights_stride = l.probabilities_stride;
@@ -175,13 +246,15 @@ void attend_pieces(ggml_tensor* dst, int ith, int, void* userdata) {
       const Rows& rows = layer.lanes[next.lane].rows;
       call.next = (const std::byte*)rows.k + next.piece * kDecodePiece * rows.k_stride;
     }
-    decode(call, layer.scratch->of(ith));
+    decode(call, scratch.subspan(query_bytes(layer.shape)));
 
     // Heads of a session lie one after the other, as do the sessions' columns: lane i's output is the i-th block.
     if (layer.left[lane].fetch_sub(1) == 1) {
+      float* out = (float*)dst->data + lane * group * d_v;
       combine(shape_of_head(layer.shape, lane % n_head_kv), layer.partials->data() + l.first_piece * each, l.n_pieces,
-              (float*)dst->data + lane * group * (std::size_t)layer.shape.d_v,
+              out,
               {.at = l.probabilities, .stride = l.probabilities_stride, .n = l.rows.n, .group_mean = l.group_mean});
+      if (is_mixed(l.type_v)) mix(out, d_v, group);
     }
   }
 }
@@ -206,17 +279,29 @@ std::size_t prefill_scratch_bytes(const Shape& shape) {
   return std::max(prefill_scratch(shape, largest_query_block(shape)), accumulate_scratch(shape));
 }
 
+std::size_t decode_scratch_bytes(const Shape& shape) { return query_bytes(shape) + decode_scratch(shape); }
+
 ggml_tensor* prefill_node(ggml_context* ctx, ggml_tensor* q, ggml_tensor* k, ggml_tensor* v, PrefillLayer* layer) {
-  ggml_tensor* store_args[] = {k, v};
+  ggml_tensor* store_args[] = {k, v, q};
+  const bool mixes = layer->mixes_queries();
   ggml_tensor* stored =
-      ggml_custom_4d(ctx, GGML_TYPE_F32, 1, 1, 1, 1, store_args, 2, store_chunk, GGML_N_TASKS_MAX, layer);
-  ggml_tensor* args[] = {q, stored};
+      mixes ? ggml_custom_4d(ctx, GGML_TYPE_F32, q->ne[0], q->ne[1], q->ne[2], 1, store_args, 3, store_chunk,
+                             GGML_N_TASKS_MAX, layer)
+            : ggml_custom_4d(ctx, GGML_TYPE_F32, 1, 1, 1, 1, store_args, 2, store_chunk, GGML_N_TASKS_MAX, layer);
+  ggml_tensor* args[] = {mixes ? stored : q, stored};
   const std::int64_t n_out = (std::int64_t)layer->shape.d_v * q->ne[1];
   ggml_tensor* attended =
       ggml_custom_4d(ctx, GGML_TYPE_F32, n_out, q->ne[2], 1, 1, args, 2, attend_chunk, GGML_N_TASKS_MAX, layer);
   if (!layer->sums) return attended;
   layer->softmax.resize(2 * (std::size_t)(q->ne[1] * q->ne[2]));
   return ggml_map_custom1_inplace(ctx, attended, accumulate_chunk, GGML_N_TASKS_MAX, layer);
+}
+
+ggml_tensor* repeat_nodes(ggml_context* ctx, ggml_tensor* attended, ggml_tensor* q, PrefillLayer* layer) {
+  for (RepeatLayer::Asked& asked : layer->repeat->asked) asked.norms.resize((std::size_t)(q->ne[1] * q->ne[2]));
+  ggml_tensor* args[] = {q};
+  attended = ggml_custom_inplace(ctx, attended, args, 1, find_norms, GGML_N_TASKS_MAX, layer);
+  return ggml_custom_inplace(ctx, attended, args, 1, find_peaks, GGML_N_TASKS_MAX, layer);
 }
 
 std::size_t DecodeLayer::cut() {

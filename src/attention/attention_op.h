@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "attention/attention.h"
+#include "attention/mix.h"
 
 namespace lacake::attention {
 
@@ -23,6 +24,20 @@ class Scratch {
  private:
   std::vector<std::byte> memory_;
   std::size_t each_ = 0;
+};
+
+// What a chunk's queries, which repeat a part of the segment, say of it (attention/measure.h).
+struct RepeatLayer {
+  // Of the workspace's rows: the part is [first, last), the repeat's own begin at `own`.
+  std::size_t first = 0, last = 0, own = 0;
+  struct Asked {
+    std::vector<std::vector<std::uint32_t>> past_sinks;  // [n_head_kv]
+    std::size_t n_fresh_sinks = 0;
+    float* peaks = nullptr;    // [n_entries, n_head] raised, to the base 2
+    std::vector<float> norms;  // what one node says to the next
+  };
+  std::vector<Asked> asked;
+  std::atomic<std::size_t> next_norms{0}, next_peaks{0};
 };
 
 // A chunk of a segment's queries in one layer. Writes the chunk's K and V rows to the workspace, then attends.
@@ -43,14 +58,23 @@ struct PrefillLayer {
   std::size_t record_rows = 0;
   // Sums of probabilities, all heads: [n_entries, n_head]; null: none.
   float* sums = nullptr;
-  std::size_t n_entries = 0;  // past and whole segment: stride of `record` and `sums`
+  RepeatLayer* repeat = nullptr;  // null: the chunk repeats nothing
+  std::size_t n_entries = 0;      // past and whole segment: stride of `record`, `sums` and `peaks`
   Scratch* scratch = nullptr;
   std::vector<float> softmax;  // where there are `sums`: what one node says to the next
   std::atomic<std::size_t> next{0}, next_sums{0};
   std::vector<std::vector<float>> masks;  // what composed_prefill's nodes read
+
+  // Mixed keys that are not mixed back in order to be rotated take mixed queries.
+  bool mixes_queries() const { return is_mixed(shape.type_k) && !fresh_index; }
 };
 
 std::size_t prefill_scratch_bytes(const Shape&);
+
+// Adds what `layer->repeat` asks for to a node [.., n_q] that attended and wrote the chunk's rows to the workspace:
+// returns the same node, in place. Only reads rows in the host's memory.
+//   q  as for prefill_node
+ggml_tensor* repeat_nodes(ggml_context*, ggml_tensor* attended, ggml_tensor* q, PrefillLayer*);
 
 // q [d_k, n_head, n_q] rotated; k [d_k, n_head_kv, n_q]; v [d_v, n_head_kv, n_q]; all f32, contiguous.
 // Returns [d_v * n_head, n_q].
@@ -72,6 +96,8 @@ struct DecodeLayer {
     bool group_mean = false;      // the first column becomes the mean of the group's, the others mean nothing
     std::size_t first_piece = 0;  // of all lanes' pieces of kDecodePiece rows
     std::size_t n_pieces = 0;
+
+    bool mixes_queries() const { return is_mixed(type_k) && !rows.rope_index; }
   };
   std::vector<Lane> lanes;    // [n_head_kv, n_sessions]
   std::size_t n_rotated = 0;  // the first sessions store rotated keys, the others unrotated ones
@@ -95,6 +121,8 @@ struct DecodeLayer {
  private:
   std::size_t n_left_ = 0;
 };
+
+std::size_t decode_scratch_bytes(const Shape&);
 
 // q [d_k, n_head, n]; k_rotated [d_k, n_head_kv, n_rotated] or null; k_plain [d_k, n_head_kv, n - n_rotated] or null;
 // v [d_v, n_head_kv, n]. Returns [d_v * n_head, n].

@@ -1,7 +1,10 @@
 #include "attention/composed.h"
 
 #include <algorithm>
+#include <array>
+#include <bit>
 #include <cmath>
+#include <mutex>
 
 namespace lacake::attention {
 namespace {
@@ -22,6 +25,19 @@ struct Attended {
   ggml_tensor* out;            // [d_v, group, n_q]
 };
 
+// The matrix of a block [block, block], for as long as the program runs: graphs outlive who made them.
+const float* mix_matrix(std::size_t block) {
+  static std::array<std::once_flag, std::bit_width(kMostMixed)> made;
+  static std::array<std::vector<float>, std::bit_width(kMostMixed)> matrices;
+  const std::size_t i = (std::size_t)std::bit_width(block) - 1;
+  std::call_once(made[i], [&] {
+    for (std::size_t at = 0; at < block * block; ++at) {
+      matrices[i].push_back((float)reference::mix_element(block, at / block, at % block));
+    }
+  });
+  return matrices[i].data();
+}
+
 class Composer {
  public:
   Composer(ggml_context* ctx, ggml_cgraph* graph, const Shape& shape, const Rotate& rotate, DeviceSide* device)
@@ -35,6 +51,9 @@ class Composer {
     return t;
   }
   void store(ggml_tensor* from, ggml_tensor* to) { ggml_build_forward_expand(graph_, ggml_cpy(ctx_, from, to)); }
+
+  // Rows of K or V as the cache has them.
+  void store_rows(ggml_tensor* from, ggml_tensor* to) { store(is_mixed(to->type) ? mixed(from) : from, to); }
 
   // A table of this process [ne0, ne1], contiguous, that nodes read.
   ggml_tensor* table(ggml_type type, const void* data, std::size_t ne0, std::size_t ne1 = 1) {
@@ -66,12 +85,21 @@ class Composer {
     const std::size_t d = (std::size_t)shape_.d_k;
     ggml_tensor* k = values(rows.k, rows.k_stride, rows.n, d, type);
     if (!k || !rows.rope_index) return k;
+    if (is_mixed(type)) k = mixed(k);
     ggml_tensor* at = table(GGML_TYPE_I32, rows.rope_index, rows.n);
     k = rotate_(ggml_reshape_3d(ctx_, k, shape_.d_k, 1, (std::int64_t)rows.n), at);
     return ggml_reshape_2d(ctx_, k, shape_.d_k, (std::int64_t)rows.n);
   }
   ggml_tensor* values(const void* data, std::size_t stride, std::size_t n, std::size_t d, ggml_type type) {
     return n == 0 ? nullptr : ggml_cast(ctx_, stored(type, data, d, n, stride), GGML_TYPE_F32);
+  }
+  // x [d, ...], its blocks times the matrix.
+  ggml_tensor* mixed(ggml_tensor* x) {
+    const std::size_t block = mix_block((std::size_t)x->ne[0]);
+    const auto n = (std::int64_t)block;
+    ggml_tensor* blocks = ggml_reshape_2d(ctx_, ggml_cont(ctx_, x), n, ggml_nelements(x) / n);
+    ggml_tensor* y = ggml_mul_mat(ctx_, table(GGML_TYPE_F32, mix_matrix(block), block, block), blocks);
+    return ggml_reshape_4d(ctx_, y, x->ne[0], x->ne[1], x->ne[2], x->ne[3]);
   }
   ggml_tensor* joined(ggml_tensor* a, ggml_tensor* b, int dimension) {
     return a ? ggml_concat(ctx_, a, b, dimension) : b;
@@ -180,10 +208,10 @@ ggml_tensor* composed_prefill(ggml_context* ctx, ggml_cgraph* graph, ggml_tensor
     const auto chunk = [&](ggml_tensor* t, std::size_t d) {
       return ggml_view_2d(ctx, t, (std::int64_t)d, (std::int64_t)n_q, t->nb[2], head * t->nb[1]);
     };
-    composer.store(chunk(k, d_k),
-                   composer.stored(shape.type_k, (const std::byte*)fresh.k + layer->first * k_row, d_k, n_q, k_row));
-    composer.store(chunk(v, d_v),
-                   composer.stored(shape.type_v, (const std::byte*)fresh.v + layer->first * v_row, d_v, n_q, v_row));
+    composer.store_rows(chunk(k, d_k), composer.stored(shape.type_k, (const std::byte*)fresh.k + layer->first * k_row,
+                                                       d_k, n_q, k_row));
+    composer.store_rows(chunk(v, d_v), composer.stored(shape.type_v, (const std::byte*)fresh.v + layer->first * v_row,
+                                                       d_v, n_q, v_row));
 
     const std::size_t n = past.n + n_fresh;
     const bool as_before =
@@ -193,14 +221,16 @@ ggml_tensor* composed_prefill(ggml_context* ctx, ggml_cgraph* graph, ggml_tensor
     }
     ggml_tensor* queries = ggml_view_3d(ctx, q, (std::int64_t)d_k, (std::int64_t)group, (std::int64_t)n_q, q->nb[1],
                                         q->nb[2], head * group * q->nb[1]);
-    const Attended attended =
-        composer.attend(ggml_cont(ctx, ggml_permute(ctx, queries, 0, 2, 1, 3)),
+    queries = ggml_cont(ctx, ggml_permute(ctx, queries, 0, 2, 1, 3));
+    Attended attended =
+        composer.attend(layer->mixes_queries() ? composer.mixed(queries) : queries,
                         composer.joined(composer.keys(past, shape.type_k), composer.keys(fresh, shape.type_k), 1),
                         composer.joined(composer.values(past.v, past.v_stride, past.n, d_v, shape.type_v),
                                         composer.values(fresh.v, v_row, n_fresh, d_v, shape.type_v), 1),
                         composer.table(GGML_TYPE_F32, layer->masks.back().data(), n, n_q));
     if (layer->record) record(composer, ctx, *layer, head, attended.probabilities);
     if (layer->sums) add_sums(composer, ctx, *layer, head, attended.probabilities);
+    if (is_mixed(shape.type_v)) attended.out = composer.mixed(attended.out);
     out = composer.joined(out, attended.out, 1);
   }
   return ggml_reshape_2d(ctx, out, out->ne[0] * out->ne[1], out->ne[2]);
@@ -222,13 +252,13 @@ ggml_tensor* composed_decode(ggml_context* ctx, ggml_cgraph* graph, ggml_tensor*
     };
     ggml_tensor* k =
         session < layer->n_rotated ? row(k_rotated, d_k, session) : row(k_plain, d_k, session - layer->n_rotated);
-    composer.store(k, composer.stored(lane.type_k, lane.new_k, d_k, 1, lane.rows.k_stride));
-    composer.store(row(v, d_v, session), composer.stored(lane.type_v, lane.new_v, d_v, 1, lane.rows.v_stride));
+    composer.store_rows(k, composer.stored(lane.type_k, lane.new_k, d_k, 1, lane.rows.k_stride));
+    composer.store_rows(row(v, d_v, session), composer.stored(lane.type_v, lane.new_v, d_v, 1, lane.rows.v_stride));
 
     ggml_tensor* queries = ggml_view_3d(ctx, q, (std::int64_t)d_k, 1, (std::int64_t)group, q->nb[1], q->nb[1],
                                         session * q->nb[2] + head * group * q->nb[1]);
-    const Attended attended =
-        composer.attend(queries, composer.keys(lane.rows, lane.type_k),
+    Attended attended =
+        composer.attend(lane.mixes_queries() ? composer.mixed(queries) : queries, composer.keys(lane.rows, lane.type_k),
                         composer.values(lane.rows.v, lane.rows.v_stride, lane.rows.n, d_v, lane.type_v), nullptr);
     if (lane.probabilities) {
       ggml_tensor* seen = attended.probabilities;
@@ -238,6 +268,7 @@ ggml_tensor* composed_decode(ggml_context* ctx, ggml_cgraph* graph, ggml_tensor*
       }
       composer.report(seen, lane.probabilities, lane.probabilities_stride, lane.probabilities_stride);
     }
+    if (is_mixed(lane.type_v)) attended.out = composer.mixed(attended.out);
     column = composer.joined(head == 0 ? nullptr : column, attended.out, 1);
     if (head + 1 == n_head_kv) out = composer.joined(out, column, 2);
   }

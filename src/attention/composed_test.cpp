@@ -9,6 +9,7 @@
 #include <memory>
 #include <string>
 
+#include "attention/mix.h"
 #include "attention/row.h"
 #include "attention/test_lane.h"
 #include "ggml-cpp.h"
@@ -139,6 +140,14 @@ Rotate rotation_of(ggml_context* ctx, const Rope& rope) {
   };
 }
 
+// Kernels and their reference take rows and queries as mixed as they are; nodes take what they mix themselves.
+void mix_back(const Shape& shape, bool rotates, std::vector<float>& q, std::vector<float>& k, std::vector<float>& v) {
+  const auto d_k = (std::size_t)shape.d_k, d_v = (std::size_t)shape.d_v;
+  if (is_mixed(shape.type_k)) mix(k.data(), d_k, k.size() / d_k);
+  if (is_mixed(shape.type_k) && !rotates) mix(q.data(), d_k, q.size() / d_k);
+  if (is_mixed(shape.type_v)) mix(v.data(), d_v, v.size() / d_v);
+}
+
 class Composed : public testing::TestWithParam<LaneCase> {
  protected:
   // use(device) returns the largest difference from the reference.
@@ -192,6 +201,7 @@ TEST_P(Composed, PrefillEqualsTheReferenceOnEveryDevice) {
           stored(lane.fresh().v, lane.fresh().v_stride, d_v, shape.type_v, v);
         }
       }
+      mix_back(shape, lanes[0].fresh().rope_index, q, k, v);
       for (const TestLane& lane : lanes) layer.past.push_back(on_device(g, lane, lane.past()));
       // Rows of the chunk before.
       for (std::size_t head = 0; head < 2; ++head) {
@@ -233,6 +243,7 @@ TEST_P(Composed, PrefillEqualsTheReferenceOnEveryDevice) {
       call.record_rows = kFresh;
       reference::prefill(call);
       for (std::size_t j = 0; j < kFresh; ++j) {
+        if (is_mixed(shape.type_v)) mix(truth.data() + j * lane.out_stride(), d_v, group);
         for (std::size_t i = 0; i < group * d_v; ++i) {
           off = std::max(off, std::abs(out[(j * 2 + head) * group * d_v + i] - truth[j * lane.out_stride() + i]));
         }
@@ -298,6 +309,7 @@ TEST_P(Composed, DecodeEqualsTheReferenceOnEveryDevice) {
       to.group_mean = head == 1;  // one of each
       layer.lanes.push_back(to);
     }
+    mix_back(shape, lanes[0].past().rope_index, q, k, v);
     ggml_tensor* keys = g.input(std::move(k), d_k, 2, 1);
     ggml_tensor* result =
         composed_decode(g.context(), g.graph(), g.input(std::move(q), d_k, 2 * group, 1), nullptr, keys,
@@ -320,6 +332,7 @@ TEST_P(Composed, DecodeEqualsTheReferenceOnEveryDevice) {
                          .weights_stride = n});
       combine(lane.shape(), partial.data(), 1, truth.data(),
               {.at = seen.data(), .stride = n, .n = n, .each = n, .group_mean = head == 1});
+      if (is_mixed(shape.type_v)) mix(truth.data(), d_v, group);
       for (std::size_t i = 0; i < truth.size(); ++i) {
         off = std::max(off, std::abs(out[head * group * d_v + i] - truth[i]));
       }
@@ -335,15 +348,19 @@ TEST_P(Composed, DecodeEqualsTheReferenceOnEveryDevice) {
 }
 
 // Each type, rotation and extra somewhere.
-INSTANTIATE_TEST_SUITE_P(, Composed,
-                         testing::Values(LaneCase{.d_k = 64, .d_v = 64, .group = 3, .type = GGML_TYPE_F16},
-                                         LaneCase{.group = 1, .type = GGML_TYPE_F32, .turn = Turn::kNeox, .n_rot = 64},
-                                         LaneCase{.type = GGML_TYPE_Q8_0, .turn = Turn::kNormal, .n_rot = 64},
-                                         LaneCase{.d_k = 64, .d_v = 128, .group = 4, .type = GGML_TYPE_Q4_0},
-                                         LaneCase{.d_k = 80, .d_v = 80, .group = 2, .type = GGML_TYPE_BF16},
-                                         LaneCase{.d_k = 128, .d_v = 128, .group = 7, .window = 20},
-                                         LaneCase{.d_k = 256, .d_v = 256, .group = 2, .softcap = 5, .sinks = true}),
-                         testing::PrintToStringParamName());
+INSTANTIATE_TEST_SUITE_P(
+    , Composed,
+    testing::Values(
+        LaneCase{.d_k = 64, .d_v = 64, .group = 3, .type = GGML_TYPE_F16},
+        LaneCase{.group = 1, .type = GGML_TYPE_F32, .turn = Turn::kNeox, .n_rot = 64},
+        LaneCase{.type = GGML_TYPE_Q8_0, .turn = Turn::kNormal, .n_rot = 64},
+        LaneCase{.d_k = 64, .d_v = 128, .group = 4, .type = GGML_TYPE_Q4_0},
+        LaneCase{
+            .d_k = 96, .d_v = 64, .group = 2, .type = GGML_TYPE_Q4_0, .turn = Turn::kNeox, .n_rot = 64, .sinks = true},
+        LaneCase{.d_k = 80, .d_v = 80, .group = 2, .type = GGML_TYPE_BF16},
+        LaneCase{.d_k = 128, .d_v = 128, .group = 7, .window = 20},
+        LaneCase{.d_k = 256, .d_v = 256, .group = 2, .softcap = 5, .sinks = true}),
+    testing::PrintToStringParamName());
 
 }  // namespace
 }  // namespace lacake::attention

@@ -2,8 +2,13 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
+#include <cstdint>
+#include <span>
+#include <vector>
 
+#include "attention/row.h"
 #include "attention/test_lane.h"
 
 namespace lacake::attention {
@@ -130,16 +135,105 @@ TEST_P(AccumulatedProbabilities, DoNotDependOnHowQueriesAreDivided) {
 INSTANTIATE_TEST_SUITE_P(, AccumulatedProbabilities, testing::ValuesIn(kAccumulated),
                          testing::PrintToStringParamName());
 
+constexpr LaneCase kRepeated[] = {
+    {.d_k = 40, .group = 3, .turn = Turn::kNormal, .n_rot = 32, .n_past = 6, .n_fresh = 190},
+    {.group = 2, .softcap = 4, .sinks = true, .n_fresh = 450},
+    {.d_k = 7, .d_v = 5, .group = 5, .type = GGML_TYPE_F32, .n_past = 3, .n_fresh = 60},
+};
+
+// The last third of the segment repeats all but a few of the tokens before it.
+Repeat repeat_of(const TestLane& lane, std::span<const std::uint32_t> past_sinks) {
+  const std::size_t own = lane.fresh().n * 2 / 3;
+  return {.first = 7, .last = own - 5, .own = own, .past_sinks = past_sinks, .n_fresh_sinks = 3};
+}
+
+// Largest probabilities [part, group], of queries that are divided at `starts`.
+std::vector<float> repeat_peaks(const TestLane& lane, const Repeat& repeat, std::vector<std::size_t> starts,
+                                std::size_t each, Arithmetic arithmetic = Arithmetic::kF32) {
+  const auto group = (std::size_t)lane.shape().group;
+  std::vector<float> peaks(lane.n_entries() * group, -1e30f);
+  starts.push_back(lane.fresh().n - repeat.own);
+  for (std::size_t i = 0; i + 1 < starts.size(); ++i) {
+    const std::size_t n_q = starts[i + 1] - starts[i];
+    ExactScratch scratch(prefill_scratch(lane.shape(), n_q)), summing(accumulate_scratch(lane.shape()));
+    std::vector<float> norms(n_q * group);
+    PrefillCall call = lane.call(repeat.own + starts[i], n_q, nullptr);
+    call.arithmetic = arithmetic;
+    repeat_norms(call, repeat, norms.data(), scratch);
+    for (std::size_t begin = repeat.first; begin < repeat.last; begin += each) {
+      const Tile keys{&call.fresh, begin, std::min(each, repeat.last - begin), call.past.n + begin};
+      raise_peaks(call, keys, norms.data(), peaks.data(), summing);
+    }
+  }
+  std::vector<float> part;
+  for (std::size_t h = 0; h < group; ++h) {
+    const float* of_head = peaks.data() + h * lane.n_entries() + lane.past().n;
+    for (std::size_t i = repeat.first; i < repeat.last; ++i) part.push_back(std::exp2(of_head[i]));
+  }
+  return part;
+}
+
+class RepeatPeaks : public testing::TestWithParam<LaneCase> {};
+
+TEST_P(RepeatPeaks, AreTheLargestProbabilitiesOfThePart) {
+  const TestLane lane(GetParam());
+  const std::vector<std::uint32_t> sinks =
+      lane.past().n > 2 ? std::vector<std::uint32_t>{2, 0} : std::vector<std::uint32_t>{};
+  const Repeat repeat = repeat_of(lane, sinks);
+  std::vector<double> expected((repeat.last - repeat.first) * (std::size_t)lane.shape().group);
+  std::vector<float> nowhere(lane.fresh().n * lane.out_stride());
+  reference::repeat_peaks(lane.call(repeat.own, lane.fresh().n - repeat.own, nowhere.data()), repeat, expected.data());
+  on_every_target([&] {
+    const std::vector<float> peaks = repeat_peaks(lane, repeat, {0}, accumulated_keys(lane.shape()));
+    const std::vector<float> in_int16 = has_int16() ? repeat_peaks(lane, repeat, {0}, 64, Arithmetic::kInt16) : peaks;
+    for (std::size_t i = 0; i < expected.size(); ++i) {
+      EXPECT_NEAR(peaks[i], expected[i], 1e-5 * expected[i]) << i;
+      EXPECT_NEAR(in_int16[i], expected[i], 2e-3 * expected[i]) << i;
+    }
+  });
+}
+
+TEST_P(RepeatPeaks, DoNotDependOnHowQueriesAndKeysAreDivided) {
+  const TestLane lane(GetParam());
+  const Repeat repeat = repeat_of(lane, {});
+  on_every_target([&] {
+    EXPECT_EQ(repeat_peaks(lane, repeat, {0, 1, 16}, 32), repeat_peaks(lane, repeat, {0}, 96));
+    if (!has_int16()) return;
+    EXPECT_EQ(repeat_peaks(lane, repeat, {0, 1, 16}, 32, Arithmetic::kInt16),
+              repeat_peaks(lane, repeat, {0}, 96, Arithmetic::kInt16));
+  });
+}
+
+INSTANTIATE_TEST_SUITE_P(, RepeatPeaks, testing::ValuesIn(kRepeated), testing::PrintToStringParamName());
+
 TEST(KeySimilarity, IsTheCosineWithTheMeanOfAllKeys) {
   const std::vector<float> past = {3, 0, 0, 0}, fresh = {0, 3, 3, 3};  // 2 keys of 2 numbers each; mean (1.5, 1.5)
   const Shape shape = {.d_k = 2, .d_v = 0, .group = 1, .type_k = GGML_TYPE_F32, .type_v = GGML_TYPE_F32};
   std::vector<float> cosines(4);
-  key_similarity(shape, {.k = past.data(), .k_stride = 8, .n = 2}, {.k = fresh.data(), .k_stride = 8, .n = 2},
+  key_similarity(shape, {.k = past.data(), .k_stride = 8, .n = 2}, {.k = fresh.data(), .k_stride = 8, .n = 2}, false,
                  cosines.data());
   EXPECT_NEAR(cosines[0], std::sqrt(0.5), 1e-7);
   EXPECT_EQ(cosines[1], 0.0f);  // a key of zeros is like nothing
   EXPECT_NEAR(cosines[2], std::sqrt(0.5), 1e-7);
   EXPECT_NEAR(cosines[3], 1.0, 1e-7);
+}
+
+TEST(KeySimilarity, IsTheSameOfMixedKeys) {
+  const TestLane lane({.n_past = 30, .n_fresh = 1});
+  const auto similarity = [&](ggml_type type) {
+    const std::size_t stride = ggml_row_size(type, 64);
+    std::vector<std::byte> rows(30 * stride);
+    std::vector<float> row(64), cosines(30);
+    for (std::size_t i = 0; i < 30; ++i) {
+      load_row((const std::byte*)lane.past().k + i * lane.past().k_stride, 64, lane.shape().type_k, row.data());
+      store_row(row.data(), 64, type, rows.data() + i * stride);
+    }
+    key_similarity({.d_k = 64, .d_v = 0, .group = 1, .type_k = type, .type_v = type},
+                   {.k = rows.data(), .k_stride = stride, .n = 30}, {}, cosines.data());
+    return cosines;
+  };
+  const std::vector<float> exact = similarity(GGML_TYPE_F32), mixed = similarity(GGML_TYPE_Q5_1);
+  for (std::size_t i = 0; i < exact.size(); ++i) EXPECT_NEAR(mixed[i], exact[i], 0.02) << i;
 }
 
 }  // namespace

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "attention/attention.h"
+#include "attention/measure.h"
 #include "attention/row.h"
 
 namespace lacake::attention::reference {
@@ -106,6 +107,29 @@ void decode(const DecodeCall& call) {
     for (std::size_t i = 0; i < n; ++i) {
       const double weight = std::exp(s.logits[i] - s.largest);
       call.weights[(std::size_t)h * call.weights_stride + call.begin + i] = (float)weight;
+    }
+  }
+}
+
+void repeat_peaks(const PrefillCall& call, const Repeat& repeat, double* peaks) {
+  const Shape& shape = call.shape;
+  Loaded rows;
+  for (const std::uint32_t slot : repeat.past_sinks) rows.append(shape, call.past, slot, slot + 1);
+  rows.append(shape, call.fresh, 0, repeat.n_fresh_sinks);
+  const std::size_t n_sinks = rows.k.size() / (std::size_t)shape.d_k, n_part = repeat.last - repeat.first;
+  rows.append(shape, call.fresh, repeat.first, repeat.last);
+  rows.append(shape, call.fresh, repeat.own, call.first + call.n_q);
+  std::fill_n(peaks, n_part * (std::size_t)shape.group, 0.0);
+  const auto all = [](std::size_t) { return true; };
+  for (std::size_t j = call.first; j < call.first + call.n_q; ++j) {
+    for (int h = 0; h < shape.group; ++h) {
+      const float* q = call.q + (j - call.first) * call.q_stride + (std::size_t)h * shape.d_k;
+      const std::size_t n = n_sinks + n_part + j - repeat.own + 1;
+      const Softmax s = attend(shape, rows, n, q, shape.sinks ? shape.sinks + h : nullptr, all);
+      for (std::size_t i = 0; i < n_part; ++i) {
+        double& peak = peaks[(std::size_t)h * n_part + i];
+        peak = std::max(peak, std::exp(s.logits[n_sinks + i] - s.largest) / s.sum);
+      }
     }
   }
 }

@@ -3,6 +3,7 @@
 #include <cstring>
 #include <string>
 
+#include "attention/mix.h"
 #include "lacake/error.h"
 
 namespace lacake::attention {
@@ -38,9 +39,20 @@ void load_row(const void* row, int d, ggml_type type, float* out) {
   to_float(row, out, d);
 }
 
+void read_row(const void* row, int d, ggml_type type, float* out) {
+  load_row(row, d, type, out);
+  if (is_mixed(type)) mix(out, (std::size_t)d);
+}
+
 void load_key(const Shape& shape, const Rows& rows, std::size_t i, float* out) {
-  load_row(static_cast<const std::byte*>(rows.k) + i * rows.k_stride, shape.d_k, shape.type_k, out);
-  if (rows.rope_index) rotate(shape.rope, rows.rope_index[i], out);
+  const void* row = static_cast<const std::byte*>(rows.k) + i * rows.k_stride;
+  if (!rows.rope_index) return load_row(row, shape.d_k, shape.type_k, out);
+  read_row(row, shape.d_k, shape.type_k, out);
+  rotate(shape.rope, rows.rope_index[i], out);
+}
+
+void load_value(const Shape& shape, const Rows& rows, std::size_t i, float* out) {
+  load_row(static_cast<const std::byte*>(rows.v) + i * rows.v_stride, shape.d_v, shape.type_v, out);
 }
 
 }  // namespace lacake::attention

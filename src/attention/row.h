@@ -6,12 +6,21 @@
 
 namespace lacake::attention {
 
-// Any stored type -> f32.
+// Any stored type -> f32. What is stored mixed (mix.h) comes out mixed.
 //   out  [d] f32
 void load_row(const void* row, int d, ggml_type type, float* out);
 
-// Row `i` of K as attention sees it: f32, rotated where `rows` says so.
+// What store_row was given, but for rounding.
+void read_row(const void* row, int d, ggml_type type, float* out);
+
+// Row `i` of K as attention multiplies it: f32, rotated (and mixed back before) where `rows` says so.
 //   out  [d_k] f32
 void load_key(const Shape&, const Rows& rows, std::size_t i, float* out);
+
+// Row `i` of V as the output projection takes it: f32. All that measures values goes through here, so this is the place
+// where values that are stored turned (by a matrix that evens out outliers, say) have to be turned back: their length
+// stands such a turn, W_O v does not.
+//   out  [d_v] f32
+void load_value(const Shape&, const Rows& rows, std::size_t i, float* out);
 
 }  // namespace lacake::attention

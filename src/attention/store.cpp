@@ -1,8 +1,10 @@
+#include <algorithm>
 #include <cstddef>
 #include <cstring>
 #include <string>
 
 #include "attention/attention.h"
+#include "attention/mix.h"
 #include "lacake/error.h"
 
 #undef HWY_TARGET_INCLUDE
@@ -56,7 +58,18 @@ void store_row(const float* row, int d, ggml_type type, void* to) {
                  .expected = "one that converts from f32",
                  .found = ggml_type_name(type)});
   }
-  from_float(row + done, static_cast<std::byte*>(to) + done * ggml_type_size(type), d - (int)done);
+  auto* const out = static_cast<std::byte*>(to);
+  if (!is_mixed(type)) {
+    from_float(row + done, out + done * ggml_type_size(type), d - (int)done);
+    return;
+  }
+  const std::size_t block = mix_block((std::size_t)d), block_bytes = ggml_row_size(type, (std::int64_t)block);
+  float mixed[kMostMixed];
+  for (std::size_t i = 0, at = 0; i < (std::size_t)d; i += block, at += block_bytes) {
+    std::copy_n(row + i, block, mixed);
+    mix(mixed, block);
+    from_float(mixed, out + at, (std::int64_t)block);
+  }
 }
 
 }  // namespace lacake::attention

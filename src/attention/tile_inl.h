@@ -1,10 +1,11 @@
-// Stored rows as a tile of f32: converted, rotated where the keys are stored unrotated, padded with zeros.
+// Stored rows as a tile of f32: converted, mixed back and rotated where keys are stored unrotated, padded with zeros.
 
 #include <algorithm>
 #include <cstddef>
 #include <cstring>
 
 #include "attention/attention.h"
+#include "attention/mix_inl.h"
 #include "attention/row.h"
 #include "attention/rows_inl.h"
 #include "attention/vector_inl.h"
@@ -77,10 +78,14 @@ HWY_INLINE void load_tile(const void* rows, std::size_t row_bytes, ggml_type typ
                           std::size_t n, const Rope& rope, const std::int32_t* rope_index, float* tile,
                           std::size_t tile_stride) {
   const auto* from = static_cast<const std::byte*>(rows) + begin * row_bytes;
+  const bool mixed = is_mixed(type);
   for (std::size_t i = 0; i < n; ++i, from += row_bytes) {
     float* to = tile + i * tile_stride;
     convert_row(from, row_bytes, type, (std::size_t)d, to);
-    if (rope_index) rotate_row(rope, rope.table + (std::size_t)rope_index[begin + i] * rope.n_rot, to);
+    if (rope_index) {
+      if (mixed) mix_rows(to, (std::size_t)d, 1);
+      rotate_row(rope, rope.table + (std::size_t)rope_index[begin + i] * rope.n_rot, to);
+    }
     std::fill(to + d, to + tile_stride, 0.0f);
   }
   std::fill(tile + n * tile_stride, tile + (n + 3) / 4 * 4 * tile_stride, 0.0f);

@@ -15,6 +15,7 @@ struct Column {
   Token token = 0;
   std::int64_t n_past = 0;
   std::vector<Measures> asked;        // by layer
+  bool learned = false;               // asked of some layer
   std::vector<std::size_t> recorded;  // by layer: where its rows begin in session->rows()
 
   bool records(int layer) const {
@@ -52,7 +53,9 @@ class StepRun {
       if (!cache_index) n_rotated_ = n;
     }
     for (Column& c : columns_) ask(c);
-    graph_ = &StepGraph::of(engine, columns_.size(), n_rotated_);
+    const auto learns = [](const Column& c) { return c.learned; };
+    const bool learned = std::any_of(columns_.begin(), columns_.end(), learns);
+    graph_ = &StepGraph::of(engine, columns_.size(), n_rotated_, learned);
   }
 
   // Everything from here on changes the sessions.
@@ -79,7 +82,8 @@ class StepRun {
   // Shows each policy what it asked for, and makes the room that it decides on.
   void compact() {
     const PolicyTime::Running timed(engine_.policy_time);
-    for (const Column& c : columns_) {
+    for (std::size_t i = 0; i < columns_.size(); ++i) {
+      const Column& c = columns_[i];
       SessionState& s = *c.session;
       ImmediateEdits edits(s.cache(), engine_.layers);
       const auto update = [&](std::size_t policy_layer, int thread) {
@@ -95,7 +99,8 @@ class StepRun {
                                              .n_rows = 1,
                                              .sums = asked.accumulated ? c.rows(l) : nullptr,
                                              .stride = s.cache().length(l),
-                                             .group_mean = asked.group_mean}};
+                                             .group_mean = asked.group_mean},
+                               .learned = graph_->learned(l, i)};
         s.policy().update(s.observer(thread).observe(asked, s.cache(), visit), edits);
       };
       const std::size_t n_layers = engine_.layers.model_layers().size();
@@ -116,12 +121,14 @@ class StepRun {
     std::size_t floats = 0, most = 0;
     c.asked.clear();
     c.recorded.clear();
+    c.learned = false;
     for (int l = 0; l < h_.n_layer; ++l) {
       const bool slides = engine_.layers.slides(l);
       const std::size_t n_kept = s.cache().length(l);
       const std::size_t n_entries = slides ? std::min(n_kept + 1, s.plan().sliding_entries) : n_kept + 1;
       c.asked.push_back(slides ? Measures{}
                                : s.policy().measures(Phase::kDecode, engine_.layers.policy_layer(l), n_entries, 1));
+      c.learned = c.learned || (c.asked.back().learned && engine_.learned(l));
       c.recorded.push_back(floats);
       if (c.records(l)) floats += n_entries * (std::size_t)h_.n_head;
       most = std::max(most, n_entries);
@@ -155,7 +162,7 @@ class StepRun {
       partials = std::max(partials, layer.cut());
     }
     if (engine_.partials.size() < partials) engine_.partials.resize(partials);
-    engine_.scratch.reserve(engine_.place.threads(), attention::decode_scratch(graph_->attention()[0].shape));
+    engine_.scratch.reserve(engine_.place.threads(), attention::decode_scratch_bytes(graph_->attention()[0].shape));
   }
 
   void add_lanes(const Column& c, int l, attention::DecodeLayer& layer) const {
@@ -228,7 +235,7 @@ void run_step(EngineState& engine, std::span<const Engine::Next> batch) {
 }
 
 std::uint64_t decode_compute_bytes(EngineState& engine, const CacheShape& shape, std::size_t n_entries) {
-  StepGraph step(engine, 1, 1);
+  StepGraph step(engine, 1, 1, /*learned*/ false);
   static std::byte nowhere;
   const auto n_head_kv = (std::size_t)engine.model.hyperparameters.n_head_kv;
   for (attention::DecodeLayer& layer : step.attention()) {

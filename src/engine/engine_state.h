@@ -8,6 +8,7 @@
 #include "cache/arena.h"
 #include "cache/kv_pool.h"
 #include "engine/layer_map.h"
+#include "engine/output_grams.h"
 #include "engine/policy_time.h"
 #include "engine/rope_table.h"
 #include "graph/matmul_nodes.h"
@@ -27,11 +28,12 @@ class EngineState {
  public:
   EngineState(const Model& m, int threads, attention::Method method, std::uint64_t kv_memory)
       : model(m.loaded()),
-        layers(model.hyperparameters),
+        layers(model.hyperparameters, model.facts.attention.calibration),
         place(threads, method),
         workers(place),
         kv_pool(place, place.buffer_type(), kv_memory),
-        rope_table(model) {}
+        rope_table(model),
+        output_grams(model.hyperparameters) {}
 
   // `batch_invariant`: a column's products are the bits that it would get alone.
   MatmulPlan matmuls(bool batch_invariant) const {
@@ -51,6 +53,12 @@ class EngineState {
             .softcap = h.attention_softcap,
             .sinks = model.weights.sinks(layer)};
   }
+  // The map that this layer's entries are scored with; null: there is none.
+  const LearnedLayer* learned(int layer) const {
+    return model.calibration && model.calibration->layers[(std::size_t)layer]
+               ? &*model.calibration->layers[(std::size_t)layer]
+               : nullptr;
+  }
   bool owns(const Session* session) const {
     return std::find(sessions.begin(), sessions.end(), session) != sessions.end();
   }
@@ -63,6 +71,7 @@ class EngineState {
   KvPool kv_pool;
   std::vector<const Session*> sessions;  // that are open
   RopeTable rope_table;
+  OutputGrams output_grams;
   attention::Scratch scratch;                 // of the threads of a running graph
   std::vector<float> partials;                // of decode attention
   PolicyTime policy_time;                     // for benchmarks

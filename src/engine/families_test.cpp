@@ -21,12 +21,14 @@ class Family : public testing::TestWithParam<std::string> {
   Family()
       : variant_(variant(GetParam())),
         file_(variant_.model),
-        model_(file_.path(), {.context_length = variant_.context_length}),
+        calibration_(file_.path(), {.context_length = variant_.context_length}),
+        model_(file_.path(), {.context_length = variant_.context_length, .calibration = calibration_.path()}),
         engine_(model_, {.threads = 1}),
         composed_(model_, {.threads = 1, .attention = "ggml"}) {}
 
   const Variant variant_;
   const ModelFile file_;
+  const models::TinyCalibration calibration_;
   const Model model_;
   Engine engine_;
   Engine composed_;

@@ -17,7 +17,9 @@ namespace lacake {
 //     policy's layers            0              1
 class LayerMap {
  public:
-  explicit LayerMap(const Hyperparameters& h) : n_head_(h.n_head), n_head_kv_(h.n_head_kv) {
+  //   calibration  AttentionShape::calibration
+  explicit LayerMap(const Hyperparameters& h, std::int64_t calibration)
+      : n_head_(h.n_head), n_head_kv_(h.n_head_kv), calibration_(calibration) {
     for (int l = 0; l < h.n_layer; ++l) {
       const int window = h.layers[(std::size_t)l].window;
       policy_layers_.push_back(window > 0 ? kSliding : (int)model_layers_.size());
@@ -26,7 +28,7 @@ class LayerMap {
     }
   }
 
-  AttentionShape policy_shape() const { return {(int)model_layers_.size(), n_head_, n_head_kv_}; }
+  AttentionShape policy_shape() const { return {(int)model_layers_.size(), n_head_, n_head_kv_, calibration_}; }
   const std::vector<int>& model_layers() const { return model_layers_; }  // by the policy's layer
   bool slides(int model_layer) const { return policy_layers_[(std::size_t)model_layer] == kSliding; }
   int policy_layer(int model_layer) const { return policy_layers_[(std::size_t)model_layer]; }  // REQUIRES: !slides()
@@ -47,6 +49,7 @@ class LayerMap {
  private:
   static constexpr int kSliding = -1;
   int n_head_, n_head_kv_;
+  std::int64_t calibration_;
   std::size_t window_ = 0;
   std::vector<int> model_layers_;
   std::vector<int> policy_layers_;

@@ -1,8 +1,10 @@
 #include "engine/observe.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "attention/measure.h"
+#include "engine/entry_measures.h"
 
 namespace lacake {
 
@@ -17,10 +19,16 @@ const Observation& Observer::observe(const Measures& asked, const Cache& cache, 
                   .n_past = visit.n_past,
                   .n_probe = visit.n_probe,
                   .more_follows = visit.more_follows};
+  if (asked.learned) observation_.learned = visit.learned;
+  if (asked.inputs) observation_.inputs = visit.inputs;
   row_.resize(std::max(row_.size(), 2 * visit.recording.stride));
   if (asked.window > 0 && visit.recording.probabilities) see_window(asked, cache, visit, n);
   if (asked.accumulated && visit.recording.sums) see_sums(asked, cache, visit, n);
-  if (asked.key_similarity) see_keys(cache, visit, n);
+  if (asked.key_similarity) see_keys(asked, cache, visit, n);
+  if (visit.entries) visit.entries->show(asked, observation_);
+  for (const Peaks& peaks : visit.recording.peaks) {
+    if (peaks.is(asked)) see_repeat(peaks, cache, visit, n);
+  }
   return observation_;
 }
 
@@ -93,7 +101,27 @@ void Observer::see_sums(const Measures& asked, const Cache& cache, const LayerVi
   observation_.accumulated = {sums_.data(), n * n_columns};
 }
 
-void Observer::see_keys(const Cache& cache, const LayerVisit& visit, std::size_t n) {
+// Of a group the head that wants an entry most has its way.
+void Observer::see_repeat(const Peaks& peaks, const Cache& cache, const LayerVisit& visit, std::size_t n) {
+  const auto n_head_kv = (std::size_t)cache.arena().shape().n_head_kv;
+  const std::size_t group = (std::size_t)visit.n_head / n_head_kv, stride = visit.recording.stride;
+  peaks_.resize(n * n_head_kv);
+  for (std::size_t kv = 0; kv < n_head_kv; ++kv) {
+    const std::size_t n_past = cache.slots(visit.layer, (int)kv).size();
+    float* most = row_.data();
+    std::fill_n(most, n, -1.0f);
+    for (std::size_t h = kv * group; h < (kv + 1) * group; ++h) {
+      const float* of_head = peaks.peaks + h * stride;
+      for (std::size_t i = n_past; i < n_past + visit.fresh.n; ++i) {
+        if (of_head[i] != kNoPeak) most[i] = std::max(most[i], std::exp2(of_head[i]));
+      }
+    }
+    stored_order(cache, visit.layer, (int)kv, n, most, peaks_.data() + kv * n);
+  }
+  observation_.repeat_peak = {peaks_.data(), peaks_.size()};
+}
+
+void Observer::see_keys(const Measures& asked, const Cache& cache, const LayerVisit& visit, std::size_t n) {
   const CacheShape& cs = cache.arena().shape();
   const SegmentRows& fresh = visit.fresh;
   const attention::Shape kernel{.d_k = cs.d_k, .d_v = cs.d_v, .group = 1, .type_k = cs.type_k, .type_v = cs.type_v};
@@ -105,7 +133,7 @@ void Observer::see_keys(const Cache& cache, const LayerVisit& visit, std::size_t
       rows = {.k = fresh.k + (std::size_t)h * fresh.capacity * cs.k_row(), .k_stride = cs.k_row(), .n = fresh.n};
     }
     row_.resize(std::max(row_.size(), past.n + rows.n));
-    attention::key_similarity(kernel, past, rows, row_.data());
+    attention::key_similarity(kernel, past, rows, asked.key_mean == KeyMean::kNormalised, row_.data());
     stored_order(cache, visit.layer, h, n, row_.data(), similarity_.data() + (std::size_t)h * n);
   }
   observation_.key_similarity = {similarity_.data(), similarity_.size()};

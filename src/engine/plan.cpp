@@ -8,6 +8,7 @@
 
 #include "cache/cache.h"
 #include "engine/decode.h"
+#include "engine/entry_measures.h"
 #include "engine/prefill_pass.h"
 #include "lacake/error.h"
 
@@ -20,7 +21,8 @@ constexpr std::size_t kLeastChunk = 32;                  // CAKE's window: a chu
 [[noreturn]] void refuse(Error::Fields fields) { throw Error(std::move(fields)); }
 
 ggml_type cache_type(const std::string& name, const char* which, int d) {
-  for (const ggml_type type : {GGML_TYPE_F32, GGML_TYPE_F16, GGML_TYPE_BF16, GGML_TYPE_Q8_0, GGML_TYPE_Q4_0}) {
+  for (const ggml_type type : {GGML_TYPE_F32, GGML_TYPE_F16, GGML_TYPE_BF16, GGML_TYPE_Q8_0, GGML_TYPE_Q5_1,
+                               GGML_TYPE_Q5_0, GGML_TYPE_Q4_1, GGML_TYPE_Q4_0, GGML_TYPE_IQ4_NL}) {
     if (name == ggml_type_name(type)) {
       if (d % ggml_blck_size(type) == 0) return type;
       refuse({.kind = Error::Kind::kUsage,
@@ -48,6 +50,17 @@ std::string policies_by_cache_index(const AttentionShape& shape) {
     }
   }
   return fmt::format("{}", fmt::join(names, " or "));
+}
+
+// Of each layer what is asked for with and before its question. As if all entries were new: this policy has not seen
+// what will be kept, and may ask for nothing before it is full.
+std::vector<Measures> all_measures(const EngineState& engine, const Policy& policy, std::size_t n_entries) {
+  std::vector<Measures> all;
+  for (int l = 0; l < engine.layers.policy_shape().n_layer; ++l) {
+    all.push_back(policy.measures(Phase::kPrefill, l, n_entries, n_entries));
+    all.push_back(policy.measures_before_question(l, n_entries, n_entries));
+  }
+  return all;
 }
 
 class Planner {
@@ -88,6 +101,7 @@ class Planner {
     choose_chunk(policy->traits());
     check_positions(engine_, options_, *policy, options_.prompt_tokens);
     check_peak(plan_, options_, *policy, 0, options_.prompt_tokens);
+    check_learned(*policy);
     plan_memory(*policy);
     check_memory();
     return plan_;
@@ -208,19 +222,47 @@ class Planner {
       const std::size_t most = per_layer * (traits.uneven_layers ? engine_.layers.n_full() : 1);
       n_kept = std::min(most, std::max(options_.prompt_tokens, n_new) - n_new);
     }
-    m.layer_workspace = workspace_shape(cache_, shape_, policy, n_kept, n_new).total();
-    m.hidden_states = (std::uint64_t)n_new * (std::uint64_t)h_.n_embd * sizeof(float);
+    const RepeatSizes repeats = repeat_sizes(options_, policy, n_new);
+    m.layer_workspace = workspace_shape(engine_, cache_, policy, n_kept, n_new, repeats.longest).total();
+    m.hidden_states = (std::uint64_t)(n_new + repeats.all) * (std::uint64_t)h_.n_embd * sizeof(float);
     // ggml's products of quantised weights quantise their inputs, to 8 bits and a scale for each 32, in a buffer of its
     // own; ours in the graph's.
+    bool sees_queries = false;
+    const std::uint64_t measures = measure_bytes(policy, n_kept + n_new, sees_queries);
     const bool ggml = engine_.model.product == matmul::Method::kGgml;
     const std::uint64_t quantised = ggml ? std::min(n_new, kComputeChunk) * (std::uint64_t)h_.n_ff * 34 / 32 : 0;
-    m.compute = prefill_compute_bytes(engine_, cache_, n_kept, n_new) +
+    m.compute = prefill_compute_bytes(engine_, cache_, n_kept, n_new + repeats.longest, sees_queries) + measures +
                 decode_compute_bytes(engine_, cache_, per_layer) + quantised +
                 (std::uint64_t)h_.n_vocab * sizeof(float);
     if (traits.positions == Positions::kCacheIndex) {
-      m.compute += RopeTable::bytes_for(h_, std::max(per_layer, n_kept + n_new));
+      m.compute += RopeTable::bytes_for(h_, std::max(per_layer, n_kept + n_new + repeats.longest));
     }
     m.turn_copy = turn_copy_bytes();
+  }
+
+  // Whose scores they are is asked here and not when the model is opened, because its weights are read for it.
+  void check_learned(const Policy& policy) const {
+    if (!policy.measures(Phase::kPrefill, 0, 1, 1).learned && !policy.measures(Phase::kDecode, 0, 1, 1).learned) return;
+    if (!engine_.model.calibration) {
+      refuse({.kind = Error::Kind::kUsage,
+              .subject = "policy " + type_.name,
+              .expected = "a model with learned scores (`calibration`)",
+              .found = "none"});
+    }
+    engine_.model.check_calibration();
+  }
+
+  // What measuring takes beside the workspace: W_O's products with itself, which stay, and a table of rotations.
+  std::uint64_t measure_bytes(const Policy& policy, std::size_t n_entries, bool& sees_queries) const {
+    std::uint64_t rotations = 0;
+    bool grams = false;
+    for (const Measures& m : all_measures(engine_, policy, n_entries)) {
+      grams = grams || m.value_norm == ValueNorm::kOutput;
+      if (m.expected_positions == 0) continue;
+      sees_queries = true;
+      rotations = std::max(rotations, rotation_bytes(h_, (std::size_t)m.expected_positions));
+    }
+    return (grams ? engine_.layers.n_full() * OutputGrams::bytes_for(h_) : 0) + rotations;
   }
 
   // Of what a later turn may lose: everything, or the sliding-window layers of a policy that keeps the others whole.
@@ -280,22 +322,37 @@ CacheShape cache_shape(const Hyperparameters& h, const CacheTypes& types) {
           .type_v = cache_type(types.v, "V", h.d_v)};
 }
 
-WorkspaceShape workspace_shape(const CacheShape& cache, const AttentionShape& shape, const Policy& policy,
-                               std::size_t n_kept, std::size_t n_new) {
-  const std::size_t n_entries = n_kept + n_new;
-  std::size_t rows = 0;
-  for (int l = 0; l < shape.n_layer; ++l) {
-    // As if all of it were new: this policy has not seen what will be kept, and may ask for nothing before it is full.
-    const Measures m = policy.measures(Phase::kPrefill, l, n_entries, n_entries);
-    rows = std::max(rows, std::min((std::size_t)m.window, n_new) + (m.accumulated ? 1 : 0));
+RepeatSizes repeat_sizes(const SessionOptions& options, const Policy& policy, std::size_t n) {
+  const std::size_t chunk = policy.traits().repeat_chunk;
+  if (chunk == 0 || n == 0 || options.prefill != PrefillMode::kExact) return {};
+  if (policy.measures(Phase::kPrefill, 0, n, n).repeat == RepeatScore::kNone &&
+      policy.measures_before_question(0, n, n).repeat == RepeatScore::kNone) {
+    return {};
   }
-  const std::uint64_t heads = (std::uint64_t)cache.n_head_kv, k = n_new * heads * cache.k_row();
+  return {std::min(chunk, n) + options.repeat_frame, n + (n + chunk - 1) / chunk * options.repeat_frame};
+}
+
+WorkspaceShape workspace_shape(const EngineState& engine, const CacheShape& cache, const Policy& policy,
+                               std::size_t n_kept, std::size_t n_new, std::size_t n_repeat) {
+  const Hyperparameters& h = engine.model.hyperparameters;
+  const std::size_t n_rows = n_new + n_repeat, n_entries = n_kept + n_rows;
+  std::size_t floats = 0;
+  std::uint64_t inputs = 0;
+  for (const Measures& m : all_measures(engine, policy, n_kept + n_new)) {
+    const bool repeats = n_repeat > 0 && m.repeat != RepeatScore::kNone;
+    const std::size_t rows = std::min((std::size_t)m.window, n_new) + (m.accumulated ? 1 : 0) + (repeats ? 1 : 0);
+    const EntryMeasures beside(h, {&m, 1}, n_kept + n_new, n_kept > 0, engine.place.threads());
+    floats = std::max(floats, n_entries * rows * (std::size_t)h.n_head + beside.floats());
+    inputs = std::max(inputs, input_bytes(m.learned, m.inputs, n_new, h));
+  }
+  const std::uint64_t heads = (std::uint64_t)cache.n_head_kv, k = n_rows * heads * cache.k_row();
   // The first segment's keys are attended rotated, whatever the cache keeps.
   const bool both = policy.traits().positions == Positions::kCacheIndex;
   return {.k = k,
-          .v = n_new * heads * cache.v_row(),
-          .record = (std::uint64_t)n_entries * rows * (std::uint64_t)shape.n_head * sizeof(float),
-          .k_plain = both ? k : 0};
+          .v = n_rows * heads * cache.v_row(),
+          .record = (std::uint64_t)floats * sizeof(float),
+          .k_plain = both ? k : 0,
+          .inputs = inputs};
 }
 
 SessionOptions with_settings_of_share(const EngineState& engine, SessionOptions options) {
@@ -334,7 +391,7 @@ void check_positions(const EngineState& engine, const SessionOptions& options, c
   if (index && options.prefill == PrefillMode::kStreaming) return;
   const std::string remedy = index ? "`prefill` streaming would do"
                                    : fmt::format("policy {} with `prefill` streaming would do",
-                                                 policies_by_cache_index(LayerMap(h).policy_shape()));
+                                                 policies_by_cache_index(engine.layers.policy_shape()));
   refuse({.kind = Error::Kind::kInput,
           .subject = "prompt",
           .expected = fmt::format("at most the model's training length {}", h.n_ctx_train),

@@ -21,9 +21,21 @@ SessionOptions with_settings_of_share(const EngineState&, SessionOptions options
 // Throws Error(kUsage or kCapacity) with what would fit where these options cannot run.
 SessionPlan plan_session(EngineState& engine, const SessionOptions& options);
 
-// What one layer of a segment needs when `n_kept` entries are there before it.
-WorkspaceShape workspace_shape(const CacheShape&, const AttentionShape&, const Policy&, std::size_t n_kept,
-                               std::size_t n_new);
+// The repeats of a text: tokens of the longest, and of all.
+struct RepeatSizes {
+  std::size_t longest = 0, all = 0;
+};
+// Of `n` tokens that are read as one segment, where the policy wants them repeated.
+RepeatSizes repeat_sizes(const SessionOptions&, const Policy&, std::size_t n);
+
+// What one layer of a segment needs when `n_kept` entries are there before it, with the longest of its repeats.
+WorkspaceShape workspace_shape(const EngineState&, const CacheShape&, const Policy&, std::size_t n_kept,
+                               std::size_t n_new, std::size_t n_repeat);
+
+// Of it, what is taken of the segment's inputs: learned scores, the columns themselves.
+inline std::uint64_t input_bytes(bool learned, bool inputs, std::size_t n_new, const Hyperparameters& h) {
+  return (std::uint64_t)n_new * (std::uint64_t)((learned ? h.n_head_kv : 0) + (inputs ? h.n_embd : 0)) * sizeof(float);
+}
 
 // Throws Error(kCapacity) if the policy would keep more than the budget holds while `n_new` tokens are read that meet
 // `n_held` entries a layer (Policy::peak_entries).

@@ -22,7 +22,7 @@ PrefillJob::State::~State() {
 // session that streams is alone, and has a pass a chunk: chunks of nearly equal size, because a short last one would
 // show its policy too few queries.
 void PrefillJob::State::divide() {
-  const std::size_t n = tokens_.size(), n_probe = options_.probe.size();
+  const std::size_t n = tokens_.size();
   const SessionState& first = *sessions_[0];
   if (first.options().prefill == PrefillMode::kStreaming) {
     const std::size_t n_chunks = (n + first.plan().chunk - 1) / first.plan().chunk;
@@ -43,7 +43,9 @@ void PrefillJob::State::divide() {
       part->sessions.push_back(s);
     }
   }
-  total_ = (n + n_probe) * parts_.size();
+  std::size_t n_read = n;
+  for (const Probe& probe : options_.probes) n_read += probe.tokens.size();
+  total_ = n_read * parts_.size();
 }
 
 std::uint64_t PrefillJob::State::copy_bytes() const {
@@ -61,7 +63,7 @@ void PrefillJob::State::keep_copies() {
 void PrefillJob::State::begin_pass() {
   const Part& part = parts_[next_part_];
   PassOptions options{.tokens = std::span(tokens_).subspan(part.from, part.to - part.from),
-                      .probe = options_.probe,
+                      .probes = options_.probes,
                       .first_index = part.from,
                       .last_logits = part.last,
                       .more_follows = options_.more_follows || part.to < tokens_.size()};

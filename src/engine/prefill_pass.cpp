@@ -4,7 +4,10 @@
 #include <cassert>
 #include <numeric>
 
+#include "attention/expected.h"
 #include "engine/deferred_edits.h"
+#include "engine/entry_measures.h"
+#include "engine/input_watch.h"
 #include "graph/block.h"
 
 namespace lacake {
@@ -58,10 +61,29 @@ void store_plain(ggml_tensor* dst, int ith, int nth, void* userdata) {
   }
 }
 
+// Where a chunk's queries go as projected: to what is learnt of them. Null: nothing is.
+struct SeenQueries {
+  EntryMeasures* by = nullptr;
+  std::int64_t first_token = 0;
+};
+
+// Heads divided among threads: each is added in order.
+void see_queries(ggml_tensor* dst, int ith, int nth, void* userdata) {
+  auto& seen = *(SeenQueries*)userdata;
+  const ggml_tensor* q = dst->src[0];
+  const EntryMeasures::Queries chunk{.q = (const float*)q->data,
+                                     .head_stride = q->nb[1] / sizeof(float),
+                                     .token_stride = q->nb[2] / sizeof(float),
+                                     .n = (std::size_t)q->ne[2],
+                                     .first_token = seen.first_token};
+  for (std::int64_t head = ith; head < q->ne[1]; head += nth) seen.by->add_queries(chunk, (std::size_t)head);
+}
+
 // The graph of one layer over one chunk: hidden states in, hidden states out, K and V to the workspace.
 struct LayerGraph {
   LayerGraph(EngineState& engine, int layer, std::size_t n, bool rotated, attention::PrefillLayer* attention,
-             PlainKeys* plain, const std::function<ggml_tensor*(Graph&)>& columns)
+             PlainKeys* plain, SeenQueries* queries, InputWatch* watch,
+             const std::function<ggml_tensor*(Graph&)>& columns)
       : graph(nodes_per_block(engine.model.hyperparameters, engine.model.loras.size()) +
               engine.place.attention().n_nodes(attention->past.size())) {
     BlockBuilder builder(graph, engine.model.hyperparameters, engine.model.weights,
@@ -72,10 +94,16 @@ struct LayerGraph {
       return builder.rope(keys, at, engine.model.hyperparameters.layers[(std::size_t)layer].rope);
     };
     const auto node = [&](const Projections& p) {
+      if (watch->wanted()) watch_input(graph, p.input, watch);
       if (plain->to) {
         ggml_tensor* args[] = {p.k};
         graph.output(
             ggml_custom_4d(graph.context(), GGML_TYPE_F32, 1, 1, 1, 1, args, 1, store_plain, GGML_N_TASKS_MAX, plain));
+      }
+      if (queries->by) {
+        ggml_tensor* args[] = {p.q_plain};
+        graph.output(ggml_custom_4d(graph.context(), GGML_TYPE_F32, 1, 1, 1, 1, args, 1, see_queries, GGML_N_TASKS_MAX,
+                                    queries));
       }
       return engine.place.attention().prefill(graph, p, rotated ? p.k_rotated : p.k_plain, attention, rotate);
     };
@@ -88,6 +116,16 @@ struct LayerGraph {
 
 }  // namespace
 
+// Up to kComputeChunk tokens that go through a layer at once: of the segment itself, or of one probe.
+struct PassChunk {
+  std::span<const Token> tokens;
+  std::size_t column = 0;        // of the hidden states, the first
+  std::size_t row = 0;           // of the workspace, the first: every probe's stand right behind the segment's
+  const Probe* probe = nullptr;  // null: the segment's own
+
+  bool repeats() const { return probe && probe->first < probe->last; }
+};
+
 class PrefillPass::Run {
  public:
   Run(EngineState& engine, std::span<SessionState* const> sessions, PrefillMemory& memory, const PassOptions& options)
@@ -96,14 +134,14 @@ class PrefillPass::Run {
         memory_(memory),
         options_(options),
         n_new_(options.tokens.size()),
-        n_rows_(n_new_ + options.probe.size()),
         h_(engine.model.hyperparameters),
         shape_(sessions_[0]->cache().arena().shape()),
         // A conversation's first segment stands at the same positions in both forms, and kernels need not rotate what
         // is rotated: one pass serves caches of both.
         rotated_(!sessions_[0]->cache_index() || sessions_[0]->cache().empty()),
         n_past_(sessions_[0]->n_past()),
-        hidden_(engine, memory.hidden, n_rows_) {
+        n_columns_(divide()),
+        hidden_(engine, memory.hidden, n_columns_) {
     for (const SessionState* s : sessions_) {
       assert(sessions_.size() == 1 || s->cache().empty());
       keeps_plain_ = keeps_plain_ || (rotated_ && s->cache_index());
@@ -121,13 +159,13 @@ class PrefillPass::Run {
     switch (stage_) {
       case Stage::kEmbed:
         embed();
-        if (end_of_chunk()) next(Stage::kLayer);
+        if (++at_ == chunks_.size()) next(Stage::kLayer);
         break;
       case Stage::kLayer:
-        if (from_ == 0) begin_layer();
+        if (at_ == 0) begin_layer();
         attend();
-        work_done_ += (double)chunk_size() / h_.n_layer;
-        if (end_of_chunk()) next(Stage::kDecide);
+        work_done_ += (double)chunk().tokens.size() / h_.n_layer;
+        if (++at_ == chunks_.size()) next(Stage::kDecide);
         break;
       case Stage::kDecide:
         decide();
@@ -153,20 +191,43 @@ class PrefillPass::Run {
 
   void next(Stage stage) {
     stage_ = stage;
-    from_ = 0;
+    at_ = 0;
   }
-  // A chunk holds either the segment's own tokens or those of the probe.
-  std::size_t chunk_size() const { return std::min(kComputeChunk, (from_ < n_new_ ? n_new_ : n_rows_) - from_); }
-  bool end_of_chunk() { return (from_ += chunk_size()) == n_rows_; }
+
+  // Sets chunks_, n_rows_ and what is observed; returns the columns of all hidden states.
+  std::size_t divide() {
+    std::size_t column = 0;
+    const auto add = [&](std::span<const Token> tokens, std::size_t row, const Probe* probe) {
+      for (std::size_t from = 0; from < tokens.size(); from += kComputeChunk) {
+        const std::size_t n = std::min(kComputeChunk, tokens.size() - from);
+        chunks_.push_back({tokens.subspan(from, n), column, row + from, probe});
+        column += n;
+      }
+      n_rows_ = std::max(n_rows_, row + tokens.size());
+    };
+    add(options_.tokens, 0, nullptr);
+    for (const Probe& probe : options_.probes) {
+      add(probe.tokens, n_new_, &probe);
+      repeats_ = repeats_ || chunks_.back().repeats();
+      if (chunks_.back().repeats()) continue;
+      n_probe_ += probe.tokens.size();
+      observed_ = &probe;
+    }
+    return column;
+  }
+
+  const PassChunk& chunk() const { return chunks_[at_]; }
+  // The last of those that the window's rows may be of, and of the sums.
+  std::size_t observed_end() const { return n_new_ + (observed_ ? observed_->tokens.size() : 0); }
+  bool is_summed(const PassChunk& c) const { return observed_ ? c.probe && !c.repeats() : !c.probe; }
 
   void embed() {
-    const std::size_t n = chunk_size();
-    const std::span<const Token> tokens =
-        from_ < n_new_ ? options_.tokens.subspan(from_, n) : options_.probe.subspan(from_ - n_new_, n);
+    const std::span<const Token> tokens = chunk().tokens;
+    const std::size_t n = tokens.size();
     Graph graph(16 + 8 * engine_.model.loras.size());
     ggml_tensor* ids = graph.input(GGML_TYPE_I32, (std::int64_t)n);
     BlockBuilder builder(graph, h_, engine_.model.weights, engine_.matmuls(/*batch_invariant*/ false));
-    graph.output(ggml_cpy(graph.context(), builder.embed(ids), hidden_.columns(graph, from_, n)));
+    graph.output(ggml_cpy(graph.context(), builder.embed(ids), hidden_.columns(graph, chunk().column, n)));
     engine_.place.allocate(graph);
     ggml_backend_tensor_set(ids, tokens.data(), 0, n * sizeof(Token));
     engine_.place.run(graph);
@@ -175,7 +236,9 @@ class PrefillPass::Run {
   // What holds for all chunks of the layer.
   void begin_layer() {
     n_kept_ = sessions_[0]->cache().length(layer_);
-    reserve_workspace(wanted());
+    find_wanted();
+    entries_ = EntryMeasures(h_, asked_, n_kept_ + n_new_, n_kept_ > 0, engine_.place.threads());
+    reserve_workspace();
     const LayerKind& kind = h_.layers[(std::size_t)layer_];
     first_position_ = rotated_ ? (std::int64_t)n_past_ : (std::int64_t)n_kept_ + asked_by(*sessions_[0]).query_shift;
     rotates_stored_ = !rotated_ && kind.rope != kNoRope;
@@ -187,25 +250,37 @@ class PrefillPass::Run {
     }
   }
 
-  void reserve_workspace(const Measures& measures) {
+  void reserve_workspace() {
     const std::size_t n_entries = n_kept_ + n_rows_, n_head = (std::size_t)h_.n_head;
-    const std::size_t observed = options_.probe.empty() ? n_new_ : options_.probe.size();
-    n_recorded_ = std::min((std::size_t)measures.window, observed);
+    const std::size_t observed = observed_ ? observed_->tokens.size() : n_new_;
+    n_recorded_ = std::min((std::size_t)wanted_.window, observed);
+    const std::size_t n_sums = wanted_.accumulated ? 1 : 0, n_peaks = repeats_wanted_.size();
     WorkspaceShape needed{
         .k = n_rows_ * (std::size_t)h_.n_head_kv * shape_.k_row(),
         .v = n_rows_ * (std::size_t)h_.n_head_kv * shape_.v_row(),
-        .record = n_entries * (n_recorded_ + (measures.accumulated ? 1 : 0)) * n_head * sizeof(float)};
+        .record = (n_entries * (n_recorded_ + n_sums + n_peaks) * n_head + entries_.floats()) * sizeof(float)};
     if (keeps_plain_) needed.k_plain = needed.k;
+    const bool learned = wanted_.learned && engine_.learned(layer_);
+    needed.inputs = input_bytes(learned, wanted_.inputs, n_new_, h_);
     memory_.workspace.reserve(needed);
+    auto* of_inputs = (float*)memory_.workspace.inputs.data();
+    inputs_ = wanted_.inputs ? of_inputs : nullptr;
+    scores_ = learned ? of_inputs + (wanted_.inputs ? n_new_ * (std::size_t)h_.n_embd : 0) : nullptr;
     auto* record = (float*)memory_.workspace.record.data();
     record_ = n_recorded_ > 0 ? record : nullptr;
-    sums_ = measures.accumulated ? record + n_entries * n_recorded_ * n_head : nullptr;
+    sums_ = n_sums > 0 ? record + n_entries * n_recorded_ * n_head : nullptr;
     if (sums_) std::fill_n(sums_, n_entries * n_head, 0.0f);
+    for (std::size_t i = 0; i < n_peaks; ++i) {
+      float* peaks = record + n_entries * (n_recorded_ + n_sums + i) * n_head;
+      std::fill_n(peaks, n_entries * n_head, kNoPeak);
+      repeats_wanted_[i].peaks = peaks;
+    }
+    entries_.place(record + n_entries * (n_recorded_ + n_sums + n_peaks) * n_head);
   }
 
-  // One chunk through the layer. A probe's chunks alone are observed where there is one.
   void attend() {
-    const std::size_t n = chunk_size();
+    const PassChunk& c = chunk();
+    const std::size_t n = c.tokens.size();
     attention::PrefillLayer attention;
     attention.shape = engine_.attention_shape(layer_, shape_);
     attention.arithmetic = engine_.place.attention().arithmetic(shape_.type_k, shape_.type_v);
@@ -219,25 +294,57 @@ class PrefillPass::Run {
     attention.v = memory_.workspace.v.data();
     attention.capacity = n_rows_;
     attention.fresh_index = rotates_stored_ ? fresh_index_.data() : nullptr;
-    attention.first = from_;
+    attention.first = c.row;
     attention.n_entries = n_kept_ + n_rows_;
-    if (from_ + n > n_rows_ - n_recorded_) {
+    if (c.probe == observed_ && c.row + n > observed_end() - n_recorded_) {
       attention.record = record_;
-      attention.record_from = n_rows_ - n_recorded_;
+      attention.record_from = observed_end() - n_recorded_;
       attention.record_rows = n_recorded_;
     }
-    if (options_.probe.empty() || from_ >= n_new_) attention.sums = sums_;
+    const bool observed = is_summed(c);
+    if (observed) attention.sums = sums_;
     attention.scratch = &engine_.scratch;
+    attention::RepeatLayer repeat;
+    if (c.repeats() && !repeats_wanted_.empty()) {
+      ask_of_repeat(*c.probe, repeat);
+      attention.repeat = &repeat;
+    }
 
-    PlainKeys plain{.capacity = n_rows_, .first = from_, .type = shape_.type_k};
+    PlainKeys plain{.capacity = n_rows_, .first = c.row, .type = shape_.type_k};
     if (keeps_plain_) plain.to = memory_.workspace.k_plain.data();
-    LayerGraph g(engine_, layer_, n, rotated_, &attention, &plain,
-                 [&](Graph& graph) { return hidden_.columns(graph, from_, n); });
+    SeenQueries queries{.first_token = (std::int64_t)(n_past_ + c.row)};
+    if (observed && entries_.wants_queries()) queries.by = &entries_;
+    InputWatch watch{.stride = n_new_};
+    if (!c.probe) {
+      if (scores_) watch.learned = engine_.learned(layer_), watch.scores = scores_ + c.row;
+      if (inputs_) watch.inputs = inputs_ + c.row * (std::size_t)h_.n_embd;
+    }
+    LayerGraph g(engine_, layer_, n, rotated_, &attention, &plain, &queries, &watch,
+                 [&](Graph& graph) { return hidden_.columns(graph, c.column, n); });
     engine_.place.allocate(g.graph);
     positions_.resize(n);
-    std::iota(positions_.begin(), positions_.end(), (std::int32_t)(first_position_ + (std::int64_t)from_));
+    std::iota(positions_.begin(), positions_.end(), (std::int32_t)(first_position_ + (std::int64_t)c.row));
     ggml_backend_tensor_set(g.positions, positions_.data(), 0, n * sizeof(std::int32_t));
     engine_.place.run(g.graph);
+    if (queries.by) entries_.added({.n = n, .first_token = queries.first_token});
+  }
+
+  // The first entries are those that were kept longest, then the segment's own.
+  void ask_of_repeat(const Probe& probe, attention::RepeatLayer& repeat) const {
+    repeat.first = probe.first;
+    repeat.last = probe.last;
+    repeat.own = n_new_;
+    for (const Peaks& wanted : repeats_wanted_) {
+      attention::RepeatLayer::Asked asked{.peaks = wanted.peaks};
+      for (int h = 0; h < h_.n_head_kv; ++h) {
+        const auto slots = sessions_[0]->cache().slots(layer_, h);
+        const auto n = (std::ptrdiff_t)std::min(wanted.n_sinks, slots.size());
+        asked.past_sinks.emplace_back(slots.begin(), slots.begin() + n);
+      }
+      const std::size_t n_past_sinks = std::min(wanted.n_sinks, n_kept_);
+      asked.n_fresh_sinks = std::min(wanted.n_sinks - n_past_sinks, probe.first);
+      repeat.asked.push_back(std::move(asked));
+    }
   }
 
   void logits() {
@@ -282,6 +389,7 @@ class PrefillPass::Run {
     std::vector<std::size_t> shown_to;  // by session
     std::vector<Shown> shown = distinct_views(shown_to);
     if (!slides) {
+      measure_entries();
       engine_.workers.each(shown.size(), [&](std::size_t i, int) {
         Shown& of = shown[i];
         of.seen = &of.first->observer().observe(of.asked, of.first->cache(), visit(of.fresh));
@@ -300,12 +408,50 @@ class PrefillPass::Run {
     });
   }
 
+  // Keys count as attention read them; where several sessions watch, they hold nothing from before.
+  void measure_entries() {
+    const attention::Shape shape = engine_.attention_shape(layer_, shape_);
+    std::vector<float> mean;
+    const auto turn = [&](int positions) -> attention::Rope {
+      const int kind = h_.layers[(std::size_t)layer_].rope;
+      if (kind == kNoRope) return {};
+      const auto n_rot = (std::size_t)h_.n_rot;
+      std::vector<float> table((std::size_t)positions * n_rot);
+      make_rotations(engine_.place, engine_.model, kind, (std::size_t)first_position_ + n_new_, (std::size_t)positions,
+                     table.data());
+      mean.resize(n_rot);
+      attention::mean_rotation(table, n_rot, mean);
+      return {.table = mean.data(), .n_rot = h_.n_rot, .neox = h_.rope_mode == GGML_ROPE_TYPE_NEOX};
+    };
+    const EntryMeasures::Layer layer{.layer = layer_,
+                                     .cache = &sessions_[0]->cache(),
+                                     .shape = shape,
+                                     .fresh = attended_rows(),
+                                     .fresh_index = rotates_stored_ ? fresh_index_.data() : nullptr,
+                                     .rotates_past = rotates_stored_,
+                                     .recording = recording(),
+                                     .n_probe = n_probe_};
+    const auto output = [&] { return output_projection(engine_.model, layer_); };
+    entries_.measure(layer, turn, output, engine_.output_grams, engine_.workers, engine_.scratch);
+  }
+
+  SegmentRows attended_rows() const {
+    return {.k = memory_.workspace.k.data(),
+            .v = memory_.workspace.v.data(),
+            .capacity = n_rows_,
+            .n = n_new_,
+            .first_position = (std::int64_t)n_past_};
+  }
+  Recording recording() const {
+    return {.probabilities = record_,
+            .n_rows = n_recorded_,
+            .sums = sums_,
+            .peaks = repeats_wanted_,
+            .stride = n_kept_ + n_rows_};
+  }
+
   std::vector<Shown> distinct_views(std::vector<std::size_t>& shown_to) const {
-    const SegmentRows attended{.k = memory_.workspace.k.data(),
-                               .v = memory_.workspace.v.data(),
-                               .capacity = n_rows_,
-                               .n = n_new_,
-                               .first_position = (std::int64_t)n_past_};
+    const SegmentRows attended = attended_rows();
     SegmentRows plain = attended;
     if (keeps_plain_) plain.k = memory_.workspace.k_plain.data();
     std::vector<Shown> shown;
@@ -328,26 +474,39 @@ class PrefillPass::Run {
             .n_head = h_.n_head,
             .n_new = n_new_,
             .n_past = (std::int64_t)n_past_,
-            .n_probe = options_.probe.size(),
+            .n_probe = n_probe_,
             .more_follows = options_.more_follows,
-            .recording = {.probabilities = record_, .n_rows = n_recorded_, .sums = sums_, .stride = n_kept_ + n_rows_},
-            .fresh = fresh};
+            .recording = recording(),
+            .learned = {scores_, scores_ ? n_new_ * (std::size_t)h_.n_head_kv : 0},
+            .inputs = {inputs_, inputs_ ? n_new_ * (std::size_t)h_.n_embd : 0},
+            .fresh = fresh,
+            .entries = &entries_};
   }
 
   Measures asked_by(const SessionState& s) const {
     if (engine_.layers.slides(layer_)) return {};
-    return s.policy().measures(Phase::kPrefill, engine_.layers.policy_layer(layer_), n_kept_ + n_new_, n_new_);
+    const int layer = engine_.layers.policy_layer(layer_);
+    return options_.more_follows ? s.policy().measures_before_question(layer, n_kept_ + n_new_, n_new_)
+                                 : s.policy().measures(Phase::kPrefill, layer, n_kept_ + n_new_, n_new_);
   }
 
   // What the sessions' policies ask together: the widest window serves the narrower ones.
-  Measures wanted() const {
-    Measures all;
+  void find_wanted() {
+    wanted_ = {};
+    asked_.clear();
+    repeats_wanted_.clear();
     for (const SessionState* s : sessions_) {
       const Measures m = asked_by(*s);
-      all.window = std::max(all.window, m.window);
-      all.accumulated = all.accumulated || m.accumulated;
+      asked_.push_back(m);
+      wanted_.window = std::max(wanted_.window, m.window);
+      wanted_.accumulated = wanted_.accumulated || m.accumulated;
+      wanted_.learned = wanted_.learned || m.learned;
+      wanted_.inputs = wanted_.inputs || m.inputs;
+      const auto same = [&](const Peaks& p) { return p.is(m); };
+      if (!repeats_ || m.repeat == RepeatScore::kNone) continue;
+      if (std::any_of(repeats_wanted_.begin(), repeats_wanted_.end(), same)) continue;
+      repeats_wanted_.push_back({.score = m.repeat, .n_sinks = m.repeat_sinks});
     }
-    return all;
   }
 
   // The rank of each slot's token by age, in a layer that slides; all its heads keep the same.
@@ -362,26 +521,38 @@ class PrefillPass::Run {
   PrefillMemory& memory_;
   PassOptions options_;
   std::size_t n_new_;
-  std::size_t n_rows_;  // with the probe's
+  std::size_t n_rows_ = 0;  // of the workspace: with those of the longest probe
+  std::vector<PassChunk> chunks_;
+  const Probe* observed_ = nullptr;  // the last probe that repeats nothing
+  std::size_t n_probe_ = 0;          // tokens of all such
+  bool repeats_ = false;             // some probe does
   const Hyperparameters& h_;
   const CacheShape& shape_;
   bool rotated_;              // keys as attention reads them
   bool keeps_plain_ = false;  // beside them for some cache
   std::size_t n_past_;
+  std::size_t n_columns_;
   Hidden hidden_;
 
   Stage stage_ = Stage::kEmbed;
   int layer_ = 0;
-  std::size_t from_ = 0;  // where the next chunk begins
+  std::size_t at_ = 0;    // the next chunk
+  std::size_t from_ = 0;  // the next token whose logits are wanted
   double work_done_ = 0;
 
   // Of the layer at hand.
   std::size_t n_kept_ = 0;
   std::int64_t first_position_ = 0;
   bool rotates_stored_ = false;  // keys that the cache and the workspace hold are rotated where they are read
-  std::size_t n_recorded_ = 0;   // queries whose probabilities are recorded: the last ones
+  std::vector<Measures> asked_;  // by session
+  Measures wanted_;
+  std::vector<Peaks> repeats_wanted_;  // each once
+  std::size_t n_recorded_ = 0;         // queries whose probabilities are recorded: the last ones
   float* record_ = nullptr;
   float* sums_ = nullptr;
+  EntryMeasures entries_;
+  float* scores_ = nullptr;  // learned ones, [n_new, n_head_kv]
+  float* inputs_ = nullptr;  // [n_embd, n_new]
   std::vector<std::int32_t> positions_, fresh_index_, token_rank_;
   std::vector<float> logits_;
 };
@@ -395,8 +566,8 @@ void PrefillPass::advance() { run_->advance(); }
 bool PrefillPass::finished() const { return run_->finished(); }
 double PrefillPass::work_done() const { return run_->work_done(); }
 
-std::uint64_t prefill_compute_bytes(EngineState& engine, const CacheShape& shape, std::size_t n_kept,
-                                    std::size_t n_new) {
+std::uint64_t prefill_compute_bytes(EngineState& engine, const CacheShape& shape, std::size_t n_kept, std::size_t n_new,
+                                    bool sees_queries) {
   const Hyperparameters& h = engine.model.hyperparameters;
   const std::size_t n = std::min(n_new, kComputeChunk);
   attention::PrefillLayer attention;
@@ -407,7 +578,10 @@ std::uint64_t prefill_compute_bytes(EngineState& engine, const CacheShape& shape
   attention.k = attention.v = &nowhere;
   attention.first = n_new - n;
   PlainKeys plain{.to = &nowhere};
-  LayerGraph layer(engine, 0, n, true, &attention, &plain,
+  EntryMeasures entries;
+  SeenQueries queries{.by = sees_queries ? &entries : nullptr};
+  InputWatch watch;
+  LayerGraph layer(engine, 0, n, true, &attention, &plain, &queries, &watch,
                    [&](Graph& graph) { return graph.input(GGML_TYPE_F32, h.n_embd, (std::int64_t)n); });
   return engine.place.measure(layer.graph) +
          attention::prefill_scratch_bytes(attention.shape) * (std::uint64_t)engine.place.threads();

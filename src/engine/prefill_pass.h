@@ -19,7 +19,7 @@ struct PrefillMemory {
 // What a pass reads.
 struct PassOptions {
   std::span<const Token> tokens;  // kept by the caller while the pass lives
-  std::span<const Token> probe;   // likewise: read behind them, their keys and values are not kept
+  std::span<const Probe> probes;  // likewise: read behind them, their keys and values are not kept
   std::size_t first_index = 0;    // of `all_logits`
   std::function<void(std::size_t index, std::span<const float> logits)> all_logits = {};
   bool last_logits = true;  // the sessions get the logits of the last token
@@ -47,7 +47,8 @@ class PrefillPass {
 };
 
 // Bytes of intermediate tensors, scratch and tables that segments of this size need, over so many entries of a layer.
-std::uint64_t prefill_compute_bytes(EngineState& engine, const CacheShape& shape, std::size_t n_kept,
-                                    std::size_t n_new);
+//   sees_queries  some of what is asked for follows from them (EntryMeasures)
+std::uint64_t prefill_compute_bytes(EngineState& engine, const CacheShape& shape, std::size_t n_kept, std::size_t n_new,
+                                    bool sees_queries);
 
 }  // namespace lacake

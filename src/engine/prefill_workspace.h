@@ -30,7 +30,8 @@ struct WorkspaceShape {
   std::uint64_t v = 0;        // values
   std::uint64_t record = 0;   // recorded probabilities and what is computed from them
   std::uint64_t k_plain = 0;  // the keys as projected, where attention reads rotated ones and a cache keeps plain ones
-  std::uint64_t total() const { return k + v + record + k_plain; }
+  std::uint64_t inputs = 0;   // learned scores of the segment's tokens, and what their keys were projected from
+  std::uint64_t total() const { return k + v + record + k_plain + inputs; }
 };
 
 // One layer's workspace, used by one layer after the other.
@@ -39,14 +40,16 @@ struct PrefillWorkspace {
   GrowingBuffer v;
   GrowingBuffer record;
   GrowingBuffer k_plain;
+  GrowingBuffer inputs;
 
   void reserve(const WorkspaceShape& shape) {
     k.reserve(shape.k);
     v.reserve(shape.v);
     record.reserve(shape.record);
     k_plain.reserve(shape.k_plain);
+    inputs.reserve(shape.inputs);
   }
-  std::uint64_t bytes() const { return k.bytes() + v.bytes() + record.bytes() + k_plain.bytes(); }
+  std::uint64_t bytes() const { return k.bytes() + v.bytes() + record.bytes() + k_plain.bytes() + inputs.bytes(); }
 };
 
 }  // namespace lacake

@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include "engine/engine_state.h"
+#include "engine/prefill_job.h"
 #include "engine/test_session.h"
 #include "lacake/policy_author.h"
 
@@ -13,16 +15,16 @@ struct Shown {
   std::size_t n_entries = 0, n_new = 0, n_probe = 0;
   int window = 0;
   bool more_follows = false;
-  std::vector<float> mean, accumulated;
+  std::vector<float> mean, accumulated, repeated;
 };
 
 // Keeps everything and writes down what it sees.
 class Onlooker final : public Policy {
  public:
-  Onlooker(int window, std::vector<Shown>& shown) : window_(window), shown_(shown) {}
+  Onlooker(const Measures& asked, std::vector<Shown>& shown) : asked_(asked), shown_(shown) {}
   const PolicyTraits& traits() const override { return traits_; }
   Measures measures(Phase phase, int, std::size_t, std::size_t) const override {
-    return phase == Phase::kPrefill ? Measures{.window = window_, .accumulated = true} : Measures{};
+    return phase == Phase::kPrefill ? asked_ : Measures{};
   }
   void update(const Observation& seen, CacheEdits&) override {
     if (seen.phase != Phase::kPrefill) return;
@@ -33,7 +35,8 @@ class Onlooker final : public Policy {
                                        seen.window,
                                        seen.more_follows,
                                        {seen.window_mean.begin(), seen.window_mean.end()},
-                                       {seen.accumulated.begin(), seen.accumulated.end()}};
+                                       {seen.accumulated.begin(), seen.accumulated.end()},
+                                       {seen.repeat_peak.begin(), seen.repeat_peak.end()}};
   }
   std::size_t peak_entries(std::size_t n_held, std::size_t n_new) const override { return n_held + n_new; }
   std::size_t reserve(int, int) const override { return 2000; }
@@ -43,22 +46,30 @@ class Onlooker final : public Policy {
 
  private:
   PolicyTraits traits_;
-  int window_;
+  Measures asked_;
   std::vector<Shown>& shown_;
 };
 
-SessionOptions looking(int window, std::vector<Shown>& shown) {
+SessionOptions asking(const Measures& asked, std::vector<Shown>& shown) {
   PolicyType type{.name = "onlooker",
                   .summary = "keeps everything and looks",
                   .bounded = false,
                   .max_entries_per_layer = [](const auto&, const auto&, std::size_t) { return std::size_t{2000}; },
                   .min_cache_size = [](const auto&, const auto&) { return std::size_t{1}; },
-                  .make = [window, &shown](const auto&, const auto&, std::size_t) -> std::unique_ptr<Policy> {
-                    return std::make_unique<Onlooker>(window, shown);
+                  .make = [asked, &shown](const auto&, const auto&, std::size_t) -> std::unique_ptr<Policy> {
+                    return std::make_unique<Onlooker>(asked, shown);
                   }};
   SessionOptions o = with("full", "", "f32", PrefillMode::kExact, 900, 100);
   o.policy.type = std::make_shared<PolicyType>(std::move(type));
   return o;
+}
+
+SessionOptions looking(int window, std::vector<Shown>& shown) {
+  return asking({.window = window, .accumulated = true}, shown);
+}
+
+SessionOptions repeating(RepeatScore score, std::size_t n_sinks, std::vector<Shown>& shown) {
+  return asking({.window = 4, .accumulated = true, .repeat = score, .repeat_sinks = n_sinks}, shown);
 }
 
 TinyModel longer() {
@@ -74,7 +85,7 @@ TEST(Probe, ShowsWhatItsTokensAttendTo) {
   std::vector<Shown> whole, probed;
   const auto a = loaded.engine.open(looking(16, whole)), b = loaded.engine.open(looking(16, probed));
   a->prefill(tokens);
-  b->prefill(std::span(tokens).first(600), {.probe = {tokens.begin() + 600, tokens.end()}});
+  b->prefill(std::span(tokens).first(600), {.probes = {{.tokens = {tokens.begin() + 600, tokens.end()}}}});
   ASSERT_EQ(whole.size(), probed.size());
   for (std::size_t l = 0; l < whole.size(); ++l) {
     EXPECT_EQ(probed[l].n_entries, 600u);
@@ -93,7 +104,7 @@ TEST(Probe, IsTheOnlyOneObserved) {
   const Tokens tokens = random_tokens(loaded.tiny, 40, 2);
   std::vector<Shown> shown;
   const auto s = loaded.engine.open(looking(64, shown));
-  s->prefill(std::span(tokens).first(37), {.probe = {tokens.begin() + 37, tokens.end()}});
+  s->prefill(std::span(tokens).first(37), {.probes = {{.tokens = {tokens.begin() + 37, tokens.end()}}}});
   for (const Shown& layer : shown) {
     EXPECT_EQ(layer.window, 3);
     // Three queries, of which a part of each goes to the probe's own keys.
@@ -116,7 +127,7 @@ TEST(Probe, LeavesTheSessionAsIfItHadNotBeen) {
     const auto plain = loaded.engine.open(o), probed = loaded.engine.open(o);
     for (const auto& part : {std::span(tokens).first(600), std::span(tokens).subspan(600)}) {
       plain->prefill(part);
-      probed->prefill(part, {.probe = probe});
+      probed->prefill(part, {.probes = {{.tokens = probe}}});
       EXPECT_TRUE(same_bits(plain->logits(), probed->logits()));
     }
     EXPECT_EQ(plain->tokens(), probed->tokens());
@@ -131,8 +142,183 @@ TEST(Probe, AStreamedPromptRefusesIt) {
   Loaded loaded(longer());
   const auto s = loaded.engine.open(with("streaming-llm", "40", "f16", PrefillMode::kStreaming, 90));
   const Tokens tokens = random_tokens(loaded.tiny, 20, 5);
-  EXPECT_TRUE(contains(refusal(Error::Kind::kUsage, [&] { s->prefill(tokens, {.probe = tokens}); }), "probe"));
+  EXPECT_TRUE(
+      contains(refusal(Error::Kind::kUsage, [&] { s->prefill(tokens, {.probes = {{.tokens = tokens}}}); }), "probe"));
   EXPECT_EQ(s->status(), SessionStatus::kReady);
+}
+
+TEST(Probes, AreEachAsIfItAloneCameBehindTheText) {
+  Loaded loaded(longer());
+  const Tokens tokens = random_tokens(loaded.tiny, 600, 1), one = random_tokens(loaded.tiny, 530, 7),
+               two = random_tokens(loaded.tiny, 20, 8);
+  std::vector<Shown> first, second, both;
+  loaded.engine.open(looking(16, first))->prefill(tokens, {.probes = {{.tokens = one}}});
+  loaded.engine.open(looking(16, second))->prefill(tokens, {.probes = {{.tokens = two}}});
+  loaded.engine.open(looking(16, both))->prefill(tokens, {.probes = {{.tokens = one}, {.tokens = two}}});
+  ASSERT_EQ(both.size(), first.size());
+  for (std::size_t l = 0; l < both.size(); ++l) {
+    EXPECT_EQ(both[l].n_probe, 550u);
+    EXPECT_TRUE(same_bits(both[l].mean, second[l].mean));
+    for (std::size_t i = 0; i < both[l].accumulated.size(); ++i) {
+      EXPECT_NEAR(both[l].accumulated[i], first[l].accumulated[i] + second[l].accumulated[i], 1e-4);
+    }
+  }
+}
+
+TEST(Probes, ThatAreNoneOrRepeatWhatIsNotThereAreRefused) {
+  Loaded loaded(longer());
+  const auto s = loaded.engine.open(with("full", "", "f32", PrefillMode::kExact, 90));
+  const Tokens tokens = random_tokens(loaded.tiny, 20, 5);
+  for (const Probe& probe : {Probe{}, Probe{tokens, 0, 21}, Probe{tokens, 5, 4}}) {
+    EXPECT_TRUE(contains(refusal(Error::Kind::kInput, [&] { s->prefill(tokens, {.probes = {probe}}); }), "probe"));
+  }
+  EXPECT_EQ(s->status(), SessionStatus::kReady);
+}
+
+TEST(Probes, ThatReachBeyondTrainingAreRefusedByName) {
+  Loaded loaded(small());
+  const auto n = (std::size_t)loaded.model.facts().training_length;
+  const auto s = loaded.engine.open(with("full", "", "f32", PrefillMode::kExact, n, 0));
+  const Tokens tokens = random_tokens(loaded.tiny, n - 10, 5);
+  const Probe fits{Tokens(10, 5), 0, 5}, reaches{Tokens(11, 5), 0, 5};
+  EXPECT_TRUE(contains(refusal(Error::Kind::kInput,
+                               [&] {
+                                 s->prefill(tokens, {.probes = {fits, reaches}});
+                               }),
+                       "probe: expected at most the model's training length"));
+  EXPECT_TRUE(s->prefill(tokens, {.probes = {fits}}));
+}
+
+// Of a text of 600 tokens two parts, repeated by 540 and 30.
+std::vector<Probe> two_repeats(const Loaded& loaded) {
+  return {{random_tokens(loaded.tiny, 540, 11), 10, 333}, {random_tokens(loaded.tiny, 30, 12), 333, 590}};
+}
+
+TEST(Repeat, ShowsTheLargestProbabilityOfEachEntryThatIsRepeated) {
+  Loaded loaded(longer());
+  const Tokens tokens = random_tokens(loaded.tiny, 600, 1);
+  std::vector<Shown> shown, plain;
+  loaded.engine.open(repeating(RepeatScore::kPeak, 4, shown))->prefill(tokens, {.probes = two_repeats(loaded)});
+  loaded.engine.open(repeating(RepeatScore::kPeak, 4, plain))->prefill(tokens);
+  for (std::size_t l = 0; l < shown.size(); ++l) {
+    EXPECT_TRUE(plain[l].repeated.empty());
+    // What the text's own queries saw is what it is without a repeat.
+    EXPECT_EQ(shown[l].n_probe, 0u);
+    EXPECT_TRUE(same_bits(shown[l].mean, plain[l].mean));
+    EXPECT_TRUE(same_bits(shown[l].accumulated, plain[l].accumulated));
+    ASSERT_EQ(shown[l].repeated.size(), 2 * 600u);
+    for (std::size_t i = 0; i < 1200; ++i) {
+      const bool repeated = i % 600 >= 10 && i % 600 < 590;
+      EXPECT_EQ(shown[l].repeated[i] == -1, !repeated) << i;
+      EXPECT_TRUE(!repeated || (shown[l].repeated[i] > 0 && shown[l].repeated[i] <= 1.0001f)) << i;
+    }
+  }
+}
+
+// A probe of one token is a query over everything: its probabilities, summed, are what the peak is made of.
+TEST(Repeat, TakesItsShareOverSinksPartAndItself) {
+  Loaded loaded(longer());
+  const Tokens tokens = random_tokens(loaded.tiny, 100, 1);
+  const Probe repeat{{17}, 20, 70}, look{{17}};
+  std::vector<Shown> shown, whole;
+  loaded.engine.open(repeating(RepeatScore::kPeak, 3, shown))->prefill(tokens, {.probes = {repeat}});
+  loaded.engine.open(looking(1, whole))->prefill(tokens, {.probes = {look}});
+  for (std::size_t l = 0; l < shown.size(); ++l) {
+    for (std::size_t kv = 0; kv < 2; ++kv) {
+      for (std::size_t i = 20; i < 70; ++i) {
+        double most = 0;
+        for (std::size_t h = 2 * kv; h < 2 * kv + 2; ++h) {
+          const float* row = whole[l].mean.data() + h * 100;
+          double all = 1;  // and what is its own, which no entry has
+          for (std::size_t j = 0; j < 100; ++j) all -= row[j];
+          for (std::size_t j = 0; j < 3; ++j) all += row[j];
+          for (std::size_t j = 20; j < 70; ++j) all += row[j];
+          most = std::max(most, row[i] / all);
+        }
+        EXPECT_NEAR(shown[l].repeated[kv * 100 + i], most, 1e-5 * most) << l << " " << kv << " " << i;
+      }
+    }
+  }
+}
+
+TEST(Repeat, IsTheSameBitsOnAnyThreadsWhateverRunsBeside) {
+  Loaded one(longer()), many(longer(), 3);
+  const Tokens tokens = random_tokens(one.tiny, 600, 1);
+  std::vector<Shown> alone, threads, beside, other;
+  one.engine.open(repeating(RepeatScore::kPeak, 4, alone))->prefill(tokens, {.probes = two_repeats(one)});
+  many.engine.open(repeating(RepeatScore::kPeak, 4, threads))->prefill(tokens, {.probes = two_repeats(one)});
+  const auto a = one.engine.open(repeating(RepeatScore::kPeak, 4, beside)),
+             b = one.engine.open(repeating(RepeatScore::kPeak, 0, other));
+  Session* const both[] = {b.get(), a.get()};
+  const auto job = one.engine.start_prefill(both, tokens, {.probes = two_repeats(one)});
+  const auto c = one.engine.open(with("full", "", "f32", PrefillMode::kExact, 90));
+  c->prefill(std::span(tokens).first(50));
+  for (Token t = 1; job->advance(); ++t) c->step(t % 60);  // jobs and steps share the engine's memory
+  EXPECT_EQ(job->n_tokens(), 600u + 570u);
+  EXPECT_TRUE(job->finished());
+  for (std::size_t l = 0; l < alone.size(); ++l) {
+    EXPECT_TRUE(same_bits(alone[l].repeated, threads[l].repeated));
+    EXPECT_TRUE(same_bits(alone[l].repeated, beside[l].repeated));
+    EXPECT_FALSE(same_bits(alone[l].repeated, other[l].repeated));
+  }
+}
+
+TEST(Repeat, LeavesTheSessionAsIfItHadNotBeen) {
+  Loaded loaded(longer());
+  const Tokens tokens = random_tokens(loaded.tiny, 700, 3);
+  for (const char* policy : {"full", "full:positions=compacted", "streaming-llm"}) {
+    SCOPED_TRACE(policy);
+    const auto o = with(policy, std::string(policy).starts_with("full") ? "" : "60", "f16", PrefillMode::kExact, 700);
+    const auto plain = loaded.engine.open(o), probed = loaded.engine.open(o);
+    for (const auto& part : {std::span(tokens).first(600), std::span(tokens).subspan(600)}) {
+      plain->prefill(part);
+      probed->prefill(part, {.probes = {{Tokens(40, 3), 5, 90}, {Tokens(50, 4), 0, 0}}});
+      EXPECT_TRUE(same_bits(plain->logits(), probed->logits()));
+    }
+    EXPECT_EQ(plain->use().held_bytes, probed->use().held_bytes);
+    plain->step(5);
+    probed->step(5);
+    EXPECT_TRUE(same_bits(plain->logits(), probed->logits()));
+  }
+}
+
+// In a later turn the part is the turn's, and the first entries are those of the conversation.
+TEST(Repeat, OfALaterTurnIsWhatItIsWhereAllIsReadAtOnce) {
+  Loaded loaded(longer());
+  const Tokens tokens = random_tokens(loaded.tiny, 300, 3), told = random_tokens(loaded.tiny, 60, 4);
+  std::vector<Shown> whole, turn;
+  loaded.engine.open(repeating(RepeatScore::kPeak, 4, whole))->prefill(tokens, {.probes = {{told, 120, 280}}});
+  const auto s = loaded.engine.open(repeating(RepeatScore::kPeak, 4, turn));
+  s->prefill(std::span(tokens).first(100));
+  s->prefill(std::span(tokens).subspan(100), {.probes = {{told, 20, 180}}});
+  for (std::size_t l = 0; l < whole.size(); ++l) {
+    EXPECT_LT(distance(whole[l].repeated, turn[l].repeated), 1e-5f);
+  }
+}
+
+TEST(Repeat, TakesTheMemoryThatWasPlanned) {
+  for (const std::size_t n : {90, 700}) {
+    Loaded loaded(longer());  // a fresh engine: sessions share what only grows
+    SessionOptions o = with("kvzip:chunk=200", "40", "f16", PrefillMode::kExact, n, 10);
+    o.repeat_frame = 30;
+    const SessionPlan plan = loaded.engine.plan(o);
+    const auto s = loaded.engine.open(o);
+    std::vector<Probe> probes;
+    for (std::size_t from = 0; from < n; from += 200) {
+      const std::size_t to = std::min(from + 200, n);
+      probes.push_back({Tokens(to - from + 30, 5), from, to});
+    }
+    Session* const reads[] = {s.get()};
+    std::uint64_t workspace = 0, hidden = 0;
+    PrefillJob::State job(loaded.engine.state(), reads, random_tokens(loaded.tiny, n, 13), {.probes = probes});
+    while (job.advance()) {
+      workspace = std::max(workspace, job.memory().workspace.bytes());
+      hidden = std::max(hidden, job.memory().hidden.bytes());
+    }
+    EXPECT_EQ(plan.memory.layer_workspace, workspace);
+    EXPECT_EQ(plan.memory.hidden_states + 64, hidden);  // a line to align it
+    EXPECT_GE(plan.memory.compute, loaded.engine.state().place.graph_bytes());
+  }
 }
 
 TEST(MoreFollows, IsShownToThePolicyAndTrueOfAllChunksButTheLast) {

@@ -11,27 +11,29 @@ std::size_t RopeTable::used(const Hyperparameters& h) {
   return slides ? h.ropes.size() : 1;
 }
 
-void RopeTable::extend(Place& place, std::size_t n) {
-  if (n <= n_) return;
-  tables_.resize(used(model_.hyperparameters));
-  for (std::size_t kind = 0; kind < tables_.size(); ++kind) extend(place, (int)kind, n);
-  n_ = n;
+namespace {
+
+// Positions that are turned at once.
+constexpr std::size_t kAtOnce = 1024;
+
+}  // namespace
+
+// Unit vectors, their rotation, and a copy of one of both.
+std::uint64_t rotation_bytes(const Hyperparameters& h, std::size_t n) {
+  const std::uint64_t vectors = std::min(n, kAtOnce) * (std::uint64_t)h.d_k * 3;
+  return (n * (std::uint64_t)h.n_rot + vectors) * sizeof(float);
 }
 
-void RopeTable::extend(Place& place, int kind, std::size_t n) {
-  const Hyperparameters& h = model_.hyperparameters;
-  std::vector<float>& table = tables_[(std::size_t)kind];
-  table.reserve(n * (std::size_t)h.n_rot);
-  table.resize(n * (std::size_t)h.n_rot);
+void make_rotations(Place& place, const LoadedModel& model, int kind, std::size_t first, std::size_t n, float* to) {
+  const Hyperparameters& h = model.hyperparameters;
   const bool neox = h.rope_mode == GGML_ROPE_TYPE_NEOX;
   const int half = h.n_rot / 2;
-  constexpr std::size_t kAtOnce = 1024;
-  for (std::size_t from = n_; from < n; from += kAtOnce) {
+  for (std::size_t from = 0; from < n; from += kAtOnce) {
     const std::int64_t count = (std::int64_t)std::min(kAtOnce, n - from);
     Graph graph(8);
     ggml_tensor* x = graph.input(GGML_TYPE_F32, h.d_k, 1, count);
     ggml_tensor* positions = graph.input(GGML_TYPE_I32, count);
-    ggml_tensor* y = BlockBuilder(graph, h, model_.weights, {}).rope(x, positions, kind);
+    ggml_tensor* y = BlockBuilder(graph, h, model.weights, {}).rope(x, positions, kind);
     graph.output(y);
     place.allocate(graph);
 
@@ -39,7 +41,7 @@ void RopeTable::extend(Place& place, int kind, std::size_t n) {
     std::vector<float> unit((std::size_t)(h.d_k * count));
     std::vector<std::int32_t> at((std::size_t)count);
     for (std::int64_t p = 0; p < count; ++p) {
-      at[(std::size_t)p] = (std::int32_t)(from + (std::size_t)p);
+      at[(std::size_t)p] = (std::int32_t)(first + from + (std::size_t)p);
       for (int i = 0; i < half; ++i) unit[(std::size_t)(p * h.d_k + (neox ? i : 2 * i))] = 1;
     }
     ggml_backend_tensor_set(x, unit.data(), 0, unit.size() * sizeof(float));
@@ -47,7 +49,7 @@ void RopeTable::extend(Place& place, int kind, std::size_t n) {
     place.run(graph);
     ggml_backend_tensor_get(y, unit.data(), 0, unit.size() * sizeof(float));
     for (std::int64_t p = 0; p < count; ++p) {
-      float* row = table.data() + (from + (std::size_t)p) * (std::size_t)h.n_rot;
+      float* row = to + (from + (std::size_t)p) * (std::size_t)h.n_rot;
       const float* turned = unit.data() + p * h.d_k;
       for (int i = 0; i < half; ++i) {
         row[i] = turned[neox ? i : 2 * i];
@@ -55,6 +57,18 @@ void RopeTable::extend(Place& place, int kind, std::size_t n) {
       }
     }
   }
+}
+
+void RopeTable::extend(Place& place, std::size_t n) {
+  if (n <= n_) return;
+  tables_.resize(used(model_.hyperparameters));
+  const auto row = (std::size_t)model_.hyperparameters.n_rot;
+  for (std::size_t kind = 0; kind < tables_.size(); ++kind) {
+    tables_[kind].reserve(n * row);
+    tables_[kind].resize(n * row);
+    make_rotations(place, model_, (int)kind, n_, n - n_, tables_[kind].data() + n_ * row);
+  }
+  n_ = n;
 }
 
 std::uint64_t RopeTable::bytes() const {

@@ -10,8 +10,15 @@
 
 namespace lacake {
 
-// Cosines and sines by position, for keys that are kept unrotated. Computed by ggml's own RoPE on unit vectors, so that
-// every variant of it (frequency factors, scaling, partial dimensions) is exact without a second implementation.
+// Rows of a table (attention::Rope) for positions first .. first + n - 1, as keys of this kind (Hyperparameters::ropes)
+// turn: [n_rot, n]. Computed by ggml's own RoPE on unit vectors, so that every variant of it (frequency factors,
+// scaling, partial dimensions) is exact without a second implementation.
+void make_rotations(Place& place, const LoadedModel& model, int kind, std::size_t first, std::size_t n, float* to);
+
+// Bytes of such a table, and of what making it takes.
+std::uint64_t rotation_bytes(const Hyperparameters& h, std::size_t n);
+
+// Cosines and sines by position, for keys that are kept unrotated.
 class RopeTable {
  public:
   explicit RopeTable(const LoadedModel& model) : model_(model) {}
@@ -28,7 +35,6 @@ class RopeTable {
  private:
   // Sliding-window layers may be rotated in a way of their own.
   static std::size_t used(const Hyperparameters& h);
-  void extend(Place& place, int kind, std::size_t n);
 
   const LoadedModel& model_;
   std::size_t n_ = 0;

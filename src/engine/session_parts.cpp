@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "attention/mix.h"
 #include "lacake/error.h"
 #include "snapshot/policy_parts.h"
 
@@ -16,6 +17,8 @@ namespace lacake {
 namespace {
 
 constexpr const char* kKind = "lacake.session";
+constexpr const char* kKeysMixed = "cache.keys_mixed";
+constexpr const char* kValuesMixed = "cache.values_mixed";
 constexpr std::uint64_t kMany = INT32_MAX;
 constexpr std::uint64_t kMostMoments = 10'000;
 
@@ -155,6 +158,13 @@ void require_shape(const PartsFile& file, const SessionState& session) {
                                                 {"cache.keys_rotated", !session.cache_index()}};
   for (const auto& [key, value] : flags) {
     if (file.flag(key) != value) file.fail(key, "as its policy declares", "another");
+  }
+  const std::pair<const char*, ggml_type> mixed[] = {{kKeysMixed, shape.type_k}, {kValuesMixed, shape.type_v}};
+  for (const auto& [key, type] : mixed) {
+    const bool saved = file.has(key) && file.flag(key);  // version 1 has neither
+    if (saved == attention::is_mixed(type)) continue;
+    file.fail(key, fmt::format("{} for {}, since snapshot.version 2", !saved, ggml_type_name(type)),
+              fmt::format("{}: its text has to be read again", saved));
   }
 }
 
@@ -315,6 +325,8 @@ void save_session(const SessionState& session, std::span<const SessionCopy* cons
   file.set("cache.head_size_v", (std::uint64_t)shape.d_v);
   file.set("cache.per_head", cache.per_head());
   file.set("cache.keys_rotated", !session.cache_index());
+  file.set(kKeysMixed, attention::is_mixed(shape.type_k));
+  file.set(kValuesMixed, attention::is_mixed(shape.type_v));
 
   std::string text;
   std::vector<std::int64_t> text_lengths;
@@ -339,7 +351,7 @@ void require_snapshot(const PartsFile& file) {
   if (!file.has("general.type") || file.text("general.type") != kKind) {
     file.fail("general.type", kKind, file.has("general.type") ? file.text("general.type") : "none");
   }
-  file.number("snapshot.version", kSnapshotVersion, kSnapshotVersion);
+  file.number("snapshot.version", kOldestSnapshotVersion, kSnapshotVersion);
 }
 
 SessionOptions saved_options(const PartsFile& file) {

@@ -34,7 +34,8 @@ void require_model(const PartsFile& file, const LoadedModel& model);
 
 // What of it is understood without a model.
 
-inline constexpr std::uint64_t kSnapshotVersion = 1;
+// 2: rows of few bits are stored mixed (attention/mix.h). Of 1, files that have none are read.
+inline constexpr std::uint64_t kSnapshotVersion = 2, kOldestSnapshotVersion = 1;
 // Throws Error(kInput) where the file is of another version, or no session.
 void require_snapshot(const PartsFile& file);
 SessionOptions saved_options(const PartsFile& file);

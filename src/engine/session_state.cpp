@@ -88,8 +88,17 @@ void SessionState::check_segment(std::span<const Token> tokens, const PrefillOpt
     throw Error({.kind = Error::Kind::kInput, .subject = "prompt", .expected = "one token or more", .found = "none"});
   }
   check_tokens(tokens);
-  check_tokens(given.probe);
-  if (!given.probe.empty() && options_.prefill != PrefillMode::kExact) {
+  std::size_t longest_probe = 0;
+  for (const Probe& probe : given.probes) {
+    check_tokens(probe.tokens);
+    longest_probe = std::max(longest_probe, probe.tokens.size());
+    if (!probe.tokens.empty() && probe.first <= probe.last && probe.last <= tokens.size()) continue;
+    throw Error({.kind = Error::Kind::kInput,
+                 .subject = "probe",
+                 .expected = fmt::format("one token or more that repeat some of the prompt's {}", tokens.size()),
+                 .found = fmt::format("{} that repeat {} to {}", probe.tokens.size(), probe.first, probe.last)});
+  }
+  if (!given.probes.empty() && options_.prefill != PrefillMode::kExact) {
     throw Error({.kind = Error::Kind::kUsage,
                  .subject = "probe",
                  .expected = "`prefill` exact",
@@ -105,7 +114,16 @@ void SessionState::check_segment(std::span<const Token> tokens, const PrefillOpt
   for (int l = 0; cache_index() && l < cache_.arena().shape().n_layer; ++l) {
     first_position = std::max(first_position, cache_.length(l));
   }
-  check_positions(engine_, options_, *policy_, first_position + tokens.size() + given.probe.size());
+  const std::size_t end = first_position + tokens.size();
+  check_positions(engine_, options_, *policy_, end);
+  const auto trained = (std::size_t)engine_.model.hyperparameters.n_ctx_train;
+  if (longest_probe > 0 && end + longest_probe > trained && !engine_.any_length) {
+    throw Error({.kind = Error::Kind::kInput,
+                 .subject = "probe",
+                 .expected = fmt::format("at most the model's training length {}, prompt and probe together", trained),
+                 .found = fmt::format("{} and {} tokens", end, longest_probe),
+                 .remedy = "a shorter text or shorter probes (a policy's `chunk`) would do"});
+  }
   if (!options_.policy.type->bounded && n_past() + tokens.size() > plan_.cache_size) {
     throw Error(
         {.kind = Error::Kind::kCapacity,

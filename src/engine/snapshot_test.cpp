@@ -269,7 +269,7 @@ TEST_F(Snapshots, AnUnknownVersionIsRefused) {
   file.set("general.type", "lacake.session");
   file.set("snapshot.version", std::uint64_t{99});
   file.write(folder_.path("a.kv"));
-  EXPECT_EQ(refused(folder_.path("a.kv")), folder_.path("a.kv") + ": snapshot.version: expected 1 to 1, found 99");
+  EXPECT_EQ(refused(folder_.path("a.kv")), folder_.path("a.kv") + ": snapshot.version: expected 1 to 2, found 99");
 }
 
 TEST_F(Snapshots, ASessionThatReadsIsNotSaved) {
@@ -519,6 +519,35 @@ TEST_F(Snapshots, KeysThatAreStoredOtherwiseAreRefused) {
   key->second = false;
   EXPECT_TRUE(
       contains(refused(folder_.file("b.kv", put_together(*parts))), "cache.keys_rotated: expected as its policy"));
+}
+
+// Version 1 stored all rows as they are.
+TEST_F(Snapshots, OfVersion1OnlyFilesWithoutRowsOfFewBitsAreRead) {
+  Loaded loaded(wide());
+  const std::string path = folder_.path("a.kv");
+  const auto as_version_1 = [&](const char* types) {
+    const auto session = loaded.engine.open(with("tova", "20", types));
+    session->prefill(random_tokens(loaded.tiny, 60, 3));
+    session->save(path);
+    const std::string bytes = read_file(path);
+    std::optional<FileParts> parts = take_apart(std::as_bytes(std::span(bytes)));
+    if (!parts) throw std::runtime_error("not a file of parts");
+    std::erase_if(parts->metadata, [](const auto& field) { return field.first.ends_with("_mixed"); });
+    for (auto& [key, value] : parts->metadata) {
+      if (key == "snapshot.version") value = std::uint64_t{1};
+    }
+    folder_.file("b.kv", put_together(*parts));
+    return logits_of(*session);
+  };
+  const Logits expected = as_version_1("q8_0");
+  EXPECT_TRUE(same_bits(loaded.engine.open(Snapshot(folder_.path("b.kv")))->logits(), expected));
+  for (const auto& [types, key] : {std::pair("q4_0", "keys"), std::pair("f16,q4_0", "values")}) {
+    as_version_1(types);
+    EXPECT_EQ(
+        refusal(Error::Kind::kInput, [&] { loaded.engine.open(Snapshot(folder_.path("b.kv"))); }),
+        folder_.path("b.kv") + ": cache." + key +
+            "_mixed: expected true for q4_0, since snapshot.version 2, found false: its text has to be read again");
+  }
 }
 
 // A part in the place of the list of checksums would be read without having been checked.

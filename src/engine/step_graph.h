@@ -6,19 +6,21 @@
 
 #include "attention/attention_op.h"
 #include "engine/engine_state.h"
+#include "engine/input_watch.h"
 
 namespace lacake {
 
-// The graph of one step: all layers, one column a session, of which the first `n_rotated` store rotated keys. Where the
+// The graph of one step: all layers, one column a session, of which the first `n_rotated` store rotated keys; with
+// learned scores of the new tokens if somebody wants them. Where the
 // place's attention reads what it attends over when it runs (AttentionNodes::graph_outlives_rows), the graph is built
 // once and runs again as long as the batch has this shape; elsewhere it is built for each run.
 class StepGraph {
  public:
-  StepGraph(EngineState&, std::size_t n, std::size_t n_rotated);
+  StepGraph(EngineState&, std::size_t n, std::size_t n_rotated, bool learned);
 
   // The engine's own, made or made anew where it has another shape. REQUIRES: make_ready() after attention() is
   // described
-  static StepGraph& of(EngineState&, std::size_t n, std::size_t n_rotated);
+  static StepGraph& of(EngineState&, std::size_t n, std::size_t n_rotated, bool learned);
 
   void build(EngineState&);
   // Builds it and gives it memory, if it is not built.
@@ -31,14 +33,19 @@ class StepGraph {
   void set_positions(int layer, std::span<const std::int32_t> at);
   //   logits  [n_vocab, n]
   const ggml_tensor* logits() const { return logits_; }
+  // Of a column in a layer, [n_head_kv]; empty if nobody wanted them or the layer has none.
+  std::span<const float> learned(int layer, std::size_t column) const;
 
  private:
-  std::size_t n_, n_rotated_;
+  std::size_t n_, n_rotated_, n_head_kv_;
+  bool learned_;
   std::deque<attention::DecodeLayer> attention_;
   Graph graph_;
   ggml_tensor* ids_ = nullptr;           // null: not built
   std::vector<ggml_tensor*> positions_;  // by layer: cache indices may differ from layer to layer
   ggml_tensor* logits_ = nullptr;
+  std::vector<float> scores_;        // [n_head_kv, n, n_layer]
+  std::vector<InputWatch> watches_;  // by layer, as attention_
 };
 
 }  // namespace lacake

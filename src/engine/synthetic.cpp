@@ -8,6 +8,7 @@
 #include <thread>
 
 #include "engine/deferred_edits.h"
+#include "engine/entry_measures.h"
 #include "engine/prefill_pass.h"
 #include "engine/session_state.h"
 
@@ -76,9 +77,11 @@ class SyntheticSegment {
     const Measures asked = slides ? Measures{} : policy.measures(Phase::kPrefill, policy_layer, n_entries, n_new_);
     const std::size_t rows = std::min((std::size_t)asked.window, n_new_);
     const std::size_t n_rows = rows + (asked.accumulated ? 1 : 0);
+    EntryMeasures entries(h_, {&asked, 1}, n_entries, cache.length(l) > 0, engine_.place.threads());
     memory_.workspace.reserve({.k = n_new_ * (std::size_t)h_.n_head_kv * shape_.k_row(),
                                .v = n_new_ * (std::size_t)h_.n_head_kv * shape_.v_row(),
-                               .record = n_entries * n_rows * n_head * sizeof(float)});
+                               .record = (n_entries * n_rows * n_head + entries.floats()) * sizeof(float)});
+    learned_.resize(asked.learned ? n_new_ * (std::size_t)h_.n_head_kv : 0);
     make_entries(l);
     float* record = (float*)memory_.workspace.record.data();
     float* sums = asked.accumulated ? record + n_entries * rows * n_head : nullptr;
@@ -98,15 +101,21 @@ class SyntheticSegment {
                             .capacity = n_new_,
                             .n = n_new_,
                             .first_position = (std::int64_t)n_past_};
-    const LayerVisit visit{
-        .phase = Phase::kPrefill,
-        .layer = l,
-        .policy_layer = policy_layer,
-        .n_head = h_.n_head,
-        .n_new = n_new_,
-        .n_past = (std::int64_t)n_past_,
-        .recording = {.probabilities = rows > 0 ? record : nullptr, .n_rows = rows, .sums = sums, .stride = n_entries},
-        .fresh = fresh};
+    const Recording recording{
+        .probabilities = rows > 0 ? record : nullptr, .n_rows = rows, .sums = sums, .stride = n_entries};
+    entries.place(record + n_entries * n_rows * n_head);
+    if (entries.wants_queries()) make_queries(l, entries);
+    measure(l, entries, fresh, recording);
+    const LayerVisit visit{.phase = Phase::kPrefill,
+                           .layer = l,
+                           .policy_layer = policy_layer,
+                           .n_head = h_.n_head,
+                           .n_new = n_new_,
+                           .n_past = (std::int64_t)n_past_,
+                           .recording = recording,
+                           .learned = learned_,
+                           .fresh = fresh,
+                           .entries = &entries};
     DeferredEdits edits(cache, engine_.layers, l, n_new_);
     if (slides) {
       edits.keep_newest(l, n_entries, session_.plan().sliding_entries);
@@ -117,6 +126,38 @@ class SyntheticSegment {
   }
 
  private:
+  // Queries as keys are: of the same mean and covariance.
+  void make_queries(int l, EntryMeasures& entries) const {
+    const auto d = (std::size_t)h_.d_k, n_head = (std::size_t)h_.n_head;
+    std::vector<float> queries, v((std::size_t)h_.d_v);
+    for (std::size_t from = 0; from < n_new_; from += kComputeChunk) {
+      const std::size_t n = std::min(kComputeChunk, n_new_ - from);
+      queries.resize(n * n_head * d);
+      for (std::size_t i = 0; i < n; ++i) {
+        for (std::size_t head = 0; head < n_head; ++head) {
+          float* q = queries.data() + (i * n_head + head) * d;
+          sample_.entry(l, (int)(head / (std::size_t)h_.group()), n_past_ + from + i, q, v.data());
+        }
+      }
+      const EntryMeasures::Queries chunk{.q = queries.data(),
+                                         .head_stride = d,
+                                         .token_stride = n_head * d,
+                                         .n = n,
+                                         .first_token = (std::int64_t)(n_past_ + from)};
+      in_parallel(engine_.place.threads(), n_head, [&](std::size_t head) { entries.add_queries(chunk, head); });
+      entries.added(chunk);
+    }
+  }
+
+  void measure(int l, EntryMeasures& entries, const SegmentRows& fresh, const Recording& recording) {
+    const attention::Shape shape = engine_.attention_shape(l, shape_);
+    engine_.scratch.reserve(engine_.place.threads(), attention::prefill_scratch_bytes(shape));
+    entries.measure(
+        {.layer = l, .cache = &session_.cache(), .shape = shape, .fresh = fresh, .recording = recording},
+        [](int) { return attention::Rope{}; }, [&] { return output_projection(engine_.model, l); },
+        engine_.output_grams, engine_.workers, engine_.scratch);
+  }
+
   void make_entries(int l) {
     constexpr std::size_t kAtOnce = 256;
     const std::size_t blocks = (n_new_ + kAtOnce - 1) / kAtOnce, heads = (std::size_t)h_.n_head_kv;
@@ -125,6 +166,7 @@ class SyntheticSegment {
       std::vector<float> k((std::size_t)h_.d_k), v((std::size_t)h_.d_v);
       for (std::size_t i = from; i < std::min(from + kAtOnce, n_new_); ++i) {
         sample_.entry(l, (int)head, n_past_ + i, k.data(), v.data());
+        if (!learned_.empty()) learned_[head * n_new_ + i] = k[0];  // a number of the entry's own
         if (!session_.cache_index()) rotate(l, k.data(), n_past_ + i);
         const std::size_t row = head * n_new_ + i;
         attention::store_row(k.data(), h_.d_k, shape_.type_k, memory_.workspace.k.data() + row * shape_.k_row());
@@ -202,6 +244,7 @@ class SyntheticSegment {
   const CacheShape& shape_;
   std::size_t n_new_;
   std::size_t n_past_;
+  std::vector<float> learned_;  // scores of the layer's new entries, [n_new, n_head_kv]; empty: nobody asks
 };
 
 }  // namespace

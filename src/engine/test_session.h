@@ -14,6 +14,7 @@
 
 #include "lacake/engine.h"
 #include "lacake/error.h"
+#include "models/tiny_calibration.h"
 #include "models/tiny_model.h"
 
 namespace lacake {
@@ -33,11 +34,17 @@ inline TinyModel small() {
   return {.n_layer = 4, .n_embd = 16, .n_head = 4, .n_head_kv = 2, .d_k = 8, .d_v = 8, .n_ff = 16};
 }
 
+// With learned scores, so that every policy runs.
 struct Loaded {
   explicit Loaded(const TinyModel& t, int threads = 1, const std::string& product = "auto")
-      : tiny(t), file(tiny), model(file.path(), {.product = product}), engine(model, {.threads = threads}) {}
+      : tiny(t),
+        file(tiny),
+        calibration(file.path()),
+        model(file.path(), {.product = product, .calibration = calibration.path()}),
+        engine(model, {.threads = threads}) {}
   TinyModel tiny;
   ModelFile file;
+  models::TinyCalibration calibration;
   Model model;
   Engine engine;
 };

@@ -10,6 +10,8 @@
 #include "base/stopwatch.h"
 #include "eval/distribution.h"
 #include "lacake/error.h"
+#include "lacake/generation.h"
+#include "lacake/policy_author.h"
 
 namespace lacake::eval {
 namespace {
@@ -18,6 +20,8 @@ constexpr std::size_t kTimedTokens = 4;  // after an answer, for decode_ms
 
 struct Prompt {
   std::vector<Token> context;  // with the question where it is seen
+  PromptText text;             // of that
+  bool chat = false;           // a template wrote around it
   std::vector<Token> question;
   std::size_t size() const { return context.size() + question.size(); }
 };
@@ -88,9 +92,12 @@ class Run {
 
   Prompt prompt(const Sample& sample) const {
     const PromptText text = prompt_text(sample);
-    if (options_.question == Question::kSeen) return {model_.tokenize(text, true), {}};
-    const std::size_t cut = sample.context.size();
-    return {model_.tokenize(text.first(cut), true), model_.tokenize(text.from(cut), false)};
+    const bool seen = options_.question == Question::kSeen;
+    const std::size_t cut = seen ? text.text.size() : sample.context.size();
+    const bool chat = sample.template_before + sample.template_after > 0;
+    Prompt prompt{.context = model_.tokenize(text.first(cut), true), .text = text.first(cut), .chat = chat};
+    if (!seen) prompt.question = model_.tokenize(text.from(cut), false);
+    return prompt;
   }
 
   // Samples that are answered from one reading of their text.
@@ -144,7 +151,9 @@ class Run {
     std::vector<std::uint64_t> bytes(grid_.size(), 0);
     for (std::size_t i = 0; i < grid_.size(); ++i) {
       try {
-        const SessionPlan plan = engine_.plan(session(i, text));
+        const SessionOptions options = session(i, text);
+        require_exact_for_repeat(options, model_.facts().policy_attention());
+        const SessionPlan plan = engine_.plan(options);
         const bool copied = text.several() && !grid_[i].full();  // by its checkpoint
         bytes[i] = (plan.memory.cache + plan.memory.policy_metadata) * (copied ? 2 : 1);
       } catch (const Error& error) {
@@ -227,6 +236,21 @@ class Run {
     return true;
   }
 
+  // Sessions that can watch one pass: those whose policies want the text repeated in chunks of one size, and with the
+  // first of them all that want no repeat, to whom it changes nothing.
+  static std::vector<std::vector<Session*>> by_repeat(const std::vector<Column>& columns) {
+    std::map<std::size_t, std::vector<Session*>> by_chunk;
+    for (const Column& column : columns) {
+      by_chunk[column.session->policy().traits().repeat_chunk].push_back(column.session.get());
+    }
+    std::vector<std::vector<Session*>> groups;
+    for (auto& [chunk, sessions] : by_chunk) groups.push_back(std::move(sessions));
+    if (groups.size() < 2 || by_chunk.begin()->first > 0) return groups;
+    groups[1].insert(groups[1].begin(), groups[0].begin(), groups[0].end());
+    groups.erase(groups.begin());
+    return groups;
+  }
+
   // Before a question: of several, each finds the cache as it was when the text had been read.
   static void begin(Column& column, bool answers) {
     if (column.read) column.session->go_back(*column.read);
@@ -243,9 +267,14 @@ class Run {
     hooks.more_follows = !prompt.question.empty();
     hooks.progress = [&](std::size_t done, std::size_t total) { return progress(0.9 * (double)done / (double)total); };
     if (options_.cells.prefill == PrefillMode::kExact) {
-      std::vector<Session*> sessions;
-      for (const Column& column : columns) sessions.push_back(column.session.get());
-      if (!engine_.prefill(sessions, prompt.context, hooks)) return false;
+      const std::vector<std::vector<Session*>> groups = by_repeat(columns);
+      for (std::size_t i = 0; i < groups.size(); ++i) {
+        hooks.probes = repeat_probes(model_, groups[i], prompt.context, prompt.text, prompt.chat);
+        hooks.progress = [&, i](std::size_t done, std::size_t total) {
+          return progress(0.9 * ((double)i + (double)done / (double)total) / (double)groups.size());
+        };
+        if (!engine_.prefill(groups[i], prompt.context, hooks)) return false;
+      }
     } else {
       for (const Column& column : columns) {
         if (!column.session->prefill(prompt.context, hooks)) return false;

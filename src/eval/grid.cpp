@@ -32,7 +32,8 @@ const Configuration* cell_beside(const std::vector<Configuration>& grid, const C
   return found == grid.end() || found->name() == cell.name() ? nullptr : &*found;
 }
 
-std::vector<Configuration> make_grid(std::span<const std::string> policies, std::span<const std::string> budgets) {
+std::vector<Configuration> make_grid(std::span<const std::string> policies, std::span<const std::string> budgets,
+                                     bool calibrated) {
   std::vector<Budget> sizes;
   for (const std::string& text : budgets) sizes.push_back(Budget::parse(text));
   std::vector<PolicySpec> specs;
@@ -41,7 +42,9 @@ std::vector<Configuration> make_grid(std::span<const std::string> policies, std:
       specs.push_back(PolicySpec::parse(text));
       continue;
     }
-    for (const PolicyType& type : policy_types()) specs.push_back(PolicySpec::parse(type.name));
+    for (const PolicyType& type : policy_types()) {
+      if (calibrated || !type.needs_calibration) specs.push_back(PolicySpec::parse(type.name));
+    }
   }
   std::vector<Configuration> cells;
   std::set<std::string> names;

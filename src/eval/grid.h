@@ -27,9 +27,10 @@ const Configuration* cell_beside(const std::vector<Configuration>& grid, const C
                                  std::string_view beside);
 
 // Policies x budgets, in this order; the unbounded come once, and so does what is given twice. "all" stands for every
-// policy there is. Throws Error(kUsage) for a policy or budget that cannot be understood, or a bounded policy without
-// any budget.
-std::vector<Configuration> make_grid(std::span<const std::string> policies, std::span<const std::string> budgets);
+// policy that can run: without a calibration of the model not for those that need one. Throws Error(kUsage) for a
+// policy or budget that cannot be understood, or a bounded policy without any budget.
+std::vector<Configuration> make_grid(std::span<const std::string> policies, std::span<const std::string> budgets,
+                                     bool calibrated = false);
 
 // What all cells of an evaluation share.
 struct ConfigurationOptions {

@@ -22,8 +22,13 @@ TEST(Grid, HasEveryPolicyAtEveryBudgetAndTheFullCacheOnce) {
   EXPECT_EQ(cells[3], PolicySpec::parse("streaming-llm:cache_size=9").text());
 }
 
-TEST(Grid, OfAllHasEveryPolicyOfTheRegistry) {
-  EXPECT_EQ(make_grid(std::vector<std::string>{"all"}, std::vector<std::string>{"100"}).size(), policy_types().size());
+TEST(Grid, OfAllHasEveryPolicyThatTheModelCanRun) {
+  const std::vector<std::string> all = {"all"}, budget = {"100"};
+  std::size_t needing = 0;
+  for (const PolicyType& type : policy_types()) needing += type.needs_calibration;
+  EXPECT_GT(needing, 0u);
+  EXPECT_EQ(make_grid(all, budget, true).size(), policy_types().size());
+  EXPECT_EQ(make_grid(all, budget, false).size(), policy_types().size() - needing);
 }
 
 TEST(Grid, HoldsACellAgainstAPolicyAtItsBudgetOrAgainstOneCell) {

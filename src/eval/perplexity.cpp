@@ -10,6 +10,7 @@
 #include "base/stopwatch.h"
 #include "eval/distribution.h"
 #include "lacake/error.h"
+#include "lacake/generation.h"
 
 namespace lacake::eval {
 namespace {
@@ -88,9 +89,9 @@ std::vector<Stretch> stretches(const Model& model, const std::vector<Text>& text
 
 class Run {
  public:
-  Run(Engine& engine, const std::vector<Configuration>& grid, const PerplexityOptions& options, const RunControl& watch,
-      Results& results)
-      : engine_(engine), grid_(grid), options_(options), watch_(watch), results_(results) {
+  Run(const Model& model, Engine& engine, const std::vector<Configuration>& grid, const PerplexityOptions& options,
+      const RunControl& watch, Results& results)
+      : model_(model), engine_(engine), grid_(grid), options_(options), watch_(watch), results_(results) {
     for (const nlohmann::json& record : results.records()) {
       done_.emplace(record.at("sample").get<std::string>(), record.at("cell").get<std::string>());
     }
@@ -126,7 +127,12 @@ class Run {
     std::string reasons;
     for (std::size_t i = 0; i < grid_.size(); ++i) {
       try {
-        bytes_.push_back(engine_.plan(session(i, longest)).budget_bytes);
+        SessionOptions asked = session(i, longest);
+        const std::uint64_t bytes = engine_.plan(asked).budget_bytes;
+        // Token by token nothing is read that could be repeated.
+        if (options_.chunk == 0) asked.prefill = PrefillMode::kStreaming;
+        require_exact_for_repeat(asked, model_.facts().policy_attention());
+        bytes_.push_back(bytes);
         cells_.push_back(i);
       } catch (const Error& error) {
         bytes_.push_back(0);
@@ -248,7 +254,11 @@ class Run {
   }
 
   bool prefill(std::span<Session* const> sessions, std::span<const Token> tokens, const PrefillOptions& hooks) {
-    if (options_.cells.prefill == PrefillMode::kExact) return engine_.prefill(sessions, tokens, hooks);
+    if (options_.cells.prefill == PrefillMode::kExact) {
+      PrefillOptions with_repeat = hooks;
+      with_repeat.probes = repeat_probes(model_, sessions, tokens, {.first = 0, .last = tokens.size(), .chat = false});
+      return engine_.prefill(sessions, tokens, with_repeat);
+    }
     for (Session* session : sessions) {
       if (!session->prefill(tokens, hooks)) return false;
     }
@@ -265,6 +275,7 @@ class Run {
     finished_ += work(1, s);
   }
 
+  const Model& model_;
   Engine& engine_;
   const std::vector<Configuration>& grid_;
   const PerplexityOptions& options_;
@@ -283,7 +294,7 @@ class Run {
 bool run_perplexity(const Model& model, Engine& engine, const std::vector<Configuration>& grid,
                     const std::vector<Text>& texts, const PerplexityOptions& options, const RunControl& watch,
                     Results& results) {
-  return Run(engine, grid, options, watch, results).all(stretches(model, texts, options));
+  return Run(model, engine, grid, options, watch, results).all(stretches(model, texts, options));
 }
 
 }  // namespace lacake::eval

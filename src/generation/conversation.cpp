@@ -113,6 +113,7 @@ struct Conversation::State {
     std::size_t n_held = 0;
     std::vector<Token> tokens;
     std::shared_ptr<const Opening> opening = {};
+    PromptText text = {};  // that is missing: of `tokens`, but for those of what was said already
   };
 
   Start start_of(const PromptText& text) const {
@@ -120,7 +121,8 @@ struct Conversation::State {
       const std::optional<std::size_t> n_bytes = held.beginning_of(text.text);
       if (!n_bytes) return {};
       start.tokens = held.pending;
-      const std::vector<Token> rest = model.tokenize(text.from(*n_bytes), false);
+      start.text = text.from(*n_bytes);
+      const std::vector<Token> rest = model.tokenize(start.text, false);
       start.tokens.insert(start.tokens.end(), rest.begin(), rest.end());
       return start;
     };
@@ -133,11 +135,12 @@ struct Conversation::State {
     }
     if (options.openings) {
       if (auto opening = options.openings->find(options.opening_group, text.text)) {
-        std::vector<Token> rest = model.tokenize(text.from(opening->text.size()), false);
-        return {Start::From::kOpening, 0, opening->stem->n_tokens(), std::move(rest), opening};
+        PromptText rest = text.from(opening->text.size());
+        std::vector<Token> tokens = model.tokenize(rest, false);
+        return {Start::From::kOpening, 0, opening->stem->n_tokens(), std::move(tokens), opening, std::move(rest)};
       }
     }
-    return {.tokens = model.tokenize(text, true)};
+    return {.tokens = model.tokenize(text, true), .text = text};
   }
 
   // Makes the session what `start` begins with; `opening` is that of a prompt of which nothing is held. True if
@@ -401,7 +404,7 @@ class TextReading {
     State::Start start = c_.start_of(text);
     require_room(start.n_held, start.tokens.size(), limits);
     turn.n_held = start.n_held;
-    n_to_read_ = start.tokens.size();
+    n_to_feed_ = start.tokens.size();
     const bool anew = start.from == State::Start::From::kNothing;
     const State::OpeningSize opening = anew ? opening_size() : State::OpeningSize();
     turn.read_again = c_.go_to(start, opening);
@@ -410,7 +413,7 @@ class TextReading {
     begun_ = true;
     more_follows_ = more_follows;
     parts_ = parts_of(opening);
-    if (parts_.size() == 1) tokens_ = std::move(start.tokens);
+    if (parts_.size() == 1) tokens_ = std::move(start.tokens), text_ = std::move(start.text);
     start_part();
   }
 
@@ -418,8 +421,9 @@ class TextReading {
   std::string_view reading_opening() const {
     return reading() && parts_.front().is_opening ? std::string_view(parts_.front().text.text) : std::string_view();
   }
-  std::size_t n_to_read() const { return std::max(n_to_read_, turn.n_read); }
-  double n_read() const { return (double)turn.n_read + (job_ ? job_->n_tokens_done() : 0); }
+  std::size_t n_to_feed() const { return std::max(n_to_feed_, turn.n_read); }
+  std::size_t n_to_read() const { return n_to_feed() + n_repeat_; }
+  double n_read() const { return (double)(turn.n_read + n_repeated_) + (job_ ? job_->n_tokens_done() : 0); }
 
   // A bounded step. True if there is more.
   bool read() {
@@ -436,7 +440,7 @@ class TextReading {
 
   // All of it. False: it was stopped.
   bool read_all(const std::atomic<bool>* cancel, const ConversationHooks& hooks) {
-    if (turn.read_again && hooks.read_again) hooks.read_again(n_to_read());
+    if (turn.read_again && hooks.read_again) hooks.read_again(n_to_feed());
     while (read()) {
       if (cancel != nullptr && *cancel) return false;
       const auto done = std::min((std::size_t)n_read(), n_to_read());
@@ -453,18 +457,24 @@ class TextReading {
   void start_part() {
     for (; reading(); part_read()) {
       const Conversation::State::Part& part = parts_.front();
-      if (!tokens_) tokens_ = c_.start_of(part.text).tokens;
+      if (!tokens_) {
+        Conversation::State::Start start = c_.start_of(part.text);
+        tokens_ = std::move(start.tokens), text_ = std::move(start.text);
+      }
       // Of nothing at all, reading says what is wrong.
       if (!tokens_->empty() || c_.session->tokens().empty()) {
         Session* const session = c_.session.get();
-        const PrefillOptions options{.more_follows = more_follows_ || part.is_opening};
-        job_ = c_.engine.start_prefill({&session, 1}, *tokens_, options);
+        PrefillOptions options{.more_follows = more_follows_ || part.is_opening};
+        options.probes = repeat_probes(c_.model, {&session, 1}, *tokens_, text_, !c_.own.raw);
+        for (const Probe& probe : options.probes) n_repeat_ += probe.tokens.size();
+        job_ = c_.engine.start_prefill({&session, 1}, *tokens_, std::move(options));
         return;
       }
     }
   }
   void part_read() {
     turn.n_read += tokens_->size();
+    n_repeated_ = n_repeat_;
     tokens_.reset();
     const Conversation::State::Part part = std::move(parts_.front());
     parts_.erase(parts_.begin());
@@ -476,11 +486,13 @@ class TextReading {
   Conversation::State& c_;
   std::vector<Conversation::State::Part> parts_;  // that are still to be read; the job reads the first
   std::optional<std::vector<Token>> tokens_;      // of the first, once they are known
+  PromptText text_;                               // that they are of
   std::unique_ptr<PrefillJob> job_;
   bool more_follows_ = false;
   bool begun_ = false;
   bool kept_ = false;
-  std::size_t n_to_read_ = 0;
+  std::size_t n_to_feed_ = 0;
+  std::size_t n_repeat_ = 0, n_repeated_ = 0;  // tokens of repeats: of the parts so far, of those that are read
   std::size_t n_before_ = 0;
   HeldText held_before_;
 };
@@ -551,6 +563,7 @@ bool Reply::read() {
 
 bool Reply::reading() const { return state_->reading.reading(); }
 std::string_view Reply::reading_opening() const { return state_->reading.reading_opening(); }
+std::size_t Reply::n_to_feed() const { return state_->reading.n_to_feed(); }
 std::size_t Reply::n_to_read() const { return state_->reading.n_to_read(); }
 double Reply::n_read() const { return state_->reading.n_read(); }
 std::span<const Writing> Reply::writing() const { return state_->answers.writing(); }

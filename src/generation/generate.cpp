@@ -12,14 +12,17 @@ namespace {
 class Reading {
  public:
   Reading(const ReadOptions& options, std::span<const Token> tokens, std::size_t n_passes, PromptRead& read)
-      : options_(options), tokens_(tokens), total_(tokens.size() * n_passes), read_(read) {}
+      : options_(options), tokens_(tokens), n_work_(tokens.size()), n_passes_(n_passes), read_(read) {
+    for (const Probe& probe : options.probes) n_work_ += probe.tokens.size();
+  }
 
   PrefillOptions hooks(std::size_t pass) {
     PrefillOptions hooks;
+    hooks.probes = options_.probes;
     hooks.more_follows = options_.more_follows;
     hooks.progress = [this, pass](std::size_t done, std::size_t total) {
       if (options_.cancel != nullptr && *options_.cancel) return false;
-      return !options_.progress || options_.progress(pass * tokens_.size() + std::min(done, total), total_);
+      return !options_.progress || options_.progress(pass * n_work_ + std::min(done, total), n_passes_ * n_work_);
     };
     if (options_.log_probabilities && pass == 0) {
       hooks.all_logits = [this](std::size_t i, std::span<const float> logits) {
@@ -33,7 +36,8 @@ class Reading {
  private:
   const ReadOptions& options_;
   std::span<const Token> tokens_;
-  std::size_t total_;
+  std::size_t n_work_;  // tokens of a pass, with those of repeats
+  std::size_t n_passes_;
   PromptRead& read_;
 };
 
@@ -108,9 +112,11 @@ std::vector<Answer> generate(const Model& model, Engine& engine, std::span<Sessi
     writing.push_back({&generations.back(), sessions[i]});
   }
 
-  const bool going =
-      read_prompt(engine, sessions, prompt.tokens, {.progress = hooks.prompt_progress, .cancel = options.cancel})
-          .finished;
+  const bool going = read_prompt(engine, sessions, prompt.tokens,
+                                 {.progress = hooks.prompt_progress,
+                                  .cancel = options.cancel,
+                                  .probes = repeat_probes(model, sessions, prompt)})
+                         .finished;
   for (const Writing& w : writing) {
     if (going) {
       w.generation->begin(*w.session);

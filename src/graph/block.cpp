@@ -86,9 +86,12 @@ ggml_tensor* BlockBuilder::block(int layer, ggml_tensor* x, ggml_tensor* positio
   const int kind = h_.layers[(std::size_t)layer].rope;
   const std::int64_t n = x->ne[1];
 
-  const Projected projected = project(l, norm(x, l.attention_norm));
+  ggml_tensor* input = norm(x, l.attention_norm);
+  const Projected projected = project(l, input);
   ggml_tensor* k = projected.k;
   Projections p;
+  p.q_plain = projected.q;
+  p.input = input;
   p.q = rope(projected.q, positions, kind);
   p.k = k;
   p.v = projected.v;

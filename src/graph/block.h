@@ -14,16 +14,20 @@ namespace lacake {
 
 // Queries, keys and values of some tokens in one layer, f32, heads apart.
 //   q          [d_k, n_head, n_tokens] rotated; heads of a token lie one behind the other, tokens may be further apart
+//   q_plain    the same, as projected
 //   k_rotated  [d_k, n_head_kv, n_rotated]             the first tokens' keys, rotated; null if n_rotated = 0
 //   k_plain    [d_k, n_head_kv, n_tokens - n_rotated]  the others', as projected; null if there are none
 //   k          [d_k, n_head_kv, n_tokens]              all of them, as projected
 //   v          [d_v, n_head_kv, n_tokens]
+//   input      [n_embd, n_tokens]                      what all of them were projected from
 struct Projections {
   ggml_tensor* q = nullptr;
+  ggml_tensor* q_plain = nullptr;
   ggml_tensor* k_rotated = nullptr;
   ggml_tensor* k_plain = nullptr;
   ggml_tensor* k = nullptr;
   ggml_tensor* v = nullptr;
+  ggml_tensor* input = nullptr;
 };
 
 // Makes the node that attends: Projections -> [d_v * n_head, n_tokens].

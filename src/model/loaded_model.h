@@ -2,12 +2,14 @@
 
 #include <cstdint>
 #include <mutex>
+#include <optional>
 #include <string>
 
 #include "cpu/target_hold.h"
 #include "lacake/model.h"
 #include "matmul/matmul_method.h"
 #include "model/architecture.h"
+#include "model/calibration.h"
 #include "model/gguf_file.h"
 #include "model/lora.h"
 #include "model/weights.h"
@@ -24,6 +26,9 @@ struct LoadedModel {
   const std::string& fingerprint() const;
   // What a person knows it by: the name that the file gives it, or the file's own.
   std::string display_name() const;
+  // Throws Error(kInput) about the calibration if it was learned for another model: to be called before its scores are
+  // used. Costs what fingerprint() costs.
+  void check_calibration() const;
 
   cpu::TargetHold target;  // before the first question about what this machine can do
   matmul::Method product;
@@ -35,6 +40,7 @@ struct LoadedModel {
   ChatPrompts chat;
   Weights weights;
   std::vector<Lora> loras;
+  std::optional<CalibrationFile> calibration;
   ModelFacts facts;
 
  private:

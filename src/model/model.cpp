@@ -7,6 +7,7 @@
 #include <string_view>
 #include <unordered_set>
 
+#include "lacake/error.h"
 #include "lacake/memory.h"
 #include "lacake/sampler.h"
 #include "model/device.h"
@@ -64,6 +65,11 @@ LoadedModel::LoadedModel(const std::string& path, const Model::Options& options)
               fmt::format("{}", h.n_vocab));
   }
   facts.path = path;
+  facts.calibration_path = calibration_in_use(path, options.calibration);
+  if (!facts.calibration_path.empty()) {
+    calibration = CalibrationFile::read(facts.calibration_path, h);
+    facts.calibration = calibration->facts;
+  }
   facts.architecture = h.architecture;
   facts.name = h.name;
   facts.weight_types = weight_types(file);
@@ -73,7 +79,7 @@ LoadedModel::LoadedModel(const std::string& path, const Model::Options& options)
   facts.n_ff = h.n_ff;
   facts.n_expert = h.n_expert;
   facts.n_expert_used = h.n_expert_used;
-  facts.attention = {h.n_layer, h.n_head, h.n_head_kv};
+  facts.attention = {h.n_layer, h.n_head, h.n_head_kv, calibration ? calibration->id() : 0};
   for (const LayerKind& layer : h.layers) {
     if (layer.window == 0) continue;
     ++facts.n_sliding_layers;
@@ -98,6 +104,14 @@ const std::string& LoadedModel::fingerprint() const {
 
 std::string LoadedModel::display_name() const {
   return facts.name.empty() ? std::filesystem::path(facts.path).filename().string() : facts.name;
+}
+
+void LoadedModel::check_calibration() const {
+  if (!calibration || calibration->fingerprint == fingerprint()) return;
+  throw Error({.subject = fmt::format("{}: model.fingerprint", facts.calibration_path),
+               .expected = fmt::format("{} ({}, adapters and RoPE settings included)", fingerprint(), display_name()),
+               .found = fmt::format("{} ({})", calibration->fingerprint, calibration->model_name),
+               .remedy = "a calibration made for this model, or another policy would do"});
 }
 
 Model::Model(const std::string& path) : Model(path, Options{}) {}

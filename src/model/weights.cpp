@@ -147,6 +147,18 @@ const matmul::Packed* Weights::packed(const ggml_tensor* matrix) const {
   return found == packed_.end() ? nullptr : &found->second;
 }
 
+// What is kept in the backend's order has no rows: they are read from the file, as all that is mapped is.
+void Weights::read_row(const ggml_tensor* matrix, std::size_t i, float* out) const {
+  if (const matmul::Packed* p = packed(matrix)) return p->read_row(i, out);
+  const ggml_tensor* described = file_.tensor(matrix->name);
+  const std::byte* row = file_.data(described) + i * described->nb[1];
+  if (described->type == GGML_TYPE_F32) {
+    std::copy_n((const float*)row, described->ne[0], out);
+  } else {
+    ggml_get_type_traits(described->type)->to_float(row, out, described->ne[0]);
+  }
+}
+
 std::optional<matmul::Matrix> Weights::packable(const ggml_tensor* described) const {
   const bool whole = ggml_n_dims(described) == 2 && described->ne[0] % (std::int64_t)matmul::kBlock == 0;
   if (!pack_ || !whole || !matmul::is_packable(described->type)) return std::nullopt;

@@ -69,6 +69,8 @@ class Weights {
   ggml_tensor* find(const std::string& name) const { return ggml_get_tensor(context_.get(), name.c_str()); }
   // The packed form of a matrix, or null: then it is a tensor with data.
   const matmul::Packed* packed(const ggml_tensor* matrix) const;
+  // Row `i` of a matrix as f32 [n_in], whatever form it is kept in. Any thread.
+  void read_row(const ggml_tensor* matrix, std::size_t i, float* out) const;
   const LayerWeights& layer(int i) const { return layers_[(std::size_t)i]; }
 
   std::uint64_t mapped_bytes() const { return mapped_bytes_; }  // read from the mapping while running

@@ -6,6 +6,11 @@
 namespace lacake {
 namespace {
 
+ggml_tensor* with_repeat(Graph& graph, const Projections& p, attention::PrefillLayer* layer, ggml_tensor* attended) {
+  if (!layer->repeat) return attended;
+  return attention::repeat_nodes(graph.context(), attended, p.q, layer);
+}
+
 // Our kernels, as custom nodes.
 class KernelNodes final : public AttentionNodes {
  public:
@@ -13,7 +18,7 @@ class KernelNodes final : public AttentionNodes {
 
   ggml_tensor* prefill(Graph& graph, const Projections& p, ggml_tensor* keys, attention::PrefillLayer* layer,
                        const Rotate&) const override {
-    return attention::prefill_node(graph.context(), p.q, keys, p.v, layer);
+    return with_repeat(graph, p, layer, attention::prefill_node(graph.context(), p.q, keys, p.v, layer));
   }
   ggml_tensor* decode(Graph& graph, const Projections& p, attention::DecodeLayer* layer, const Rotate&) const override {
     return attention::decode_node(graph.context(), p.q, p.k_rotated, p.k_plain, p.v, layer);
@@ -36,7 +41,8 @@ class ComposedNodes final : public AttentionNodes {
  public:
   ggml_tensor* prefill(Graph& graph, const Projections& p, ggml_tensor* keys, attention::PrefillLayer* layer,
                        const Rotate& rotate) const override {
-    return attention::composed_prefill(graph.context(), graph.graph(), p.q, keys, p.v, layer, rotate);
+    return with_repeat(graph, p, layer,
+                       attention::composed_prefill(graph.context(), graph.graph(), p.q, keys, p.v, layer, rotate));
   }
   ggml_tensor* decode(Graph& graph, const Projections& p, attention::DecodeLayer* layer,
                       const Rotate& rotate) const override {

@@ -110,7 +110,13 @@ class Pinned final : public Policy {
   Measures measures(Phase phase, int layer, std::size_t n_entries, std::size_t n_new) const override {
     const Split s = split(pinned_, n_entries - n_new, n_new);
     if (s.fresh == n_new) return {};
-    return behind_->measures(phase, layer, n_entries - s.all(), n_new - s.fresh);
+    return behind_pinned(behind_->measures(phase, layer, n_entries - s.all(), n_new - s.fresh), s);
+  }
+
+  Measures measures_before_question(int layer, std::size_t n_entries, std::size_t n_new) const override {
+    const Split s = split(pinned_, n_entries - n_new, n_new);
+    if (s.fresh == n_new) return {};
+    return behind_pinned(behind_->measures_before_question(layer, n_entries - s.all(), n_new - s.fresh), s);
   }
 
   void update(const Observation& all, CacheEdits& edits) override {
@@ -122,12 +128,18 @@ class Pinned final : public Policy {
     o.n_new -= s.fresh;
     o.n_past -= (std::int64_t)s.before;
     if (o.n_probe == 0) o.window = (int)std::min((std::size_t)o.window, o.n_new);
-    Columns<float> mean, variance, last, accumulated, similarity;
+    Columns<float> mean, variance, last, accumulated, similarity, peak, norm, expected, repeat, learned;
     o.window_mean = mean.without(all.window_mean, all.n_entries, s.all());
     o.window_variance = variance.without(all.window_variance, all.n_entries, s.all());
     o.last_row = last.without(all.last_row, all.n_entries, s.all());
     o.accumulated = accumulated.without(all.accumulated, all.n_entries, s.all());
     o.key_similarity = similarity.without(all.key_similarity, all.n_entries, s.all());
+    o.window_peak = peak.without(all.window_peak, all.n_entries, s.all());
+    o.value_norm = norm.without(all.value_norm, all.n_entries, s.all());
+    o.expected = expected.without(all.expected, all.n_entries, s.all());
+    o.repeat_peak = repeat.without(all.repeat_peak, all.n_entries, s.all());
+    o.learned = learned.without(all.learned, all.n_new, s.fresh);
+    o.inputs = all.inputs.subspan(all.inputs.size() / all.n_new * s.fresh);
     Behind behind(edits, all.layer, s);
     behind_->update(o, behind);
   }
@@ -164,6 +176,11 @@ class Pinned final : public Policy {
   std::size_t metadata_bytes() const override { return behind_->metadata_bytes(); }
 
  private:
+  // To the policy inside the conversation begins behind what is pinned, sinks and all.
+  static Measures behind_pinned(Measures asked, Split s) {
+    if (asked.expected_positions > 0) asked.expected_sinks += (int)s.all();
+    return asked;
+  }
   void take_traits() {
     traits_ = behind_->traits();
     traits_.sinks += pinned_;

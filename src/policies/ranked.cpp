@@ -15,15 +15,20 @@
 
 namespace lacake {
 
-RankedPolicy::RankedPolicy(const Options& options, const AttentionShape& shape) : options_(options), shape_(shape) {
+RankedPolicy::RankedPolicy(const Options& options, const AttentionShape& shape)
+    : options_(options), shape_(shape), most_window_(options.window > 0 ? options.window : SIZE_MAX) {
   assert(options.cache_size >= options.min_cache_size);
   traits_.positions = options.positions;
   traits_.per_head = options.per_head;
-  traits_.uneven_heads = options.adaptive_heads;
+  const bool shared = options.sharing != Options::Sharing::kEven || options.changes_sharing;
+  assert(!shared || options.per_head);
+  traits_.uneven_heads = shared;
   // Heads of their own lengths fill up at their own times, and each then drops a share: layers differ by it meanwhile.
-  traits_.uneven_layers = options.uneven_layers || (options.adaptive_heads && options.evict_fraction > 0);
+  traits_.uneven_layers =
+      options.uneven_layers || options.sharing == Options::Sharing::kJoint || (shared && options.evict_fraction > 0);
   traits_.layers_independent = true;
   traits_.sinks = options.sinks;
+  traits_.repeat_chunk = options.repeat_chunk;
   set_cache_size(options.cache_size);
   const std::size_t n_lists = options.per_head ? static_cast<std::size_t>(shape.n_head_kv) : 1;
   const List empty{.scores = {}, .size = options.cache_size};
@@ -34,10 +39,15 @@ void RankedPolicy::set_cache_size(std::size_t cache_size) {
   options_.cache_size = cache_size;
   if (options_.window_share > 0) {
     const auto share = static_cast<std::size_t>(options_.window_share * static_cast<double>(cache_size));
-    options_.window = std::min(share, cache_size - 1);
+    options_.window = std::min({share, cache_size - 1, most_window_});
   }
   traits_.window = options_.window;
   assert(n_protected() <= cache_size);
+}
+
+void RankedPolicy::share(Options::Sharing sharing) {
+  assert(options_.changes_sharing);
+  options_.sharing = sharing;
 }
 
 std::size_t RankedPolicy::layer_size(int, std::size_t) const { return options_.cache_size; }
@@ -48,6 +58,12 @@ std::size_t RankedPolicy::held(std::size_t layer) const {
   for (const List& list : layers_[layer]) n += list.scores.size();
   return n / layers_[layer].size();
 }
+
+std::size_t RankedPolicy::held_in(int layer, std::size_t list) const {
+  return layers_[static_cast<std::size_t>(layer)][list].scores.size();
+}
+
+std::size_t RankedPolicy::shared(std::size_t n_lists) const { return options_.cache_size * n_lists; }
 
 void RankedPolicy::score_again(int, std::size_t, std::span<float>) const {}
 void RankedPolicy::kept(int, std::size_t, std::span<const std::uint32_t>) {}
@@ -74,8 +90,8 @@ std::span<const float> RankedPolicy::list_columns(std::span<const float> all, st
 
 void RankedPolicy::update(const Observation& seen, CacheEdits& edits) {
   Layer& lists = layers_[static_cast<std::size_t>(seen.layer)];
+  for (List& list : lists) list.scores.resize(list.scores.size() + seen.n_new, 0.0f);
   for (std::size_t i = 0; i < lists.size(); ++i) {
-    lists[i].scores.resize(lists[i].scores.size() + seen.n_new, 0.0f);
     lists[i].n_unscored = std::min(lists[i].n_unscored + seen.n_new, score(seen, i, lists[i].scores));
   }
   if (seen.phase == Phase::kDecode) {
@@ -104,25 +120,30 @@ RankedPolicy::Scores RankedPolicy::scores_of(int layer) const {
   return scores;
 }
 
+std::vector<std::uint32_t> RankedPolicy::choose(std::span<const float> scores, std::size_t size) const {
+  const std::size_t length = scores.size();
+  if (length <= size) {
+    std::vector<std::uint32_t> all(length);
+    std::iota(all.begin(), all.end(), 0u);
+    return all;
+  }
+  return with_protected(length, top(scores.subspan(options_.sinks, length - n_protected()), size - n_protected()));
+}
+
 // Every list keeps its own best.
 RankedPolicy::Kept RankedPolicy::choose_even(const Scores& lists, std::size_t size) const {
   Kept kept;
-  for (const std::span<const float> scores : lists) {
-    const std::size_t length = scores.size();
-    if (length <= size) {
-      kept.emplace_back(length);
-      std::iota(kept.back().begin(), kept.back().end(), 0u);
-      continue;
-    }
-    const auto candidates = scores.subspan(options_.sinks, length - n_protected());
-    kept.push_back(with_protected(length, top(candidates, size - n_protected())));
-  }
+  for (const std::span<const float> scores : lists) kept.push_back(choose(scores, size));
   return kept;
 }
 
-// The best of all heads together, but of each head no less than the floor (AdaKV).
-RankedPolicy::Kept RankedPolicy::choose_adaptive(const Scores& lists, std::size_t size) const {
-  const auto n_safe = static_cast<std::size_t>(options_.head_floor * static_cast<double>(size - n_protected()));
+// What a list of an even share of `size` is sure of where lists share.
+std::size_t RankedPolicy::n_safe(std::size_t size) const {
+  return static_cast<std::size_t>(options_.head_floor * static_cast<double>(size - n_protected()));
+}
+
+// The best of all lists together (AdaKV), `room` of them beside the protected ones, but of each the `n_safe` best.
+RankedPolicy::Kept RankedPolicy::choose_together(const Scores& lists, std::size_t room, std::size_t n_safe) const {
   std::vector<float> all;
   std::vector<std::size_t> begin;
   for (const std::span<const float> scores : lists) {
@@ -136,7 +157,7 @@ RankedPolicy::Kept RankedPolicy::choose_adaptive(const Scores& lists, std::size_
     }
   }
   begin.push_back(all.size());
-  const std::vector<std::uint32_t> best = top(all, std::min((size - n_protected()) * lists.size(), all.size()));
+  const std::vector<std::uint32_t> best = top(all, std::min(room, all.size()));
 
   Kept kept;
   for (std::size_t i = 0; i < lists.size(); ++i) {
@@ -165,6 +186,18 @@ std::size_t RankedPolicy::held_elsewhere(int layer) const {
 // Where layers are uneven, one that is to grow takes no more than the others have given up already: those above shrink
 // later in the segment, and the whole must never hold more than C a layer.
 void RankedPolicy::cut_segment(int layer, std::size_t n_tokens, CacheEdits& edits) {
+  if (options_.sharing == Options::Sharing::kJoint) {
+    Scores seen;
+    for (int i = 0; i <= layer; ++i) {
+      for (const std::span<const float> scores : scores_of(i)) seen.push_back(scores);
+    }
+    return cut_jointly(seen, edits);
+  }
+  if (options_.sharing == Options::Sharing::kSettled) {
+    Kept stay;
+    for (const List& list : layers_[static_cast<std::size_t>(layer)]) stay.push_back(choose(list.scores, list.size));
+    return apply(layer, std::move(stay), edits);
+  }
   const std::vector<std::size_t> sizes = divide(layer);
   for (std::size_t i = 0; i < sizes.size(); ++i) {
     cut_layer(static_cast<int>(i), scores_of(static_cast<int>(i)), sizes[i], sizes[i], edits);
@@ -186,32 +219,72 @@ void RankedPolicy::keep_scores(List& list, std::span<const std::uint32_t> kept) 
   list.scores.resize(kept.size());
 }
 
-// To `size` entries a list now, by these scores, and to `wanted` while decoding.
-void RankedPolicy::cut_layer(int layer, const Scores& scores, std::size_t size, std::size_t wanted, CacheEdits& edits) {
+// Gives up all but these entries of the layer's lists.
+void RankedPolicy::apply(int layer, Kept stay, CacheEdits& edits) {
   Layer& lists = layers_[static_cast<std::size_t>(layer)];
-  Selection selection{options_.adaptive_heads ? choose_adaptive(scores, size) : choose_even(scores, size)};
-
   bool drops = false;
-  std::size_t n_kept = 0;
   for (std::size_t i = 0; i < lists.size(); ++i) {
-    const std::vector<std::uint32_t>& kept = selection.heads[i];
-    n_kept += kept.size();
-    if (kept.size() < lists[i].scores.size()) {
+    if (stay[i].size() < lists[i].scores.size()) {
       drops = true;
-      this->kept(layer, i, kept);
-      keep_scores(lists[i], kept);
+      kept(layer, i, stay[i]);
+      keep_scores(lists[i], stay[i]);
     }
     release_excess(lists[i].scores);
   }
-  // What is not there yet, decoding may fill: an even list up to its size, adaptive ones by equal parts, but first one
-  // that holds less than what is protected.
-  std::size_t free = wanted * lists.size() - n_kept;
-  for (const List& list : lists) free -= std::max(list.scores.size(), n_protected()) - list.scores.size();
+  if (drops) edits.keep(layer, {std::move(stay)});
+}
+
+// Lists of unlike lengths may grow to `n_entries` together while decoding: by equal parts, but first one that holds
+// less than what is protected.
+void RankedPolicy::share_free(std::span<List* const> lists, std::size_t n_entries) {
+  const auto least = [&](const List& list) { return std::max(list.scores.size(), n_protected()); };
+  std::size_t free = n_entries;
+  for (const List* list : lists) free -= least(*list);
   for (std::size_t i = 0; i < lists.size(); ++i) {
-    const std::size_t part = free / lists.size() + (i < free % lists.size() ? 1 : 0);
-    lists[i].size = options_.adaptive_heads ? std::max(lists[i].scores.size(), n_protected()) + part : wanted;
+    lists[i]->size = least(*lists[i]) + free / lists.size() + (i < free % lists.size() ? 1 : 0);
   }
-  if (drops) edits.keep(layer, std::move(selection));
+}
+
+// To `size` entries a list now, by these scores, and to `wanted` while decoding.
+void RankedPolicy::cut_layer(int layer, const Scores& scores, std::size_t size, std::size_t wanted, CacheEdits& edits) {
+  Layer& lists = layers_[static_cast<std::size_t>(layer)];
+  if (options_.sharing == Options::Sharing::kEven) {
+    apply(layer, choose_even(scores, size), edits);
+    for (List& list : lists) list.size = wanted;
+    return;
+  }
+  const std::size_t whole = std::min(size * lists.size(), shared(lists.size()));
+  apply(layer, choose_together(scores, whole - n_protected() * lists.size(), n_safe(size)), edits);
+  std::vector<List*> all;
+  for (List& list : lists) all.push_back(&list);
+  share_free(all, wanted * lists.size());
+}
+
+// The best of all layers' lists together, when the first of them were scored: a cascade under one rising threshold. An
+// entry that is not among the best of the layers seen so far will not be among the best of all, so what is left after
+// the last layer is what a choice over everything at once would have left. Room for what later lists are sure of is
+// kept from the beginning; those that hold more, from an earlier segment, wait with it for their turn.
+//   scores  of the lists of layers 0 .. n - 1
+void RankedPolicy::cut_jointly(const Scores& scores, CacheEdits& edits) {
+  const std::size_t n_lists = layers_.front().size(), n_seen = scores.size() / n_lists;
+  const std::size_t safe = n_safe(options_.cache_size), total = shared(layers_.size() * n_lists);
+  std::size_t taken = 0;
+  for (std::size_t layer = n_seen; layer < layers_.size(); ++layer) {
+    for (const List& list : layers_[layer]) taken += std::max(list.scores.size(), n_protected() + safe);
+  }
+  for (const std::span<const float> list : scores) taken += std::min(list.size(), n_protected());
+
+  const Kept stay = choose_together(scores, total - std::min(total, taken), safe);
+  for (std::size_t layer = 0; layer < n_seen; ++layer) {
+    const auto first = stay.begin() + static_cast<std::ptrdiff_t>(layer * n_lists);
+    apply(static_cast<int>(layer), {first, first + static_cast<std::ptrdiff_t>(n_lists)}, edits);
+  }
+  if (n_seen < layers_.size()) return;
+  std::vector<List*> all;
+  for (Layer& lists : layers_) {
+    for (List& list : lists) all.push_back(&list);
+  }
+  share_free(all, total);
 }
 
 void RankedPolicy::cut_step(Layer& lists, int layer, CacheEdits& edits) {
@@ -283,6 +356,8 @@ void RankedPolicy::resize(std::size_t cache_size, CacheEdits& edits) {
 
   // Where all that was ever fed would fit, it is from here on as if nothing had been cut.
   const bool all_fits = n_fed_ <= cache_size;
+  const bool joint = options_.sharing == Options::Sharing::kJoint || options_.sharing == Options::Sharing::kSettled;
+  if (!grows && !all_fits && joint) return shrink_jointly(edits);
   const std::vector<std::size_t> divided = grows || all_fits ? std::vector<std::size_t>() : divide(shape_.n_layer - 1);
   for (int layer = 0; layer < shape_.n_layer; ++layer) {
     const auto index = static_cast<std::size_t>(layer);
@@ -301,6 +376,29 @@ void RankedPolicy::shrink(int layer, std::size_t size, CacheEdits& edits) {
   std::vector<std::vector<float>> scores;
   for (std::size_t i = 0; i < layers_.front().size(); ++i) scores.push_back(scores_between_segments(layer, i, size));
   cut_layer(layer, {scores.begin(), scores.end()}, size, size, edits);
+}
+
+// Entries without scores are cut in the same proportion in all lists.
+void RankedPolicy::shrink_jointly(CacheEdits& edits) {
+  std::size_t n_held = 0, n_free = 0;
+  for (const Layer& lists : layers_) {
+    for (const List& list : lists) {
+      const std::size_t n = std::min(list.scores.size(), n_protected());
+      n_held += list.scores.size() - n;
+      n_free += options_.cache_size - n;
+    }
+  }
+  const double share = n_held <= n_free ? 1 : static_cast<double>(n_free) / static_cast<double>(n_held);
+  std::vector<std::vector<float>> scores;
+  for (int layer = 0; layer < shape_.n_layer; ++layer) {
+    for (std::size_t i = 0; i < layers_.front().size(); ++i) {
+      const std::size_t length = layers_[static_cast<std::size_t>(layer)][i].scores.size();
+      const std::size_t n = std::min(length, n_protected());
+      const auto size = n + static_cast<std::size_t>(share * static_cast<double>(length - n));
+      scores.push_back(scores_between_segments(layer, i, size));
+    }
+  }
+  cut_jointly({scores.begin(), scores.end()}, edits);
 }
 
 std::size_t RankedPolicy::peak_entries(std::size_t n_held, std::size_t n_new) const {
@@ -322,6 +420,11 @@ void RankedPolicy::visit(PolicyFields& state) {
   }
   state.number("n_fed", n_fed_, longest, INT32_MAX);
   state.number("n_sized", n_sized_, 0, n_fed_);
+  if (options_.changes_sharing) {
+    auto sharing = static_cast<std::size_t>(options_.sharing);
+    state.number("sharing", sharing, 0, static_cast<std::size_t>(Options::Sharing::kSettled));
+    options_.sharing = static_cast<Options::Sharing>(sharing);
+  }
   const std::size_t size = options_.cache_size;
   const bool alike = n_fed_ <= size || !(traits_.uneven_layers || traits_.uneven_heads);
   std::size_t left = size * layers_.size() * layers_.front().size();
@@ -365,13 +468,15 @@ RankedPolicy::Options ranked_options(const PolicyType& type, const PolicySetting
   if (declares("evict_fraction")) options.evict_fraction = number_setting(type, given, "evict_fraction");
   if (declares("positions")) options.positions = positions_setting(type, given);
   if (!declares("heads")) return options;
-  options.adaptive_heads = has_word(type, given, "heads", "adaptive");
+  using Sharing = RankedPolicy::Options::Sharing;
+  const std::string heads = text_setting(type.parameters, given, "heads");
+  options.sharing = heads == "joint" ? Sharing::kJoint : heads == "adaptive" ? Sharing::kAdaptive : Sharing::kEven;
   options.head_floor = number_setting(type, given, "floor");
   // One query has one index, but heads of different lengths would each need their own.
-  if (options.adaptive_heads && options.positions == Positions::kCacheIndex) {
+  if (options.sharing != Sharing::kEven && options.positions == Positions::kCacheIndex) {
     throw Error({.kind = Error::Kind::kUsage,
                  .subject = policy_subject(type.name),
-                 .expected = "positions=original with heads=adaptive",
+                 .expected = "positions=original with heads=" + heads,
                  .found = "positions=compacted"});
   }
   return options;

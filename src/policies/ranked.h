@@ -24,13 +24,19 @@ class RankedPolicy : public Policy {
     std::size_t min_cache_size = 1;  // what C may be changed to
     std::size_t sinks = 0;           // sinks + window < min_cache_size
     std::size_t window = 0;
-    double window_share = 0;  // instead of `window`: this share of C, at most C - 1
+    double window_share = 0;  // above 0: this share of C, at most C - 1; and at most `window`, where that is not 0
     Positions positions = Positions::kTrue;
     bool per_head = true;
-    bool adaptive_heads = false;  // a layer's entries are shared among its heads by where the best scores fall
-    double head_floor = 0;        // share of an even head's entries that none goes below
+    // Whose best scores share a whole of entries among them: nobody's, those of a layer's heads, or of all layers and
+    // heads. For kJoint scores of different layers must be comparable. kSettled: as they were shared before; what a
+    // prompt brings takes the place of each list's own.
+    enum class Sharing { kEven, kAdaptive, kJoint, kSettled };
+    Sharing sharing = Sharing::kEven;
+    bool changes_sharing = false;  // share() may be called
+    double head_floor = 0;         // share of an even head's entries that no list goes below where they are shared
     bool uneven_layers = false;
-    double evict_fraction = 0;  // what a list above its size evicts in decoding, see n_evicted_at_once
+    std::size_t repeat_chunk = 0;  // PolicyTraits
+    double evict_fraction = 0;     // what a list above its size evicts in decoding, see n_evicted_at_once
   };
 
   RankedPolicy(const Options&, const AttentionShape&);
@@ -69,8 +75,16 @@ class RankedPolicy : public Policy {
   // layers 0 .. n - 1, when `layer` was scored; layers from n on stay as they are. Also asked with the last layer when
   // the cache shrinks, maybe before anything was scored. Empty: not divided anew. REQUIRES: Options::uneven_layers.
   virtual std::vector<std::size_t> divide(int layer);
+  // How entries are shared from here on. To be called before a segment's first layer is scored.
+  // REQUIRES: Options::changes_sharing.
+  void share(Options::Sharing);
   // Entries that a layer's lists hold, on average.
   std::size_t held(std::size_t layer) const;
+  // Entries of one of them; in `score`, the segment's own included.
+  std::size_t held_in(int layer, std::size_t list) const;
+
+  // Where lists share: what so many of them hold together when a segment is cut. At most C for each.
+  virtual std::size_t shared(std::size_t n_lists) const;
 
   // Will this segment push something out of the layer?
   bool cuts(Phase, int layer, std::size_t n_new) const;
@@ -99,20 +113,27 @@ class RankedPolicy : public Policy {
   void set_cache_size(std::size_t cache_size);
   std::size_t target_size(int layer) const;
   void shrink(int layer, std::size_t size, CacheEdits&);
+  void shrink_jointly(CacheEdits&);
   void cut_segment(int layer, std::size_t n_tokens, CacheEdits&);
   void cut_layer(int layer, const Scores&, std::size_t size, std::size_t wanted, CacheEdits&);
+  void cut_jointly(const Scores&, CacheEdits&);
+  void apply(int layer, Kept, CacheEdits&);
+  void share_free(std::span<List* const> lists, std::size_t n_entries);
   void cut_step(Layer&, int layer, CacheEdits&);
   Scores scores_of(int layer) const;
   std::vector<float> scores_between_segments(int layer, std::size_t list, std::size_t size) const;
   std::vector<std::uint32_t> with_protected(std::size_t length, const std::vector<std::uint32_t>& chosen) const;
+  std::vector<std::uint32_t> choose(std::span<const float> scores, std::size_t size) const;
   Kept choose_even(const Scores&, std::size_t size) const;
-  Kept choose_adaptive(const Scores&, std::size_t size) const;
+  Kept choose_together(const Scores&, std::size_t room, std::size_t n_safe) const;
+  std::size_t n_safe(std::size_t size) const;
   std::size_t held_elsewhere(int layer) const;
   std::size_t n_protected() const { return options_.sinks + options_.window; }
   static void keep_scores(List&, std::span<const std::uint32_t> kept);
 
   Options options_;
   AttentionShape shape_;
+  std::size_t most_window_;  // where it is a share
   PolicyTraits traits_;
   std::vector<Layer> layers_;
   std::size_t n_fed_ = 0;

@@ -1,6 +1,7 @@
 #include "policies/shared_parameters.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "policies/parameters.h"
 
@@ -29,17 +30,23 @@ PolicyParameter sinks_parameter() {
           .help = "first tokens that always stay"};
 }
 
-std::vector<PolicyParameter> with_head_parameters(std::vector<PolicyParameter> own) {
+std::vector<PolicyParameter> with_head_parameters(std::vector<PolicyParameter> own, bool joint) {
+  std::vector<std::string> words = {"even", "adaptive"};
+  std::string help = "adaptive: a layer's entries go to its heads by where the best scores fall (AdaKV)";
+  if (joint) {
+    words.push_back("joint");
+    help += "; joint: all entries to all heads of all layers";
+  }
   own.insert(own.end(), {{.name = "heads",
                           .kind = Kind::kWord,
                           .default_value = "even",
-                          .words = {"even", "adaptive"},
-                          .help = "adaptive: a layer's entries go to its heads by where the best scores fall (AdaKV)"},
+                          .words = std::move(words),
+                          .help = std::move(help)},
                          {.name = "floor",
                           .default_value = 0.2,
                           .min = 0,
                           .max = 1,
-                          .help = "with heads=adaptive, the least share of an even head's entries"}});
+                          .help = "with heads that share, the least share of an even head's entries"}});
   return own;
 }
 

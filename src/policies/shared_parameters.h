@@ -17,8 +17,9 @@ Positions positions_setting(const PolicyType&, const PolicySettings&);
 // `sinks=`: first tokens that always stay.
 PolicyParameter sinks_parameter();
 
-// And `heads=even|adaptive` and `floor=`, last: for policies that score heads apart.
-std::vector<PolicyParameter> with_head_parameters(std::vector<PolicyParameter> own);
+// And `heads=even|adaptive|joint` and `floor=`, last: for policies that score heads apart. `joint` only where a score
+// means the same in all layers, and nothing else divides the entries among them.
+std::vector<PolicyParameter> with_head_parameters(std::vector<PolicyParameter> own, bool joint = true);
 
 // `evict_fraction=`: the share of C that a full list evicts at once in decoding.
 PolicyParameter evict_fraction_parameter(double default_value = 1.0 / 64);

@@ -27,6 +27,7 @@ class ChatRun final : public Running {
   bool read() override { return reply_.read(); }
   bool reading() const override { return reply_.reading(); }
   std::string_view reading_opening() const override { return reply_.reading_opening(); }
+  std::size_t n_to_feed() const override { return reply_.n_to_feed(); }
   std::size_t n_to_read() const override { return reply_.n_to_read(); }
   double n_read() const override { return reply_.n_read(); }
   std::span<const Writing> writing() const override { return reply_.writing(); }
@@ -63,7 +64,9 @@ class TextRun final : public Running {
       };
     }
     Session* const sessions[] = {session_.get()};
+    options.probes = repeat_probes(model, sessions, request.prompt);
     job_ = engine.start_prefill(sessions, tokens_, std::move(options));
+    n_to_read_ = job_->n_tokens();
   }
 
   bool read() override {
@@ -78,8 +81,9 @@ class TextRun final : public Running {
     return more;
   }
   bool reading() const override { return job_ != nullptr; }
-  std::size_t n_to_read() const override { return tokens_.size(); }
-  double n_read() const override { return job_ ? job_->n_tokens_done() : (double)tokens_.size(); }
+  std::size_t n_to_feed() const override { return tokens_.size(); }
+  std::size_t n_to_read() const override { return n_to_read_; }
+  double n_read() const override { return job_ ? job_->n_tokens_done() : (double)n_to_read_; }
   std::span<const Writing> writing() const override { return answers_.writing(); }
   const Session& session() const override { return *session_; }
 
@@ -97,6 +101,7 @@ class TextRun final : public Running {
   std::unique_ptr<Session> session_;
   std::unique_ptr<PrefillJob> job_;
   Answers answers_;
+  std::size_t n_to_read_ = 0;
   double read_ms_ = 0;
 };
 

@@ -22,6 +22,7 @@ class Running {
   virtual bool read() = 0;
   virtual bool reading() const = 0;
   virtual std::string_view reading_opening() const { return {}; }  // as Reply has it
+  virtual std::size_t n_to_feed() const = 0;
   virtual std::size_t n_to_read() const = 0;
   virtual double n_read() const = 0;
   // REQUIRES: !reading().

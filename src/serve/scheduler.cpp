@@ -92,7 +92,7 @@ struct Scheduler::State {
       take_saved();
       admit();
       // Nobody will ask here again: another program that has the store may go on with them.
-      if (leaves && waiting.empty()) conversations.let_go_all();
+      if (leaves) let_go_idle();
       write();
       read();
       if (jobs.empty() || since_publish.ms() > kPublishMs) publish();
@@ -142,6 +142,11 @@ struct Scheduler::State {
     if (!gone.empty()) cancel(gone);
     for (const Order& order : given) order.carry_out();
     return true;
+  }
+
+  // Another process may take them from the store then. Those that wait may still want one of them.
+  void let_go_idle() {
+    if (waiting.empty()) conversations.let_go_all();
   }
 
   // Something to do with the conversations, between two rounds.
@@ -360,7 +365,7 @@ struct Scheduler::State {
     if (job.running->reading()) job.promised = job.bytes * (job.n_answers() - 1);
     const Session& session = job.running->session();
     const std::size_t n_held = session.tokens().size();
-    ServedCache cache = cache_of(session, n_held + job.running->n_to_read(), n_held);
+    ServedCache cache = cache_of(session, n_held + job.running->n_to_feed(), n_held);
     if (job.resident) cache.id = job.resident->id;
     counts.n_prompt_tokens += cache.n_prompt;
     job.client->started(cache);
@@ -671,12 +676,18 @@ void Scheduler::cancel(Ticket ticket) {
 }
 
 // The thread looks at the clock by itself as long as there is something to end.
-std::size_t Scheduler::begin_drain(std::optional<std::chrono::milliseconds> deadline) {
-  const std::lock_guard lock(state_->mutex);
-  state_->draining = true;
-  if (deadline) state_->cancels_at = std::chrono::steady_clock::now() + *deadline;
-  state_->wake.notify_all();
-  return state_->n_left();
+void Scheduler::begin_drain(std::optional<std::chrono::milliseconds> deadline, Told<std::size_t> told) {
+  State& s = *state_;
+  {
+    const std::lock_guard lock(s.mutex);
+    s.draining = true;
+    if (deadline) s.cancels_at = std::chrono::steady_clock::now() + *deadline;
+  }
+  s.give(std::move(told), [&s] {
+    s.let_go_idle();
+    const std::lock_guard lock(s.mutex);
+    return s.n_left();
+  });
 }
 
 void Scheduler::drain(std::chrono::milliseconds deadline) {

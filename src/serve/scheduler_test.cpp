@@ -365,6 +365,30 @@ TEST_F(SchedulerTest, ATextIsContinuedAndItsOwnProbabilitiesAreGiven) {
   EXPECT_TRUE(scheduler.status().conversations.empty());
 }
 
+// What an order is told.
+template <class Result>
+class Waiting {
+ public:
+  Told<Result> told() {
+    return [this](std::variant<Result, Error> result) { promise_.set_value(std::move(result)); };
+  }
+  Result result() {
+    std::variant<Result, Error> told = promise_.get_future().get();
+    if (const Error* const error = std::get_if<Error>(&told)) throw *error;
+    return std::get<Result>(std::move(told));
+  }
+
+ private:
+  std::promise<std::variant<Result, Error>> promise_;
+};
+
+// How many requests were left when everything idle had been let go.
+std::size_t begin_drain(Scheduler& scheduler, std::optional<std::chrono::milliseconds> deadline = {}) {
+  Waiting<std::size_t> n_left;
+  scheduler.begin_drain(deadline, n_left.told());
+  return n_left.result();
+}
+
 TEST_F(SchedulerTest, DrainsByItsDeadline) {
   Scheduler scheduler(loaded.model, engine, options());
   const auto endless = submit(scheduler, chat({user("a")}, 100'000));
@@ -379,12 +403,12 @@ TEST_F(SchedulerTest, BeginsToDrainWithoutWaiting) {
   Scheduler scheduler(loaded.model, engine, options());
   const auto endless = submit(scheduler, chat({user("a")}, 100'000));
   endless->until([&] { return endless->n_tokens > 0; });
-  EXPECT_EQ(scheduler.begin_drain(), 1U);
+  EXPECT_EQ(begin_drain(scheduler), 1U);
   EXPECT_TRUE(contains(refusal(Error::Kind::kState, [&] { submit(scheduler, chat({user("b")})); }), "stops"));
   std::size_t n_then = 0;
   endless->until([&] { return n_then = endless->n_tokens; });
   endless->until([&] { return endless->n_tokens > n_then + 3; });  // goes on
-  (void)scheduler.begin_drain(std::chrono::milliseconds(20));
+  (void)begin_drain(scheduler, std::chrono::milliseconds(20));
   EXPECT_EQ(endless->result().answers[0].finish, Finish::kCancelled);
 }
 
@@ -397,14 +421,7 @@ TEST_F(SchedulerTest, OneThatDrainsLeavesItsConversationsToAnother) {
   Scheduler leaving(loaded.model, engine, kept), staying(loaded.model, second, kept);
   const Served first = serve(leaving, chat({user("why is it")}, 12, "k"));
   const std::vector<Message> next = {user("why is it"), assistant(first.answers[0].text), user("and then")};
-  // Who was just told is counted for another moment.
-  for (int i = 0; i < 10'000 && leaving.begin_drain() > 0; ++i) {
-    std::this_thread::sleep_for(std::chrono::milliseconds(1));
-  }
-  EXPECT_EQ(leaving.begin_drain(), 0U);
-  for (int i = 0; i < 10'000 && !leaving.status().conversations.empty(); ++i) {
-    std::this_thread::sleep_for(std::chrono::milliseconds(1));
-  }
+  begin_drain(leaving);
   EXPECT_GT(serve(staying, chat(next, 12, "k")).cache.n_held, 0U);
 }
 
@@ -479,23 +496,6 @@ TEST_F(SchedulerTest, WhoWaitsForAnOpeningReadsItWhereItsReaderGoes) {
   EXPECT_EQ(second->result().cache.n_held, 0U);
   EXPECT_GT(serve(scheduler, chat({system, user("d")})).cache.n_held, 0U);
 }
-
-// What an order is told.
-template <class Result>
-class Waiting {
- public:
-  Told<Result> told() {
-    return [this](std::variant<Result, Error> result) { promise_.set_value(std::move(result)); };
-  }
-  Result result() {
-    std::variant<Result, Error> told = promise_.get_future().get();
-    if (const Error* const error = std::get_if<Error>(&told)) throw *error;
-    return std::get<Result>(std::move(told));
-  }
-
- private:
-  std::promise<std::variant<Result, Error>> promise_;
-};
 
 class OfOwners : public SchedulerTest {
  protected:

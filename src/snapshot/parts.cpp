@@ -185,18 +185,20 @@ struct PartsFile::State {
   gguf_context_ptr metadata;
 };
 
-PartsFile::PartsFile(const std::string& path) : state_(std::make_unique<State>(path)) { open(); }
+PartsFile::PartsFile(const std::string& path, const std::string& what) : state_(std::make_unique<State>(path)) {
+  open(what);
+}
 PartsFile::PartsFile(std::string_view bytes, const std::string& name) : state_(std::make_unique<State>(bytes, name)) {
-  open();
+  open(kConversation);
 }
 
-void PartsFile::open() {
+void PartsFile::open(const std::string& what) {
   const std::span<const std::byte> file = state_->file.bytes();
   const std::optional<Ending> ending = ending_of(file);
   if (!ending) {
     const bool gguf = view(file).starts_with("GGUF");
     throw Error({.subject = path(),
-                 .expected = "a conversation that lacake saved",
+                 .expected = what,
                  .found = gguf ? "a GGUF file that does not end as one" : "a file of another kind",
                  .remedy = gguf ? "it is a model, or was cut short" : ""});
   }

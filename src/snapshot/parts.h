@@ -105,8 +105,10 @@ struct FilePart {
 // Const members may be called by several threads at once.
 class PartsFile {
  public:
-  // Throws Error(kInput): no such file, no file of this kind, one that is cut short or damaged (which part).
-  explicit PartsFile(const std::string& path);
+  // Throws Error(kInput): no such file, no file of parts ("expected WHAT"), one that is cut short or damaged (which
+  // part).
+  static constexpr const char* kConversation = "a conversation that lacake saved";
+  explicit PartsFile(const std::string& path, const std::string& what = kConversation);
   // The same of the file's bytes, which are copied; `name` stands for it in errors.
   PartsFile(std::string_view bytes, const std::string& name);
   ~PartsFile();
@@ -147,7 +149,7 @@ class PartsFile {
   [[noreturn]] void fail(const std::string& what, const std::string& expected, const std::string& found) const;
 
  private:
-  void open();
+  void open(const std::string& what);
   std::int64_t find(const std::string& key, gguf_type type) const;
   void require_type(const std::string& name, const FilePart& part, ggml_type type) const;
   struct State;

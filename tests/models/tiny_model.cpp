@@ -301,6 +301,7 @@ class Writer {
     if (!t) return;
     std::vector<float> values((std::size_t)ggml_nelements(t));
     for (float& value : values) value = mean + deviation * random_.bell();
+    if (m_.change) m_.change(t->name, values, t->ne[0]);
     if (t->type == GGML_TYPE_F32) {
       if (ggml_n_dims(t) > 1) round(values, t->ne[0]);
       std::memcpy(t->data, values.data(), values.size() * sizeof(float));

@@ -55,6 +55,8 @@ struct TinyModel {
   ggml_type weights = GGML_TYPE_F32;  // of the matrices, the embedding included; the rest is F32
   ggml_type rounded = GGML_TYPE_F32;  // another: F32 matrices hold the numbers that it would
   unsigned seed = 1;
+  // Of a matrix's or vector's numbers [ne0, ...], before they are written.
+  std::function<void(const std::string& name, std::vector<float>& values, std::int64_t ne0)> change = {};
 
   // For files that are not what they should be.
   std::map<std::string, std::vector<std::int64_t>> shapes = {};  // instead of a tensor's own; empty: left out

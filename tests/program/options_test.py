@@ -29,6 +29,7 @@ BASE = {
     "run": ["-p", TEXT, "-n", "6", "-s", "7", "--temp", "1.2", "--json"],
     "chat": ["-n", "6", "-s", "7", "--temp", "1.2"],
     "ingest": ["{short}", "-o", "{out}", "--json"],
+    "calibrate": ["-f", "{long}", "-o", "{out}", "--chunk", "96", "--json"],
     "inspect": ["-p", TEXT, "--json"],
     "policies": [],
     "bench": ["-p", "16", "-n", "1", "-r", "1", "--json"],
@@ -57,6 +58,7 @@ COMMON = {
     "override_kv": ["--override-kv", "llama.rope.freq_base=float:1000"],
     "lora": ["--lora", MODEL],
     "lora_scaled": ["--lora-scaled", MODEL + ":2"],
+    "calibration": ["--calibration", "{none}"],
     "kv_type": ["--kv-type", "q8_0"],
     "policy": ["--policy", "streaming-llm:cache_size=24"],
     "kv_budget": ["--kv-budget", "24"],
@@ -100,10 +102,6 @@ COMMON = {
     "tools": ["--tools-file", "{none}"],
     "parse_special": (["--system", "Be brief.<|im_end|>"], ["--parse-special"]),
 }
-# Without company: refused by name, as nothing is drawn without -n.
-REFUSED_BY_INSPECT = {name: COMMON[name][1] for name in (
-    "xtc_threshold", "min_keep", "dynatemp_exponent", "repeat_last_n", "dry_base", "dry_allowed_length",
-    "dry_penalty_last_n", "dry_sequence_breakers", "mirostat_eta", "mirostat_tau")}
 DRY_OPTIONS = ("dry_multiplier", "dry_base", "dry_allowed_length", "dry_penalty_last_n", "dry_sequence_breakers")
 
 OWN = {
@@ -132,11 +130,8 @@ OWN = {
     "chat": {"session": ["--session", "{talk}"],
              "checkpoints": ["--checkpoints", "12345B"],
              "ignore_eos": (["--temp", "0", "-n", "24"], ["--ignore-eos"]),
-             "stop": (["--temp", "0", "-n", "24"], ["--stop", "e"]),
-             **{name: COMMON[name][1] if isinstance(COMMON[name], tuple) else COMMON[name][-2:] for name in DRY_OPTIONS}},
+             "stop": (["--temp", "0", "-n", "24"], ["--stop", "e"])},
     "inspect": {
-        **REFUSED_BY_INSPECT,
-        "dry_multiplier": COMMON["dry_multiplier"][-2:],
         "file": ["-f", "{fable}"],
         "prompt": ["-p", "Sing."],
         "ctx_size": (["!-p"], ["-c", "100"]),
@@ -148,6 +143,14 @@ OWN = {
         "color": (["!--json"], ["--color", "always"]),
         "json": (["!--json"], ["--json"]),
         "html": ["--html", "{plot}"],  # refused: of a saved conversation
+    },
+    "calibrate": {
+        "files": ["-f", "{fable}"],
+        "output": ["-o", "{none}/no"],
+        "tokens": ["--tokens", "300"],
+        "learned_chunk": ["--chunk", "64"],
+        "color": ["--color", "always"],
+        "json": (["!--json"], ["--json"]),
     },
     "policies": {"color": ["--color", "always"]},
     "bench": {
@@ -190,18 +193,17 @@ OWN_OF_EVAL = {"results": ["--results", "{fable}/no"], "prefill": (COMPARED, ["-
 # What rightly changes nothing that can be seen from here, and why.
 SILENT = {
     ("chat", "quiet"): None,
-    **{("chat", name): "an answer of six tokens repeats nothing; `run` shows it" for name in DRY_OPTIONS},
     ("inspect", "quiet"): "hides only progress on a terminal",
+    ("calibrate", "threads"): "the numbers are the same bits whatever the number of threads",
+    ("calibrate", "no_repack"): "only memory and speed differ",
     ("perplexity", "threads"): "the numbers are the same bits whatever the number of threads",
     ("perplexity", "no_repack"): "only memory and speed differ",
     ("bench", "quiet"): "hides only progress on a terminal",
     ("bench", "no_repack"): "shows in planned_bytes, which also has what the process held before",
     **{("bench", json_name): "bench shows no numbers that a model computes, only how fast it does"
-       for json_name in ("rope_scaling", "rope_scale", "rope_freq_base", "rope_freq_scale", "yarn_orig_ctx",
-                         "yarn_ext_factor", "yarn_attn_factor", "yarn_beta_slow", "yarn_beta_fast", "override_kv")},
+       for json_name in ("rope_scale", "override_kv")},
     **{("inspect", json_name): "inspect shows what is kept, which positions do not change under these policies"
-       for json_name in ("rope_freq_base", "yarn_ext_factor", "yarn_attn_factor", "yarn_beta_slow",
-                         "yarn_beta_fast", "rope_scaling", "override_kv", "attention")},
+       for json_name in ("override_kv", "attention")},
 }
 
 # What is refused without the option, and so shows what it does.
@@ -211,6 +213,10 @@ REFUSED_WITHOUT = {("bench", "beyond_training"), ("ruler", "skip_broken"), ("lon
 VOLATILE = re.compile(r"(^|_)(ms|per_s|rss_bytes|read|share|time|options|program|vocabulary|total|planned_bytes|"
                       r"prefill_ms|pass|together|step_ms|seconds|bytes_per_s|values|median|fill_ms)($|_)|tokens_per_s")
 MODEL_GROUPS = ("Model", "RoPE")
+# What these say reaches the library in one way each (model_options, sampler_options, chat_options): `run` tries all of
+# them, and of the other commands one option shows that they hand the group on.
+ONE_OF_GROUP = {"RoPE": "rope_scale", "Sampling": "temp", "Chat template": "chat_template"}
+TRIES_WHOLE_GROUPS = ("run", "serve")
 WRITTEN = ("kept", "plot", "out", "talk", "copy")  # files that a command may leave
 
 
@@ -352,6 +358,9 @@ class Everything(ProgramTest):
 
     def all_of(self, command, task=None, only=lambda option: True):
         for option in table()[command]:
+            one_of_group = ONE_OF_GROUP.get(option["group"], option["json"])
+            if command not in TRIES_WHOLE_GROUPS and option["json"] != one_of_group:
+                continue
             if only(option) and option["flags"][-1].startswith("-"):
                 with self.subTest(command=command, task=task, option=option["flags"][-1]):
                     self.tried(option, command, task)
@@ -361,6 +370,9 @@ class Everything(ProgramTest):
 
     def test_ingest(self):
         self.all_of("ingest")
+
+    def test_calibrate(self):
+        self.all_of("calibrate")
 
     def test_chat(self):
         self.all_of("chat")

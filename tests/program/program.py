@@ -28,10 +28,14 @@ up, said, "You have a voice, madam, I see: what you want is wits."
 """
 
 
+# What the program keeps of its user beyond a run.
+STATE = tempfile.TemporaryDirectory(prefix="lacake-state-")
+
+
 def environment(**changes):
-    """No colours or locales of whoever runs the tests."""
+    """No colours, locales or history of whoever runs the tests."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith("LC_") and k not in ("LANG", "NO_COLOR")}
-    return {**kept, "LANG": "C.UTF-8", "TERM": "xterm", **changes}
+    return {**kept, "LANG": "C.UTF-8", "TERM": "xterm", "XDG_STATE_HOME": STATE.name, **changes}
 
 
 def run(*arguments, stdin=b"", timeout=300, **env):

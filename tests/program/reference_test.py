@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 import unittest
@@ -72,6 +73,24 @@ class Reference(ProgramTest):
         self.assertEqual(completed("lacake", "run", "-f", "boo"), ["book.txt"])
         self.assertEqual(completed("lacake", "help", "be"), ["bench"])
 
+    def test_other_shells_take_theirs(self):
+        made = self.made("completions")
+        for shell, name, flags in (("bash", "lacake", ["-n"]), ("zsh", "_lacake", ["-n"]), ("fish", "lacake.fish", ["-n"])):
+            with self.subTest(shell):
+                if not shutil.which(shell):
+                    self.skipTest(f"{shell} is not here")
+                script = self.file(f"{shell}-script", made[name])
+                done = subprocess.run([shell, *flags, script], capture_output=True)
+                self.assertEqual((done.returncode, done.stderr), (0, b""))
+
+    @unittest.skipUnless(shutil.which("fish"), "fish is not here")
+    def test_fish_completes(self):
+        script = self.file("lacake.fish", self.made("completions")["lacake.fish"])
+        for line, expected in (("lacake in", {"ingest", "inspect"}), ("lacake run --sess", {"--session"}),
+                               ("lacake chat --prefill s", {"streaming"})):
+            done = subprocess.run(["fish", "-N", "-c", f"source {script}; complete -C '{line}'"], capture_output=True)
+            self.assertEqual({word.split(b"\t")[0].decode() for word in done.stdout.splitlines()}, expected, done.stderr)
+
     @unittest.skipUnless(shutil.which("mandoc") or shutil.which("man"), "neither man nor mandoc is here")
     def test_man_pages_show_in_a_terminal(self):
         folder = self.folder / "pages"
@@ -79,7 +98,7 @@ class Reference(ProgramTest):
         show = ["mandoc", "-T", "ascii"] if shutil.which("mandoc") else ["man", "-P", "cat", "-l"]
         environment = {**os.environ, "MANWIDTH": "80"}
         done = subprocess.run([*show, folder / "lacake-chat.1"], capture_output=True, env=environment, check=True)
-        self.assertIn(b"--checkpoints", done.stdout)
+        self.assertIn(b"--checkpoints", re.sub(b".\x08", b"", done.stdout))  # bold is a letter over itself
         self.assertEqual(done.stderr, b"")
 
 

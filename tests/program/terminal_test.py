@@ -5,6 +5,7 @@ import os
 import pty
 import re
 import select
+import signal
 import struct
 import subprocess
 import termios
@@ -16,19 +17,49 @@ from program import FABLE, ON_MODEL, PROGRAM, ProgramTest, answer, environment, 
 CTRL_C, CTRL_D = b"\x03", b"\x04"
 
 
-def resize(fd, columns):
-    fcntl.ioctl(fd, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+def resize(fd, columns, rows=24):
+    fcntl.ioctl(fd, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
 
 
 class Screen:
     """The program in a terminal of its own."""
 
-    def __init__(self, *arguments, columns=80):
+    def __init__(self, *arguments, program=PROGRAM, columns=80, rows=24, **env):
         self.seen = ""
+        # The child waits for the size: the program must not see another first.
+        ready, go = os.pipe()
         self.pid, self.fd = pty.fork()
         if self.pid == 0:
-            os.execve(PROGRAM, [PROGRAM, *map(str, arguments)], environment())
-        resize(self.fd, columns)
+            os.close(go)
+            os.read(ready, 1)
+            os.execve(program, [program, *map(str, arguments)], environment(**env))
+        os.close(ready)
+        resize(self.fd, columns, rows)
+        self.modes = self.modes_now()
+        os.close(go)
+
+    def modes_now(self):
+        return termios.tcgetattr(self.fd)
+
+    def modes_at_end(self):
+        """Those that the program leaves behind."""
+        while self.read_for(60):
+            pass
+        return self.modes_now()
+
+    def read_for(self, seconds):
+        """The next bytes that are shown within so long; none also at the end."""
+        ready, _, _ = select.select([self.fd], [], [], seconds)
+        try:
+            return os.read(self.fd, 65536) if ready else b""
+        except OSError:
+            return b""
+
+    def kill(self):
+        try:
+            os.kill(self.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
 
     def type(self, keys):
         os.write(self.fd, keys)

@@ -49,6 +49,7 @@ struct Segment {
   Phase phase;
   std::size_t n_new;
   std::size_t times = 1;
+  bool more_follows = false;
 };
 
 struct Conversation {
@@ -70,6 +71,13 @@ inline std::vector<Conversation> conversations() {
       {"short prompt, long answer", {{kPrompt, 9}, {kDecode, 1, 160}}},
       {"token by token", {{kDecode, 1, 170}}},
       {"chunks", {{kPrompt, 40, 6}, {kDecode, 1, 10}}},
+      {"text before its question",
+       {{kPrompt, 130, 1, true},
+        {kPrompt, 20},
+        {kDecode, 1, 30},
+        {kPrompt, 40, 2, true},
+        {kPrompt, 1},
+        {kDecode, 1, 5}}},
       {"turns", {{kPrompt, 120}, {kDecode, 1, 20}, {kPrompt, 35}, {kDecode, 1, 20}, {kPrompt, 1}, {kDecode, 1, 5}}},
   };
 }
@@ -106,9 +114,9 @@ inline std::vector<PolicySpec> specs_of(const std::string& name) {
 }
 
 inline std::vector<Trial> trials(const std::string& policy, std::size_t n_tokens) {
-  const std::vector<AttentionShape> shapes = {{.n_layer = 4, .n_head = 4, .n_head_kv = 2},
-                                              {.n_layer = 5, .n_head = 3, .n_head_kv = 1},
-                                              {.n_layer = 9, .n_head = 2, .n_head_kv = 2}};
+  const std::vector<AttentionShape> shapes = {{.n_layer = 4, .n_head = 4, .n_head_kv = 2, .calibration = 1},
+                                              {.n_layer = 5, .n_head = 3, .n_head_kv = 1, .calibration = 1},
+                                              {.n_layer = 9, .n_head = 2, .n_head_kv = 2, .calibration = 1}};
   std::vector<Trial> result;
   unsigned seed = 0;
   for (const PolicySpec& spec : specs_of(policy)) {
@@ -153,6 +161,7 @@ inline void run(const Trial& trial, const Conversation& conversation, Policy& po
     for (std::size_t i = 0; i < segment.times; ++i) {
       before(policy, cache);
       if (!accepts(policy, segment, cache)) continue;
+      cache.expect_more(segment.more_follows);
       cache.feed(policy, segment.phase, segment.n_new, attention, after_layer);
       after(policy, cache);
     }

@@ -106,6 +106,9 @@ class SimulatedCache final : public CacheEdits {
     traits_.ordered = ordered;
   }
 
+  // Whether more text follows the segments from here on before a question.
+  void expect_more(bool more_follows) { more_follows_ = more_follows; }
+
   // Runs a segment through all layers. `after_layer` is called when a layer's selections were applied.
   void feed(Policy& policy, Phase phase, std::size_t n_new, const AttentionSource& attention,
             const std::function<void(int layer)>& after_layer = {}) {
@@ -120,6 +123,9 @@ class SimulatedCache final : public CacheEdits {
     }
     n_past_ += static_cast<std::int64_t>(n_new);
   }
+
+  // Whether texts come with a repeat from here on, where the policy asks for one.
+  void set_repeats(bool repeats) { repeats_ = repeats; }
 
   // Between segments.
   void resize(Policy& policy, std::size_t cache_size) {
@@ -151,10 +157,16 @@ class SimulatedCache final : public CacheEdits {
   void observe(Policy& policy, Phase phase, int layer, std::size_t n_new, const AttentionSource& attention) {
     const std::size_t n_entries = length(layer);
     const auto n_head = at(shape_.n_head);
-    const Measures asked = policy.measures(phase, layer, n_entries, n_new);
+    const Measures asked = more_follows_ ? policy.measures_before_question(layer, n_entries, n_new)
+                                         : policy.measures(phase, layer, n_entries, n_new);
 
-    Observation seen{.phase = phase, .layer = layer, .n_entries = n_entries, .n_new = n_new, .n_past = n_past_};
-    std::vector<float> mean, variance, last_row, sums, similarity;
+    Observation seen{.phase = phase,
+                     .layer = layer,
+                     .n_entries = n_entries,
+                     .n_new = n_new,
+                     .n_past = n_past_,
+                     .more_follows = more_follows_};
+    std::vector<float> mean, variance, last_row, sums, similarity, peak, norm, expected, peaks;
     std::vector<double> entropy;
     const std::size_t group = n_head / at(shape_.n_head_kv);
     const std::size_t n_columns = asked.group_mean ? at(shape_.n_head_kv) : n_head;
@@ -182,6 +194,15 @@ class SimulatedCache final : public CacheEdits {
         }
         seen.last_row = last_row;
       }
+      if (asked.window_peak && phase == Phase::kPrefill) {
+        peak.resize(n_entries * at(shape_.n_head_kv));
+        for (std::size_t r = 0; r < n_rows * n_head; ++r) {
+          const std::size_t head = r / (n_rows * group), n = held(layer, static_cast<int>(head)).size() - n_rows;
+          attention::raise_to_pooled(std::span(rows).subspan(r * n_entries, n),
+                                     std::span(peak).subspan(head * n_entries, n));
+        }
+        seen.window_peak = peak;
+      }
     }
     if (asked.accumulated) {
       const std::vector<float> rows = seen_rows(attention, layer, n_entries, n_new);
@@ -196,6 +217,44 @@ class SimulatedCache final : public CacheEdits {
       const std::vector<float> rows = attention(layer, n_entries, 1);
       similarity.assign(rows.begin(), rows.begin() + static_cast<std::ptrdiff_t>(n_entries * at(shape_.n_head_kv)));
       seen.key_similarity = similarity;
+    }
+    // Likewise any numbers, of a token the same in every segment.
+    if (asked.value_norm != ValueNorm::kNone && phase == Phase::kPrefill) {
+      const bool by_kv_head = asked.value_norm == ValueNorm::kPlain || asked.group_mean;
+      norm.resize(n_entries * (by_kv_head ? at(shape_.n_head_kv) : n_head));
+      for (std::size_t column = 0; column * n_entries < norm.size(); ++column) {
+        const PositionList& tokens = held(layer, static_cast<int>(by_kv_head ? column : column / group));
+        for (std::size_t i = 0; i < tokens.size(); ++i) {
+          norm[column * n_entries + i] = 1 + 0.1f * static_cast<float>((tokens[i] * 7 + static_cast<int>(column)) % 11);
+        }
+      }
+      seen.value_norm = norm;
+    }
+    if (asked.expected_positions > 0 && phase == Phase::kPrefill &&
+        n_past_ + static_cast<std::int64_t>(n_new) > asked.expected_sinks) {
+      expected = seen_rows(attention, layer, n_entries, 1);
+      average_groups(expected, group, n_entries);
+      expected.resize(n_entries * at(shape_.n_head_kv));
+      seen.expected = expected;
+    }
+    if (asked.repeat != RepeatScore::kNone && repeats_) {
+      // As if all of the segment was repeated, by queries that saw one row's attention.
+      const std::vector<float> rows = attention(layer, n_entries, 1);
+      peaks.assign(n_entries * at(shape_.n_head_kv), -1.0f);
+      for (std::size_t i = 0; i < peaks.size(); ++i) {
+        if (i % n_entries >= n_entries - n_new) peaks[i] = rows[i];
+      }
+      seen.repeat_peak = peaks;
+    }
+    // Of the new tokens alone: what the source gives for them in one row of each KV head.
+    std::vector<float> learned;
+    if (asked.learned) {
+      const std::vector<float> rows = attention(layer, n_entries, 1);
+      for (std::size_t head = 0; head < at(shape_.n_head_kv); ++head) {
+        const auto end = rows.begin() + static_cast<std::ptrdiff_t>((head + 1) * n_entries);
+        learned.insert(learned.end(), end - static_cast<std::ptrdiff_t>(n_new), end);
+      }
+      seen.learned = learned;
     }
     policy.update(seen, *this);
   }
@@ -247,9 +306,11 @@ class SimulatedCache final : public CacheEdits {
   PolicyTraits traits_;
   std::vector<Heads> layers_;
   std::vector<std::optional<Selection>> pending_;
+  bool more_follows_ = false;
   std::int64_t n_past_ = 0;
   std::int64_t query_position_ = 0;
   std::size_t n_selections_ = 0;
+  bool repeats_ = true;
   std::size_t peak_decode_length_ = 0;
 };
 

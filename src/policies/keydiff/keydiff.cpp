@@ -11,10 +11,12 @@ namespace {
 
 class KeyDiff final : public RankedPolicy {
  public:
-  using RankedPolicy::RankedPolicy;
+  KeyDiff(const Options& options, const AttentionShape& shape, KeyMean mean)
+      : RankedPolicy(options, shape), mean_(mean) {}
 
   Measures measures(Phase phase, int layer, std::size_t, std::size_t n_new) const override {
-    return {.key_similarity = cuts(phase, layer, n_new)};
+    if (!cuts(phase, layer, n_new)) return {};
+    return {.key_similarity = true, .key_mean = mean_};
   }
 
   std::unique_ptr<Policy> clone() const override { return std::make_unique<KeyDiff>(*this); }
@@ -26,6 +28,9 @@ class KeyDiff final : public RankedPolicy {
     for (std::size_t i = 0; i < scores.size(); ++i) scores[i] = -similarity[i];
     return 0;
   }
+
+ private:
+  KeyMean mean_;
 };
 
 std::size_t min_cache_size(const PolicySettings& given, const AttentionShape&) {
@@ -33,16 +38,24 @@ std::size_t min_cache_size(const PolicySettings& given, const AttentionShape&) {
 }
 
 std::unique_ptr<Policy> make(const PolicySettings& given, const AttentionShape& shape, std::size_t cache_size) {
-  return std::make_unique<KeyDiff>(ranked_options(keydiff_policy(), given, shape, cache_size), shape);
+  const PolicyType& type = keydiff_policy();
+  const bool normalised = has_word(type, given, "mean", "normalised");
+  return std::make_unique<KeyDiff>(ranked_options(type, given, shape, cache_size), shape,
+                                   normalised ? KeyMean::kNormalised : KeyMean::kPlain);
 }
 
 std::vector<PolicyParameter> parameters() {
   return with_head_parameters({{.name = "window",
                                 .kind = PolicyParameter::Kind::kWholeNumber,
                                 .default_value = 1,
-                                .min = 1,
+                                .min = 0,
                                 .max = 65536,
                                 .help = "last entries that always stay"},
+                               {.name = "mean",
+                                .kind = PolicyParameter::Kind::kWord,
+                                .default_value = "plain",
+                                .words = {"plain", "normalised"},
+                                .help = "keys are compared with the mean of keys, or of keys brought to length 1"},
                                evict_fraction_parameter(1.0 / 8),
                                positions_parameter()});
 }

@@ -58,7 +58,7 @@ std::unique_ptr<Policy> make(const PolicySettings& given, const AttentionShape& 
 }
 
 std::vector<PolicyParameter> parameters() {
-  std::vector<PolicyParameter> result = snapkv::parameters();
+  std::vector<PolicyParameter> result = snapkv::parameters(/*joint*/ false);
   result.insert(result.begin() + 1, {.name = "beta",
                                      .default_value = 20,
                                      .min = 1,

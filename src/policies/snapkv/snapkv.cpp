@@ -63,27 +63,30 @@ std::size_t SnapKv::score(const Observation& seen, std::size_t list, std::span<f
   return n_outside;
 }
 
-std::vector<PolicyParameter> parameters() {
-  return with_head_parameters({
-      {.name = "window",
-       .kind = PolicyParameter::Kind::kWholeNumber,
-       .default_value = 32,
-       .min = 1,
-       .max = 4096,
-       .help = "last queries that are observed, and last entries that always stay"},
-      {.name = "decay",
-       .default_value = 0.9,
-       .min = 0,
-       .max = 1,
-       .help = "of old scores at every further turn or chunk (ours, not the paper's)"},
-      {.name = "decode",
-       .kind = PolicyParameter::Kind::kWord,
-       .default_value = "mean",
-       .words = {"mean", "row", "frozen"},
-       .help = "ranks an answer's entries by a running mean of its queries, by the last query alone, or not at all"},
-      evict_fraction_parameter(),
-      positions_parameter(),
-  });
+std::vector<PolicyParameter> parameters(bool joint) {
+  return with_head_parameters(
+      {
+          {.name = "window",
+           .kind = PolicyParameter::Kind::kWholeNumber,
+           .default_value = 32,
+           .min = 1,
+           .max = 4096,
+           .help = "last queries that are observed, and last entries that always stay"},
+          {.name = "decay",
+           .default_value = 0.9,
+           .min = 0,
+           .max = 1,
+           .help = "of old scores at every further turn or chunk (ours, not the paper's)"},
+          {.name = "decode",
+           .kind = PolicyParameter::Kind::kWord,
+           .default_value = "mean",
+           .words = {"mean", "row", "frozen"},
+           .help =
+               "ranks an answer's entries by a running mean of its queries, by the last query alone, or not at all"},
+          evict_fraction_parameter(),
+          positions_parameter(),
+      },
+      joint);
 }
 
 double decay(const PolicyType& type, const PolicySettings& given) { return number_setting(type, given, "decay"); }

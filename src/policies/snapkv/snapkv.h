@@ -39,7 +39,7 @@ class SnapKv : public RankedPolicy {
 };
 
 // Shared with policies that differ in their layers' sizes only: window, decay, decode, positions, heads, floor.
-std::vector<PolicyParameter> parameters();
+std::vector<PolicyParameter> parameters(bool joint = true);  // see with_head_parameters
 double decay(const PolicyType&, const PolicySettings&);
 Decode decode(const PolicyType&, const PolicySettings&);
 

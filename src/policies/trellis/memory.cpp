@@ -13,6 +13,7 @@ void Memory::grow(std::size_t n, std::int64_t first_token) {
   mean_.resize(old + n, 0.0f);
   variance_.resize(old + n, 0.0f);
   weight_.resize(old + n, 0.0f);
+  worth_.resize(old + n, kNoWorth);
   for (std::size_t i = 0; i < n; ++i) token_.push_back(first_token + static_cast<std::int64_t>(i));
 }
 
@@ -23,6 +24,11 @@ void Memory::see_prompt(std::span<const float> indicators, float fade) {
     variance_[i] *= fade * fade;
     weight_[i] = 1;
   }
+}
+
+void Memory::set_worth(std::span<const float> worth) {
+  assert(worth.size() == size());
+  worth_.assign(worth.begin(), worth.end());
 }
 
 // West's update of a weighted mean and variance (Communications of the ACM 22, 1979).
@@ -43,18 +49,19 @@ void Memory::keep(std::span<const std::uint32_t> entries) {
     mean_[to] = mean_[from];
     variance_[to] = variance_[from];
     weight_[to] = weight_[from];
+    worth_[to] = worth_[from];
     token_[to] = token_[from];
   }
   const auto cut = [&](auto& values) {
     values.resize(entries.size());
     release_excess(values);
   };
-  cut(mean_), cut(variance_), cut(weight_), cut(token_);
+  cut(mean_), cut(variance_), cut(weight_), cut(worth_), cut(token_);
 }
 
 void Memory::drop(std::uint32_t entry) {
   const auto erase = [entry](auto& values) { values.erase(values.begin() + static_cast<std::ptrdiff_t>(entry)); };
-  erase(mean_), erase(variance_), erase(weight_), erase(token_);
+  erase(mean_), erase(variance_), erase(weight_), erase(worth_), erase(token_);
 }
 
 void Memory::indicators(float spread, std::span<float> scores) const {
@@ -68,11 +75,12 @@ void Memory::visit(PolicyFields& state, std::size_t n_entries) {
   state.reals("mean", mean_, n_entries, -kMost, kMost);
   state.reals("variance", variance_, n_entries, 0, kMost);
   state.reals("weight", weight_, n_entries, 0, 1);
+  state.reals("worth", worth_, n_entries);
   state.numbers("token", token_, n_entries, 0, INT32_MAX);
 }
 
 std::size_t Memory::bytes() const {
-  return (mean_.capacity() + variance_.capacity() + weight_.capacity()) * sizeof(float) +
+  return (mean_.capacity() + variance_.capacity() + weight_.capacity() + worth_.capacity()) * sizeof(float) +
          token_.capacity() * sizeof(std::int64_t);
 }
 

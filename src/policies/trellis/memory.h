@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <span>
 #include <vector>
 
@@ -22,6 +23,10 @@ class Memory {
   // `fade` times what it had.
   //   indicators  [<= size()]
   void see_prompt(std::span<const float> indicators, float fade);
+  // What each entry is worth to questions that are not known yet.   worth [size()]
+  void set_worth(std::span<const float> worth);
+  std::span<const float> worth() const { return worth_; }  // kNoWorth where nothing was said
+  static constexpr float kNoWorth = -std::numeric_limits<float>::max() / 4;
   // One query of an answer.
   //   row   [>= size()] its attention
   //   share in (0, 1]   of this observation in an old entry's mean
@@ -37,12 +42,13 @@ class Memory {
   std::span<const std::int64_t> tokens() const { return token_; }
   std::size_t bytes() const;
   void visit(PolicyFields& state, std::size_t n_entries);
-  static constexpr std::size_t kEntryBytes = 3 * sizeof(float) + sizeof(std::int64_t);
+  static constexpr std::size_t kEntryBytes = 4 * sizeof(float) + sizeof(std::int64_t);
 
  private:
   std::vector<float> mean_;
   std::vector<float> variance_;
   std::vector<float> weight_;  // of all observations together; 0: none yet
+  std::vector<float> worth_;
   std::vector<std::int64_t> token_;
 };
 

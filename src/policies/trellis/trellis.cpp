@@ -3,8 +3,10 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <numeric>
 #include <utility>
 
+#include "lacake/error.h"
 #include "policies/layer_budgets.h"
 #include "policies/parameters.h"
 #include "policies/ranked.h"
@@ -31,7 +33,22 @@ struct Settings {
   double recent = 0;
   double ladder = 0;
   std::size_t every = 0;  // 0: by C
+  bool looks_ahead = false;
+  float worth = 0;
 };
+
+// The share of values below each.
+std::vector<float> percentiles(std::span<const float> values) {
+  std::vector<std::uint32_t> order(values.size());
+  std::iota(order.begin(), order.end(), 0u);
+  std::sort(order.begin(), order.end(),
+            [&](std::uint32_t a, std::uint32_t b) { return values[a] != values[b] ? values[a] < values[b] : a < b; });
+  std::vector<float> result(values.size());
+  for (std::size_t i = 0; i < order.size(); ++i) {
+    result[order[i]] = static_cast<float>(i) / static_cast<float>(values.size());
+  }
+  return result;
+}
 
 class Trellis final : public RankedPolicy {
  public:
@@ -52,6 +69,11 @@ class Trellis final : public RankedPolicy {
       return {.window = static_cast<int>(window), .last_row = settings_.rows == 1 && window > 1};
     }
     return n_fed() % every() == 0 ? Measures{.window = 1, .group_mean = true} : Measures{};
+  }
+
+  Measures measures_before_question(int layer, std::size_t n_entries, std::size_t n_new) const override {
+    if (!settings_.looks_ahead) return measures(Phase::kPrefill, layer, n_entries, n_new);
+    return cuts(Phase::kPrefill, layer, n_new) ? worth_measures() : Measures{};
   }
 
   void visit(PolicyFields& state) override {
@@ -82,25 +104,27 @@ class Trellis final : public RankedPolicy {
     memory.grow(seen.n_new, seen.n_past);
     if (seen.phase == Phase::kPrefill) {
       n_prompt_ = static_cast<std::size_t>(seen.n_past) + seen.n_new;
+      if (seen.more_follows && settings_.looks_ahead) return before_question(seen, list, memory, scores);
+      if (settled()) share(Options::Sharing::kSettled);
       if (seen.window > 0 && list == 0) {
         const std::size_t n_scored = seen.n_entries - static_cast<std::size_t>(seen.window);
         preferences_.see(static_cast<std::size_t>(seen.layer), preference(seen, n_scored, 1, 1));
       }
       if (seen.window > 0) see_prompt(seen, list, memory);
-      memory.indicators(settings_.spread, scores);
+      rate(memory, scores);
       return 0;
     }
     if (seen.window > 0) memory.see_row(list_columns(seen.window_mean, list), fade_share(every()));
     // At nearly every token of an answer what is remembered is enough: nothing has to go.
     if (!overflows(seen.layer, list)) return 0;
-    memory.indicators(settings_.spread, scores);
+    rate(memory, scores);
     hold(seen.layer, static_cast<std::size_t>(seen.n_past) + seen.n_new, seen.n_new, memory, scores);
     return 0;
   }
 
   void score_again(int layer, std::size_t list, std::span<float> scores) const override {
     const Memory& memory = memory_[static_cast<std::size_t>(layer)][list];
-    memory.indicators(settings_.spread, scores);
+    rate(memory, scores);
     if (n_fed() > n_prompt_) hold(layer, n_fed(), 0, memory, scores);
   }
 
@@ -134,6 +158,33 @@ class Trellis final : public RankedPolicy {
   }
 
  private:
+  // A text was read before its question: which layers and heads hold how much of it stays as it was decided then.
+  bool settled() const {
+    return options().changes_sharing &&
+           (options().sharing == Options::Sharing::kJoint || options().sharing == Options::Sharing::kSettled);
+  }
+
+  static Measures worth_measures() { return {.key_similarity = true}; }
+
+  std::size_t before_question(const Observation& seen, std::size_t list, Memory& memory, std::span<float> scores) {
+    if (seen.key_similarity.empty()) return kNothingSeen;
+    share(Options::Sharing::kJoint);
+    const std::span<const float> similarity = list_columns(seen.key_similarity, list);
+    for (std::size_t i = 0; i < scores.size(); ++i) scores[i] = -similarity[i];
+    memory.set_worth(scores);
+    return 0;
+  }
+
+  // What is remembered of queries; where entries have a worth too, ranks of both.
+  void rate(const Memory& memory, std::span<float> scores) const {
+    memory.indicators(settings_.spread, scores);
+    if (!settled()) return;
+    const std::vector<float> attended = percentiles(scores), worth = percentiles(memory.worth());
+    for (std::size_t i = 0; i < scores.size(); ++i) {
+      scores[i] = attended[i] + settings_.worth * (memory.worth()[i] == Memory::kNoWorth ? 0.5f : worth[i]);
+    }
+  }
+
   // One query in so many is looked at. Where the user leaves it open it follows C, so that looking, whose cost grows
   // with C, stays the same share of a token.
   std::size_t every() const {
@@ -196,16 +247,39 @@ std::size_t min_cache_size(const PolicySettings& given, const AttentionShape&) {
 std::unique_ptr<Policy> make(const PolicySettings& given, const AttentionShape& shape, std::size_t cache_size) {
   const PolicyType& type = trellis_policy();
   RankedPolicy::Options options = ranked_options(type, given, shape, cache_size);
-  options.uneven_layers = size_setting(type, given, "preference") > 0;
+  const bool joint = options.sharing == RankedPolicy::Options::Sharing::kJoint;
+  if (joint && given.contains("preference")) {
+    throw Error({.kind = Error::Kind::kUsage,
+                 .subject = policy_subject(type.name),
+                 .expected = "no preference= with heads=joint, where scores alone divide the entries among layers",
+                 .found = "both"});
+  }
+  const bool even = options.sharing == RankedPolicy::Options::Sharing::kEven && options.positions == Positions::kTrue;
+  if (given.contains("question") && !even) {
+    throw Error({.kind = Error::Kind::kUsage,
+                 .subject = policy_subject(type.name),
+                 .expected = "no question= beside heads=adaptive, heads=joint or positions=compacted",
+                 .found = "both"});
+  }
+  options.changes_sharing = even && has_word(type, given, "question", "auto");
+  if (given.contains("worth") && !options.changes_sharing) {
+    throw Error({.kind = Error::Kind::kUsage,
+                 .subject = policy_subject(type.name),
+                 .expected = "worth= with question=auto, where a text is kept by it",
+                 .found = "a form that has no worth"});
+  }
+  options.uneven_layers = !joint && size_setting(type, given, "preference") > 0;
   trellis::Settings settings;
   settings.rows = size_setting(type, given, "rows");
-  settings.preference = size_setting(type, given, "preference");
+  settings.preference = joint ? 0 : size_setting(type, given, "preference");
   settings.gamma = static_cast<float>(number_setting(type, given, "gamma"));
   settings.spread = static_cast<float>(number_setting(type, given, "spread"));
   settings.memory = number_setting(type, given, "memory");
   settings.recent = number_setting(type, given, "recent");
   settings.ladder = number_setting(type, given, "ladder");
   settings.every = size_setting(type, given, "every");
+  settings.looks_ahead = options.changes_sharing;
+  settings.worth = static_cast<float>(number_setting(type, given, "worth"));
   return std::make_unique<trellis::Trellis>(options, shape, settings);
 }
 
@@ -254,6 +328,16 @@ std::vector<PolicyParameter> parameters() {
         .max = 1024,
         .help = "in decoding one query in so many is looked at",
         .default_text = "C / 1024, rounded up"},
+       {.name = "question",
+        .kind = PolicyParameter::Kind::kWord,
+        .default_value = "auto",
+        .words = {"auto", "seen"},
+        .help = "auto: a text whose question is not there yet is kept by what any question may need; seen: never so"},
+       {.name = "worth",
+        .default_value = 0.5,
+        .min = 0,
+        .max = 1e6,
+        .help = "weight of that beside what the question and the answer attended to"},
        sinks_parameter(),
        {.name = "window",
         .kind = PolicyParameter::Kind::kWholeNumber,

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <vector>
 
+#include "lacake/error.h"
 #include "property/simulated_cache.h"
 
 namespace lacake {
@@ -217,6 +218,50 @@ TEST(TrellisLayers, DecodingKeepsToTheirSizes) {
   for (int i = 0; i < 8; ++i) cache.feed(*p, Phase::kDecode, 1, later_layers_swing_more(0));
   EXPECT_EQ(cache.length(0), 5u);
   EXPECT_EQ(cache.length(2), 30u);
+}
+
+constexpr AttentionShape kTwoLayers{.n_layer = 2, .n_head = 4, .n_head_kv = 2};
+
+// The simulated cache takes similarities from the attention source: here those of layer 1 are lower.
+std::vector<float> alike(int layer, std::size_t n_entries, std::size_t n_rows) {
+  std::vector<float> rows(n_entries * n_rows * 4);
+  for (std::size_t i = 0; i < rows.size(); ++i) {
+    rows[i] = (i % n_entries % 7 == 3 ? 0.1f : 0.8f) - 0.05f * static_cast<float>(layer);
+  }
+  return rows;
+}
+
+TEST(TrellisBeforeAQuestion, KeepsTheKeysThatDifferMostInAnyLayer) {
+  const auto p = trellis_policy().make({{"sinks", 1}, {"window", 2}, {"floor", 0}}, kTwoLayers, 12);
+  SimulatedCache cache(kTwoLayers, p->traits());
+  cache.expect_more(true);
+  cache.feed(*p, Phase::kPrefill, 49, alike);
+  EXPECT_GT(cache.slots(1), cache.slots(0));
+  const PositionList& held = cache.held(1);
+  for (const std::int64_t token : {3, 10, 17, 24, 31, 38, 45}) {
+    EXPECT_NE(std::find(held.begin(), held.end(), token), held.end()) << token;
+  }
+}
+
+TEST(TrellisBeforeAQuestion, TheQuestionChangesNoListsLength) {
+  const auto p = trellis_policy().make({{"sinks", 1}, {"window", 2}}, kTwoLayers, 12);
+  SimulatedCache cache(kTwoLayers, p->traits());
+  cache.expect_more(true);
+  cache.feed(*p, Phase::kPrefill, 49, alike);
+  const std::size_t first = cache.slots(0), second = cache.slots(1);
+  cache.expect_more(false);
+  cache.feed(*p, Phase::kPrefill, 5, alike);
+  EXPECT_EQ(cache.slots(0), first);
+  EXPECT_EQ(cache.slots(1), second);
+  EXPECT_EQ(cache.held(1).back(), 53);
+}
+
+TEST(TrellisBeforeAQuestion, AsksForNoAttention) {
+  const auto p = trellis_policy().make({}, kShape, 12);
+  EXPECT_EQ(p->measures_before_question(0, 49, 49), (Measures{.key_similarity = true}));
+  const auto seen = trellis_policy().make({{"question", "seen"}}, kShape, 12);
+  EXPECT_EQ(seen->measures_before_question(0, 49, 49), seen->measures(Phase::kPrefill, 0, 49, 49));
+  EXPECT_THROW(trellis_policy().make({{"question", "seen"}, {"heads", "joint"}}, kShape, 12), Error);
 }
 
 }  // namespace
