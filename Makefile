@@ -23,8 +23,7 @@ test: setup-tests  ## build everything, run the tests (LACAKE_WERROR=ON: warning
 build: setup  ## build the program: build/release/cli/lacake
 	@scripts/build release lacake_cli
 
-# What others run: ggml's CPU backend as modules for many processors. `make build` takes this machine's alone, which is
-# built in a quarter of the time.
+# What others run: ggml's CPU backend as modules, eight for x86. `make build` compiles that of this machine alone.
 portable:
 	@scripts/setup --portable
 	@scripts/build portable
