@@ -5,10 +5,12 @@ SOURCES = $(shell git ls-files --cached --others --exclude-standard '*.h' '*.cpp
 LACAKE = build/release/cli/lacake
 LONG = golden-long|parity-long|soak
 
-.PHONY: help demo test build setup setup-tests format lint asan tsan clean distclean
+PREFIX = /usr/local
+
+.PHONY: help demo test build install package test-package portable setup setup-tests format lint asan tsan clean distclean
 
 help:  ## this list
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1	\2/p' Makefile | expand -t 18
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1	\2/p' Makefile | expand -t 22
 
 demo: build  ## one long text under five policies: memory, speed, quality
 	@python3 scripts/demo.py --program $(LACAKE) --model "$$(scripts/get-model --path)"
@@ -16,26 +18,40 @@ demo: build  ## one long text under five policies: memory, speed, quality
 # The long runs take tens of minutes: ctest --preset release -L 'golden-long|parity-long'
 test: setup-tests  ## build everything, run the tests (LACAKE_WERROR=ON: warnings are errors)
 	@scripts/build release
-	@ctest --preset release -LE '$(LONG)' --no-label-summary
+	@scripts/test release -LE '$(LONG)'
 
 build: setup  ## build the program: build/release/cli/lacake
 	@scripts/build release lacake_cli
 
+# What others run: ggml's CPU backend as modules, eight for x86. `make build` compiles that of this machine alone.
+portable:
+	@scripts/setup --portable
+	@scripts/build portable
+
+install: portable  ## the program, library, headers, man pages, completions; PREFIX=/usr/local, DESTDIR
+	@cmake --install build/portable --prefix "$(PREFIX)" >build/_logs/install.log
+	@echo "installed under $(DESTDIR)$(PREFIX)"
+
+package: portable  ## Debian packages, build/lacake_*.deb and build/liblacake-dev_*.deb
+	@scripts/quietly build/_logs/package.log cpack --config build/portable/CPackConfig.cmake -B build/portable/packages
+	@rm -f build/*.deb && cp build/portable/packages/*.deb build/ && ls build/*.deb
+
+test-package: package  ## install the packages in an empty Debian; run there, and on a processor without AVX
+	@scripts/test-package
+
 setup:  ## system packages, ggml and libllama, the embedded model
 	@scripts/setup
 
-# The suites on long real texts would take hours here; short ones in their place run the same code. What is skipped is
-# printed with its reason.
+# The suites on long real texts would take hours here; short ones in their place run the same code.
 asan: setup-tests  ## the tests under AddressSanitizer and UndefinedBehaviorSanitizer
 	@scripts/build asan
-	@status=0; ctest --preset asan -LE '$(LONG)|golden-real|parity-real' --no-label-summary || status=$$?; scripts/skipped build/asan; exit $$status
+	@scripts/test asan -LE '$(LONG)|golden-real|parity-real'
 
 # ThreadSanitizer's shadow memory clashes with much address randomisation, so it is switched off where that is allowed.
 tsan:  ## the tests under ThreadSanitizer
 	@scripts/setup --tsan
 	@scripts/build tsan
-	@status=0; $$(setarch -R true 2>/dev/null && echo setarch -R) ctest --preset tsan -LE '$(LONG)|golden-real|parity-real' \
-	  --no-label-summary || status=$$?; scripts/skipped build/tsan; exit $$status
+	@$$(setarch -R true 2>/dev/null && echo setarch -R) scripts/test tsan -LE '$(LONG)|golden-real|parity-real'
 
 setup-tests:
 	@scripts/setup --tests
@@ -48,7 +64,7 @@ lint: build  ## clang-format and clang-tidy, as complaints
 	@clang-tidy --quiet -p build/release $(filter-out examples/% cmake/%,$(filter %.cpp,$(SOURCES)))
 
 clean:  ## remove the builds, keep ggml and libllama
-	@rm -rf build/release build/debug build/asan build/tsan
+	@rm -rf build/release build/portable build/debug build/asan build/tsan
 
 distclean:  ## remove everything built
 	@rm -rf build

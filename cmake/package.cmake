@@ -105,10 +105,9 @@ set(CPACK_DEBIAN_FILE_NAME DEB-DEFAULT)
 set(CPACK_DEBIAN_RUNTIME_PACKAGE_NAME lacake)
 set(CPACK_DEBIAN_RUNTIME_PACKAGE_SECTION science)
 set(CPACK_DEBIAN_RUNTIME_PACKAGE_SHLIBDEPS ON)
-set(CPACK_DEBIAN_RUNTIME_DESCRIPTION "program and shared library
- Runs GGUF language models on long texts and conversations, in as much KV cache
- memory as it is given: the least important entries of the cache are dropped.")
-set(CPACK_DEBIAN_PACKAGE_GENERATE_SHLIBS ON)
+set(CPACK_DEBIAN_RUNTIME_DESCRIPTION "Program and shared library.
+Runs GGUF language models on long texts and conversations, in as much KV cache
+memory as it is given: the least important entries of the cache are dropped.")
 if(LACAKE_BUNDLES_LLAMA)
   set(CPACK_DEBIAN_PACKAGE_SHLIBDEPS_PRIVATE_DIRS ${bundled}/lib)
 endif()
@@ -116,8 +115,7 @@ set(CPACK_DEBIAN_DEVELOPMENT_PACKAGE_NAME liblacake-dev)
 set(CPACK_DEBIAN_DEVELOPMENT_PACKAGE_SECTION libdevel)
 set(CPACK_DEBIAN_DEVELOPMENT_PACKAGE_DEPENDS "lacake (= ${PROJECT_VERSION})")
 set(CPACK_DEBIAN_DEVELOPMENT_PACKAGE_SUGGESTS "libfmt-dev, libhwy-dev")  # of the static library
-set(CPACK_DEBIAN_DEVELOPMENT_DESCRIPTION "headers and libraries for programs with lacake
- Headers, the static library, and what CMake and pkg-config find it by.")
+set(CPACK_DEBIAN_DEVELOPMENT_DESCRIPTION "Headers, the static library, and what CMake and pkg-config find it by.")
 include(CPack)
 
 # --- tests -----------------------------------------------------------------------------------------------------------------

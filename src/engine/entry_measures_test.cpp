@@ -349,7 +349,7 @@ TEST(EntryMeasures, OfAProbeAreOfItsQueriesOverTheTextsEntries) {
   Log plain, probed;
   loaded.engine.open(watching(kAll, plain))->prefill(std::span(tokens).first(60));
   loaded.engine.open(watching(kAll, probed))
-      ->prefill(std::span(tokens).first(60), {.probe = {tokens.begin() + 60, tokens.end()}});
+      ->prefill(std::span(tokens).first(60), {.probes = {{.tokens = {tokens.begin() + 60, tokens.end()}}}});
   for (std::size_t layer = 0; layer < plain.size(); ++layer) {
     ASSERT_EQ(probed[layer].n_entries, 60u);
     EXPECT_EQ(probed[layer].norm, plain[layer].norm);

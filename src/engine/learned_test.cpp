@@ -144,7 +144,7 @@ TEST(Learned, AProbeHasNoScores) {
   std::vector<Seen> alone, probed;
   loaded.engine.open(listening(kBoth, alone))->prefill(std::span(tokens).first(100));
   loaded.engine.open(listening(kBoth, probed))
-      ->prefill(std::span(tokens).first(100), {.probe = {tokens.begin() + 100, tokens.end()}});
+      ->prefill(std::span(tokens).first(100), {.probes = {{.tokens = {tokens.begin() + 100, tokens.end()}}}});
   ASSERT_EQ(probed.size(), 4u);
   for (std::size_t l = 0; l < 4; ++l) {
     EXPECT_TRUE(same_bits(probed[l].learned, alone[l].learned));

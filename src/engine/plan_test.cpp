@@ -139,7 +139,7 @@ TEST_F(Plan, AShareRefersToThePrompt) {
 
 TEST_F(Plan, SettingsThatFollowFromAShareAreASessionsFromItsBeginningOn) {
   const auto text = [&](const Session& session) { return session.options().policy.text(); };
-  const auto third = engine_.open(options("lacache", "34%", 300));
+  const auto third = engine_.open(options("lacache", "40%", 300));
   EXPECT_EQ(text(*third), PolicySpec::parse("lacache:span=2").text());
   // Another budget, or another session made of it, changes nothing.
   third->resize(Budget::parse("50%"));
@@ -149,11 +149,11 @@ TEST_F(Plan, SettingsThatFollowFromAShareAreASessionsFromItsBeginningOn) {
   const auto stem = third->stem();
   EXPECT_EQ(text(*engine_.open(*stem)), text(*third));
   EXPECT_EQ(text(*engine_.open(options("lacache", "100"))), "lacache");
-  EXPECT_EQ(text(*engine_.open(options("lacache:span=1", "34%", 300))), PolicySpec::parse("lacache:span=1").text());
+  EXPECT_EQ(text(*engine_.open(options("lacache:span=1", "40%", 300))), PolicySpec::parse("lacache:span=1").text());
   SessionOptions said = options("lacache", "100");
-  said.budget_share = 0.34;
+  said.budget_share = 0.4;
   EXPECT_EQ(text(*engine_.open(said)), text(*third));
-  EXPECT_EQ(text(*engine_.open(options("lacache:pinned=3", "34%", 300))),
+  EXPECT_EQ(text(*engine_.open(options("lacache:pinned=3", "40%", 300))),
             PolicySpec::parse("lacache:pinned=3,span=2").text());
 }
 

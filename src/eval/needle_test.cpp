@@ -83,7 +83,9 @@ TEST_F(NeedleSamples, OfAHaystackAskAboutEachOfItsFactsWhereTheyAreAskedApart) {
     EXPECT_EQ(s.tags.at("depth"), 25 * q);
     ASSERT_EQ(s.references.size(), 1u);
     EXPECT_NE(s.context.find(s.references[0]), std::string::npos);
-    if (q > 0) EXPECT_GT(s.context.find(s.references[0]), s.context.find(samples[q - 1].references[0]));
+    if (q > 0) {
+      EXPECT_GT(s.context.find(s.references[0]), s.context.find(samples[q - 1].references[0]));
+    }
   }
   EXPECT_NE(samples[5].text, samples[0].text);
 }

@@ -126,16 +126,23 @@ lacache::Settings settings_for(const PolicySettings& given, const AttentionShape
   return settings;
 }
 
-// As the paper's needle command has it (span 14 of 28 layers at 50 %). A ladder of ceil(layers / span) entries leaves
-// one of them to each layer, another one to the next: so one round of them gives up nearly enough, and nearly every
-// token stays in some layer. Longer spans need more rounds, each over what the last one left. Above half of the layers
-// the span changes nothing.
+// About the share of the layers: half of them at 50 %, as the paper's needle command has it. A ladder of B =
+// ceil(layers / span) entries leaves one of them to each layer and another one to the next, so that every token stays
+// in some layer where one round of ladders is enough. Below half a second round would cost many tokens (about (sinks +
+// layers) B^2), so ladders there are a tenth steeper than the share asks, which makes up for the sinks and the last
+// entries that they cannot take. Above half of the layers the span changes nothing.
+std::size_t span_of_share(std::size_t n_layer, double share) {
+  constexpr double kSteeper = 1.1;
+  std::size_t span = std::max<std::size_t>(n_layer / 2, 1);
+  const auto enough = [&] { return share * static_cast<double>((n_layer + span - 1) / span) >= kSteeper; };
+  while (share < 0.5 && span > 1 && !enough()) --span;
+  return span;
+}
+
 PolicySettings settings_of_share(const PolicySettings& given, const AttentionShape& shape, double share) {
   if (given.contains("span")) return {};
   const std::size_t overlap = size_setting(lacache_policy(), given, "overlap");
-  const auto n_layer = static_cast<std::size_t>(shape.n_layer);
-  const auto span = static_cast<std::size_t>(share * static_cast<double>(n_layer) + 1e-9);
-  return {{"span", std::max(std::min(span, n_layer / 2), overlap + 1)}};
+  return {{"span", std::max(span_of_share(static_cast<std::size_t>(shape.n_layer), share), overlap + 1)}};
 }
 
 std::size_t max_entries_per_layer(const PolicySettings& given, const AttentionShape& shape, std::size_t cache_size) {
@@ -170,7 +177,7 @@ const PolicyType& lacache_policy() {
                .min = 1,
                .max = 1024,
                .help = "layers that share a token within one ladder, below the number of layers; its default follows a "
-                       "budget that is a share: layers * share, at most layers / 2",
+                       "budget that is a share: about layers * share, at most layers / 2",
                .default_text = "min(16, layers / 2)"},
               {.name = "overlap",
                .kind = PolicyParameter::Kind::kWholeNumber,

@@ -126,9 +126,9 @@ TEST(LaCache, TheDefaultSpanFollowsABudgetThatIsAShare) {
     return more.empty() ? -1.0 : more.at("span").number();
   };
   EXPECT_EQ(span({}, 28, 0.5), 14);  // the paper's command
-  EXPECT_EQ(span({}, 24, 0.25), 6);
-  EXPECT_EQ(span({}, 30, 0.25), 7);
-  EXPECT_EQ(span({}, 30, 0.1), 3);
+  EXPECT_EQ(span({}, 24, 0.25), 5);
+  EXPECT_EQ(span({}, 28, 0.25), 6);
+  EXPECT_EQ(span({}, 24, 0.1), 2);
   EXPECT_EQ(span({}, 40, 0.5), 20);
   EXPECT_EQ(span({}, 24, 0.9), 12);
   EXPECT_EQ(span({}, 24, 0.001), 1);
@@ -136,10 +136,10 @@ TEST(LaCache, TheDefaultSpanFollowsABudgetThatIsAShare) {
   EXPECT_EQ(span({{"span", 12}}, 24, 0.25), -1);
 }
 
-TEST(LaCache, WithTheShareOfTheLayersAsSpanNearlyEveryTokenStaysInSomeLayer) {
+TEST(LaCache, WithTheDefaultSpanOfAShareEveryTokenStaysInSomeLayer) {
   constexpr std::size_t kTokens = 4000;
-  const auto share_in_some = [](std::size_t span) {
-    const auto p = policy({{"span", span}}, 24, kTokens / 4 - 1);
+  const auto share_in_some = [](std::size_t span, double share) {
+    const auto p = policy({{"span", span}}, 24, static_cast<std::size_t>(share * kTokens) - 1);
     SimulatedCache cache(layers(24), p->traits());
     cache.feed(*p, Phase::kPrefill, kTokens, {});
     std::set<std::int64_t> all;
@@ -149,10 +149,13 @@ TEST(LaCache, WithTheShareOfTheLayersAsSpanNearlyEveryTokenStaysInSomeLayer) {
     }
     return static_cast<double>(all.size()) / kTokens;
   };
-  EXPECT_GT(share_in_some(6), 0.9);
-  EXPECT_LT(share_in_some(12), 0.8);
-  EXPECT_LT(share_in_some(8), 0.6);
-  EXPECT_EQ(share_in_some(5), 1);
+  for (const double share : {0.4, 0.3, 0.25, 0.2, 0.15, 0.1}) {
+    const PolicySettings more = lacache_policy().settings_of_share({}, layers(24), share);
+    EXPECT_EQ(share_in_some(static_cast<std::size_t>(more.at("span").number()), share), 1) << share;
+  }
+  EXPECT_GT(share_in_some(12, 0.5), 0.98);
+  EXPECT_LT(share_in_some(12, 0.25), 0.8);
+  EXPECT_LT(share_in_some(8, 0.25), 0.6);
 }
 
 TEST(LaCacheResized, NeverFailsWhereAStretchedLadderWould) {

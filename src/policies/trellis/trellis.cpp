@@ -1,5 +1,7 @@
 #include "policies/trellis/trellis.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cmath>
 #include <limits>
@@ -27,8 +29,8 @@ constexpr int kDefenceRows = 32;
 // Tokens that the model repeats at a time.
 constexpr std::size_t kRepeatChunk = 2000;
 
-// No repeat sees more of an entry.
-constexpr float kMostSeen = 1;
+// Worth of a template's words: above that of everything that was repeated.
+constexpr float kOfTemplate = std::numeric_limits<float>::max() / 8;
 
 // Entries for which one query of an answer is skipped.
 constexpr std::size_t kEntriesPerLook = 1024;
@@ -184,7 +186,7 @@ class Trellis final : public RankedPolicy {
       asked.window = kDefenceRows;
       asked.window_peak = asked.group_mean = true;
     }
-    if (settings_.length > 0) {
+    if (settings_.length > 0 || options().repeat_chunk > 0) {
       asked.value_norm = ValueNorm::kOutput;
       asked.group_mean = true;
     }
@@ -202,6 +204,8 @@ class Trellis final : public RankedPolicy {
     memory.set_worth(scores);
     return 0;
   }
+
+  static bool is_negative(float peak) { return peak < 0; }
 
   // By what no second reading is needed for.
   void judge(const Observation& seen, std::size_t list, std::span<float> scores) const {
@@ -222,17 +226,18 @@ class Trellis final : public RankedPolicy {
     }
   }
 
-  // By what the model looked at when it repeated the text. What is new and was not repeated are a template's words,
-  // which stay.
+  // By what the model looked at when it repeated the text (KVzip+). What is new and was not repeated are a template's
+  // words, which stay if they are few.
   void judge_by_repeat(const Observation& seen, std::size_t list, std::span<float> scores) const {
     const std::span<const float> peak = list_columns(seen.repeat_peak, list);
     const std::span<const float> before = memory_[static_cast<std::size_t>(seen.layer)][list].worth();
-    const std::span<const float> norm =
-        seen.value_norm.empty() ? std::span<const float>{} : list_columns(seen.value_norm, list);
+    const std::span<const float> norm = list_columns(seen.value_norm, list);
     const std::size_t n_old = scores.size() - seen.n_new;
+    const auto fresh = peak.subspan(n_old, seen.n_new);
+    const auto n_words = static_cast<std::size_t>(std::count_if(fresh.begin(), fresh.end(), is_negative));
+    const float of_words = n_words <= options().cache_size / 4 ? kOfTemplate : 0;
     for (std::size_t i = 0; i < scores.size(); ++i) {
-      const float own = peak[i] * (norm.empty() ? 1.0f : norm[i]);
-      scores[i] = peak[i] >= 0 ? own : i < n_old ? before[i] : kMostSeen;
+      scores[i] = peak[i] >= 0 ? peak[i] * norm[i] : i < n_old ? before[i] : of_words;
     }
   }
 
@@ -323,13 +328,22 @@ std::unique_ptr<Policy> make(const PolicySettings& given, const AttentionShape& 
                  .found = "both"});
   }
   options.changes_sharing = even && has_word(type, given, "question", "auto");
-  if (options.changes_sharing && has_word(type, given, "replay", "on")) options.repeat_chunk = trellis::kRepeatChunk;
-  if (given.contains("worth") && !options.changes_sharing) {
+  const bool repeats = has_word(type, given, "replay", "on");
+  for (const char* name : {"worth", "replay", "defence", "length"}) {
+    if (!given.contains(name) || options.changes_sharing) continue;
     throw Error({.kind = Error::Kind::kUsage,
                  .subject = policy_subject(type.name),
-                 .expected = "worth= with question=auto, where a text is kept by it",
-                 .found = "a form that has no worth"});
+                 .expected = fmt::format("{}= with question=auto, where a text is kept by its worth", name),
+                 .found = "a form that has none"});
   }
+  for (const char* name : {"defence", "length"}) {
+    if (!given.contains(name) || !repeats) continue;
+    throw Error({.kind = Error::Kind::kUsage,
+                 .subject = policy_subject(type.name),
+                 .expected = fmt::format("no {}= with replay=on, which judges by other measures", name),
+                 .found = "both"});
+  }
+  if (options.changes_sharing && repeats) options.repeat_chunk = trellis::kRepeatChunk;
   options.uneven_layers = !joint && size_setting(type, given, "preference") > 0;
   trellis::Settings settings;
   settings.rows = size_setting(type, given, "rows");
@@ -402,8 +416,16 @@ std::vector<PolicyParameter> parameters() {
         .default_value = "off",
         .words = {"off", "on"},
         .help = "on: such a text is judged by what the model looks at when it repeats it (KVzip), a second reading"},
-       {.name = "defence", .default_value = 0, .min = 0, .max = 1e6, .help = "x"},
-       {.name = "length", .default_value = 0, .min = 0, .max = 1e6, .help = "x"},
+       {.name = "defence",
+        .default_value = 0.05,
+        .min = 0,
+        .max = 1e6,
+        .help = "without replay: weight of the most that the text's last queries saw, on a scale of decimal powers"},
+       {.name = "length",
+        .default_value = 0.1,
+        .min = 0,
+        .max = 1e6,
+        .help = "without replay: weight of the length of the value behind W_O, likewise"},
        {.name = "worth",
         .default_value = 0.5,
         .min = 0,

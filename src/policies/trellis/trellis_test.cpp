@@ -232,7 +232,8 @@ std::vector<float> alike(int layer, std::size_t n_entries, std::size_t n_rows) {
 }
 
 TEST(TrellisBeforeAQuestion, KeepsTheKeysThatDifferMostInAnyLayer) {
-  const auto p = trellis_policy().make({{"sinks", 1}, {"window", 2}, {"floor", 0}}, kTwoLayers, 12);
+  const auto p =
+      trellis_policy().make({{"sinks", 1}, {"window", 2}, {"floor", 0}, {"defence", 0}, {"length", 0}}, kTwoLayers, 12);
   SimulatedCache cache(kTwoLayers, p->traits());
   cache.expect_more(true);
   cache.feed(*p, Phase::kPrefill, 49, alike);
@@ -256,12 +257,48 @@ TEST(TrellisBeforeAQuestion, TheQuestionChangesNoListsLength) {
   EXPECT_EQ(cache.held(1).back(), 53);
 }
 
-TEST(TrellisBeforeAQuestion, AsksForNoAttention) {
-  const auto p = trellis_policy().make({}, kShape, 12);
-  EXPECT_EQ(p->measures_before_question(0, 49, 49), (Measures{.key_similarity = true}));
+TEST(TrellisBeforeAQuestion, AsksForWhatItsWorthIsMadeOf) {
+  const auto asks = [](const PolicySettings& settings) {
+    return trellis_policy().make(settings, kShape, 12)->measures_before_question(0, 49, 49);
+  };
+  EXPECT_EQ(asks({{"defence", 0}, {"length", 0}}), (Measures{.key_similarity = true}));
+  EXPECT_EQ(asks({{"length", 0}}),
+            (Measures{.window = 32, .key_similarity = true, .group_mean = true, .window_peak = true}));
+  EXPECT_EQ(asks({{"replay", "on"}}), (Measures{.key_similarity = true,
+                                                .group_mean = true,
+                                                .value_norm = ValueNorm::kOutput,
+                                                .repeat = RepeatScore::kPeak,
+                                                .repeat_sinks = 4}));
   const auto seen = trellis_policy().make({{"question", "seen"}}, kShape, 12);
   EXPECT_EQ(seen->measures_before_question(0, 49, 49), seen->measures(Phase::kPrefill, 0, 49, 49));
-  EXPECT_THROW(trellis_policy().make({{"question", "seen"}, {"heads", "joint"}}, kShape, 12), Error);
+}
+
+TEST(TrellisBeforeAQuestion, RefusesSettingsThatWouldDoNothing) {
+  const auto made = [](const PolicySettings& settings) { trellis_policy().make(settings, kShape, 12); };
+  EXPECT_THROW(made({{"question", "seen"}, {"heads", "joint"}}), Error);
+  EXPECT_THROW(made({{"question", "seen"}, {"replay", "on"}}), Error);
+  EXPECT_THROW(made({{"positions", "compacted"}, {"worth", 1}}), Error);
+  EXPECT_THROW(made({{"replay", "on"}, {"length", 1}}), Error);
+}
+
+TEST(TrellisBeforeAQuestion, KeepsWhatTheModelLookedAtWhenItRepeatedTheText) {
+  const auto p = trellis_policy().make({{"sinks", 1}, {"window", 2}, {"floor", 0}, {"replay", "on"}}, kTwoLayers, 12);
+  EXPECT_EQ(p->traits().repeat_chunk, 2000u);
+  SimulatedCache cache(kTwoLayers, p->traits());
+  cache.expect_more(true);
+  // What the source gives is what a repeat saw: most of every seventh token from the fourth on.
+  const AttentionSource looked_at = [](int, std::size_t n_entries, std::size_t n_rows) {
+    std::vector<float> rows(n_entries * n_rows * 4);
+    for (std::size_t i = 0; i < rows.size(); ++i) rows[i] = i % n_entries % 7 == 3 ? 0.9f : 0.01f;
+    return rows;
+  };
+  cache.feed(*p, Phase::kPrefill, 49, looked_at);
+  for (int layer = 0; layer < 2; ++layer) {
+    for (const std::int64_t token : {3, 10, 17, 24, 31, 38, 45}) {
+      const PositionList& held = cache.held(layer);
+      EXPECT_NE(std::find(held.begin(), held.end(), token), held.end()) << token;
+    }
+  }
 }
 
 }  // namespace
