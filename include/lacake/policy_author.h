@@ -43,13 +43,19 @@ enum class KeyMean {
   kNormalised,  // of the keys brought to length 1 first, so that long ones count no more than others
 };
 
-// What entries get of a repeat: the largest probability that any query gave them, in any head of their group.
-enum class RepeatScore { kNone, kPeak };
+// What entries get of a repeat.
+enum class RepeatScore {
+  kNone,
+  kPeak,  // the largest probability that any query gave them, in any head of their group
+  // The largest of these times what the value adds to that head's output, |W_O,h v|, relative to the length of what the
+  // query was projected from. REQUIRES: Measures::value_norm is kOutput, group_mean false.
+  kPeakOfOutput,
+};
 
 // What a policy asks of the engine before a segment's attention runs in a layer. Nothing is measured unasked.
 //
-// Four measures are of prompts only, and empty in decode: window_peak, value_norm, expected_positions, and what belongs
-// to them.
+// Some measures are of prompts only, and empty in decode: window_peak, value_norm, expected_positions, repeat, and what
+// belongs to them.
 struct Measures {
   int window = 0;               // mean, variance and entropy over the last `window` queries; 1: the last query's row
   bool accumulated = false;     // probabilities summed over all queries of the segment

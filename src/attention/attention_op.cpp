@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cassert>
+#include <cmath>
 #include <iterator>
 
 #include "attention/layout.h"
@@ -35,6 +36,14 @@ std::size_t query_block(const Shape& shape, std::size_t n_q, std::size_t n_heads
     if (block <= largest && n_heads * (n_q / block) >= 3 * n_threads) return block;
   }
   return kQueryBlocks[std::size(kQueryBlocks) - 1];
+}
+
+// Of one column, in double.
+float length_of(const ggml_tensor& columns, std::size_t i) {
+  const auto* x = (const float*)((const char*)columns.data + i * columns.nb[1]);
+  double squares = 0;
+  for (std::int64_t d = 0; d < columns.ne[0]; ++d) squares += (double)x[d] * x[d];
+  return (float)std::sqrt(squares);
 }
 
 // Where keys are mixed, its result is the mixed queries [d_k, n_head, n_q].
@@ -137,6 +146,16 @@ void accumulate_chunk(ggml_tensor*, const ggml_tensor* attended, int ith, int nt
   }
 }
 
+// As keys are stored.
+void mix_queries(ggml_tensor* dst, int ith, int nth, void*) {
+  const ggml_tensor* q = dst->src[0];
+  for (std::int64_t j = ith; j < dst->ne[2]; j += nth) {
+    auto* mixed = (float*)((char*)dst->data + j * (std::int64_t)dst->nb[2]);
+    std::copy_n(row_of(q, 0, j), dst->ne[0] * dst->ne[1], mixed);
+    mix(mixed, (std::size_t)dst->ne[0], (std::size_t)dst->ne[1]);
+  }
+}
+
 // Keys of which one thread finds the peaks at a time: few, so that a part of 2,000 tokens keeps many threads busy.
 constexpr std::size_t kPeakKeys = 256;
 
@@ -161,6 +180,11 @@ void find_norms(ggml_tensor* dst, int ith, int nth, void* userdata) {
                   .past_sinks = asked.past_sinks[head],
                   .n_fresh_sinks = asked.n_fresh_sinks},
                  norms, layer.scratch->of(ith));
+    if (!asked.of_output) continue;
+    for (std::size_t j = 0; j < n; ++j) {
+      const float length = std::log2(length_of(*repeat.inputs, from + j));
+      for (std::size_t h = 0; h < group; ++h) norms[j * group + h] += length;
+    }
   }
 }
 
@@ -298,9 +322,17 @@ ggml_tensor* prefill_node(ggml_context* ctx, ggml_tensor* q, ggml_tensor* k, ggm
 }
 
 ggml_tensor* repeat_nodes(ggml_context* ctx, ggml_tensor* attended, ggml_tensor* q, PrefillLayer* layer) {
-  for (RepeatLayer::Asked& asked : layer->repeat->asked) asked.norms.resize((std::size_t)(q->ne[1] * q->ne[2]));
-  ggml_tensor* args[] = {q};
-  attended = ggml_custom_inplace(ctx, attended, args, 1, find_norms, GGML_N_TASKS_MAX, layer);
+  bool of_output = false;
+  for (RepeatLayer::Asked& asked : layer->repeat->asked) {
+    asked.norms.resize((std::size_t)(q->ne[1] * q->ne[2]));
+    of_output = of_output || asked.of_output;
+  }
+  if (layer->mixes_queries()) {
+    q = ggml_custom_4d(ctx, GGML_TYPE_F32, q->ne[0], q->ne[1], q->ne[2], 1, &q, 1, mix_queries, GGML_N_TASKS_MAX,
+                       nullptr);
+  }
+  ggml_tensor* args[] = {q, layer->repeat->inputs};
+  attended = ggml_custom_inplace(ctx, attended, args, of_output ? 2 : 1, find_norms, GGML_N_TASKS_MAX, layer);
   return ggml_custom_inplace(ctx, attended, args, 1, find_peaks, GGML_N_TASKS_MAX, layer);
 }
 

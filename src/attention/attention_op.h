@@ -33,10 +33,12 @@ struct RepeatLayer {
   struct Asked {
     std::vector<std::vector<std::uint32_t>> past_sinks;  // [n_head_kv]
     std::size_t n_fresh_sinks = 0;
+    bool of_output = false;    // probabilities are divided by the length of what the query was projected from
     float* peaks = nullptr;    // [n_entries, n_head] raised, to the base 2
     std::vector<float> norms;  // what one node says to the next
   };
   std::vector<Asked> asked;
+  ggml_tensor* inputs = nullptr;  // [n_embd, n_q] that, for what is of_output
   std::atomic<std::size_t> next_norms{0}, next_peaks{0};
 };
 

@@ -1,6 +1,7 @@
 #include "engine/observe.h"
 
 #include <algorithm>
+#include <cassert>
 #include <cmath>
 
 #include "attention/measure.h"
@@ -105,18 +106,21 @@ void Observer::see_sums(const Measures& asked, const Cache& cache, const LayerVi
 void Observer::see_repeat(const Peaks& peaks, const Cache& cache, const LayerVisit& visit, std::size_t n) {
   const auto n_head_kv = (std::size_t)cache.arena().shape().n_head_kv;
   const std::size_t group = (std::size_t)visit.n_head / n_head_kv, stride = visit.recording.stride;
-  peaks_.resize(n * n_head_kv);
+  const bool of_output = peaks.score == RepeatScore::kPeakOfOutput;
+  assert(!of_output || observation_.value_norm.size() == n * (std::size_t)visit.n_head);
+  peaks_.assign(n * n_head_kv, -1.0f);
   for (std::size_t kv = 0; kv < n_head_kv; ++kv) {
-    const std::size_t n_past = cache.slots(visit.layer, (int)kv).size();
-    float* most = row_.data();
-    std::fill_n(most, n, -1.0f);
+    // Only the segment's own are repeated, and they lie in stored order.
+    const std::size_t n_past = cache.slots(visit.layer, (int)kv).size(), n_own = n_past + visit.fresh.n;
+    float* most = peaks_.data() + kv * n;
     for (std::size_t h = kv * group; h < (kv + 1) * group; ++h) {
-      const float* of_head = peaks.peaks + h * stride;
-      for (std::size_t i = n_past; i < n_past + visit.fresh.n; ++i) {
-        if (of_head[i] != kNoPeak) most[i] = std::max(most[i], std::exp2(of_head[i]));
+      for (std::size_t i = n_past; i < n_own; ++i) {
+        const float peak = peaks.peaks[h * stride + i];
+        if (peak == kNoPeak) continue;
+        most[i] = std::max(most[i], std::exp2(peak) * (of_output ? observation_.value_norm[h * n + i] : 1.0f));
       }
     }
-    stored_order(cache, visit.layer, (int)kv, n, most, peaks_.data() + kv * n);
+    std::fill(most + n_own, most + n, 0.0f);
   }
   observation_.repeat_peak = {peaks_.data(), peaks_.size()};
 }

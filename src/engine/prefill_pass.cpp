@@ -335,7 +335,8 @@ class PrefillPass::Run {
     repeat.last = probe.last;
     repeat.own = n_new_;
     for (const Peaks& wanted : repeats_wanted_) {
-      attention::RepeatLayer::Asked asked{.peaks = wanted.peaks};
+      attention::RepeatLayer::Asked asked{.of_output = wanted.score == RepeatScore::kPeakOfOutput,
+                                          .peaks = wanted.peaks};
       for (int h = 0; h < h_.n_head_kv; ++h) {
         const auto slots = sessions_[0]->cache().slots(layer_, h);
         const auto n = (std::ptrdiff_t)std::min(wanted.n_sinks, slots.size());

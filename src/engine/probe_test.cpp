@@ -15,7 +15,7 @@ struct Shown {
   std::size_t n_entries = 0, n_new = 0, n_probe = 0;
   int window = 0;
   bool more_follows = false;
-  std::vector<float> mean, accumulated, repeated;
+  std::vector<float> mean, accumulated, repeated, norms;
 };
 
 // Keeps everything and writes down what it sees.
@@ -36,7 +36,8 @@ class Onlooker final : public Policy {
                                        seen.more_follows,
                                        {seen.window_mean.begin(), seen.window_mean.end()},
                                        {seen.accumulated.begin(), seen.accumulated.end()},
-                                       {seen.repeat_peak.begin(), seen.repeat_peak.end()}};
+                                       {seen.repeat_peak.begin(), seen.repeat_peak.end()},
+                                       {seen.value_norm.begin(), seen.value_norm.end()}};
   }
   std::size_t peak_entries(std::size_t n_held, std::size_t n_new) const override { return n_held + n_new; }
   std::size_t reserve(int, int) const override { return 2000; }
@@ -241,6 +242,39 @@ TEST(Repeat, TakesItsShareOverSinksPartAndItself) {
   }
 }
 
+// A head's probability times what the value adds through that head, over the length of the query's input: the same for
+// all entries where there is one query.
+TEST(Repeat, OfTheOutputCountsWhatTheValueAdds) {
+  Loaded loaded(longer());
+  const Tokens tokens = random_tokens(loaded.tiny, 100, 1);
+  std::vector<Shown> shown, plain, heads;
+  Measures of_output{.value_norm = ValueNorm::kOutput, .repeat = RepeatScore::kPeakOfOutput, .repeat_sinks = 3};
+  loaded.engine.open(asking(of_output, shown))->prefill(tokens, {.probes = {{{17}, 20, 70}}});
+  loaded.engine.open(repeating(RepeatScore::kPeak, 3, plain))->prefill(tokens, {.probes = {{{17}, 20, 70}}});
+  loaded.engine.open(looking(1, heads))->prefill(tokens, {.probes = {{{17}}}});
+  for (std::size_t l = 0; l < shown.size(); ++l) {
+    ASSERT_EQ(shown[l].norms.size(), 4 * 100u);
+    double length = 0;
+    for (std::size_t kv = 0; kv < 2; ++kv) {
+      EXPECT_EQ(shown[l].repeated[kv * 100], -1);
+      for (std::size_t i = 20; i < 70; ++i) {
+        double most = 0;
+        for (std::size_t h = 2 * kv; h < 2 * kv + 2; ++h) {
+          const float* row = heads[l].mean.data() + h * 100;
+          double all = 1;
+          for (std::size_t j = 0; j < 100; ++j) all -= j < 3 || (j >= 20 && j < 70) ? 0 : row[j];
+          most = std::max(most, row[i] / all * shown[l].norms[h * 100 + i]);
+        }
+        const double found = most / shown[l].repeated[kv * 100 + i];
+        if (length == 0) length = found;
+        EXPECT_NEAR(found, length, 1e-4 * length) << l << " " << kv << " " << i;
+      }
+    }
+    EXPECT_GT(length, 0);
+    EXPECT_FALSE(same_bits(shown[l].repeated, plain[l].repeated));
+  }
+}
+
 TEST(Repeat, IsTheSameBitsOnAnyThreadsWhateverRunsBeside) {
   Loaded one(longer()), many(longer(), 3);
   const Tokens tokens = random_tokens(one.tiny, 600, 1);
@@ -261,6 +295,39 @@ TEST(Repeat, IsTheSameBitsOnAnyThreadsWhateverRunsBeside) {
     EXPECT_TRUE(same_bits(alone[l].repeated, beside[l].repeated));
     EXPECT_FALSE(same_bits(alone[l].repeated, other[l].repeated));
   }
+}
+
+// Keys of few bits are stored mixed, and so must queries be that they meet.
+TEST(Repeat, OfEntriesOfFewBitsIsNearThatOfWholeOnes) {
+  TinyModel tiny = wide();
+  tiny.n_ctx_train = 2048;
+  Loaded loaded(tiny);
+  Engine composed(loaded.model, {.threads = 1, .attention = "ggml"});
+  const Tokens tokens = random_tokens(loaded.tiny, 100, 1);
+  const Probe probe{random_tokens(loaded.tiny, 60, 2), 10, 70};
+  const auto shown = [&](Engine& engine, const char* types) {
+    std::vector<Shown> shown;
+    SessionOptions o = repeating(RepeatScore::kPeak, 4, shown);
+    o.types = CacheTypes::parse(types);
+    engine.open(o)->prefill(tokens, {.probes = {probe}});
+    return shown[0].repeated;
+  };
+  const std::vector<float> whole = shown(loaded.engine, "f32");
+  for (Engine* engine : {&loaded.engine, &composed}) {
+    const std::vector<float> few = shown(*engine, "q4_0,f32");
+    for (std::size_t i = 0; i < whole.size(); ++i) EXPECT_NEAR(few[i], whole[i], 0.25 * std::abs(whole[i])) << i;
+  }
+}
+
+TEST(Repeat, IsWhatItIsWhereGgmlAttends) {
+  Loaded loaded(longer());
+  Engine composed(loaded.model, {.threads = 1, .attention = "ggml"});
+  const Tokens tokens = random_tokens(loaded.tiny, 100, 1);
+  const Probe probe{random_tokens(loaded.tiny, 60, 2), 10, 70};
+  std::vector<Shown> ours, theirs;
+  loaded.engine.open(repeating(RepeatScore::kPeak, 4, ours))->prefill(tokens, {.probes = {probe}});
+  composed.open(repeating(RepeatScore::kPeak, 4, theirs))->prefill(tokens, {.probes = {probe}});
+  for (std::size_t l = 0; l < ours.size(); ++l) EXPECT_LT(distance(ours[l].repeated, theirs[l].repeated), 1e-5f);
 }
 
 TEST(Repeat, LeavesTheSessionAsIfItHadNotBeen) {

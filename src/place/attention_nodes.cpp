@@ -8,6 +8,7 @@ namespace {
 
 ggml_tensor* with_repeat(Graph& graph, const Projections& p, attention::PrefillLayer* layer, ggml_tensor* attended) {
   if (!layer->repeat) return attended;
+  layer->repeat->inputs = p.input;
   return attention::repeat_nodes(graph.context(), attended, p.q, layer);
 }
 

@@ -1,6 +1,6 @@
 // KVzip against the authors' code. Every `*.gguf` of architecture `golden` with `kvzip.chunk_size`: the ids of the
 // repeat, scores from the repeat's queries and keys, and every kept set through the policy. An extract
-// (tests/tools/golden_extract.py) has queries and keys of some heads only; kept sets then follow from its scores.
+// (tests/tools/kvzip_extract.py) has queries and keys of some heads only; kept sets then follow from its scores.
 
 #include <gtest/gtest.h>
 

@@ -18,6 +18,7 @@ constexpr float kHeld = std::numeric_limits<float>::max() / 2;
 constexpr float kLeft = -1;
 
 struct Settings {
+  bool of_output = false;
   bool keeps_prefix = true;
   double recent = 0;
   std::size_t spare = 0;
@@ -32,7 +33,9 @@ class KvZip final : public RankedPolicy {
 
   Measures measures(Phase phase, int layer, std::size_t, std::size_t n_new) const override {
     if (phase == Phase::kDecode || !cuts(phase, layer, n_new)) return {};
-    return {.repeat = RepeatScore::kPeak, .repeat_sinks = options().sinks};
+    return {.value_norm = settings_.of_output ? ValueNorm::kOutput : ValueNorm::kNone,
+            .repeat = settings_.of_output ? RepeatScore::kPeakOfOutput : RepeatScore::kPeak,
+            .repeat_sinks = options().sinks};
   }
 
  protected:
@@ -54,7 +57,7 @@ class KvZip final : public RankedPolicy {
 
   std::size_t shared(std::size_t n_lists) const override {
     const std::size_t whole = RankedPolicy::shared(n_lists);
-    return whole - std::min(whole, settings_.spare);
+    return std::max(whole - std::min(whole, settings_.spare), n_lists * (options().sinks + options().window));
   }
 
  private:
@@ -104,7 +107,8 @@ std::unique_ptr<Policy> make(const PolicySettings& given, const AttentionShape& 
                  .expected = "heads=joint or heads=adaptive with spare",
                  .found = "heads=even"});
   }
-  const kvzip::Settings settings{.keeps_prefix = has_word(type, given, "prefix", "keep"),
+  const kvzip::Settings settings{.of_output = has_word(type, given, "plus", "on"),
+                                 .keeps_prefix = has_word(type, given, "prefix", "keep"),
                                  .recent = number_setting(type, given, "recent"),
                                  .spare = spare};
   return std::make_unique<kvzip::KvZip>(options, shape, settings);
@@ -113,7 +117,12 @@ std::unique_ptr<Policy> make(const PolicySettings& given, const AttentionShape& 
 std::vector<PolicyParameter> parameters() {
   using Kind = PolicyParameter::Kind;
   std::vector<PolicyParameter> all = with_head_parameters(
-      {{.name = "chunk",
+      {{.name = "plus",
+        .kind = Kind::kWord,
+        .default_value = "off",
+        .words = {"off", "on"},
+        .help = "on: what was looked at counts by what its value adds to the output (KVzip+)"},
+       {.name = "chunk",
         .kind = Kind::kWholeNumber,
         .default_value = 2000,
         .min = 16,

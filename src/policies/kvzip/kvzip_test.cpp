@@ -115,6 +115,8 @@ TEST(KvZip, AsksForTheRepeatWhereItCutsAndSaysHowMuchAtATime) {
   EXPECT_EQ(p->traits().repeat_chunk, 100u);
   EXPECT_EQ(p->measures(Phase::kPrefill, 0, 12, 12), Measures{});
   EXPECT_EQ(p->measures(Phase::kPrefill, 0, 13, 13), (Measures{.repeat = RepeatScore::kPeak, .repeat_sinks = 6}));
+  EXPECT_EQ(make("plus=on", kOne, 12)->measures(Phase::kPrefill, 0, 13, 13),
+            (Measures{.value_norm = ValueNorm::kOutput, .repeat = RepeatScore::kPeakOfOutput, .repeat_sinks = 4}));
 }
 
 TEST(KvZipResized, KeepsTheBestOfTheTextAndTheNewestInProportion) {

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""A small part of a golden KVzip file: golden_extract.py IN OUT
+"""A small part of a golden KVzip file: kvzip_extract.py IN OUT
 
 Scores, kept sets and ids stay whole; queries, keys, values and weights are those of the first layer's first KV head and
 its group, so that a repository can hold them. The metadata extract.n_layer and extract.n_head_kv say so.
@@ -98,7 +98,7 @@ def write(path, keys, tensors):
 
 def main():
     if len(sys.argv) != 3:
-        sys.exit("usage: golden_extract.py IN OUT")
+        sys.exit("usage: kvzip_extract.py IN OUT")
     keys, tensors = read(sys.argv[1])
     number = {name: value for name, _, value in keys}
     group, d = number["n_head"] // number["n_head_kv"], number["head_dim"]
