@@ -7,6 +7,7 @@
 #include "attention/attention_op.h"
 #include "cache/arena.h"
 #include "cache/kv_pool.h"
+#include "engine/key_forms.h"
 #include "engine/layer_map.h"
 #include "engine/policy_time.h"
 #include "engine/rope_table.h"
@@ -31,7 +32,8 @@ class EngineState {
         place(threads, method),
         workers(place),
         kv_pool(place, place.buffer_type(), kv_memory),
-        rope_table(model) {}
+        rope_table(model),
+        key_forms(model) {}
 
   // `batch_invariant`: a column's products are the bits that it would get alone.
   MatmulPlan matmuls(bool batch_invariant) const {
@@ -49,7 +51,8 @@ class EngineState {
             .scale = h.attention_scale,
             .rope = rope_table.rope(layer),
             .softcap = h.attention_softcap,
-            .sinks = model.weights.sinks(layer)};
+            .sinks = model.weights.sinks(layer),
+            .key_form = key_forms.attended(layer)};
   }
   bool owns(const Session* session) const {
     return std::find(sessions.begin(), sessions.end(), session) != sessions.end();
@@ -63,6 +66,7 @@ class EngineState {
   KvPool kv_pool;
   std::vector<const Session*> sessions;  // that are open
   RopeTable rope_table;
+  KeyForms key_forms;                         // once a session's keys have few bits
   attention::Scratch scratch;                 // of the threads of a running graph
   std::vector<float> partials;                // of decode attention
   PolicyTime policy_time;                     // for benchmarks

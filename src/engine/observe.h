@@ -29,7 +29,8 @@ struct LayerVisit {
   std::size_t n_probe = 0;
   bool more_follows = false;
   Recording recording;
-  SegmentRows fresh;  // the segment's own rows; under decode the new token's are in the cache already
+  SegmentRows fresh;            // the segment's own rows; under decode the new token's are in the cache already
+  attention::KeyForm key_form;  // of all heads' keys, where they have few bits
 };
 
 // Turns a recording into what a policy sees: statistics of what it asked for, entries in stored order. Owns the

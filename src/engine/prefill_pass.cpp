@@ -42,6 +42,7 @@ struct PlainKeys {
   std::size_t capacity = 0;
   std::size_t first = 0;
   ggml_type type = GGML_TYPE_F16;
+  attention::KeyForm form = {};  // of all heads
 };
 
 void store_plain(ggml_tensor* dst, int ith, int nth, void* userdata) {
@@ -53,7 +54,8 @@ void store_plain(ggml_tensor* dst, int ith, int nth, void* userdata) {
     for (std::int64_t h = 0; h < k->ne[1]; ++h) {
       const std::size_t row = (std::size_t)h * keys.capacity + keys.first + (std::size_t)j;
       const char* from = (const char*)k->data + h * (std::int64_t)k->nb[1] + j * (std::int64_t)k->nb[2];
-      attention::store_row((const float*)from, d, keys.type, keys.to + row * row_bytes);
+      attention::store_key((const float*)from, d, keys.type, keys.form.of_head((std::size_t)h, (std::size_t)d), nullptr,
+                           keys.to + row * row_bytes);
     }
   }
 }
@@ -208,6 +210,7 @@ class PrefillPass::Run {
     const std::size_t n = chunk_size();
     attention::PrefillLayer attention;
     attention.shape = engine_.attention_shape(layer_, shape_);
+    if (rotates_stored_) attention.shape.key_form = engine_.key_forms.plain(layer_);
     attention.arithmetic = engine_.place.attention().arithmetic(shape_.type_k, shape_.type_v);
     attention.window = (std::size_t)h_.layers[(std::size_t)layer_].window;
     for (int h = 0; h < h_.n_head_kv; ++h) {
@@ -230,7 +233,7 @@ class PrefillPass::Run {
     attention.scratch = &engine_.scratch;
 
     PlainKeys plain{.capacity = n_rows_, .first = from_, .type = shape_.type_k};
-    if (keeps_plain_) plain.to = memory_.workspace.k_plain.data();
+    if (keeps_plain_) plain.to = memory_.workspace.k_plain.data(), plain.form = engine_.key_forms.plain(layer_);
     LayerGraph g(engine_, layer_, n, rotated_, &attention, &plain,
                  [&](Graph& graph) { return hidden_.columns(graph, from_, n); });
     engine_.place.allocate(g.graph);
@@ -284,7 +287,7 @@ class PrefillPass::Run {
     if (!slides) {
       engine_.workers.each(shown.size(), [&](std::size_t i, int) {
         Shown& of = shown[i];
-        of.seen = &of.first->observer().observe(of.asked, of.first->cache(), visit(of.fresh));
+        of.seen = &of.first->observer().observe(of.asked, of.first->cache(), visit(of));
       });
     }
     engine_.workers.each(sessions_.size(), [&](std::size_t i, int) {
@@ -321,7 +324,7 @@ class PrefillPass::Run {
   }
 
   // REQUIRES: the layer does not slide.
-  LayerVisit visit(const SegmentRows& fresh) const {
+  LayerVisit visit(const Shown& shown) const {
     return {.phase = Phase::kPrefill,
             .layer = layer_,
             .policy_layer = engine_.layers.policy_layer(layer_),
@@ -331,7 +334,8 @@ class PrefillPass::Run {
             .n_probe = options_.probe.size(),
             .more_follows = options_.more_follows,
             .recording = {.probabilities = record_, .n_rows = n_recorded_, .sums = sums_, .stride = n_kept_ + n_rows_},
-            .fresh = fresh};
+            .fresh = shown.fresh,
+            .key_form = shown.first->key_form(layer_)};
   }
 
   Measures asked_by(const SessionState& s) const {
@@ -409,8 +413,9 @@ std::uint64_t prefill_compute_bytes(EngineState& engine, const CacheShape& shape
   PlainKeys plain{.to = &nowhere};
   LayerGraph layer(engine, 0, n, true, &attention, &plain,
                    [&](Graph& graph) { return graph.input(GGML_TYPE_F32, h.n_embd, (std::int64_t)n); });
-  return engine.place.measure(layer.graph) +
-         attention::prefill_scratch_bytes(attention.shape) * (std::uint64_t)engine.place.threads();
+  const std::size_t scratch =
+      std::max(attention::prefill_scratch_bytes(attention.shape), attention::decode_scratch_bytes(attention.shape));
+  return engine.place.measure(layer.graph) + scratch * (std::uint64_t)engine.place.threads();
 }
 
 }  // namespace lacake

@@ -106,7 +106,8 @@ class SyntheticSegment {
         .n_new = n_new_,
         .n_past = (std::int64_t)n_past_,
         .recording = {.probabilities = rows > 0 ? record : nullptr, .n_rows = rows, .sums = sums, .stride = n_entries},
-        .fresh = fresh};
+        .fresh = fresh,
+        .key_form = session_.key_form(l)};
     DeferredEdits edits(cache, engine_.layers, l, n_new_);
     if (slides) {
       edits.keep_newest(l, n_entries, session_.plan().sliding_entries);
@@ -119,6 +120,7 @@ class SyntheticSegment {
  private:
   void make_entries(int l) {
     constexpr std::size_t kAtOnce = 256;
+    const attention::KeyForm form = session_.key_form(l);
     const std::size_t blocks = (n_new_ + kAtOnce - 1) / kAtOnce, heads = (std::size_t)h_.n_head_kv;
     in_parallel(engine_.place.threads(), blocks * heads, [&](std::size_t part) {
       const std::size_t head = part / blocks, from = part % blocks * kAtOnce;
@@ -127,7 +129,8 @@ class SyntheticSegment {
         sample_.entry(l, (int)head, n_past_ + i, k.data(), v.data());
         if (!session_.cache_index()) rotate(l, k.data(), n_past_ + i);
         const std::size_t row = head * n_new_ + i;
-        attention::store_row(k.data(), h_.d_k, shape_.type_k, memory_.workspace.k.data() + row * shape_.k_row());
+        attention::store_key(k.data(), h_.d_k, shape_.type_k, form.of_head(head, k.size()), nullptr,
+                             memory_.workspace.k.data() + row * shape_.k_row());
         attention::store_row(v.data(), h_.d_v, shape_.type_v, memory_.workspace.v.data() + row * shape_.v_row());
       }
     });
