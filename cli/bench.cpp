@@ -102,7 +102,6 @@ int bench(const Options& options) {
   watch_interrupt();
   const Model model(options.model, model_options(options));
   Engine engine(model, engine_options(options));
-  warn(kv_type_warning(model.facts(), options));
   std::vector<Token> text = text_tokens(model, options);
   allow_any_length(engine);  // also for the few tokens after a depth that is the model's length
   for (const BenchCase& c : all) {

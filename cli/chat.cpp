@@ -278,7 +278,6 @@ int chat(const Options& options) {
   const Terminal terminal(STDERR_FILENO, options.color);
   const Model model(options.model, model_options(options));
   Engine engine(model, engine_options(options));
-  warn(kv_type_warning(model.facts(), options));
   if (!model.chat_notice().empty()) notice(options, model.chat_notice());
   if (!model.has_chat_template()) warn_without_template(options, kChat);
 

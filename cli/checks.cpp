@@ -150,13 +150,4 @@ void check_budgets(const Options& options, std::span<const eval::Configuration> 
   refuse("--kv-budget", "a policy that it bounds", fmt::format("{} alone", grid.front().policy.text()));
 }
 
-std::string kv_type_warning(const ModelFacts& facts, const Options& options) {
-  if (!options.kv_type || !facts.biased_keys || CacheTypes::parse(*options.kv_type).k != "q4_0") return "";
-  const std::string v = CacheTypes::parse(*options.kv_type).v;
-  return fmt::format(
-      "warning: K entries in q4_0 spoil the answers of a model whose keys have biases, as this one's; "
-      "--kv-type q8_0,{} does not",
-      v);
-}
-
 }  // namespace lacake::cli

@@ -25,7 +25,4 @@ void check_effects_of_task(const Options& options, std::string_view task);
 // The same for budgets that no policy of the grid looks at.
 void check_budgets(const Options& options, std::span<const eval::Configuration> grid);
 
-// One line where the asked for KV type is known to spoil this model's answers; "" otherwise.
-std::string kv_type_warning(const ModelFacts& facts, const Options& options);
-
 }  // namespace lacake::cli

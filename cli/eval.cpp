@@ -93,7 +93,6 @@ Evaluation::Evaluation(const Options& options, std::string task)
                  .expected = "options after it",
                  .found = fmt::format("\"{}\"", options.words[1])});
   }
-  warn(kv_type_warning(model_.facts(), options));
   watch_interrupt();
 }
 

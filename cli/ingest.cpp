@@ -60,7 +60,6 @@ int ingest(const Options& given) {
 
   const Model model(options.model, model_options(options));
   Engine engine(model, engine_options(options));
-  warn(kv_type_warning(model.facts(), options));
   const bool raw = options.raw || !model.has_chat_template();
   if (!options.raw && !model.chat_notice().empty()) notice(options, model.chat_notice());
   if (!options.raw && raw) warn_without_template(options, kIngest);

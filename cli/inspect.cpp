@@ -74,7 +74,6 @@ int inspect(const Options& given) {
 
   const Model model(options.model, model_options(options));
   Engine engine(model, engine_options(options));
-  warn(kv_type_warning(model.facts(), options));
   Prompt prompt;
   if (text) prompt = make_prompt(model, *text, options);
   for (const std::string& line : prompt.notices) notice(options, line);

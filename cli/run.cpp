@@ -190,7 +190,6 @@ int run(const Options& options) {
   const Model model(options.model, model_options(options));
   Engine engine(model, engine_options(options));
   result.load_ms = watch.ms();
-  warn(kv_type_warning(model.facts(), options));
 
   const Prompt prompt = make_prompt(model, text, options);
   const std::vector<Token>& tokens = prompt.chat.tokens;

@@ -97,7 +97,6 @@ int serve(const Options& options) {
   if (options.log_requests) log.emplace(options.log_file.value_or(""), options.log_prompts);
 
   const Model model(options.model, model_options(options));
-  warn(kv_type_warning(model.facts(), options));
   if (!model.chat_notice().empty()) notice(options, model.chat_notice());
   Engine::Options engine_of = engine_options(options);
   SchedulerOptions scheduling{.session = asked, .limits = generation.limits};

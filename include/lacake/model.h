@@ -36,9 +36,6 @@ struct ModelFacts {
   std::int64_t training_length = 0;  // tokens; true positions beyond it are refused
   std::uint64_t mapped_bytes = 0;    // weights read from the mapped file
   std::uint64_t second_bytes = 0;    // repacked copies
-  // K projections add a bias (Qwen2): a few channels of the keys are then far larger than the others, and what a block
-  // of 4 bits leaves of the others is too little: K entries in q4_0 spoil the answers.
-  bool biased_keys = false;
   std::string calibration_path;  // of its learned scores (lacake/calibration.h); "": it has none
   CalibrationFacts calibration;  // what that file says of itself
   std::string product;           // how its weights are multiplied: an Options::product, not "auto"

@@ -9,9 +9,10 @@
 //
 // Types of fewer than 8 bits are stored *mixed* (mix.h): a row is H times what was computed. Kernels multiply rows as
 // they are, so q comes mixed where K is (keys with a rope_index aside: the kernel mixes those back before it rotates
-// them), and what comes out is mixed where V is. The graph nodes do both. For whoever measures: the length of a row and
-// the cosine of two rows of a head are what they were; a row itself, or its product with anything that is not mixed
-// (a query, W_O), is not: read it with `read_row` (row.h).
+// them), and what comes out is mixed where V is. The graph nodes do both. Keys have a form of their own beside
+// (key_form.h). For whoever measures: the length of a value and the cosine of two values of a head are what they were;
+// a value itself, its product with anything that is not mixed (W_O), and all of a key are not: read them with
+// `read_row` and `read_key` (row.h).
 
 #include <cstddef>
 #include <cstdint>
@@ -20,6 +21,7 @@
 #include <string_view>
 #include <vector>
 
+#include "attention/key_form.h"
 #include "ggml.h"
 
 namespace lacake::attention {
@@ -60,10 +62,14 @@ struct Shape {
   // [group] a logit for each head that takes its share of softmax and has no value (gpt-oss), or null. Applied by
   // `prefill` and by `combine`.
   const float* sinks = nullptr;
+  // Of K's rows where they are mixed: for those without a rope_index the caller brings queries in this form, those with
+  // one the kernel brings back. Of all KV heads in a layer's shape.
+  KeyForm key_form = {};
 };
 
-// A layer's shape has the sinks of all its heads [n_head]; this one those of one KV head's group.
+// A layer's shape has the sinks of all its heads [n_head] and the form of all KV heads' keys; this one those of one.
 inline Shape shape_of_head(Shape shape, std::size_t head_kv) {
+  shape.key_form = shape.key_form.of_head(head_kv, (std::size_t)shape.d_k);
   if (shape.sinks) shape.sinks += head_kv * (std::size_t)shape.group;
   return shape;
 }
@@ -155,6 +161,10 @@ void combine(const Shape&, const float* partials, std::size_t n_pieces, float* o
 // Writes one row: f32 -> type, mixed where the type is. Used for K and for V.
 //   row  [d] f32
 void store_row(const float* row, int d, ggml_type type, void* to);
+
+// The same of a key in its form.
+//   metric  [d, d] of the queries that it meets (round.h), or null: each number becomes the nearest
+void store_key(const float* key, int d, ggml_type type, const KeyForm& form, const float* metric, void* to);
 
 namespace reference {
 void prefill(const PrefillCall&);

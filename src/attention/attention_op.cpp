@@ -7,6 +7,7 @@
 
 #include "attention/layout.h"
 #include "attention/measure.h"
+#include "attention/round.h"
 
 namespace lacake::attention {
 namespace {
@@ -46,10 +47,31 @@ float length_of(const ggml_tensor& columns, std::size_t i) {
   return (float)std::sqrt(squares);
 }
 
+// Queries that say how the chunk's keys are rounded (round.h): so many of them are as good as all.
+constexpr std::size_t kWeighing = 128;
+
+// M of each KV head: [d_k, d_k, n_head_kv].
+void weigh_chunk(ggml_tensor* dst, int ith, int nth, void* userdata) {
+  const auto& layer = *(const PrefillLayer*)userdata;
+  const ggml_tensor* q = dst->src[0];
+  const auto d_k = (std::size_t)layer.shape.d_k, group = (std::size_t)layer.shape.group;
+  const std::int64_t each = std::max<std::int64_t>(1, q->ne[2] * layer.shape.group / (std::int64_t)kWeighing);
+  std::vector<float> queries;
+  for (std::size_t head = (std::size_t)ith; head < (std::size_t)dst->ne[2]; head += (std::size_t)nth) {
+    queries.clear();
+    for (std::int64_t j = 0; j < q->ne[2]; j += each) {
+      const float* from = row_of(q, (std::int64_t)(head * group), j);
+      queries.insert(queries.end(), from, from + group * d_k);
+    }
+    queries_to_form(layer.shape.key_form.of_head(head, d_k), queries.data(), d_k, queries.size() / d_k);
+    weigh(queries.data(), queries.size() / d_k, d_k, d_k, (float*)dst->data + head * d_k * d_k);
+  }
+}
+
 // Where keys are mixed, its result is the mixed queries [d_k, n_head, n_q].
 void store_chunk(ggml_tensor* dst, int ith, int nth, void* userdata) {
   const auto& layer = *(const PrefillLayer*)userdata;
-  const ggml_tensor *k = dst->src[0], *v = dst->src[1], *q = dst->src[2];
+  const ggml_tensor *k = dst->src[0], *v = dst->src[1], *q = dst->src[2], *metrics = dst->src[3];
   const std::int64_t n_head_kv = k->ne[1], n_q = k->ne[2];
   const std::size_t k_row = ggml_row_size(layer.shape.type_k, layer.shape.d_k);
   const std::size_t v_row = ggml_row_size(layer.shape.type_v, layer.shape.d_v);
@@ -57,11 +79,17 @@ void store_chunk(ggml_tensor* dst, int ith, int nth, void* userdata) {
     if (layer.mixes_queries()) {
       auto* mixed = (float*)((char*)dst->data + j * (std::int64_t)dst->nb[2]);
       std::copy_n(row_of(q, 0, j), dst->ne[0] * dst->ne[1], mixed);
-      mix(mixed, (std::size_t)dst->ne[0], (std::size_t)dst->ne[1]);
+      const auto d_k = (std::size_t)dst->ne[0], group = (std::size_t)layer.shape.group;
+      for (std::size_t h = 0; h < (std::size_t)n_head_kv; ++h) {
+        queries_to_form(layer.shape.key_form.of_head(h, d_k), mixed + h * group * d_k, d_k, group);
+      }
     }
     for (std::int64_t h = 0; h < n_head_kv; ++h) {
       const std::size_t row = (std::size_t)h * layer.capacity + layer.first + (std::size_t)j;
-      store_row(row_of(k, h, j), layer.shape.d_k, layer.shape.type_k, layer.k + row * k_row);
+      const float* metric = metrics ? row_of(metrics, 0, h) : nullptr;
+      store_key(row_of(k, h, j), layer.shape.d_k, layer.shape.type_k,
+                layer.shape.key_form.of_head((std::size_t)h, (std::size_t)layer.shape.d_k), metric,
+                layer.k + row * k_row);
       store_row(row_of(v, h, j), layer.shape.d_v, layer.shape.type_v, layer.v + row * v_row);
     }
   }
@@ -147,12 +175,16 @@ void accumulate_chunk(ggml_tensor*, const ggml_tensor* attended, int ith, int nt
 }
 
 // As keys are stored.
-void mix_queries(ggml_tensor* dst, int ith, int nth, void*) {
+void mix_queries(ggml_tensor* dst, int ith, int nth, void* userdata) {
+  const Shape& shape = ((const PrefillLayer*)userdata)->shape;
   const ggml_tensor* q = dst->src[0];
+  const auto d_k = (std::size_t)dst->ne[0], n_head = (std::size_t)dst->ne[1], group = (std::size_t)shape.group;
   for (std::int64_t j = ith; j < dst->ne[2]; j += nth) {
     auto* mixed = (float*)((char*)dst->data + j * (std::int64_t)dst->nb[2]);
-    std::copy_n(row_of(q, 0, j), dst->ne[0] * dst->ne[1], mixed);
-    mix(mixed, (std::size_t)dst->ne[0], (std::size_t)dst->ne[1]);
+    std::copy_n(row_of(q, 0, j), d_k * n_head, mixed);
+    for (std::size_t head = 0; head * group < n_head; ++head) {
+      queries_to_form(shape.key_form.of_head(head, d_k), mixed + head * group * d_k, d_k, group);
+    }
   }
 }
 
@@ -211,7 +243,8 @@ void find_peaks(ggml_tensor* dst, int ith, int, void* userdata) {
 }
 
 // The new token's row of a lane: written by whoever takes the piece that holds it.
-void store_new(const DecodeLayer& layer, const ggml_tensor* dst, std::size_t i) {
+void store_new(const DecodeLayer& layer, const ggml_tensor* dst, std::size_t i, const KeyForm& form,
+               const float* metric) {
   const ggml_tensor* v = dst->src[1];
   const ggml_tensor* k_first = dst->src[2];  // rotated if any is, else plain
   const ggml_tensor* k_plain = layer.n_rotated == 0 ? k_first : dst->src[3];
@@ -220,7 +253,7 @@ void store_new(const DecodeLayer& layer, const ggml_tensor* dst, std::size_t i) 
   const float* k = row_of(rotated ? k_first : k_plain, (std::int64_t)head,
                           (std::int64_t)(rotated ? session : session - layer.n_rotated));
   const DecodeLayer::Lane& lane = layer.lanes[i];
-  store_row(k, layer.shape.d_k, lane.type_k, lane.new_k);
+  store_key(k, layer.shape.d_k, lane.type_k, form, metric, lane.new_k);
   store_row(row_of(v, (std::int64_t)head, (std::int64_t)session), layer.shape.d_v, lane.type_v, lane.new_v);
 }
 
@@ -243,10 +276,9 @@ void attend_pieces(ggml_tensor* dst, int ith, int, void* userdata) {
     const DecodeLayer::Lane& l = layer.lanes[lane];
     const std::size_t end = std::min(begin + kDecodePiece, l.rows.n);
     const auto new_row = (std::size_t)(l.new_k - (const std::byte*)l.rows.k) / l.rows.k_stride;
-    if (new_row >= begin && new_row < end) store_new(layer, dst, lane);
-
     DecodeCall call;
     call.shape = layer.shape;
+    call.shape.key_form = (l.rows.rope_index ? layer.plain_form : layer.shape.key_form).of_head(lane % n_head_kv, d_k);
     call.shape.type_k = l.type_k;
     call.shape.type_v = l.type_v;
     call.arithmetic = l.arithmetic;
@@ -259,8 +291,16 @@ void attend_pieces(ggml_tensor* dst, int ith, int, void* userdata) {
     if (l.mixes_queries()) {
       auto* mixed = (float*)scratch.data();
       std::copy_n(call.q, group * d_k, mixed);
-      mix(mixed, d_k, group);
+      queries_to_form(call.shape.key_form, mixed, d_k, group);
       call.q = mixed;
+    }
+    if (new_row >= begin && new_row < end) {
+      float* metric = nullptr;
+      if (l.mixes_queries() && is_weighed(l.type_k) && d_k <= kMostWeighed) {
+        metric = (float*)scratch.subspan(query_bytes(layer.shape)).data();
+        weigh(call.q, group, d_k, d_k, metric);
+      }
+      store_new(layer, dst, lane, call.shape.key_form, metric);
     }
     call.partial = layer.partials->data() + (l.first_piece + layer.items[item].piece) * each;
     call.weights = l.probabilities;
@@ -303,14 +343,23 @@ std::size_t prefill_scratch_bytes(const Shape& shape) {
   return std::max(prefill_scratch(shape, largest_query_block(shape)), accumulate_scratch(shape));
 }
 
-std::size_t decode_scratch_bytes(const Shape& shape) { return query_bytes(shape) + decode_scratch(shape); }
+std::size_t decode_scratch_bytes(const Shape& shape) {
+  const auto d_k = (std::size_t)shape.d_k;
+  const std::size_t metric = d_k <= kMostWeighed ? d_k * d_k * sizeof(float) : 0;
+  return query_bytes(shape) + std::max(decode_scratch(shape), metric);
+}
 
 ggml_tensor* prefill_node(ggml_context* ctx, ggml_tensor* q, ggml_tensor* k, ggml_tensor* v, PrefillLayer* layer) {
-  ggml_tensor* store_args[] = {k, v, q};
   const bool mixes = layer->mixes_queries();
+  ggml_tensor* store_args[] = {k, v, q, nullptr};
+  if (mixes && is_weighed(layer->shape.type_k) && (std::size_t)q->ne[0] <= kMostWeighed) {
+    ggml_tensor* weigh_args[] = {q};
+    store_args[3] = ggml_custom_4d(ctx, GGML_TYPE_F32, q->ne[0], q->ne[0], k->ne[1], 1, weigh_args, 1, weigh_chunk,
+                                   GGML_N_TASKS_MAX, layer);
+  }
   ggml_tensor* stored =
-      mixes ? ggml_custom_4d(ctx, GGML_TYPE_F32, q->ne[0], q->ne[1], q->ne[2], 1, store_args, 3, store_chunk,
-                             GGML_N_TASKS_MAX, layer)
+      mixes ? ggml_custom_4d(ctx, GGML_TYPE_F32, q->ne[0], q->ne[1], q->ne[2], 1, store_args, store_args[3] ? 4 : 3,
+                             store_chunk, GGML_N_TASKS_MAX, layer)
             : ggml_custom_4d(ctx, GGML_TYPE_F32, 1, 1, 1, 1, store_args, 2, store_chunk, GGML_N_TASKS_MAX, layer);
   ggml_tensor* args[] = {mixes ? stored : q, stored};
   const std::int64_t n_out = (std::int64_t)layer->shape.d_v * q->ne[1];
@@ -329,7 +378,7 @@ ggml_tensor* repeat_nodes(ggml_context* ctx, ggml_tensor* attended, ggml_tensor*
   }
   if (layer->mixes_queries()) {
     q = ggml_custom_4d(ctx, GGML_TYPE_F32, q->ne[0], q->ne[1], q->ne[2], 1, &q, 1, mix_queries, GGML_N_TASKS_MAX,
-                       nullptr);
+                       layer);
   }
   ggml_tensor* args[] = {q, layer->repeat->inputs};
   attended = ggml_custom_inplace(ctx, attended, args, of_output ? 2 : 1, find_norms, GGML_N_TASKS_MAX, layer);

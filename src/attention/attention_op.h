@@ -84,7 +84,8 @@ ggml_tensor* prefill_node(ggml_context*, ggml_tensor* q, ggml_tensor* k, ggml_te
 
 // One query for each of several sessions in one layer. Sessions may store their rows in different types.
 struct DecodeLayer {
-  Shape shape;  // with the first lane's types; its sinks: [n_head]
+  Shape shape;         // with the first lane's types; its sinks: [n_head]; its key_form: of lanes without a rope_index
+  KeyForm plain_form;  // of lanes with one
   int n_head_kv = 0;
   struct Lane {
     Rows rows;  // the new token's included

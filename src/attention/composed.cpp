@@ -52,8 +52,20 @@ class Composer {
   }
   void store(ggml_tensor* from, ggml_tensor* to) { ggml_build_forward_expand(graph_, ggml_cpy(ctx_, from, to)); }
 
-  // Rows of K or V as the cache has them.
-  void store_rows(ggml_tensor* from, ggml_tensor* to) { store(is_mixed(to->type) ? mixed(from) : from, to); }
+  // Rows of V, of K as the cache has them; the queries that meet these.
+  void store_values(ggml_tensor* from, ggml_tensor* to) { store(is_mixed(to->type) ? mixed(from) : from, to); }
+  void store_keys(ggml_tensor* from, ggml_tensor* to) {
+    if (is_mixed(to->type)) {
+      if (shape_.key_form.center) from = ggml_sub(ctx_, from, channels(shape_.key_form.center));
+      if (shape_.key_form.scale) from = ggml_mul(ctx_, from, channels(shape_.key_form.scale));
+      from = mixed(from);
+    }
+    store(from, to);
+  }
+  ggml_tensor* queries(ggml_tensor* q) {
+    if (shape_.key_form.scale) q = ggml_div(ctx_, q, channels(shape_.key_form.scale));
+    return mixed(q);
+  }
 
   // A table of this process [ne0, ne1], contiguous, that nodes read.
   ggml_tensor* table(ggml_type type, const void* data, std::size_t ne0, std::size_t ne1 = 1) {
@@ -85,7 +97,11 @@ class Composer {
     const std::size_t d = (std::size_t)shape_.d_k;
     ggml_tensor* k = values(rows.k, rows.k_stride, rows.n, d, type);
     if (!k || !rows.rope_index) return k;
-    if (is_mixed(type)) k = mixed(k);
+    if (is_mixed(type)) {
+      k = mixed(k);
+      if (shape_.key_form.scale) k = ggml_div(ctx_, k, channels(shape_.key_form.scale));
+      if (shape_.key_form.center) k = ggml_add(ctx_, k, channels(shape_.key_form.center));
+    }
     ggml_tensor* at = table(GGML_TYPE_I32, rows.rope_index, rows.n);
     k = rotate_(ggml_reshape_3d(ctx_, k, shape_.d_k, 1, (std::int64_t)rows.n), at);
     return ggml_reshape_2d(ctx_, k, shape_.d_k, (std::int64_t)rows.n);
@@ -93,6 +109,7 @@ class Composer {
   ggml_tensor* values(const void* data, std::size_t stride, std::size_t n, std::size_t d, ggml_type type) {
     return n == 0 ? nullptr : ggml_cast(ctx_, stored(type, data, d, n, stride), GGML_TYPE_F32);
   }
+  ggml_tensor* channels(const float* of_head) { return table(GGML_TYPE_F32, of_head, (std::size_t)shape_.d_k); }
   // x [d, ...], its blocks times the matrix.
   ggml_tensor* mixed(ggml_tensor* x) {
     const std::size_t block = mix_block((std::size_t)x->ne[0]);
@@ -208,10 +225,10 @@ ggml_tensor* composed_prefill(ggml_context* ctx, ggml_cgraph* graph, ggml_tensor
     const auto chunk = [&](ggml_tensor* t, std::size_t d) {
       return ggml_view_2d(ctx, t, (std::int64_t)d, (std::int64_t)n_q, t->nb[2], head * t->nb[1]);
     };
-    composer.store_rows(chunk(k, d_k), composer.stored(shape.type_k, (const std::byte*)fresh.k + layer->first * k_row,
+    composer.store_keys(chunk(k, d_k), composer.stored(shape.type_k, (const std::byte*)fresh.k + layer->first * k_row,
                                                        d_k, n_q, k_row));
-    composer.store_rows(chunk(v, d_v), composer.stored(shape.type_v, (const std::byte*)fresh.v + layer->first * v_row,
-                                                       d_v, n_q, v_row));
+    composer.store_values(chunk(v, d_v), composer.stored(shape.type_v, (const std::byte*)fresh.v + layer->first * v_row,
+                                                         d_v, n_q, v_row));
 
     const std::size_t n = past.n + n_fresh;
     const bool as_before =
@@ -223,7 +240,7 @@ ggml_tensor* composed_prefill(ggml_context* ctx, ggml_cgraph* graph, ggml_tensor
                                         q->nb[2], head * group * q->nb[1]);
     queries = ggml_cont(ctx, ggml_permute(ctx, queries, 0, 2, 1, 3));
     Attended attended =
-        composer.attend(layer->mixes_queries() ? composer.mixed(queries) : queries,
+        composer.attend(layer->mixes_queries() ? composer.queries(queries) : queries,
                         composer.joined(composer.keys(past, shape.type_k), composer.keys(fresh, shape.type_k), 1),
                         composer.joined(composer.values(past.v, past.v_stride, past.n, d_v, shape.type_v),
                                         composer.values(fresh.v, v_row, n_fresh, d_v, shape.type_v), 1),
@@ -246,20 +263,22 @@ ggml_tensor* composed_decode(ggml_context* ctx, ggml_cgraph* graph, ggml_tensor*
   for (std::size_t i = 0; i < layer->lanes.size(); ++i) {
     const DecodeLayer::Lane& lane = layer->lanes[i];
     const std::size_t session = i / n_head_kv, head = i % n_head_kv;
-    Composer composer(ctx, graph, shape_of_head(shape, head), rotate, device);
+    Shape own = shape;
+    if (lane.rows.rope_index) own.key_form = layer->plain_form;
+    Composer composer(ctx, graph, shape_of_head(own, head), rotate, device);
     const auto row = [&](ggml_tensor* t, std::size_t d, std::size_t token) {
       return ggml_view_2d(ctx, t, (std::int64_t)d, 1, t->nb[1], token * t->nb[2] + head * t->nb[1]);
     };
     ggml_tensor* k =
         session < layer->n_rotated ? row(k_rotated, d_k, session) : row(k_plain, d_k, session - layer->n_rotated);
-    composer.store_rows(k, composer.stored(lane.type_k, lane.new_k, d_k, 1, lane.rows.k_stride));
-    composer.store_rows(row(v, d_v, session), composer.stored(lane.type_v, lane.new_v, d_v, 1, lane.rows.v_stride));
+    composer.store_keys(k, composer.stored(lane.type_k, lane.new_k, d_k, 1, lane.rows.k_stride));
+    composer.store_values(row(v, d_v, session), composer.stored(lane.type_v, lane.new_v, d_v, 1, lane.rows.v_stride));
 
     ggml_tensor* queries = ggml_view_3d(ctx, q, (std::int64_t)d_k, 1, (std::int64_t)group, q->nb[1], q->nb[1],
                                         session * q->nb[2] + head * group * q->nb[1]);
-    Attended attended =
-        composer.attend(lane.mixes_queries() ? composer.mixed(queries) : queries, composer.keys(lane.rows, lane.type_k),
-                        composer.values(lane.rows.v, lane.rows.v_stride, lane.rows.n, d_v, lane.type_v), nullptr);
+    Attended attended = composer.attend(
+        lane.mixes_queries() ? composer.queries(queries) : queries, composer.keys(lane.rows, lane.type_k),
+        composer.values(lane.rows.v, lane.rows.v_stride, lane.rows.n, d_v, lane.type_v), nullptr);
     if (lane.probabilities) {
       ggml_tensor* seen = attended.probabilities;
       if (lane.group_mean) {

@@ -14,7 +14,7 @@ void key_similarity(const Shape& shape, const Rows& past, const Rows& fresh, boo
   const auto for_each_key = [&](auto&& use) {
     for (const Rows* rows : {&past, &fresh}) {
       for (std::size_t i = 0; i < rows->n; ++i) {
-        load_row(static_cast<const std::byte*>(rows->k) + i * rows->k_stride, shape.d_k, shape.type_k, key.data());
+        read_key(shape, *rows, i, key.data());
         use();
       }
     }

@@ -218,17 +218,20 @@ TEST(KeySimilarity, IsTheCosineWithTheMeanOfAllKeys) {
   EXPECT_NEAR(cosines[3], 1.0, 1e-7);
 }
 
-TEST(KeySimilarity, IsTheSameOfMixedKeys) {
+TEST(KeySimilarity, IsTheSameOfKeysInAForm) {
   const TestLane lane({.n_past = 30, .n_fresh = 1});
+  std::vector<float> scale(64), center(64);
+  for (std::size_t i = 0; i < 64; ++i) scale[i] = 1 + 0.02f * (float)i, center[i] = 0.5f - 0.01f * (float)i;
+  const KeyForm form{.scale = scale.data(), .center = center.data()};
   const auto similarity = [&](ggml_type type) {
     const std::size_t stride = ggml_row_size(type, 64);
     std::vector<std::byte> rows(30 * stride);
     std::vector<float> row(64), cosines(30);
     for (std::size_t i = 0; i < 30; ++i) {
       load_row((const std::byte*)lane.past().k + i * lane.past().k_stride, 64, lane.shape().type_k, row.data());
-      store_row(row.data(), 64, type, rows.data() + i * stride);
+      store_key(row.data(), 64, type, form, nullptr, rows.data() + i * stride);
     }
-    key_similarity({.d_k = 64, .d_v = 0, .group = 1, .type_k = type, .type_v = type},
+    key_similarity({.d_k = 64, .d_v = 0, .group = 1, .type_k = type, .type_v = type, .key_form = form},
                    {.k = rows.data(), .k_stride = stride, .n = 30}, {}, /*normalised*/ false, cosines.data());
     return cosines;
   };

@@ -44,6 +44,11 @@ void read_row(const void* row, int d, ggml_type type, float* out) {
   if (is_mixed(type)) mix(out, (std::size_t)d);
 }
 
+void read_key(const Shape& shape, const Rows& rows, std::size_t i, float* out) {
+  read_row(static_cast<const std::byte*>(rows.k) + i * rows.k_stride, shape.d_k, shape.type_k, out);
+  if (is_mixed(shape.type_k)) restore_form(shape.key_form, out, (std::size_t)shape.d_k);
+}
+
 void load_key(const Shape& shape, const Rows& rows, std::size_t i, float* out) {
   const void* row = static_cast<const std::byte*>(rows.k) + i * rows.k_stride;
   if (!rows.rope_index) return load_row(row, shape.d_k, shape.type_k, out);
@@ -51,7 +56,7 @@ void load_key(const Shape& shape, const Rows& rows, std::size_t i, float* out) {
 }
 
 void load_plain_key(const Shape& shape, const Rows& rows, std::size_t i, float* out) {
-  read_row(static_cast<const std::byte*>(rows.k) + i * rows.k_stride, shape.d_k, shape.type_k, out);
+  read_key(shape, rows, i, out);
   if (rows.rope_index) rotate(shape.rope, rows.rope_index[i], out);
 }
 

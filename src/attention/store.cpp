@@ -2,9 +2,11 @@
 #include <cstddef>
 #include <cstring>
 #include <string>
+#include <vector>
 
 #include "attention/attention.h"
 #include "attention/mix.h"
+#include "attention/round.h"
 #include "lacake/error.h"
 
 #undef HWY_TARGET_INCLUDE
@@ -69,6 +71,18 @@ void store_row(const float* row, int d, ggml_type type, void* to) {
     std::copy_n(row + i, block, mixed);
     mix(mixed, block);
     from_float(mixed, out + at, (std::int64_t)block);
+  }
+}
+
+void store_key(const float* key, int d, ggml_type type, const KeyForm& form, const float* metric, void* to) {
+  if (!is_mixed(type)) return store_row(key, d, type, to);
+  static thread_local std::vector<float> formed;  // a key's size is known from the first one on
+  formed.assign(key, key + d);
+  to_form(form, formed.data(), (std::size_t)d);
+  if (metric) {
+    round_weighed(formed.data(), (std::size_t)d, type, metric, to);
+  } else {
+    ggml_get_type_traits(type)->from_float_ref(formed.data(), to, d);
   }
 }
 

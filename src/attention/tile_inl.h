@@ -73,17 +73,21 @@ HWY_INLINE void rotate_row(const Rope& rope, const float* angles, float* row) {
 }
 
 // Rows begin .. begin + n - 1 -> tile [tile_stride, n rounded up to 4] f32. Columns from d on and rows from n on are 0.
+//   form              of keys, where they are mixed
 //   rope, rope_index  null rope_index: no rotation
 HWY_INLINE void load_tile(const void* rows, std::size_t row_bytes, ggml_type type, int d, std::size_t begin,
-                          std::size_t n, const Rope& rope, const std::int32_t* rope_index, float* tile,
-                          std::size_t tile_stride) {
+                          std::size_t n, const KeyForm& form, const Rope& rope, const std::int32_t* rope_index,
+                          float* tile, std::size_t tile_stride) {
   const auto* from = static_cast<const std::byte*>(rows) + begin * row_bytes;
   const bool mixed = is_mixed(type);
   for (std::size_t i = 0; i < n; ++i, from += row_bytes) {
     float* to = tile + i * tile_stride;
     convert_row(from, row_bytes, type, (std::size_t)d, to);
     if (rope_index) {
-      if (mixed) mix_rows(to, (std::size_t)d, 1);
+      if (mixed) {
+        mix_rows(to, (std::size_t)d, 1);
+        restore_form(form, to, (std::size_t)d);
+      }
       rotate_row(rope, rope.table + (std::size_t)rope_index[begin + i] * rope.n_rot, to);
     }
     std::fill(to + d, to + tile_stride, 0.0f);
@@ -93,12 +97,13 @@ HWY_INLINE void load_tile(const void* rows, std::size_t row_bytes, ggml_type typ
 
 HWY_INLINE void load_key_tile(const Shape& shape, const Rows& rows, std::size_t begin, std::size_t n, float* tile,
                               std::size_t tile_stride) {
-  load_tile(rows.k, rows.k_stride, shape.type_k, shape.d_k, begin, n, shape.rope, rows.rope_index, tile, tile_stride);
+  load_tile(rows.k, rows.k_stride, shape.type_k, shape.d_k, begin, n, shape.key_form, shape.rope, rows.rope_index, tile,
+            tile_stride);
 }
 
 HWY_INLINE void load_value_tile(const Shape& shape, const Rows& rows, std::size_t begin, std::size_t n, float* tile,
                                 std::size_t tile_stride) {
-  load_tile(rows.v, rows.v_stride, shape.type_v, shape.d_v, begin, n, shape.rope, nullptr, tile, tile_stride);
+  load_tile(rows.v, rows.v_stride, shape.type_v, shape.d_v, begin, n, {}, {}, nullptr, tile, tile_stride);
 }
 
 }  // namespace HWY_NAMESPACE

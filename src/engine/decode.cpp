@@ -100,7 +100,8 @@ class StepRun {
                                              .sums = asked.accumulated ? c.rows(l) : nullptr,
                                              .stride = s.cache().length(l),
                                              .group_mean = asked.group_mean},
-                               .learned = graph_->learned(l, i)};
+                               .learned = graph_->learned(l, i),
+                               .key_form = s.key_form(l)};
         s.policy().update(s.observer(thread).observe(asked, s.cache(), visit), edits);
       };
       const std::size_t n_layers = engine_.layers.model_layers().size();
@@ -158,6 +159,7 @@ class StepRun {
       layer.partials = &engine_.partials;
       layer.scratch = &engine_.scratch;
       layer.shape = engine_.attention_shape(l, first);
+      layer.plain_form = engine_.key_forms.plain(l);
       for (const Column& c : columns_) add_lanes(c, l, layer);
       partials = std::max(partials, layer.cut());
     }

@@ -7,6 +7,7 @@
 #include "attention/attention_op.h"
 #include "cache/arena.h"
 #include "cache/kv_pool.h"
+#include "engine/key_forms.h"
 #include "engine/layer_map.h"
 #include "engine/output_grams.h"
 #include "engine/policy_time.h"
@@ -33,7 +34,8 @@ class EngineState {
         workers(place),
         kv_pool(place, place.buffer_type(), kv_memory),
         rope_table(model),
-        output_grams(model.hyperparameters) {}
+        output_grams(model.hyperparameters),
+        key_forms(model) {}
 
   // `batch_invariant`: a column's products are the bits that it would get alone.
   MatmulPlan matmuls(bool batch_invariant) const {
@@ -51,7 +53,8 @@ class EngineState {
             .scale = h.attention_scale,
             .rope = rope_table.rope(layer),
             .softcap = h.attention_softcap,
-            .sinks = model.weights.sinks(layer)};
+            .sinks = model.weights.sinks(layer),
+            .key_form = key_forms.attended(layer)};
   }
   // The map that this layer's entries are scored with; null: there is none.
   const LearnedLayer* learned(int layer) const {
@@ -72,6 +75,7 @@ class EngineState {
   std::vector<const Session*> sessions;  // that are open
   RopeTable rope_table;
   OutputGrams output_grams;
+  KeyForms key_forms;                         // once a session's keys have few bits
   attention::Scratch scratch;                 // of the threads of a running graph
   std::vector<float> partials;                // of decode attention
   PolicyTime policy_time;                     // for benchmarks

@@ -25,7 +25,7 @@ std::size_t output_floats(const Hyperparameters& h) {
 class EntryMeasures::Entries {
  public:
   Entries(const Layer& layer, int head)
-      : shape_(layer.shape),
+      : shape_(attention::shape_of_head(layer.shape, (std::size_t)head)),
         past_(layer.cache->rows(layer.layer, head)),
         order_(layer.cache->slots(layer.layer, head)),
         fresh_{.k = layer.fresh.k + (std::size_t)head * layer.fresh.capacity * k_row(),
@@ -52,7 +52,7 @@ class EntryMeasures::Entries {
   std::size_t k_row() const { return ggml_row_size(shape_.type_k, shape_.d_k); }
   std::size_t v_row() const { return ggml_row_size(shape_.type_v, shape_.d_v); }
 
-  const attention::Shape& shape_;
+  attention::Shape shape_;
   attention::Rows past_;
   std::span<const std::uint32_t> order_;
   attention::Rows fresh_;

@@ -75,5 +75,39 @@ TEST(FewBits, ChannelsThatStandOutCostNothing) {
   }
 }
 
+// What norms make large in keys and small in queries, and what biases make all keys have in common.
+TinyModel with_sizes(const char* architecture, float factor) {
+  TinyModel tiny = with_outliers(1);
+  tiny.architecture = architecture;
+  tiny.biases = true;
+  tiny.change = [=](const std::string& name, std::vector<float>& values, std::int64_t) {
+    for (std::size_t i = 0; i < values.size(); ++i) {
+      const std::size_t channel = i % 64;
+      if (name.ends_with("attn_k_norm.weight") && channel % 32 == 9) values[i] *= factor;
+      if (name.ends_with("attn_q_norm.weight") && channel % 32 == 9) values[i] /= factor;
+      if (name.ends_with("attn_k.bias") && channel % 32 > 25) values[i] += factor;
+    }
+  };
+  return tiny;
+}
+
+TEST(FewBits, WhatNormsAndBiasesOfKeysMakeLargeCostsNothing) {
+  for (const char* architecture : {"qwen2", "qwen3", "gemma3"}) {
+    SCOPED_TRACE(architecture);
+    Loaded plain(with_sizes(architecture, 1)), large(with_sizes(architecture, 20));
+    Engine composed(large.model, {.attention = "ggml"});
+    for (const char* policy : {"full", "full:positions=compacted"}) {
+      for (const PrefillMode mode : {PrefillMode::kExact, PrefillMode::kStreaming}) {
+        SCOPED_TRACE(std::string(policy) + " " + prefill_name(mode));
+        const double without = divergence_of(plain, plain.engine, policy, "q4_0", mode);
+        for (Engine* engine : {&large.engine, &composed}) {
+          const double with_them = divergence_of(large, *engine, policy, "q4_0", mode);
+          EXPECT_LT(with_them, 4 * without);
+        }
+      }
+    }
+  }
+}
+
 }  // namespace
 }  // namespace lacake

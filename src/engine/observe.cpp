@@ -128,7 +128,8 @@ void Observer::see_repeat(const Peaks& peaks, const Cache& cache, const LayerVis
 void Observer::see_keys(const Measures& asked, const Cache& cache, const LayerVisit& visit, std::size_t n) {
   const CacheShape& cs = cache.arena().shape();
   const SegmentRows& fresh = visit.fresh;
-  const attention::Shape kernel{.d_k = cs.d_k, .d_v = cs.d_v, .group = 1, .type_k = cs.type_k, .type_v = cs.type_v};
+  const attention::Shape layer{
+      .d_k = cs.d_k, .d_v = cs.d_v, .group = 1, .type_k = cs.type_k, .type_v = cs.type_v, .key_form = visit.key_form};
   similarity_.resize(n * (std::size_t)cs.n_head_kv);
   for (int h = 0; h < cs.n_head_kv; ++h) {
     attention::Rows past = cache.rows(visit.layer, h), rows;
@@ -137,7 +138,8 @@ void Observer::see_keys(const Measures& asked, const Cache& cache, const LayerVi
       rows = {.k = fresh.k + (std::size_t)h * fresh.capacity * cs.k_row(), .k_stride = cs.k_row(), .n = fresh.n};
     }
     row_.resize(std::max(row_.size(), past.n + rows.n));
-    attention::key_similarity(kernel, past, rows, asked.key_mean == KeyMean::kNormalised, row_.data());
+    attention::key_similarity(attention::shape_of_head(layer, (std::size_t)h), past, rows,
+                              asked.key_mean == KeyMean::kNormalised, row_.data());
     stored_order(cache, visit.layer, h, n, row_.data(), similarity_.data() + (std::size_t)h * n);
   }
   observation_.key_similarity = {similarity_.data(), similarity_.size()};

@@ -48,6 +48,7 @@ struct LayerVisit {
   std::span<const float> inputs = {};   // [n_embd, n_new]
   SegmentRows fresh;                    // the segment's own rows; under decode the new token's are in the cache already
   const EntryMeasures* entries = nullptr;  // of a prompt, what was measured beside the recording
+  attention::KeyForm key_form;             // of all heads' keys, where they have few bits
 };
 
 // Turns a recording into what a policy sees: statistics of what it asked for, entries in stored order. Owns the

@@ -45,6 +45,7 @@ struct PlainKeys {
   std::size_t capacity = 0;
   std::size_t first = 0;
   ggml_type type = GGML_TYPE_F16;
+  attention::KeyForm form = {};  // of all heads
 };
 
 void store_plain(ggml_tensor* dst, int ith, int nth, void* userdata) {
@@ -56,7 +57,8 @@ void store_plain(ggml_tensor* dst, int ith, int nth, void* userdata) {
     for (std::int64_t h = 0; h < k->ne[1]; ++h) {
       const std::size_t row = (std::size_t)h * keys.capacity + keys.first + (std::size_t)j;
       const char* from = (const char*)k->data + h * (std::int64_t)k->nb[1] + j * (std::int64_t)k->nb[2];
-      attention::store_row((const float*)from, d, keys.type, keys.to + row * row_bytes);
+      attention::store_key((const float*)from, d, keys.type, keys.form.of_head((std::size_t)h, (std::size_t)d), nullptr,
+                           keys.to + row * row_bytes);
     }
   }
 }
@@ -283,6 +285,7 @@ class PrefillPass::Run {
     const std::size_t n = c.tokens.size();
     attention::PrefillLayer attention;
     attention.shape = engine_.attention_shape(layer_, shape_);
+    if (rotates_stored_) attention.shape.key_form = engine_.key_forms.plain(layer_);
     attention.arithmetic = engine_.place.attention().arithmetic(shape_.type_k, shape_.type_v);
     attention.window = (std::size_t)h_.layers[(std::size_t)layer_].window;
     for (int h = 0; h < h_.n_head_kv; ++h) {
@@ -311,7 +314,7 @@ class PrefillPass::Run {
     }
 
     PlainKeys plain{.capacity = n_rows_, .first = c.row, .type = shape_.type_k};
-    if (keeps_plain_) plain.to = memory_.workspace.k_plain.data();
+    if (keeps_plain_) plain.to = memory_.workspace.k_plain.data(), plain.form = engine_.key_forms.plain(layer_);
     SeenQueries queries{.first_token = (std::int64_t)(n_past_ + c.row)};
     if (observed && entries_.wants_queries()) queries.by = &entries_;
     InputWatch watch{.stride = n_new_};
@@ -393,7 +396,7 @@ class PrefillPass::Run {
       measure_entries();
       engine_.workers.each(shown.size(), [&](std::size_t i, int) {
         Shown& of = shown[i];
-        of.seen = &of.first->observer().observe(of.asked, of.first->cache(), visit(of.fresh));
+        of.seen = &of.first->observer().observe(of.asked, of.first->cache(), visit(of));
       });
     }
     engine_.workers.each(sessions_.size(), [&](std::size_t i, int) {
@@ -411,7 +414,8 @@ class PrefillPass::Run {
 
   // Keys count as attention read them; where several sessions watch, they hold nothing from before.
   void measure_entries() {
-    const attention::Shape shape = engine_.attention_shape(layer_, shape_);
+    attention::Shape shape = engine_.attention_shape(layer_, shape_);
+    if (rotates_stored_) shape.key_form = engine_.key_forms.plain(layer_);
     std::vector<float> mean;
     const auto turn = [&](int positions) -> attention::Rope {
       const int kind = h_.layers[(std::size_t)layer_].rope;
@@ -468,7 +472,7 @@ class PrefillPass::Run {
   }
 
   // REQUIRES: the layer does not slide.
-  LayerVisit visit(const SegmentRows& fresh) const {
+  LayerVisit visit(const Shown& shown) const {
     return {.phase = Phase::kPrefill,
             .layer = layer_,
             .policy_layer = engine_.layers.policy_layer(layer_),
@@ -480,8 +484,9 @@ class PrefillPass::Run {
             .recording = recording(),
             .learned = {scores_, scores_ ? n_new_ * (std::size_t)h_.n_head_kv : 0},
             .inputs = {inputs_, inputs_ ? n_new_ * (std::size_t)h_.n_embd : 0},
-            .fresh = fresh,
-            .entries = &entries_};
+            .fresh = shown.fresh,
+            .entries = &entries_,
+            .key_form = shown.first->key_form(layer_)};
   }
 
   Measures asked_by(const SessionState& s) const {
@@ -584,8 +589,9 @@ std::uint64_t prefill_compute_bytes(EngineState& engine, const CacheShape& shape
   InputWatch watch;
   LayerGraph layer(engine, 0, n, true, &attention, &plain, &queries, &watch,
                    [&](Graph& graph) { return graph.input(GGML_TYPE_F32, h.n_embd, (std::int64_t)n); });
-  return engine.place.measure(layer.graph) +
-         attention::prefill_scratch_bytes(attention.shape) * (std::uint64_t)engine.place.threads();
+  const std::size_t scratch =
+      std::max(attention::prefill_scratch_bytes(attention.shape), attention::decode_scratch_bytes(attention.shape));
+  return engine.place.measure(layer.graph) + scratch * (std::uint64_t)engine.place.threads();
 }
 
 }  // namespace lacake

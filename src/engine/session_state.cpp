@@ -17,6 +17,7 @@ SessionState::SessionState(EngineState& engine, const SessionOptions& options)
       cache_(cache_shape(engine.model.hyperparameters, options.types), policy_->traits(), plan_.budget_bytes,
              engine.kv_pool, engine.place),
       observers_((std::size_t)engine.place.threads()) {
+  if (attention::is_mixed(cache_.arena().shape().type_k)) engine_.key_forms.make(engine_.place);
   reserve_lanes();
 }
 

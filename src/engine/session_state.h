@@ -41,6 +41,10 @@ class SessionState {
   const std::vector<Token>& tokens() const { return tokens_; }
   std::size_t n_past() const { return tokens_.size(); }
   bool cache_index() const { return policy_->traits().positions == Positions::kCacheIndex; }
+  // Of all heads' keys of a layer as its cache has them.
+  attention::KeyForm key_form(int layer) const {
+    return cache_index() ? engine_.key_forms.plain(layer) : engine_.key_forms.attended(layer);
+  }
   void fed(std::span<const Token> tokens) { tokens_.insert(tokens_.end(), tokens.begin(), tokens.end()); }
 
   SessionStatus status() const { return status_; }

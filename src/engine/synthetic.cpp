@@ -115,7 +115,8 @@ class SyntheticSegment {
                            .recording = recording,
                            .learned = learned_,
                            .fresh = fresh,
-                           .entries = &entries};
+                           .entries = &entries,
+                           .key_form = session_.key_form(l)};
     DeferredEdits edits(cache, engine_.layers, l, n_new_);
     if (slides) {
       edits.keep_newest(l, n_entries, session_.plan().sliding_entries);
@@ -160,6 +161,7 @@ class SyntheticSegment {
 
   void make_entries(int l) {
     constexpr std::size_t kAtOnce = 256;
+    const attention::KeyForm form = session_.key_form(l);
     const std::size_t blocks = (n_new_ + kAtOnce - 1) / kAtOnce, heads = (std::size_t)h_.n_head_kv;
     in_parallel(engine_.place.threads(), blocks * heads, [&](std::size_t part) {
       const std::size_t head = part / blocks, from = part % blocks * kAtOnce;
@@ -169,7 +171,8 @@ class SyntheticSegment {
         if (!learned_.empty()) learned_[head * n_new_ + i] = k[0];  // a number of the entry's own
         if (!session_.cache_index()) rotate(l, k.data(), n_past_ + i);
         const std::size_t row = head * n_new_ + i;
-        attention::store_row(k.data(), h_.d_k, shape_.type_k, memory_.workspace.k.data() + row * shape_.k_row());
+        attention::store_key(k.data(), h_.d_k, shape_.type_k, form.of_head(head, k.size()), nullptr,
+                             memory_.workspace.k.data() + row * shape_.k_row());
         attention::store_row(v.data(), h_.d_v, shape_.type_v, memory_.workspace.v.data() + row * shape_.v_row());
       }
     });

@@ -85,10 +85,6 @@ LoadedModel::LoadedModel(const std::string& path, const Model::Options& options)
     ++facts.n_sliding_layers;
     facts.sliding_window = layer.window;
   }
-  for (int i = 0; i < h.n_layer; ++i) {
-    const LayerWeights& layer = weights.layer(i);
-    facts.biased_keys = facts.biased_keys || layer.k.bias || layer.qkv.bias;
-  }
   facts.head_size_k = h.d_k;
   facts.head_size_v = h.d_v;
   facts.training_length = h.n_ctx_train;

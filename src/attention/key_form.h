@@ -1,0 +1,45 @@
+#pragma once
+
+// What else than mixing (mix.h) makes keys of few bits round well: a key k is stored as H (scale * (k - center)).
+//
+// scale   Queries are divided by it: what products have of a channel is shared out between K and Q. A channel that is
+//         large in keys and small in queries would be given steps that it doesn't need, all others being rounded to the
+//         same steps.
+// center  What all keys of a head have in common moves all logits of a query alike, which softmax does not see. (It
+//         would see it beside a sink or a cap. Keys that are stored unrotated get it back before they are rotated.)
+//
+// Both follow from a model's weights alone, so a file needs neither.
+
+#include <algorithm>
+#include <cstddef>
+
+#include "attention/mix.h"
+
+namespace lacake::attention {
+
+struct KeyForm {
+  const float* scale = nullptr;   // [d_k, heads], or null: ones
+  const float* center = nullptr;  // [d_k, heads], or null: zeros
+
+  KeyForm of_head(std::size_t head_kv, std::size_t d_k) const {
+    return {scale ? scale + head_kv * d_k : nullptr, center ? center + head_kv * d_k : nullptr};
+  }
+};
+
+// Keys as they are stored, but for rounding, and back; the queries that meet them. In place, d numbers each.
+inline void to_form(const KeyForm& form, float* key, std::size_t d) {
+  for (std::size_t i = 0; form.center && i < d; ++i) key[i] -= form.center[i];
+  for (std::size_t i = 0; form.scale && i < d; ++i) key[i] *= form.scale[i];
+  mix(key, d);
+}
+// REQUIRES: the key has been mixed back
+inline void restore_form(const KeyForm& form, float* key, std::size_t d) {
+  for (std::size_t i = 0; form.scale && i < d; ++i) key[i] /= form.scale[i];
+  for (std::size_t i = 0; form.center && i < d; ++i) key[i] += form.center[i];
+}
+inline void queries_to_form(const KeyForm& form, float* queries, std::size_t d, std::size_t n) {
+  for (std::size_t i = 0; form.scale && i < n * d; ++i) queries[i] /= form.scale[i % d];
+  mix(queries, d, n);
+}
+
+}  // namespace lacake::attention
