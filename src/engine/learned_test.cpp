@@ -5,6 +5,7 @@
 #include "engine/test_session.h"
 #include "lacake/policy_author.h"
 #include "model/loaded_model.h"
+#include "policies/pinned.h"
 
 namespace lacake {
 namespace {
@@ -215,10 +216,8 @@ TEST(Learned, PinnedTokensAreLeftOut) {
   loaded.engine.open(listening(kBoth, all))->prefill(tokens);
   SessionOptions o = listening(kBoth, behind);
   PolicyType type = *o.policy.type;
-  type.name = "pinned-listener";
   type.bounded = true;
-  if (!find_policy_type(type.name)) register_policy(type);
-  o.policy = PolicySpec::parse("pinned-listener:pinned=7,cache_size=100");
+  o.policy = {.type = std::make_shared<PolicyType>(with_pinned(type)), .settings = {{kPinned, 7}}, .cache_size = 100};
   loaded.engine.open(o)->prefill(tokens);
   ASSERT_EQ(behind.size(), 4u);
   for (std::size_t l = 0; l < 4; ++l) {

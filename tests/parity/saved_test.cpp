@@ -39,7 +39,9 @@ class SavedSession : public testing::TestWithParam<std::string> {};
 
 std::vector<std::string> names() {
   std::vector<std::string> all;
-  for (const PolicyType& type : policy_types()) all.push_back(type.name);
+  for (const PolicyType& type : policy_types()) {
+    if (!type.needs_calibration) all.push_back(type.name);  // the model has none; engine/snapshot_test.cpp has
+  }
   return all;
 }
 
