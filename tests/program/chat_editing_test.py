@@ -202,8 +202,6 @@ class Editing(Typed):
         self.type(command, ENTER, until="^> $")
         self.type("half a", until="half a$")
         self.type(CTRL_Z, until=r"^\$ $")
-        self.type("stty -a", ENTER, until=r"^\$ $")
-        self.assertRegex(" ".join(self.shown()), r"[^-]icanon")
         self.type("fg", ENTER, until="> half a$")
         self.type(" line", until="> half a line$")
         self.type(ENTER, until="^> $")
