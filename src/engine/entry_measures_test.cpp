@@ -393,7 +393,7 @@ TEST(EntryMeasures, AreOfEntriesAsTheyWereWhateverTheyAreStoredAs) {
     Log exact, rounded;
     for (const bool few_bits : {false, true}) {
       SessionOptions o = watching(kAll, few_bits ? rounded : exact, PrefillMode::kExact, positions, 60);
-      if (few_bits) o.types = CacheTypes::parse("q4_0");
+      if (few_bits) o.types = CacheTypes::parse("q5_1");
       const auto s = loaded.engine.open(o);
       s->prefill(std::span(tokens).first(60));
       s->prefill(std::span(tokens).subspan(60));
