@@ -64,6 +64,9 @@ int calibrate(const Options& options) {
     bar.show(tokens(done), tokens(total));
     return !interrupted();
   };
+  std::vector<std::string> names;
+  for (const CalibrationText& text : texts) names.push_back(text.name);
+  notice(options, fmt::format("learning from {}, for {}", fmt::join(names, ", "), output));
   const Stopwatch watch;
   const std::optional<Calibration> learned = lacake::calibrate(model, engine, texts, learning);
   if (!learned) return kInterruptedStatus;

@@ -315,8 +315,8 @@ TEST(Repeat, OfEntriesOfFewBitsIsNearThatOfWholeOnes) {
   const std::vector<float> whole = peaks(loaded.engine, "f32");
   for (Engine* engine : {&loaded.engine, &composed}) {
     const std::vector<float> few = peaks(*engine, "q4_0,f32");
-    double off =
-        0;  // in halvings and doublings: 4 bits are a fraction of one on average, the wrong queries more than one
+    // In halvings and doublings: 4 bits are a fraction of one on average, the wrong queries more than one.
+    double off = 0;
     std::size_t n = 0;
     for (std::size_t i = 0; i < whole.size(); ++i) {
       if (whole[i] > 0) off += std::abs(std::log2(few[i] / whole[i])), ++n;

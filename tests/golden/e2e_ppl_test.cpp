@@ -18,7 +18,9 @@ namespace lacake {
 namespace {
 
 constexpr int kThreads = 2;
-constexpr std::size_t kShort = 1025;  // tokens of the shorter runs: ppl_1024 is over this many
+// Tokens of the shorter runs. On the F32 file: enough that the largest cache of the files, 512 entries, evicts again
+// and again. On the quantised file, whose perplexity is held to a percent: those of ppl_1024.
+constexpr std::size_t kShort = 577, kQuantised = 1025;
 constexpr std::size_t kAll = SIZE_MAX;
 
 bool is_case(const golden::Archive& file) {
@@ -168,8 +170,8 @@ TEST_F(EndToEndPerplexity, OfTheFirstTokensIsTheOfficialOne) {
 }
 
 TEST_F(EndToEndPerplexity, OfTheQuantisedFileIsWithinAPercent) {
-  open(quantised_model(), kShort);
-  step_together(kShort, [](const TextRun&, std::size_t) {});
+  open(quantised_model(), kQuantised);
+  step_together(kQuantised, [](const TextRun&, std::size_t) {});
   for (const TextRun& run : runs_) {
     print(run);
     EXPECT_NEAR(run.perplexity() / run.official_perplexity(), 1, 0.01) << run.name;

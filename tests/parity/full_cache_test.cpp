@@ -1,5 +1,5 @@
-// The full cache against libllama, on the first 1,025 tokens of WikiText-2, and against itself fed in other ways.
-// Logits of a run are 201 MB: at most three runs stand in memory, others are compared as they come.
+// The full cache against libllama, on the first 513 tokens of WikiText-2 (in the long runs 1,025), and against itself
+// fed in other ways. Logits of a run are 101 MB: at most three runs stand in memory, others are compared as they come.
 
 #include <gtest/gtest.h>
 
@@ -9,13 +9,14 @@
 #include "golden/golden_files.h"
 #include "lacake/engine.h"
 #include "parity/libllama.h"
+#include "parity/long_run.h"
 #include "tools/divergence.h"
 #include "tools/model_files.h"
 
 namespace lacake {
 namespace {
 
-constexpr std::size_t kTokens = 1025;
+const std::size_t kTokens = long_run() ? 1025 : 513;
 constexpr int kThreads = 2;
 
 std::vector<Token> wikitext() {
@@ -102,7 +103,7 @@ TEST_F(FullCache, InFloat16GivesNearlyLibllamasLogits) {
                 d.text().c_str());
     EXPECT_EQ(d.n(), kTokens);
     EXPECT_LT(d.mean_kl(), 5e-6) << d.text();
-    EXPECT_GE(d.top1(), 0.999) << d.text();
+    EXPECT_GE(d.top1(), 0.998) << d.text();  // one of 513
   }
 }
 

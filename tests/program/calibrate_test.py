@@ -3,10 +3,8 @@
 import json
 import os
 import signal
-import subprocess
-import time
 
-from program import FABLE, MODEL, PATIENCE, PROGRAM, ProgramTest, environment, run
+from program import FABLE, MODEL, PATIENCE, ProgramTest, run, start
 
 SMALL = ["--chunk", "96", "-t", "1"]
 LEARNED = ["-p", FABLE + "Who sang?", "-t", "1", "--policy", "learned", "--kv-budget", "64", "--temp", "0", "-n", "8"]
@@ -75,10 +73,8 @@ class Calibrate(ProgramTest):
         long = self.folder.parent / f"{self.folder.name}.txt"
         long.write_text(FABLE * 200)
         self.addCleanup(long.unlink)
-        arguments = [PROGRAM, "calibrate", "-m", self.model, "-f", long, *SMALL]
-        with subprocess.Popen(list(map(str, arguments)), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                              stderr=subprocess.PIPE, env=environment()) as process:
-            time.sleep(1)
+        with start("calibrate", "-m", self.model, "-f", long, *SMALL) as process:
+            self.assertIn(b"learning from", process.stderr.readline())
             process.send_signal(signal.SIGINT)
             out, err = process.communicate(timeout=60 * PATIENCE)
         self.assertEqual((process.returncode, out), (130, b""), err)
