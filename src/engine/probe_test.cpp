@@ -305,17 +305,23 @@ TEST(Repeat, OfEntriesOfFewBitsIsNearThatOfWholeOnes) {
   Engine composed(loaded.model, {.threads = 1, .attention = "ggml"});
   const Tokens tokens = random_tokens(loaded.tiny, 100, 1);
   const Probe probe{random_tokens(loaded.tiny, 60, 2), 10, 70};
-  const auto repeated = [&](Engine& engine, const char* types) {
+  const auto peaks = [&](Engine& engine, const char* types) {
     std::vector<Shown> shown;
     SessionOptions o = repeating(RepeatScore::kPeak, 4, shown);
     o.types = CacheTypes::parse(types);
     engine.open(o)->prefill(tokens, {.probes = {probe}});
     return shown[0].repeated;
   };
-  const std::vector<float> whole = repeated(loaded.engine, "f32");
+  const std::vector<float> whole = peaks(loaded.engine, "f32");
   for (Engine* engine : {&loaded.engine, &composed}) {
-    const std::vector<float> few = repeated(*engine, "q4_0,f32");
-    for (std::size_t i = 0; i < whole.size(); ++i) EXPECT_NEAR(few[i], whole[i], 0.25 * std::abs(whole[i])) << i;
+    const std::vector<float> few = peaks(*engine, "q4_0,f32");
+    // In halvings and doublings: 4 bits are a fraction of one on average, the wrong queries more than one.
+    double off = 0;
+    std::size_t n = 0;
+    for (std::size_t i = 0; i < whole.size(); ++i) {
+      if (whole[i] > 0) off += std::abs(std::log2(few[i] / whole[i])), ++n;
+    }
+    EXPECT_LT(off / (double)n, 0.6);
   }
 }
 
