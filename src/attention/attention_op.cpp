@@ -39,14 +39,6 @@ std::size_t query_block(const Shape& shape, std::size_t n_q, std::size_t n_heads
   return kQueryBlocks[std::size(kQueryBlocks) - 1];
 }
 
-// Of one column, in double.
-float length_of(const ggml_tensor& columns, std::size_t i) {
-  const auto* x = (const float*)((const char*)columns.data + i * columns.nb[1]);
-  double squares = 0;
-  for (std::int64_t d = 0; d < columns.ne[0]; ++d) squares += (double)x[d] * x[d];
-  return (float)std::sqrt(squares);
-}
-
 // Queries that say how the chunk's keys are rounded (round.h): so many of them are as good as all.
 constexpr std::size_t kWeighing = 128;
 
@@ -68,6 +60,24 @@ void weigh_chunk(ggml_tensor* dst, int ith, int nth, void* userdata) {
   }
 }
 
+// Of one column, in double.
+float length_of(const ggml_tensor& columns, std::size_t i) {
+  const auto* x = (const float*)((const char*)columns.data + i * columns.nb[1]);
+  double squares = 0;
+  for (std::int64_t d = 0; d < columns.ne[0]; ++d) squares += (double)x[d] * x[d];
+  return (float)std::sqrt(squares);
+}
+
+// Query j of all heads, as its keys are stored: to column j of [d_k, n_head, n_q].
+void mix_query(const PrefillLayer& layer, const ggml_tensor* q, std::int64_t j, ggml_tensor* to) {
+  auto* mixed = (float*)((char*)to->data + j * (std::int64_t)to->nb[2]);
+  std::copy_n(row_of(q, 0, j), to->ne[0] * to->ne[1], mixed);
+  const auto d_k = (std::size_t)to->ne[0], group = (std::size_t)layer.shape.group;
+  for (std::size_t h = 0; h < layer.past.size(); ++h) {
+    queries_to_form(layer.shape.key_form.of_head(h, d_k), mixed + h * group * d_k, d_k, group);
+  }
+}
+
 // Where keys are mixed, its result is the mixed queries [d_k, n_head, n_q].
 void store_chunk(ggml_tensor* dst, int ith, int nth, void* userdata) {
   const auto& layer = *(const PrefillLayer*)userdata;
@@ -76,14 +86,7 @@ void store_chunk(ggml_tensor* dst, int ith, int nth, void* userdata) {
   const std::size_t k_row = ggml_row_size(layer.shape.type_k, layer.shape.d_k);
   const std::size_t v_row = ggml_row_size(layer.shape.type_v, layer.shape.d_v);
   for (std::int64_t j = ith; j < n_q; j += nth) {
-    if (layer.mixes_queries()) {
-      auto* mixed = (float*)((char*)dst->data + j * (std::int64_t)dst->nb[2]);
-      std::copy_n(row_of(q, 0, j), dst->ne[0] * dst->ne[1], mixed);
-      const auto d_k = (std::size_t)dst->ne[0], group = (std::size_t)layer.shape.group;
-      for (std::size_t h = 0; h < (std::size_t)n_head_kv; ++h) {
-        queries_to_form(layer.shape.key_form.of_head(h, d_k), mixed + h * group * d_k, d_k, group);
-      }
-    }
+    if (layer.mixes_queries()) mix_query(layer, q, j, dst);
     for (std::int64_t h = 0; h < n_head_kv; ++h) {
       const std::size_t row = (std::size_t)h * layer.capacity + layer.first + (std::size_t)j;
       const float* metric = metrics ? row_of(metrics, 0, h) : nullptr;
@@ -176,16 +179,9 @@ void accumulate_chunk(ggml_tensor*, const ggml_tensor* attended, int ith, int nt
 
 // As keys are stored.
 void mix_queries(ggml_tensor* dst, int ith, int nth, void* userdata) {
-  const Shape& shape = ((const PrefillLayer*)userdata)->shape;
+  const auto& layer = *(const PrefillLayer*)userdata;
   const ggml_tensor* q = dst->src[0];
-  const auto d_k = (std::size_t)dst->ne[0], n_head = (std::size_t)dst->ne[1], group = (std::size_t)shape.group;
-  for (std::int64_t j = ith; j < dst->ne[2]; j += nth) {
-    auto* mixed = (float*)((char*)dst->data + j * (std::int64_t)dst->nb[2]);
-    std::copy_n(row_of(q, 0, j), d_k * n_head, mixed);
-    for (std::size_t head = 0; head * group < n_head; ++head) {
-      queries_to_form(shape.key_form.of_head(head, d_k), mixed + head * group * d_k, d_k, group);
-    }
-  }
+  for (std::int64_t j = ith; j < dst->ne[2]; j += nth) mix_query(layer, q, j, dst);
 }
 
 // Keys of which one thread finds the peaks at a time: few, so that a part of 2,000 tokens keeps many threads busy.

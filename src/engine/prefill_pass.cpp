@@ -284,8 +284,7 @@ class PrefillPass::Run {
     const PassChunk& c = chunk();
     const std::size_t n = c.tokens.size();
     attention::PrefillLayer attention;
-    attention.shape = engine_.attention_shape(layer_, shape_);
-    if (rotates_stored_) attention.shape.key_form = engine_.key_forms.plain(layer_);
+    attention.shape = layer_shape();
     attention.arithmetic = engine_.place.attention().arithmetic(shape_.type_k, shape_.type_v);
     attention.window = (std::size_t)h_.layers[(std::size_t)layer_].window;
     for (int h = 0; h < h_.n_head_kv; ++h) {
@@ -412,10 +411,16 @@ class PrefillPass::Run {
     });
   }
 
-  // Keys count as attention read them; where several sessions watch, they hold nothing from before.
-  void measure_entries() {
+  // With the form of the keys that attention reads.
+  attention::Shape layer_shape() const {
     attention::Shape shape = engine_.attention_shape(layer_, shape_);
     if (rotates_stored_) shape.key_form = engine_.key_forms.plain(layer_);
+    return shape;
+  }
+
+  // Keys count as attention read them; where several sessions watch, they hold nothing from before.
+  void measure_entries() {
+    const attention::Shape shape = layer_shape();
     std::vector<float> mean;
     const auto turn = [&](int positions) -> attention::Rope {
       const int kind = h_.layers[(std::size_t)layer_].rope;

@@ -151,7 +151,8 @@ class SyntheticSegment {
   }
 
   void measure(int l, EntryMeasures& entries, const SegmentRows& fresh, const Recording& recording) {
-    const attention::Shape shape = engine_.attention_shape(l, shape_);
+    attention::Shape shape = engine_.attention_shape(l, shape_);
+    shape.key_form = session_.key_form(l);
     engine_.scratch.reserve(engine_.place.threads(), attention::prefill_scratch_bytes(shape));
     entries.measure(
         {.layer = l, .cache = &session_.cache(), .shape = shape, .fresh = fresh, .recording = recording},

@@ -253,8 +253,9 @@ void RankedPolicy::cut_layer(int layer, const Scores& scores, std::size_t size, 
     for (List& list : lists) list.size = wanted;
     return;
   }
-  const std::size_t whole = std::min(size * lists.size(), shared(lists.size()));
-  apply(layer, choose_together(scores, whole - n_protected() * lists.size(), n_safe(size)), edits);
+  const std::size_t spare = options_.cache_size * lists.size() - shared(lists.size());
+  const std::size_t room = (size - n_protected()) * lists.size();
+  apply(layer, choose_together(scores, room - std::min(room, spare), n_safe(size)), edits);
   std::vector<List*> all;
   for (List& list : lists) all.push_back(&list);
   share_free(all, wanted * lists.size());

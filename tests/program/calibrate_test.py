@@ -65,7 +65,7 @@ class Calibrate(ProgramTest):
     def test_what_cannot_be_learned_from_is_refused_before_anything_is_written(self):
         empty = self.file("hi.txt", "Hi.")
         self.refused(["calibrate", "-m", self.model], 2, "--file: expected a text")
-        self.refused(["calibrate", "-m", self.model, "-f", empty], 1, "hi.txt: expected texts of 1536 tokens or more, found")
+        self.refused(["calibrate", "-m", self.model, "-f", empty, "-q"], 1, "hi.txt: expected texts of 1536 tokens or more, found")
         self.refused(["calibrate", "-m", self.model, "-f", self.folder / "no.txt"], 1, "no.txt")
         self.refused(["calibrate", "-m", self.model, "-f", self.text, "-o", self.folder / "no" / "c.gguf"], 2,
                      "--output: expected a file that can be written, found ", "no/c.gguf")
