@@ -98,12 +98,15 @@ nlohmann::json answer_metrics(std::string_view task, const std::vector<nlohmann:
     if (reference != nullptr) {
       const std::vector<Draw> both = pairs(s, *reference);
       const Interval kept = both.empty() ? Interval{} : ratio(both);
-      if (kept.high > 0) row["retention"] = kept.value, row["retention_interval"] = bounds(kept);
+      if (kept.high > 0) row["retention"] = kept.value;
+      if (kept.high > 0 && &s != reference) row["retention_interval"] = bounds(kept);
     }
     if (const Configuration* other = cell_beside(grid, cell, beside); other && sums.contains(other->name())) {
       const std::vector<Draw> both = pairs(s, sums[other->name()]);
       if (!both.empty()) {
-        const Interval more = difference(both);
+        Interval more = difference(both);
+        more.low = std::max(more.low, -1.0);
+        more.high = std::min(more.high, 1.0);
         row["beside"] = {
             {"cell", other->name()}, {"samples", more.n}, {"difference", more.value}, {"interval", bounds(more)}};
       }

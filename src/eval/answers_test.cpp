@@ -263,6 +263,8 @@ TEST(AnswerMetrics, AreMeansWithIntervalsByCellAndTags) {
   EXPECT_LT(cell.at("interval").at(0), 0.1);
   EXPECT_GT(cell.at("interval").at(1), 0.9);
   EXPECT_LT(cell.at("retention_interval").at(0), 0.5);
+  EXPECT_FALSE(metrics.at("cells").at(0).contains("retention_interval"));
+  EXPECT_EQ(cell.at("beside").at("interval").at(0), -1);
   EXPECT_DOUBLE_EQ(cell.at("beside").at("difference").get<double>(), -0.5);
   EXPECT_EQ(cell.at("beside").at("cell"), "full");
   EXPECT_DOUBLE_EQ(cell.at("pass_prefill_tokens_per_s").get<double>(), 2000);
