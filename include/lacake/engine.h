@@ -74,7 +74,8 @@ struct SessionOptions {
   double budget_share = 0;
 };
 
-// Bytes by purpose, before anything runs. `cache` and `layer_workspace` are exact; the rest are what the parts say.
+// Bytes by purpose, before anything runs. `cache` and `layer_workspace` are exact; the rest are what the parts say. A
+// policy that measures other things of a text before its question has room for the larger of both.
 struct MemoryPlan {
   std::uint64_t program = 0;          // resident before the model was opened
   std::uint64_t vocabulary = 0;       // and the other metadata, as measured when the model was opened
