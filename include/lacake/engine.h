@@ -74,8 +74,7 @@ struct SessionOptions {
   double budget_share = 0;
 };
 
-// Bytes by purpose, before anything runs. `cache` and `layer_workspace` are exact; the rest are what the parts say. A
-// policy that measures other things of a text before its question has room for the larger of both.
+// Bytes by purpose, before anything runs. `cache` and `layer_workspace` are exact; the rest are what the parts say.
 struct MemoryPlan {
   std::uint64_t program = 0;          // resident before the model was opened
   std::uint64_t vocabulary = 0;       // and the other metadata, as measured when the model was opened
