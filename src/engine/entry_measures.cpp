@@ -62,11 +62,10 @@ EntryMeasures::EntryMeasures(const Hyperparameters& h, std::span<const Measures>
                              bool past, int threads)
     : h_(&h), n_entries_(n_entries) {
   for (const Measures& m : asked) {
-    const bool whole_group = m.value_norm != ValueNorm::kPlain && m.group_mean;
+    const bool projected = m.value_norm != ValueNorm::kPlain, whole_group = projected && m.group_mean;
     const auto same_norm = [&](const Norm& n) { return n.kind == m.value_norm && n.group_mean == whole_group; };
     if (m.value_norm != ValueNorm::kNone && std::none_of(norms_.begin(), norms_.end(), same_norm)) {
-      const bool by_kv_head = m.value_norm == ValueNorm::kPlain || m.group_mean;
-      norms_.push_back({m.value_norm, whole_group, (std::size_t)(by_kv_head ? h.n_head_kv : h.n_head)});
+      norms_.push_back({m.value_norm, whole_group, (std::size_t)(projected && !whole_group ? h.n_head : h.n_head_kv)});
     }
     const auto same_peak = [&](const Peak& p) { return p.window == (std::size_t)m.window; };
     if (m.window_peak && m.window > 0 && std::none_of(peaks_.begin(), peaks_.end(), same_peak)) {
@@ -85,8 +84,7 @@ EntryMeasures::EntryMeasures(const Hyperparameters& h, std::span<const Measures>
   if (past && !peaks_.empty()) floats_ += n_entries * (std::size_t)threads;
   floats_ += expected_.size() * (n_entries * n_head_kv + n_head * attention::query_floats((std::size_t)h.d_k));
   if (!expected_.empty()) floats_ += n_entries * n_head;
-  const auto projected = [](const Norm& n) { return n.kind != ValueNorm::kPlain; };
-  if (std::any_of(norms_.begin(), norms_.end(), projected)) floats_ += output_floats(h);
+  if (std::ranges::any_of(norms_, &Norm::projected)) floats_ += output_floats(h);
 }
 
 void EntryMeasures::place(float* memory) {
@@ -101,8 +99,7 @@ void EntryMeasures::place(float* memory) {
   if (!expected_.empty()) logits_ = take(n_entries_ * n_head);
   // What is used by some measures only comes last.
   output_rows_ = memory;
-  const auto projected = [](const Norm& n) { return n.kind != ValueNorm::kPlain; };
-  if (std::any_of(norms_.begin(), norms_.end(), projected)) take(output_floats(*h_));
+  if (std::ranges::any_of(norms_, &Norm::projected)) take(output_floats(*h_));
   peak_rows_ = memory;
 }
 

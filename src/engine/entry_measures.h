@@ -73,6 +73,7 @@ class EntryMeasures {
     bool group_mean;
     std::size_t n_columns = 0;
     float* at = nullptr;  // [n_entries, n_columns]
+    bool projected() const { return kind != ValueNorm::kPlain; }
   };
   struct Peak {
     std::size_t window;

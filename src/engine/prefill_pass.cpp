@@ -242,7 +242,7 @@ class PrefillPass::Run {
     entries_ = EntryMeasures(h_, asked_, n_kept_ + n_new_, n_kept_ > 0, engine_.place.threads());
     reserve_workspace();
     const LayerKind& kind = h_.layers[(std::size_t)layer_];
-    first_position_ = rotated_ ? (std::int64_t)n_past_ : (std::int64_t)n_kept_ + asked_by(*sessions_[0]).query_shift;
+    first_position_ = rotated_ ? (std::int64_t)n_past_ : (std::int64_t)n_kept_ + asked_[0].query_shift;
     rotates_stored_ = !rotated_ && kind.rope != kNoRope;
     if (kind.window > 0) rank_past();
     if (!rotated_) {
@@ -465,9 +465,10 @@ class PrefillPass::Run {
     SegmentRows plain = attended;
     if (keeps_plain_) plain.k = memory_.workspace.k_plain.data();
     std::vector<Shown> shown;
-    for (SessionState* s : sessions_) {
+    for (std::size_t i = 0; i < sessions_.size(); ++i) {
+      SessionState* s = sessions_[i];
       const SegmentRows& fresh = s->cache_index() ? plain : attended;
-      const Measures asked = asked_by(*s);
+      const Measures& asked = asked_[i];
       const auto same = [&](const Shown& other) { return other.asked == asked && other.fresh.k == fresh.k; };
       const auto it = std::find_if(shown.begin(), shown.end(), same);
       shown_to.push_back((std::size_t)(it - shown.begin()));

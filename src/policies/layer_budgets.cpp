@@ -16,19 +16,19 @@ void spread(std::vector<std::int64_t>& budgets, std::int64_t amount, Takes takes
     if (takes(i)) takers.push_back(i);
   }
   if (takers.empty()) return;
-  const auto n = static_cast<std::int64_t>(takers.size());
+  const auto n = (std::int64_t)takers.size();
   const std::int64_t each = std::abs(amount) / n;
   const std::int64_t rest = std::abs(amount) % n;
   for (std::int64_t i = 0; i < n; ++i) {
     const std::int64_t share = each + (i < rest ? 1 : 0);
-    budgets[takers[static_cast<std::size_t>(i)]] += amount > 0 ? share : -share;
+    budgets[takers[(std::size_t)i]] += amount > 0 ? share : -share;
   }
 }
 
 }  // namespace
 
 float preference(double dispersion, double shift, double tau1, double tau2) {
-  return static_cast<float>(std::pow(dispersion, 1 / tau1) * std::pow(shift, 1 / tau2));
+  return (float)(std::pow(dispersion, 1 / tau1) * std::pow(shift, 1 / tau2));
 }
 
 std::optional<float> preference(const Observation& seen, std::size_t n_scored, double tau1, double tau2) {
@@ -55,7 +55,7 @@ void Preferences::see(std::size_t layer, std::optional<float> preference) {
 float Preferences::now(std::size_t layer) const {
   if (layer < n_seen_) return all_[layer];
   const double scale = before_ > 0 && sum_ > 0 ? sum_ / before_ : 1.0;
-  return static_cast<float>(all_[layer] * scale);
+  return (float)(all_[layer] * scale);
 }
 
 void Preferences::visit(PolicyFields& state) {
@@ -72,21 +72,20 @@ std::vector<std::int64_t> divide_budget(std::span<const float> preferences, std:
   const std::size_t n = preferences.size();
   const double sum = std::accumulate(preferences.begin(), preferences.end(), 0.0);
   const bool usable = sum > 0 && std::isfinite(sum);
-  auto cap = [&](std::size_t i) { return static_cast<std::int64_t>(caps[i]); };
+  auto cap = [&](std::size_t i) { return (std::int64_t)caps[i]; };
 
   std::vector<std::int64_t> budgets(n);
   std::int64_t excess = 0;
   for (std::size_t i = 0; i < n; ++i) {
-    const double share = usable ? preferences[i] / sum : 1.0 / static_cast<double>(n);
-    const auto wanted = static_cast<std::int64_t>(share * static_cast<double>(total));
+    const double share = usable ? preferences[i] / sum : 1.0 / (double)n;
+    const auto wanted = (std::int64_t)(share * (double)total);
     budgets[i] = std::min(wanted, cap(i));
     excess += wanted - budgets[i];
   }
   const auto below_cap = [&](std::size_t i) { return budgets[i] < cap(i); };
   if (excess > 0) spread(budgets, excess, below_cap);
 
-  const std::int64_t missing =
-      static_cast<std::int64_t>(total) - std::accumulate(budgets.begin(), budgets.end(), std::int64_t{0});
+  const std::int64_t missing = (std::int64_t)total - std::accumulate(budgets.begin(), budgets.end(), std::int64_t{0});
   if (missing > 0) spread(budgets, missing, below_cap);
   if (missing < 0) spread(budgets, missing, [&](std::size_t i) { return budgets[i] > 1; });
   return budgets;
@@ -95,7 +94,7 @@ std::vector<std::int64_t> divide_budget(std::span<const float> preferences, std:
 std::vector<std::size_t> clip(std::span<const std::int64_t> budgets, std::span<const std::size_t> caps) {
   std::vector<std::size_t> clipped(budgets.size());
   for (std::size_t i = 0; i < budgets.size(); ++i) {
-    clipped[i] = std::min(static_cast<std::size_t>(std::max<std::int64_t>(budgets[i], 0)), caps[i]);
+    clipped[i] = std::min((std::size_t)(std::max<std::int64_t>(budgets[i], 0)), caps[i]);
   }
   return clipped;
 }
@@ -110,7 +109,7 @@ std::vector<std::size_t> divide_whole(std::span<const float> preferences, std::s
 void spread_lost(std::span<std::size_t> budgets, std::size_t total, std::span<const std::size_t> caps) {
   std::size_t lost = total - std::min(total, std::accumulate(budgets.begin(), budgets.end(), std::size_t{0}));
   while (lost > 0) {
-    auto open = static_cast<std::size_t>(0);
+    auto open = (std::size_t)0;
     for (std::size_t i = 0; i < budgets.size(); ++i) open += budgets[i] < caps[i] ? 1 : 0;
     if (open == 0) return;
     const std::size_t each = std::max<std::size_t>(lost / open, 1);

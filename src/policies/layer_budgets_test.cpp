@@ -35,7 +35,7 @@ TEST(Preference, IsOfTheScoredEntriesOfAllHeads) {
 TEST(Preferences, ThoseNotSeenYetAreBroughtToTheScaleOfTheSegment) {
   Preferences preferences(3);
   EXPECT_EQ(preferences.n_known(), 0u);
-  for (const std::size_t layer : {0, 1, 2}) preferences.see(layer, static_cast<float>(layer) + 1);
+  for (const std::size_t layer : {0, 1, 2}) preferences.see(layer, (float)layer + 1);
   EXPECT_EQ(preferences.n_known(), 3u);
   EXPECT_EQ(preferences.now(2), 3);
   preferences.see(0, 2.0f);  // twice what it was

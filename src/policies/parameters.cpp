@@ -116,7 +116,7 @@ double number_setting(std::span<const PolicyParameter> parameters, const PolicyS
 
 std::size_t size_setting(std::span<const PolicyParameter> parameters, const PolicySettings& settings,
                          std::string_view name) {
-  return static_cast<std::size_t>(number_setting(parameters, settings, name));
+  return (std::size_t)number_setting(parameters, settings, name);
 }
 
 std::string text_setting(std::span<const PolicyParameter> parameters, const PolicySettings& settings,

@@ -30,15 +30,15 @@ RankedPolicy::RankedPolicy(const Options& options, const AttentionShape& shape)
   traits_.sinks = options.sinks;
   traits_.repeat_chunk = options.repeat_chunk;
   set_cache_size(options.cache_size);
-  const std::size_t n_lists = options.per_head ? static_cast<std::size_t>(shape.n_head_kv) : 1;
+  const std::size_t n_lists = options.per_head ? (std::size_t)shape.n_head_kv : 1;
   const List empty{.scores = {}, .size = options.cache_size};
-  layers_.assign(static_cast<std::size_t>(shape.n_layer), Layer(n_lists, empty));
+  layers_.assign((std::size_t)shape.n_layer, Layer(n_lists, empty));
 }
 
 void RankedPolicy::set_cache_size(std::size_t cache_size) {
   options_.cache_size = cache_size;
   if (options_.window_share > 0) {
-    const auto share = static_cast<std::size_t>(options_.window_share * static_cast<double>(cache_size));
+    const auto share = (std::size_t)(options_.window_share * (double)cache_size);
     options_.window = std::min({share, cache_size - 1, most_window_});
   }
   traits_.window = options_.window;
@@ -60,7 +60,7 @@ std::size_t RankedPolicy::held(std::size_t layer) const {
 }
 
 std::size_t RankedPolicy::held_in(int layer, std::size_t list) const {
-  return layers_[static_cast<std::size_t>(layer)][list].scores.size();
+  return layers_[(std::size_t)layer][list].scores.size();
 }
 
 std::size_t RankedPolicy::shared(std::size_t n_lists) const { return options_.cache_size * n_lists; }
@@ -74,12 +74,12 @@ bool RankedPolicy::cuts(Phase phase, int layer, std::size_t n_new) const {
 }
 
 bool RankedPolicy::cuts_within(int layer, std::size_t n_steps) const {
-  const Layer& lists = layers_[static_cast<std::size_t>(layer)];
+  const Layer& lists = layers_[(std::size_t)layer];
   return std::any_of(lists.begin(), lists.end(), [&](const List& l) { return l.scores.size() + n_steps > l.size; });
 }
 
 bool RankedPolicy::overflows(int layer, std::size_t list) const {
-  const List& l = layers_[static_cast<std::size_t>(layer)][list];
+  const List& l = layers_[(std::size_t)layer][list];
   return l.scores.size() > l.size;
 }
 
@@ -89,7 +89,7 @@ std::span<const float> RankedPolicy::list_columns(std::span<const float> all, st
 }
 
 void RankedPolicy::update(const Observation& seen, CacheEdits& edits) {
-  Layer& lists = layers_[static_cast<std::size_t>(seen.layer)];
+  Layer& lists = layers_[(std::size_t)seen.layer];
   for (List& list : lists) list.scores.resize(list.scores.size() + seen.n_new, 0.0f);
   for (std::size_t i = 0; i < lists.size(); ++i) {
     lists[i].n_unscored = std::min(lists[i].n_unscored + seen.n_new, score(seen, i, lists[i].scores));
@@ -106,17 +106,17 @@ void RankedPolicy::update(const Observation& seen, CacheEdits& edits) {
 std::vector<std::uint32_t> RankedPolicy::with_protected(std::size_t length,
                                                         const std::vector<std::uint32_t>& chosen) const {
   std::vector<std::uint32_t> kept(options_.sinks + chosen.size() + options_.window);
-  const auto first = kept.begin() + static_cast<std::ptrdiff_t>(options_.sinks);
+  const auto first = kept.begin() + (std::ptrdiff_t)options_.sinks;
   std::iota(kept.begin(), first, 0u);
   const auto last = std::transform(chosen.begin(), chosen.end(), first,
-                                   [&](std::uint32_t i) { return i + static_cast<std::uint32_t>(options_.sinks); });
-  std::iota(last, kept.end(), static_cast<std::uint32_t>(length - options_.window));
+                                   [&](std::uint32_t i) { return i + (std::uint32_t)options_.sinks; });
+  std::iota(last, kept.end(), (std::uint32_t)(length - options_.window));
   return kept;
 }
 
 RankedPolicy::Scores RankedPolicy::scores_of(int layer) const {
   Scores scores;
-  for (const List& list : layers_[static_cast<std::size_t>(layer)]) scores.emplace_back(list.scores);
+  for (const List& list : layers_[(std::size_t)layer]) scores.emplace_back(list.scores);
   return scores;
 }
 
@@ -139,7 +139,7 @@ RankedPolicy::Kept RankedPolicy::choose_even(const Scores& lists, std::size_t si
 
 // What a list of an even share of `size` is sure of where lists share.
 std::size_t RankedPolicy::n_safe(std::size_t size) const {
-  return static_cast<std::size_t>(options_.head_floor * static_cast<double>(size - n_protected()));
+  return (std::size_t)(options_.head_floor * (double)(size - n_protected()));
 }
 
 // The best of all lists together (AdaKV), `room` of them beside the protected ones, but of each the `n_safe` best.
@@ -163,7 +163,7 @@ RankedPolicy::Kept RankedPolicy::choose_together(const Scores& lists, std::size_
   for (std::size_t i = 0; i < lists.size(); ++i) {
     const auto from = std::lower_bound(best.begin(), best.end(), begin[i]);
     std::vector<std::uint32_t> chosen(from, std::lower_bound(from, best.end(), begin[i + 1]));
-    for (std::uint32_t& entry : chosen) entry -= static_cast<std::uint32_t>(begin[i]);
+    for (std::uint32_t& entry : chosen) entry -= (std::uint32_t)begin[i];
     const std::size_t length = lists[i].size();
     if (length < n_protected()) {
       kept.emplace_back(length);
@@ -178,7 +178,7 @@ RankedPolicy::Kept RankedPolicy::choose_together(const Scores& lists, std::size_
 std::size_t RankedPolicy::held_elsewhere(int layer) const {
   std::size_t held = 0;
   for (std::size_t i = 0; i < layers_.size(); ++i) {
-    for (const List& list : layers_[i]) held += i == static_cast<std::size_t>(layer) ? 0 : list.scores.size();
+    for (const List& list : layers_[i]) held += i == (std::size_t)layer ? 0 : list.scores.size();
   }
   return held;
 }
@@ -195,12 +195,12 @@ void RankedPolicy::cut_segment(int layer, std::size_t n_tokens, CacheEdits& edit
   }
   if (options_.sharing == Options::Sharing::kSettled) {
     Kept stay;
-    for (const List& list : layers_[static_cast<std::size_t>(layer)]) stay.push_back(choose(list.scores, list.size));
+    for (const List& list : layers_[(std::size_t)layer]) stay.push_back(choose(list.scores, list.size));
     return apply(layer, std::move(stay), edits);
   }
   const std::vector<std::size_t> sizes = divide(layer);
   for (std::size_t i = 0; i < sizes.size(); ++i) {
-    cut_layer(static_cast<int>(i), scores_of(static_cast<int>(i)), sizes[i], sizes[i], edits);
+    cut_layer((int)i, scores_of((int)i), sizes[i], sizes[i], edits);
   }
   if (!sizes.empty()) return;
   const std::size_t wanted = layer_size(layer, n_tokens);
@@ -214,14 +214,14 @@ void RankedPolicy::cut_segment(int layer, std::size_t n_tokens, CacheEdits& edit
 void RankedPolicy::keep_scores(List& list, std::span<const std::uint32_t> kept) {
   const std::size_t n_scored = list.scores.size() - std::min(list.scores.size(), list.n_unscored);
   const auto first_unscored = std::lower_bound(kept.begin(), kept.end(), n_scored);
-  list.n_unscored = static_cast<std::size_t>(kept.end() - first_unscored);
+  list.n_unscored = (std::size_t)(kept.end() - first_unscored);
   for (std::size_t i = 0; i < kept.size(); ++i) list.scores[i] = list.scores[kept[i]];
   list.scores.resize(kept.size());
 }
 
 // Gives up all but these entries of the layer's lists.
 void RankedPolicy::apply(int layer, Kept stay, CacheEdits& edits) {
-  Layer& lists = layers_[static_cast<std::size_t>(layer)];
+  Layer& lists = layers_[(std::size_t)layer];
   bool drops = false;
   for (std::size_t i = 0; i < lists.size(); ++i) {
     if (stay[i].size() < lists[i].scores.size()) {
@@ -247,7 +247,7 @@ void RankedPolicy::share_free(std::span<List* const> lists, std::size_t n_entrie
 
 // To `size` entries a list now, by these scores, and to `wanted` while decoding.
 void RankedPolicy::cut_layer(int layer, const Scores& scores, std::size_t size, std::size_t wanted, CacheEdits& edits) {
-  Layer& lists = layers_[static_cast<std::size_t>(layer)];
+  Layer& lists = layers_[(std::size_t)layer];
   if (options_.sharing == Options::Sharing::kEven) {
     apply(layer, choose_even(scores, size), edits);
     for (List& list : lists) list.size = wanted;
@@ -277,8 +277,8 @@ void RankedPolicy::cut_jointly(const Scores& scores, CacheEdits& edits) {
 
   const Kept stay = choose_together(scores, total - std::min(total, taken), safe);
   for (std::size_t layer = 0; layer < n_seen; ++layer) {
-    const auto first = stay.begin() + static_cast<std::ptrdiff_t>(layer * n_lists);
-    apply(static_cast<int>(layer), {first, first + static_cast<std::ptrdiff_t>(n_lists)}, edits);
+    const auto first = stay.begin() + (std::ptrdiff_t)(layer * n_lists);
+    apply((int)layer, {first, first + (std::ptrdiff_t)n_lists}, edits);
   }
   if (n_seen < layers_.size()) return;
   std::vector<List*> all;
@@ -319,8 +319,8 @@ void RankedPolicy::cut_step(Layer& lists, int layer, CacheEdits& edits) {
     const std::size_t n = scores.size() - n_protected();
     const std::size_t entry = options_.sinks + lowest(std::span(scores).subspan(options_.sinks, n));
     if (entry + lists[i].n_unscored >= scores.size()) --lists[i].n_unscored;
-    scores.erase(scores.begin() + static_cast<std::ptrdiff_t>(entry));
-    dropped[i] = static_cast<std::uint32_t>(entry);
+    scores.erase(scores.begin() + (std::ptrdiff_t)entry);
+    dropped[i] = (std::uint32_t)entry;
     this->dropped(layer, i, dropped[i]);
   }
   edits.drop(layer, dropped);
@@ -330,15 +330,15 @@ void RankedPolicy::cut_step(Layer& lists, int layer, CacheEdits& edits) {
 // in proportion, of the newest the oldest first.
 std::vector<float> RankedPolicy::scores_between_segments(int layer, std::size_t index, std::size_t size) const {
   constexpr float kKept = std::numeric_limits<float>::max() / 2;
-  const List& list = layers_[static_cast<std::size_t>(layer)][index];
+  const List& list = layers_[(std::size_t)layer][index];
   std::vector<float> scores = list.scores;
   score_again(layer, index, scores);
   const std::size_t length = scores.size();
   if (length <= std::max(size, n_protected())) return scores;
   const std::size_t end = length - options_.window;
   const std::size_t begin = std::clamp(length - std::min(length, list.n_unscored), options_.sinks, end);
-  const double share = static_cast<double>(size - n_protected()) / static_cast<double>(length - n_protected());
-  const auto n_kept = static_cast<std::size_t>(std::ceil(share * static_cast<double>(end - begin)));
+  const double share = (double)(size - n_protected()) / (double)(length - n_protected());
+  const auto n_kept = (std::size_t)std::ceil(share * (double)(end - begin));
   for (std::size_t i = begin; i < end; ++i) scores[i] = i + n_kept >= end ? kKept : -kKept;
   return scores;
 }
@@ -352,7 +352,7 @@ void RankedPolicy::resize(std::size_t cache_size, CacheEdits& edits) {
   require_cache_size(options_.policy, options_.min_cache_size, cache_size);
   const bool grows = cache_size >= options_.cache_size;
   std::vector<std::size_t> before(layers_.size());
-  for (int i = 0; i < shape_.n_layer; ++i) before[static_cast<std::size_t>(i)] = target_size(i);
+  for (int i = 0; i < shape_.n_layer; ++i) before[(std::size_t)i] = target_size(i);
   set_cache_size(cache_size);
 
   // Where all that was ever fed would fit, it is from here on as if nothing had been cut.
@@ -361,7 +361,7 @@ void RankedPolicy::resize(std::size_t cache_size, CacheEdits& edits) {
   if (!grows && !all_fits && joint) return shrink_jointly(edits);
   const std::vector<std::size_t> divided = grows || all_fits ? std::vector<std::size_t>() : divide(shape_.n_layer - 1);
   for (int layer = 0; layer < shape_.n_layer; ++layer) {
-    const auto index = static_cast<std::size_t>(layer);
+    const auto index = (std::size_t)layer;
     const std::size_t size = divided.empty() ? target_size(layer) : divided[index];
     if (!grows && !all_fits) {
       shrink(layer, size, edits);
@@ -389,13 +389,13 @@ void RankedPolicy::shrink_jointly(CacheEdits& edits) {
       n_free += options_.cache_size - n;
     }
   }
-  const double share = n_held <= n_free ? 1 : static_cast<double>(n_free) / static_cast<double>(n_held);
+  const double share = n_held <= n_free ? 1 : (double)n_free / (double)n_held;
   std::vector<std::vector<float>> scores;
   for (int layer = 0; layer < shape_.n_layer; ++layer) {
     for (std::size_t i = 0; i < layers_.front().size(); ++i) {
-      const std::size_t length = layers_[static_cast<std::size_t>(layer)][i].scores.size();
+      const std::size_t length = layers_[(std::size_t)layer][i].scores.size();
       const std::size_t n = std::min(length, n_protected());
-      const auto size = n + static_cast<std::size_t>(share * static_cast<double>(length - n));
+      const auto size = n + (std::size_t)(share * (double)(length - n));
       scores.push_back(scores_between_segments(layer, i, size));
     }
   }
@@ -407,8 +407,8 @@ std::size_t RankedPolicy::peak_entries(std::size_t n_held, std::size_t n_new) co
 }
 
 std::size_t RankedPolicy::reserve(int layer, int head) const {
-  const Layer& lists = layers_[static_cast<std::size_t>(layer)];
-  return lists[lists.size() == 1 ? 0 : static_cast<std::size_t>(head)].size + 1;
+  const Layer& lists = layers_[(std::size_t)layer];
+  return lists[lists.size() == 1 ? 0 : (std::size_t)head].size + 1;
 }
 
 // Sizes that differ sum to what the whole may hold at most; as long as all that was fed fits, none does.
@@ -416,24 +416,24 @@ void RankedPolicy::visit(PolicyFields& state) {
   std::size_t longest = 0;
   for (int layer = 0; layer < shape_.n_layer; ++layer) {
     for (std::size_t i = 0; i < layers_.front().size(); ++i) {
-      longest = std::max(longest, state.n_entries(layer, static_cast<int>(i)));
+      longest = std::max(longest, state.n_entries(layer, (int)i));
     }
   }
   state.number("n_fed", n_fed_, longest, INT32_MAX);
   state.number("n_sized", n_sized_, 0, n_fed_);
   if (options_.changes_sharing) {
-    auto sharing = static_cast<std::size_t>(options_.sharing);
-    state.number("sharing", sharing, 0, static_cast<std::size_t>(Options::Sharing::kSettled));
+    auto sharing = (std::size_t)options_.sharing;
+    state.number("sharing", sharing, 0, (std::size_t)Options::Sharing::kSettled);
     options_.sharing = static_cast<Options::Sharing>(sharing);
   }
   const std::size_t size = options_.cache_size;
   const bool alike = n_fed_ <= size || !(traits_.uneven_layers || traits_.uneven_heads);
   std::size_t left = size * layers_.size() * layers_.front().size();
   for (int layer = 0; layer < shape_.n_layer; ++layer) {
-    Layer& lists = layers_[static_cast<std::size_t>(layer)];
+    Layer& lists = layers_[(std::size_t)layer];
     for (std::size_t i = 0; i < lists.size(); ++i) {
       List& list = lists[i];
-      const std::size_t held = state.n_entries(layer, static_cast<int>(i));
+      const std::size_t held = state.n_entries(layer, (int)i);
       state.number("size", list.size, std::max(held, alike ? size : n_protected()), alike ? size : left);
       left -= std::min(left, list.size);
       state.number("n_unscored", list.n_unscored, 0, INT64_MAX);
@@ -456,19 +456,32 @@ std::size_t ranked_max_entries(const PolicySettings&, const AttentionShape&, std
   return cache_size + 1;
 }
 
+namespace {
+
+bool declares(const PolicyType& type, std::string_view name) {
+  return std::any_of(type.parameters.begin(), type.parameters.end(),
+                     [&](const PolicyParameter& p) { return p.name == name; });
+}
+
+std::size_t size_if_declared(const PolicyType& type, const PolicySettings& given, std::string_view name) {
+  return declares(type, name) ? size_setting(type, given, name) : 0;
+}
+
+}  // namespace
+
+std::size_t ranked_min_cache_size(const PolicyType& type, const PolicySettings& given) {
+  return size_if_declared(type, given, "sinks") + size_if_declared(type, given, "window") + 1;
+}
+
 RankedPolicy::Options ranked_options(const PolicyType& type, const PolicySettings& given, const AttentionShape& shape,
                                      std::size_t cache_size) {
-  const auto declares = [&](std::string_view name) {
-    return std::any_of(type.parameters.begin(), type.parameters.end(),
-                       [&](const PolicyParameter& p) { return p.name == name; });
-  };
   RankedPolicy::Options options{.policy = type.name, .cache_size = cache_size};
   options.min_cache_size = require_cache_size(type, given, shape, cache_size);
-  if (declares("sinks")) options.sinks = size_setting(type, given, "sinks");
-  if (declares("window")) options.window = size_setting(type, given, "window");
-  if (declares("evict_fraction")) options.evict_fraction = number_setting(type, given, "evict_fraction");
-  if (declares("positions")) options.positions = positions_setting(type, given);
-  if (!declares("heads")) return options;
+  options.sinks = size_if_declared(type, given, "sinks");
+  options.window = size_if_declared(type, given, "window");
+  if (declares(type, "evict_fraction")) options.evict_fraction = number_setting(type, given, "evict_fraction");
+  if (declares(type, "positions")) options.positions = positions_setting(type, given);
+  if (!declares(type, "heads")) return options;
   using Sharing = RankedPolicy::Options::Sharing;
   const std::string heads = text_setting(type.parameters, given, "heads");
   options.sharing = heads == "joint" ? Sharing::kJoint : heads == "adaptive" ? Sharing::kAdaptive : Sharing::kEven;

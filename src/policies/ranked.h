@@ -143,6 +143,10 @@ class RankedPolicy : public Policy {
 // PolicyType::max_entries_per_layer of all of them: C entries, and the new token's until the step's decision.
 std::size_t ranked_max_entries(const PolicySettings&, const AttentionShape&, std::size_t cache_size);
 
+// PolicyType::min_cache_size of most of them: the sinks and the window, as far as the type has such parameters, and one
+// entry that is chosen.
+std::size_t ranked_min_cache_size(const PolicyType&, const PolicySettings&);
+
 // Options as far as parameters say them that policies share: the cache size, checked, and of sinks, window,
 // evict_fraction, positions, heads and floor those that the type declares. Throws Error(kUsage) where the cache size is
 // too small or they contradict each other.

@@ -28,7 +28,7 @@ class ByTable final : public RankedPolicy {
  protected:
   std::size_t score(const Observation& seen, std::size_t list, std::span<float> scores) override {
     if (seen.n_past > 0) return kNothingSeen;
-    const std::vector<float>& row = table_[static_cast<std::size_t>(seen.layer) * 2 + list];
+    const std::vector<float>& row = table_[(std::size_t)seen.layer * 2 + list];
     std::copy_n(row.begin(), scores.size(), scores.begin());
     return 0;
   }
@@ -42,7 +42,7 @@ Table random_table(unsigned seed) {
   std::mt19937 random(seed);
   Table table;
   for (int i = 0; i < kShape.n_layer * kShape.n_head_kv; ++i) {
-    const float scale = std::exp2(static_cast<float>(random() % 6));
+    const float scale = std::exp2((float)(random() % 6));
     std::vector<float>& row = table.emplace_back(kPrompt);
     for (float& score : row) score = scale * std::uniform_real_distribution<float>()(random);
   }
@@ -79,10 +79,10 @@ std::vector<PositionList> best_at_once(const Table& table, std::size_t n_safe) {
   all.resize((kCacheSize - kSinks - kWindow) * table.size());
   std::vector<PositionList> kept(table.size());
   for (PositionList& list : kept) {
-    for (std::size_t i = 0; i < kSinks; ++i) list.push_back(static_cast<std::int64_t>(i));
-    for (std::size_t i = kPrompt - kWindow; i < kPrompt; ++i) list.push_back(static_cast<std::int64_t>(i));
+    for (std::size_t i = 0; i < kSinks; ++i) list.push_back((std::int64_t)i);
+    for (std::size_t i = kPrompt - kWindow; i < kPrompt; ++i) list.push_back((std::int64_t)i);
   }
-  for (const Candidate& c : all) kept[c.list].push_back(static_cast<std::int64_t>(c.token));
+  for (const Candidate& c : all) kept[c.list].push_back((std::int64_t)c.token);
   for (PositionList& list : kept) std::sort(list.begin(), list.end());
   return kept;
 }
@@ -96,10 +96,10 @@ TEST(JointChoice, LayerByLayerKeepsWhatAChoiceOverAllAtOnceKeeps) {
       ByTable policy(joint(floor), table);
       SimulatedCache cache(kShape, policy.traits());
       cache.feed(policy, Phase::kPrefill, kPrompt, nothing);
-      const auto n_safe = static_cast<std::size_t>(floor * (kCacheSize - kSinks - kWindow));
+      const auto n_safe = (std::size_t)(floor * (kCacheSize - kSinks - kWindow));
       const std::vector<PositionList> expected = best_at_once(table, n_safe);
       for (std::size_t list = 0; list < table.size(); ++list) {
-        EXPECT_EQ(cache.held(static_cast<int>(list / 2), static_cast<int>(list % 2)), expected[list])
+        EXPECT_EQ(cache.held((int)(list / 2), (int)(list % 2)), expected[list])
             << "seed " << seed << " floor " << floor << " list " << list;
       }
     }
@@ -110,11 +110,11 @@ TEST(JointChoice, LeavesRoomForWhatLaterLayersAreSureOf) {
   for (const double floor : {0.0, 0.5}) {
     ByTable policy(joint(floor), random_table(3));
     SimulatedCache cache(kShape, policy.traits());
-    const std::size_t sure = kSinks + kWindow + static_cast<std::size_t>(floor * (kCacheSize - kSinks - kWindow));
+    const std::size_t sure = kSinks + kWindow + (std::size_t)(floor * (kCacheSize - kSinks - kWindow));
     cache.feed(policy, Phase::kPrefill, kPrompt, nothing, [&](int layer) {
-      const auto n_later = static_cast<std::size_t>(kShape.n_layer - 1 - layer);
+      const auto n_later = (std::size_t)(kShape.n_layer - 1 - layer);
       EXPECT_EQ(cache.total_length() + n_later * sure,
-                std::min(kCacheSize * 5, (static_cast<std::size_t>(layer) + 1) * kPrompt + n_later * sure));
+                std::min(kCacheSize * 5, ((std::size_t)layer + 1) * kPrompt + n_later * sure));
     });
   }
 }
@@ -129,7 +129,7 @@ TEST(JointChoice, ASmallerCacheKeepsTheBestOfTheSameScores) {
   cache.resize(policy, kCacheSize);
   const std::vector<PositionList> expected = best_at_once(table, 0);
   for (std::size_t list = 0; list < table.size(); ++list) {
-    EXPECT_EQ(cache.held(static_cast<int>(list / 2), static_cast<int>(list % 2)), expected[list]);
+    EXPECT_EQ(cache.held((int)(list / 2), (int)(list % 2)), expected[list]);
   }
 }
 

@@ -30,8 +30,8 @@ std::size_t sort_run(Ranking& r, unsigned shift, std::size_t at) {
   std::size_t first = at, last = at + 1;
   while (first > 0 && high(first - 1) == high(at)) --first;
   while (last < r.order.size() && high(last) == high(at)) ++last;
-  const auto from = r.order.begin() + static_cast<std::ptrdiff_t>(first);
-  std::stable_sort(from, r.order.begin() + static_cast<std::ptrdiff_t>(last),
+  const auto from = r.order.begin() + (std::ptrdiff_t)first;
+  std::stable_sort(from, r.order.begin() + (std::ptrdiff_t)last,
                    [&](std::uint32_t a, std::uint32_t b) { return r.keys[a] < r.keys[b]; });
   return last;
 }
@@ -45,7 +45,7 @@ void sort_by_key(Ranking& r) {
   std::uint32_t base = UINT32_MAX, most = 0;
   for (const std::uint32_t key : r.keys) base = std::min(base, key), most = std::max(most, key);
   for (std::uint32_t& key : r.keys) key -= base;
-  const auto bits = static_cast<unsigned>(std::bit_width(most - base));
+  const auto bits = (unsigned)std::bit_width(most - base);
   const unsigned shift = bits - std::min(bits, 2 * kDigitBits);
   const auto low = [&](std::uint32_t key) { return key >> shift & (kValues - 1); };
   const auto high = [&](std::uint32_t key) { return kValues + (key >> shift >> kDigitBits); };
@@ -59,7 +59,7 @@ void sort_by_key(Ranking& r) {
   for (std::size_t i = 0; i < n; ++i) ++begin[low(keys[i])], ++begin[high(keys[i])];
   std::exclusive_scan(begin, begin + kValues, begin, 0u);
   std::exclusive_scan(begin + kValues, begin + 2 * kValues, begin + kValues, 0u);
-  for (std::size_t i = 0; i < n; ++i) by_low[begin[low(keys[i])]++] = static_cast<std::uint32_t>(i);
+  for (std::size_t i = 0; i < n; ++i) by_low[begin[low(keys[i])]++] = (std::uint32_t)i;
   for (std::size_t i = 0; i < n; ++i) order[begin[high(keys[by_low[i]])]++] = by_low[i];
   if (shift == 0) return;
   for (std::size_t i = 1; i < n; ++i) {
@@ -87,7 +87,7 @@ void pooled_sums(std::span<const float> values, const Use& use) {
 
 void add_pooled(std::span<const float> values, std::span<float> sums) {
   float* to = sums.data();
-  pooled_sums(values, [to](std::size_t i, float sum) { to[i] += sum / static_cast<float>(kPool); });
+  pooled_sums(values, [to](std::size_t i, float sum) { to[i] += sum / (float)kPool; });
 }
 
 }  // namespace
@@ -109,7 +109,7 @@ std::vector<float> evict_score(std::span<const float> mean, std::span<const floa
     for (std::size_t i = 0; i < n_scored; ++i) weighed[i] = head_mean[i] + gamma * head_variance[i];
     add_pooled(weighed, scores);
   }
-  for (float& score : scores) score /= static_cast<float>(group);
+  for (float& score : scores) score /= (float)group;
   return scores;
 }
 
@@ -132,7 +132,7 @@ std::vector<std::uint32_t> rank(std::span<const float> scores, std::size_t count
 void pool(std::span<const float> values, std::span<float> scores) {
   assert(values.size() == scores.size());
   float* to = scores.data();
-  pooled_sums(values, [to](std::size_t i, float sum) { to[i] = sum * (1.0f / static_cast<float>(kPool)); });
+  pooled_sums(values, [to](std::size_t i, float sum) { to[i] = sum * (1.0f / (float)kPool); });
 }
 
 std::vector<std::uint32_t> top(std::span<const float> scores, std::size_t count) {
@@ -145,16 +145,16 @@ std::vector<std::uint32_t> top(std::span<const float> scores, std::size_t count)
   thread_local std::vector<float> sorted;
   sorted.resize(scores.size());
   std::transform(scores.begin(), scores.end(), sorted.begin(), number);
-  const auto nth = sorted.begin() + static_cast<std::ptrdiff_t>(count - 1);
+  const auto nth = sorted.begin() + (std::ptrdiff_t)(count - 1);
   std::nth_element(sorted.begin(), nth, sorted.end(), std::greater<>());
   const float least = *nth;
-  const auto n_equal = static_cast<std::size_t>(std::count(sorted.begin(), sorted.end(), least));
-  const auto n_above = static_cast<std::size_t>(std::count_if(sorted.begin(), nth, [&](float s) { return s > least; }));
+  const auto n_equal = (std::size_t)std::count(sorted.begin(), sorted.end(), least);
+  const auto n_above = (std::size_t)std::count_if(sorted.begin(), nth, [&](float s) { return s > least; });
   std::size_t skipped = n_equal - (count - n_above);  // of the equal ones, from the front
   for (std::size_t i = 0; i < scores.size(); ++i) {
     const float score = number(scores[i]);
     if (score > least || (score == least && (skipped == 0 || skipped-- == 0))) {
-      chosen.push_back(static_cast<std::uint32_t>(i));
+      chosen.push_back((std::uint32_t)i);
     }
   }
   return chosen;
@@ -170,7 +170,7 @@ std::size_t lowest(std::span<const float> scores) {
   }
   for (; i < scores.size(); ++i) least[0] = scores[i] < least[0] ? scores[i] : least[0];
   const auto found = std::find(scores.begin(), scores.end(), *std::min_element(least.begin(), least.end()));
-  return found == scores.end() ? 0 : static_cast<std::size_t>(found - scores.begin());
+  return found == scores.end() ? 0 : (std::size_t)(found - scores.begin());
 }
 
 }  // namespace lacake

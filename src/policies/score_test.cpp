@@ -43,7 +43,7 @@ TEST(Rank, IsAStableSortWhateverTheRangeOfScores) {
     Scores scores(1000);
     std::mt19937 random(1);
     for (float& s : scores) {
-      s = std::exp(widest * static_cast<float>(random() % 997) / -997.0f);
+      s = std::exp(widest * (float)(random() % 997) / -997.0f);
       if (random() % 8 == 0) s = random() % 2 == 0 ? 0.0f : -s;
     }
     Order expected(scores.size());
@@ -55,7 +55,7 @@ TEST(Rank, IsAStableSortWhateverTheRangeOfScores) {
 
 TEST(Rank, TellsApartWhatDiffersInItsLastBits) {
   Scores scores{0, 1e30f};
-  for (int i = 0; i < 2000; ++i) scores.push_back(1 + static_cast<float>(i * 37 % 50) * 0x1p-23f);
+  for (int i = 0; i < 2000; ++i) scores.push_back(1 + (float)(i * 37 % 50) * 0x1p-23f);
   Order expected(scores.size());
   std::iota(expected.begin(), expected.end(), 0u);
   std::stable_sort(expected.begin(), expected.end(), [&](auto a, auto b) { return scores[a] > scores[b]; });
@@ -67,7 +67,7 @@ TEST(Rank, OfNothingIsNothing) { EXPECT_EQ(rank(Scores{1, 2}, 0), Order{}); }
 TEST(Pool, IsTheScoreOfAGroupOfOne) {
   for (std::size_t n = 1; n < 12; ++n) {
     Scores values(n), pooled(n);
-    for (std::size_t i = 0; i < n; ++i) values[i] = static_cast<float>(5 * ((i * 7 + 3) % 11));
+    for (std::size_t i = 0; i < n; ++i) values[i] = (float)(5 * ((i * 7 + 3) % 11));
     pool(values, pooled);
     const Scores expected = evict_score(values, {}, n, n, 0);
     for (std::size_t i = 0; i < n; ++i) EXPECT_FLOAT_EQ(pooled[i], expected[i]) << i << " of " << n;

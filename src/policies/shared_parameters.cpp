@@ -30,20 +30,29 @@ PolicyParameter sinks_parameter() {
           .help = "first tokens that always stay"};
 }
 
-std::vector<PolicyParameter> with_head_parameters(std::vector<PolicyParameter> own, bool joint) {
+PolicyParameter window_parameter(std::size_t default_value, std::size_t min, std::size_t max) {
+  return {.name = "window",
+          .kind = Kind::kWholeNumber,
+          .default_value = default_value,
+          .min = (double)min,
+          .max = (double)max,
+          .help = "last entries that always stay"};
+}
+
+std::vector<PolicyParameter> with_head_parameters(std::vector<PolicyParameter> own, const HeadDefaults& defaults) {
   std::vector<std::string> words = {"even", "adaptive"};
   std::string help = "adaptive: a layer's entries go to its heads by where the best scores fall (AdaKV)";
-  if (joint) {
+  if (defaults.joint) {
     words.push_back("joint");
     help += "; joint: all entries to all heads of all layers";
   }
   own.insert(own.end(), {{.name = "heads",
                           .kind = Kind::kWord,
-                          .default_value = "even",
+                          .default_value = defaults.heads,
                           .words = std::move(words),
                           .help = std::move(help)},
                          {.name = "floor",
-                          .default_value = 0.2,
+                          .default_value = defaults.floor,
                           .min = 0,
                           .max = 1,
                           .help = "with heads that share, the least share of an even head's entries"}});
@@ -60,7 +69,7 @@ PolicyParameter evict_fraction_parameter(double default_value) {
 }
 
 std::size_t n_evicted_at_once(double share, std::size_t size, std::size_t cache_size) {
-  return std::max<std::size_t>(static_cast<std::size_t>(share * static_cast<double>(std::min(size, cache_size))), 1);
+  return std::max<std::size_t>((std::size_t)(share * (double)std::min(size, cache_size)), 1);
 }
 
 }  // namespace lacake

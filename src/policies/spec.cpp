@@ -53,7 +53,7 @@ std::size_t parse_cache_size(const PolicyType& type, std::string_view text) {
                                   .min = 1,
                                   .max = kLargestCount,
                                   .help = ""};
-  return static_cast<std::size_t>(parse_value(type.name, parameter, text).number());
+  return (std::size_t)parse_value(type.name, parameter, text).number();
 }
 
 // A value with its quotes, as it begins `text`: how many characters it has, npos if its quotes are never closed.

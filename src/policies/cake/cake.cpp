@@ -21,8 +21,7 @@ namespace {
 std::vector<std::uint32_t> with_window(std::vector<std::uint32_t> chosen, std::size_t window, std::size_t n_entries) {
   const std::size_t n_chosen = chosen.size();
   chosen.resize(n_chosen + window);
-  std::iota(chosen.begin() + static_cast<std::ptrdiff_t>(n_chosen), chosen.end(),
-            static_cast<std::uint32_t>(n_entries - window));
+  std::iota(chosen.begin() + (std::ptrdiff_t)n_chosen, chosen.end(), (std::uint32_t)(n_entries - window));
   return chosen;
 }
 
@@ -45,10 +44,7 @@ std::span<const float> head_rows(std::span<const float> all, std::size_t head_kv
 }  // namespace
 
 Cake::Cake(const Settings& settings, const AttentionShape& shape)
-    : settings_(settings),
-      shape_(shape),
-      layers_(static_cast<std::size_t>(shape.n_layer)),
-      preferences_(layers_.size()) {
+    : settings_(settings), shape_(shape), layers_((std::size_t)shape.n_layer), preferences_(layers_.size()) {
   traits_.per_head = true;
   traits_.uneven_layers = true;
   traits_.positions = settings.positions;
@@ -68,8 +64,8 @@ bool Cake::cuts_decode(std::size_t layer, std::size_t n_entries) const {
 
 Measures Cake::measures(Phase phase, int layer, std::size_t n_entries, std::size_t n_new) const {
   Measures asked;
-  if (phase == Phase::kPrefill && cuts_prompt(n_new)) asked.window = static_cast<int>(settings_.window);
-  if (phase == Phase::kDecode && cuts_decode(static_cast<std::size_t>(layer), n_entries)) {
+  if (phase == Phase::kPrefill && cuts_prompt(n_new)) asked.window = (int)settings_.window;
+  if (phase == Phase::kDecode && cuts_decode((std::size_t)layer, n_entries)) {
     asked.window = 1;
     // The official order of sums decides between equal scores; by position there is none to follow.
     asked.group_mean = !settings_.by_score;
@@ -78,7 +74,7 @@ Measures Cake::measures(Phase phase, int layer, std::size_t n_entries, std::size
 }
 
 void Cake::update(const Observation& seen, CacheEdits& edits) {
-  const auto index = static_cast<std::size_t>(seen.layer);
+  const auto index = (std::size_t)seen.layer;
   const bool last = index + 1 == layers_.size();
   assert(layers_[index].length + seen.n_new == seen.n_entries);
   layers_[index].length = seen.n_entries;
@@ -92,24 +88,24 @@ void Cake::update(const Observation& seen, CacheEdits& edits) {
 }
 
 void Cake::score(const Observation& seen) {
-  Layer& layer = layers_[static_cast<std::size_t>(seen.layer)];
-  const auto n_head_kv = static_cast<std::size_t>(shape_.n_head_kv);
+  Layer& layer = layers_[(std::size_t)seen.layer];
+  const auto n_head_kv = (std::size_t)shape_.n_head_kv;
   assert(seen.window > 0 && seen.n_entries > settings_.window);
   layer.candidates = seen.n_entries - settings_.window;
   layer.ranked = false;
 
   std::optional<float> preference;
   if (!settings_.uniform) preference = lacake::preference(seen, layer.candidates, settings_.tau1, settings_.tau2);
-  preferences_.see(static_cast<std::size_t>(seen.layer), preference);
+  preferences_.see((std::size_t)seen.layer, preference);
 
   layer.scores.resize(n_head_kv);
   for (std::size_t head = 0; head < n_head_kv; ++head) {
     std::vector<float> scores =
         evict_score(head_rows(seen.window_mean, head, n_head_kv), head_rows(seen.window_variance, head, n_head_kv),
-                    seen.n_entries, layer.candidates, static_cast<float>(settings_.gamma));
+                    seen.n_entries, layer.candidates, (float)settings_.gamma);
     std::vector<float>& known = layer.scores[head];
     for (std::size_t i = 0; i < std::min(known.size(), scores.size()); ++i) {
-      scores[i] = std::max(scores[i], static_cast<float>(settings_.decay) * known[i]);
+      scores[i] = std::max(scores[i], (float)settings_.decay * known[i]);
     }
     known = std::move(scores);
   }
@@ -157,7 +153,7 @@ void Cake::shrink(std::size_t index, CacheEdits& edits) {
   }
   layer.length = n_chosen + settings_.window;
   layer.ranked = true;
-  edits.keep(static_cast<int>(index), std::move(selection));
+  edits.keep((int)index, std::move(selection));
 }
 
 std::vector<std::uint32_t> Cake::best(std::span<const float> scores, std::size_t count) const {
@@ -166,8 +162,8 @@ std::vector<std::uint32_t> Cake::best(std::span<const float> scores, std::size_t
 
 // By the row of the current query alone. Scores of earlier segments do not matter here, but move along.
 void Cake::cut_decode(const Observation& seen, CacheEdits& edits) {
-  Layer& layer = layers_[static_cast<std::size_t>(seen.layer)];
-  const auto n_head_kv = static_cast<std::size_t>(shape_.n_head_kv);
+  Layer& layer = layers_[(std::size_t)seen.layer];
+  const auto n_head_kv = (std::size_t)shape_.n_head_kv;
   assert(seen.window == 1);
   const std::size_t n_evicted =
       n_evicted_at_once(settings_.evict_fraction, layer.budget + settings_.window, settings_.cache_size);
@@ -222,7 +218,7 @@ void Cake::shrink_between_segments(std::size_t index, CacheEdits& edits) {
   Layer& layer = layers_[index];
   const std::size_t candidates = layer.length - settings_.window;
   Selection selection;
-  for (std::size_t head = 0; head < static_cast<std::size_t>(shape_.n_head_kv); ++head) {
+  for (std::size_t head = 0; head < (std::size_t)shape_.n_head_kv; ++head) {
     std::vector<float> scores = layer.scores.empty() ? std::vector<float>() : layer.scores[head];
     scores.resize(candidates, 0.0f);
     std::vector<std::uint32_t> unscored;
@@ -245,7 +241,7 @@ void Cake::shrink_between_segments(std::size_t index, CacheEdits& edits) {
     release_excess(layer.scores[head]);
   }
   layer.length = layer.budget + settings_.window;
-  edits.keep(static_cast<int>(index), std::move(selection));
+  edits.keep((int)index, std::move(selection));
 }
 
 std::unique_ptr<Policy> Cake::clone() const { return std::make_unique<Cake>(*this); }
@@ -260,7 +256,7 @@ void Cake::visit(PolicyFields& state) {
   state.number("n_fed", n_fed_, longest, shortest < settings_.window ? shortest : INT32_MAX);
   preferences_.visit(state);
   for (int index = 0; index < shape_.n_layer; ++index) {
-    Layer& layer = layers_[static_cast<std::size_t>(index)];
+    Layer& layer = layers_[(std::size_t)index];
     const std::size_t n = state.n_entries(index, 0);  // all heads are equally long
     state.number("length", layer.length, n, n);
     state.number("budget", layer.budget, 0, INT32_MAX);
@@ -268,7 +264,7 @@ void Cake::visit(PolicyFields& state) {
     state.number("ranked", ranked, 0, 1);
     state.number("scored", scored, 0, n < settings_.window ? 0 : 1);  // scored entries have a window behind them
     layer.ranked = ranked == 1;
-    layer.scores.resize(scored * static_cast<std::size_t>(shape_.n_head_kv));
+    layer.scores.resize(scored * (std::size_t)shape_.n_head_kv);
     for (std::vector<float>& scores : layer.scores) {
       std::size_t n_scores = scores.size();
       state.number("n_scores", n_scores, 0, n);
@@ -281,7 +277,7 @@ std::size_t Cake::reserve(int layer, int) const {
   // While all that was fed fits into C + W, a further segment may fill a layer up to there.
   const std::size_t uncut = settings_.cache_size + settings_.window;
   if (n_fed_ < uncut) return uncut + 1;
-  const Layer& held = layers_[static_cast<std::size_t>(layer)];
+  const Layer& held = layers_[(std::size_t)layer];
   return std::max(held.length, held.budget + settings_.window) + 1;
 }
 

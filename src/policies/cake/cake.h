@@ -49,9 +49,9 @@ class Cake final : public Policy {
   std::size_t metadata_bytes() const override;
 
   // Entries that a layer may hold beside its window.
-  std::size_t budget(int layer) const { return layers_[static_cast<std::size_t>(layer)].budget; }
+  std::size_t budget(int layer) const { return layers_[(std::size_t)layer].budget; }
   // Of the last segment that cut the cache; 1 before any did.
-  float preference(int layer) const { return preferences_.of(static_cast<std::size_t>(layer)); }
+  float preference(int layer) const { return preferences_.of((std::size_t)layer); }
 
  private:
   struct Layer {

@@ -39,7 +39,7 @@ AttentionSource attends_to(std::size_t entry, float swing = 0.125f) {
 // The same in every layer, but swinging more in later ones.
 AttentionSource later_layers_swing_more(std::size_t entry) {
   return [=](int layer, std::size_t n_entries, std::size_t n_rows) {
-    return attends_to(entry, 0.125f * static_cast<float>(layer + 1))(layer, n_entries, n_rows);
+    return attends_to(entry, 0.125f * (float)(layer + 1))(layer, n_entries, n_rows);
   };
 }
 

@@ -25,8 +25,8 @@ class ExpectedAttention final : public RankedPolicy {
   Measures measures(Phase phase, int layer, std::size_t, std::size_t n_new) const override {
     if (phase == Phase::kDecode || !cuts(phase, layer, n_new)) return {};
     return {.value_norm = ValueNorm::kPlain,
-            .expected_positions = static_cast<int>(settings_.future),
-            .expected_sinks = static_cast<int>(settings_.sinks)};
+            .expected_positions = (int)settings_.future,
+            .expected_sinks = (int)settings_.sinks};
   }
 
   std::unique_ptr<Policy> clone() const override { return std::make_unique<ExpectedAttention>(*this); }
@@ -34,7 +34,7 @@ class ExpectedAttention final : public RankedPolicy {
  protected:
   std::size_t score(const Observation& seen, std::size_t list, std::span<float> scores) override {
     if (seen.phase == Phase::kDecode) {
-      const auto n_newest = static_cast<std::size_t>(settings_.recent * static_cast<double>(scores.size()));
+      const auto n_newest = (std::size_t)(settings_.recent * (double)scores.size());
       score_answer(scores, n_newest, overflows(seen.layer, list));
       return 0;
     }
@@ -50,8 +50,7 @@ class ExpectedAttention final : public RankedPolicy {
 };
 
 std::size_t min_cache_size(const PolicySettings& given, const AttentionShape&) {
-  const PolicyType& type = expected_attention_policy();
-  return size_setting(type, given, "sinks") + size_setting(type, given, "window") + 1;
+  return ranked_min_cache_size(expected_attention_policy(), given);
 }
 
 std::unique_ptr<Policy> make(const PolicySettings& given, const AttentionShape& shape, std::size_t cache_size) {
@@ -60,7 +59,7 @@ std::unique_ptr<Policy> make(const PolicySettings& given, const AttentionShape& 
       ranked_options(type, given, shape, cache_size), shape,
       ExpectedAttention::Settings{.future = size_setting(type, given, "future"),
                                   .sinks = size_setting(type, given, "sinks"),
-                                  .epsilon = static_cast<float>(number_setting(type, given, "epsilon")),
+                                  .epsilon = (float)number_setting(type, given, "epsilon"),
                                   .recent = number_setting(type, given, "recent")});
 }
 
@@ -77,12 +76,7 @@ std::vector<PolicyParameter> parameters() {
                                 .max = 1,
                                 .help = "added to each entry's expected attention, so that long values count more"},
                                sinks_parameter(),
-                               {.name = "window",
-                                .kind = PolicyParameter::Kind::kWholeNumber,
-                                .default_value = 1,
-                                .min = 0,
-                                .max = 65536,
-                                .help = "last entries that always stay"},
+                               window_parameter(1, 0),
                                recent_parameter(),
                                evict_fraction_parameter(),
                                positions_parameter()});

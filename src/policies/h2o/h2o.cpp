@@ -28,7 +28,7 @@ class H2o final : public RankedPolicy {
     if (seen.accumulated.empty()) return kNothingSeen;
     const std::span<const float> sums = list_columns(seen.accumulated, list);
     // One query stands for those that were not looked at.
-    const float weight = seen.phase == Phase::kDecode ? static_cast<float>(every_) : 1.0f;
+    const float weight = seen.phase == Phase::kDecode ? (float)every_ : 1.0f;
     for (std::size_t i = 0; i < scores.size(); ++i) scores[i] += weight * sums[i];
     return 0;
   }

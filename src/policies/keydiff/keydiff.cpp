@@ -34,7 +34,7 @@ class KeyDiff final : public RankedPolicy {
 };
 
 std::size_t min_cache_size(const PolicySettings& given, const AttentionShape&) {
-  return size_setting(keydiff_policy(), given, "window") + 1;
+  return ranked_min_cache_size(keydiff_policy(), given);
 }
 
 std::unique_ptr<Policy> make(const PolicySettings& given, const AttentionShape& shape, std::size_t cache_size) {
@@ -45,12 +45,7 @@ std::unique_ptr<Policy> make(const PolicySettings& given, const AttentionShape& 
 }
 
 std::vector<PolicyParameter> parameters() {
-  return with_head_parameters({{.name = "window",
-                                .kind = PolicyParameter::Kind::kWholeNumber,
-                                .default_value = 1,
-                                .min = 0,
-                                .max = 65536,
-                                .help = "last entries that always stay"},
+  return with_head_parameters({window_parameter(1, 0),
                                {.name = "mean",
                                 .kind = PolicyParameter::Kind::kWord,
                                 .default_value = "plain",

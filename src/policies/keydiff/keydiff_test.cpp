@@ -15,7 +15,7 @@ constexpr AttentionShape kShape{.n_layer = 1, .n_head = 1, .n_head_kv = 1};
 // The simulated cache takes similarities from the attention source: here entry i has i mod 4 quarters.
 std::vector<float> quarters(int, std::size_t n_entries, std::size_t) {
   std::vector<float> row(n_entries);
-  for (std::size_t i = 0; i < n_entries; ++i) row[i] = 0.25f * static_cast<float>(i % 4);
+  for (std::size_t i = 0; i < n_entries; ++i) row[i] = 0.25f * (float)(i % 4);
   return row;
 }
 

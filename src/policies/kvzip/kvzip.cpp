@@ -45,8 +45,7 @@ class KvZip final : public RankedPolicy {
       std::fill(fresh.begin(), fresh.end(), kLeft);
     } else {
       const std::span<const float> peaks = list_columns(seen.repeat_peak, list);
-      std::copy_n(peaks.begin() + static_cast<std::ptrdiff_t>(scores.size() - fresh.size()), fresh.size(),
-                  fresh.begin());
+      std::copy_n(peaks.begin() + (std::ptrdiff_t)(scores.size() - fresh.size()), fresh.size(), fresh.begin());
     }
     if (seen.phase == Phase::kDecode && !overflows(seen.layer, list)) return kNothingSeen;
     hold(scores);
@@ -65,7 +64,7 @@ class KvZip final : public RankedPolicy {
 
   // Entries behind the last one that was repeated: of all, where none was.
   static std::size_t n_behind(std::span<const float> scores) {
-    return static_cast<std::size_t>(std::find_if(scores.rbegin(), scores.rend(), is_scored) - scores.rbegin());
+    return (std::size_t)(std::find_if(scores.rbegin(), scores.rend(), is_scored) - scores.rbegin());
   }
 
   // What comes before everything that was repeated, a template's prefix, stays as long as it is short. What came after
@@ -75,11 +74,10 @@ class KvZip final : public RankedPolicy {
       if (!is_scored(score)) score = kLeft;
     }
     const std::size_t behind = n_behind(scores), size = options().cache_size;
-    const auto recent = static_cast<std::size_t>(settings_.recent * static_cast<double>(size));
+    const auto recent = (std::size_t)(settings_.recent * (double)size);
     std::fill_n(scores.rbegin(), std::min(behind, recent), kHeld);
     if (behind == scores.size() || !settings_.keeps_prefix) return;
-    const auto prefix =
-        static_cast<std::size_t>(std::find_if(scores.begin(), scores.end(), is_scored) - scores.begin());
+    const auto prefix = (std::size_t)(std::find_if(scores.begin(), scores.end(), is_scored) - scores.begin());
     std::fill_n(scores.begin(), std::min(prefix, size / 4), kHeld);
   }
 
@@ -92,8 +90,7 @@ class KvZip final : public RankedPolicy {
 namespace {
 
 std::size_t min_cache_size(const PolicySettings& given, const AttentionShape&) {
-  const PolicyType& type = kvzip_policy();
-  return size_setting(type, given, "sinks") + size_setting(type, given, "window") + 1;
+  return ranked_min_cache_size(kvzip_policy(), given);
 }
 
 std::unique_ptr<Policy> make(const PolicySettings& given, const AttentionShape& shape, std::size_t cache_size) {
@@ -116,7 +113,7 @@ std::unique_ptr<Policy> make(const PolicySettings& given, const AttentionShape& 
 
 std::vector<PolicyParameter> parameters() {
   using Kind = PolicyParameter::Kind;
-  std::vector<PolicyParameter> all = with_head_parameters(
+  return with_head_parameters(
       {{.name = "plus",
         .kind = Kind::kWord,
         .default_value = "off",
@@ -129,12 +126,7 @@ std::vector<PolicyParameter> parameters() {
         .max = 1e6,
         .help = "tokens of a text that the model repeats at a time"},
        sinks_parameter(),
-       {.name = "window",
-        .kind = Kind::kWholeNumber,
-        .default_value = 4,
-        .min = 0,
-        .max = 4096,
-        .help = "last entries that always stay"},
+       window_parameter(4, 0, 4096),
        {.name = "prefix",
         .kind = Kind::kWord,
         .default_value = "keep",
@@ -151,12 +143,7 @@ std::vector<PolicyParameter> parameters() {
         .max = 1e6,
         .help = "where heads share, entries of single heads that are left free: the authors' code rounds otherwise"},
        evict_fraction_parameter(0)},
-      true);
-  // Its scores are meant to be compared across all heads.
-  for (PolicyParameter& parameter : all) {
-    if (parameter.name == "heads") parameter.default_value = "joint";
-  }
-  return all;
+      {.heads = "joint"});  // its scores are meant to be compared across all heads
 }
 
 }  // namespace

@@ -31,11 +31,11 @@ Measures LaCache::measures(Phase, int layer, std::size_t n_entries, std::size_t 
   // Nothing to measure; but a prompt that cannot be compacted is refused before attention runs, not after.
   if (layer == 0) plan_for(n_entries);
   const std::size_t n_kept = n_entries - n_new;
-  return {.query_shift = query_position(n_kept) - static_cast<std::int64_t>(n_kept)};
+  return {.query_shift = query_position(n_kept) - (std::int64_t)n_kept};
 }
 
 std::int64_t LaCache::query_position(std::size_t n_kept) const {
-  const auto own = static_cast<std::int64_t>(n_kept);
+  const auto own = (std::int64_t)n_kept;
   if (query_ == Query::kOwn) return own;
   if (last_query_ < 0) return 0;
   return last_query_ + 1 <= own ? last_query_ + 1 : last_query_;
@@ -45,16 +45,16 @@ void LaCache::update(const Observation& seen, CacheEdits& edits) {
   if (seen.layer == 0) plan_ = plan_for(seen.n_entries);
   if (!plan_.walks.empty()) {
     assert(plan_.walks.front().length == seen.n_entries);  // all layers are equally long
-    const auto layer = static_cast<std::size_t>(seen.layer);
+    const auto layer = (std::size_t)seen.layer;
     if (const std::optional<std::uint32_t> entry = dropped(plan_, layer)) {
       edits.drop(seen.layer, {&*entry, 1});
     } else {
       edits.keep(seen.layer, {{kept(plan_, layer)}});
     }
   }
-  if (static_cast<std::size_t>(seen.layer) + 1 < settings_.n_layer) return;
+  if ((std::size_t)seen.layer + 1 < settings_.n_layer) return;
 
-  last_query_ = query_position(seen.n_entries - seen.n_new) + static_cast<std::int64_t>(seen.n_new) - 1;
+  last_query_ = query_position(seen.n_entries - seen.n_new) + (std::int64_t)seen.n_new - 1;
   if (seen.n_entries > cache_size_) cache_size_ = compensated_size_;
   if (!plan_.walks.empty()) cursor_ = plan_.cursor;
   n_held_ = plan_.walks.empty() ? seen.n_entries : plan_.length_after();
@@ -86,7 +86,7 @@ void LaCache::resize(std::size_t cache_size, CacheEdits& edits) {
   }
   if (cursor_ + settings_.n_layer > compensated_size_) cursor_ = settings_.sinks;
   // The query stays as far from its own key as it was.
-  if (last_query_ >= 0) last_query_ -= static_cast<std::int64_t>(before - n_held_);
+  if (last_query_ >= 0) last_query_ -= (std::int64_t)(before - n_held_);
   for (std::size_t layer = 0; layer < settings_.n_layer && !plans.empty(); ++layer) {
     std::vector<std::uint32_t> list = kept(plans.front(), layer);
     for (std::size_t i = 1; i < plans.size(); ++i) {
@@ -94,7 +94,7 @@ void LaCache::resize(std::size_t cache_size, CacheEdits& edits) {
       for (std::uint32_t& index : again) index = list[index];
       list = std::move(again);
     }
-    edits.keep(static_cast<int>(layer), {{std::move(list)}});
+    edits.keep((int)layer, {{std::move(list)}});
   }
 }
 
@@ -102,7 +102,7 @@ std::unique_ptr<Policy> LaCache::clone() const { return std::make_unique<LaCache
 
 void LaCache::visit(PolicyFields& state) {
   for (std::size_t layer = 0; layer < settings_.n_layer; ++layer) {
-    const std::size_t n = state.n_entries(static_cast<int>(layer), 0);  // all layers are equally long
+    const std::size_t n = state.n_entries((int)layer, 0);  // all layers are equally long
     state.number("n_held", n_held_, n, std::min(n, compensated_size_));
   }
   state.number("cache_size", cache_size_, std::min(cache_size_, compensated_size_), compensated_size_);
@@ -117,7 +117,7 @@ namespace {
 lacache::Settings settings_for(const PolicySettings& given, const AttentionShape& shape) {
   const PolicyType& type = lacache_policy();
   lacache::Settings settings;
-  settings.n_layer = static_cast<std::size_t>(shape.n_layer);
+  settings.n_layer = (std::size_t)shape.n_layer;
   settings.span =
       given.contains("span") ? size_setting(type, given, "span") : std::clamp<std::size_t>(settings.n_layer / 2, 1, 16);
   settings.overlap = size_setting(type, given, "overlap");
@@ -134,7 +134,7 @@ lacache::Settings settings_for(const PolicySettings& given, const AttentionShape
 std::size_t span_of_share(std::size_t n_layer, double share) {
   constexpr double kSteeper = 1.1;
   std::size_t span = std::max<std::size_t>(n_layer / 2, 1);
-  const auto enough = [&] { return share * static_cast<double>((n_layer + span - 1) / span) >= kSteeper; };
+  const auto enough = [&] { return share * (double)((n_layer + span - 1) / span) >= kSteeper; };
   while (share < 0.5 && span > 1 && !enough()) --span;
   return span;
 }
@@ -142,7 +142,7 @@ std::size_t span_of_share(std::size_t n_layer, double share) {
 PolicySettings settings_of_share(const PolicySettings& given, const AttentionShape& shape, double share) {
   if (given.contains("span")) return {};
   const std::size_t overlap = size_setting(lacache_policy(), given, "overlap");
-  return {{"span", std::max(span_of_share(static_cast<std::size_t>(shape.n_layer), share), overlap + 1)}};
+  return {{"span", std::max(span_of_share((std::size_t)shape.n_layer, share), overlap + 1)}};
 }
 
 std::size_t max_entries_per_layer(const PolicySettings& given, const AttentionShape& shape, std::size_t cache_size) {

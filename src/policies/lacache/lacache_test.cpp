@@ -64,7 +64,7 @@ TEST(LaCache, TheScriptsQueryDriftsAheadOfItsKey) {
   SimulatedCache cache(layers(30), p->traits());
   std::int64_t ahead = 0;
   for (int i = 0; i < 100; ++i) {
-    const auto own = static_cast<std::int64_t>(cache.length(0));
+    const auto own = (std::int64_t)cache.length(0);
     cache.feed(*p, Phase::kDecode, 1, {});
     ahead = std::max(ahead, cache.query_position() - own);
   }
@@ -139,7 +139,7 @@ TEST(LaCache, TheDefaultSpanFollowsABudgetThatIsAShare) {
 TEST(LaCache, WithTheDefaultSpanOfAShareEveryTokenStaysInSomeLayer) {
   constexpr std::size_t kTokens = 4000;
   const auto share_in_some = [](std::size_t span, double share) {
-    const auto p = policy({{"span", span}}, 24, static_cast<std::size_t>(share * kTokens) - 1);
+    const auto p = policy({{"span", span}}, 24, (std::size_t)(share * kTokens) - 1);
     SimulatedCache cache(layers(24), p->traits());
     cache.feed(*p, Phase::kPrefill, kTokens, {});
     std::set<std::int64_t> all;
@@ -147,11 +147,11 @@ TEST(LaCache, WithTheDefaultSpanOfAShareEveryTokenStaysInSomeLayer) {
       const PositionList held = cache.held(layer);
       all.insert(held.begin(), held.end());
     }
-    return static_cast<double>(all.size()) / kTokens;
+    return (double)all.size() / kTokens;
   };
   for (const double share : {0.4, 0.3, 0.25, 0.2, 0.15, 0.1}) {
     const PolicySettings more = lacache_policy().settings_of_share({}, layers(24), share);
-    EXPECT_EQ(share_in_some(static_cast<std::size_t>(more.at("span").number()), share), 1) << share;
+    EXPECT_EQ(share_in_some((std::size_t)more.at("span").number(), share), 1) << share;
   }
   EXPECT_GT(share_in_some(12, 0.5), 0.98);
   EXPECT_LT(share_in_some(12, 0.25), 0.8);
@@ -171,9 +171,7 @@ TEST(LaCacheResized, TheScriptsQueryStaysAsFarAheadOfItsKey) {
   const auto p = policy({{"span", 8}, {"overlap", 4}, {"query", "script"}}, 30, 80);
   SimulatedCache cache(layers(30), p->traits());
   for (int i = 0; i < 200; ++i) cache.feed(*p, Phase::kDecode, 1, {});
-  const auto ahead = [&] {
-    return simulation::query_position(*p, 0, cache.length(0)) - static_cast<std::int64_t>(cache.length(0));
-  };
+  const auto ahead = [&] { return simulation::query_position(*p, 0, cache.length(0)) - (std::int64_t)cache.length(0); };
   const std::int64_t before = ahead();
   cache.resize(*p, 50);
   EXPECT_EQ(ahead(), before);

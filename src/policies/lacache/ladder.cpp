@@ -19,11 +19,11 @@ std::vector<std::uint32_t> kept(const Walk& walk, std::size_t layer) {
   const std::size_t start = walk.first + layer % (walk.removed + 1);
   for (std::size_t j = 0; j < walk.count; ++j) {
     for (std::size_t k = 0; k < walk.after; ++k) {
-      list.push_back(static_cast<std::uint32_t>(start + walk.before * j + walk.gap * k));
+      list.push_back((std::uint32_t)(start + walk.before * j + walk.gap * k));
     }
   }
   for (std::size_t i = walk.first + walk.before * walk.count; i < walk.length; ++i) {
-    list.push_back(static_cast<std::uint32_t>(i));
+    list.push_back((std::uint32_t)i);
   }
   return list;
 }
@@ -81,7 +81,7 @@ std::size_t Walk::length_after() const {
 }
 
 std::uint32_t Walk::last_index(std::size_t layer) const {
-  return static_cast<std::uint32_t>(first + layer % (removed + 1) + before * (count - 1) + gap * (after - 1));
+  return (std::uint32_t)(first + layer % (removed + 1) + before * (count - 1) + gap * (after - 1));
 }
 
 Plan plan_compaction(const Settings& settings, std::size_t cache_size, std::size_t cursor, std::size_t n_entries) {
@@ -137,7 +137,7 @@ std::vector<std::uint32_t> kept(const Plan& plan, std::size_t layer) {
 std::optional<std::uint32_t> dropped(const Plan& plan, std::size_t layer) {
   const Walk& walk = plan.walks.front();
   if (plan.walks.size() > 1 || walk.count != 1 || walk.removed != 1 || walk.gap != 1) return std::nullopt;
-  return static_cast<std::uint32_t>(layer % 2 == 0 ? walk.first + walk.after : walk.first);
+  return (std::uint32_t)(layer % 2 == 0 ? walk.first + walk.after : walk.first);
 }
 
 }  // namespace lacake::lacache

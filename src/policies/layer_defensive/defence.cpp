@@ -9,13 +9,13 @@ namespace lacake::defence {
 void raise_to_mean(std::span<float> peaks) {
   if (peaks.empty()) return;
   const double sum = std::accumulate(peaks.begin(), peaks.end(), 0.0);
-  const auto mean = static_cast<float>(sum / static_cast<double>(peaks.size()));
+  const auto mean = (float)(sum / (double)peaks.size());
   for (float& peak : peaks) peak = std::max(peak, mean);
 }
 
 float part(std::span<const float> norms, std::size_t own) {
   const double sum = std::accumulate(norms.begin(), norms.end(), 0.0);
-  return static_cast<float>(sum > 0 ? norms[own] / sum : 1 / static_cast<double>(norms.size()));
+  return (float)(sum > 0 ? norms[own] / sum : 1 / (double)norms.size());
 }
 
 std::size_t n_within(std::span<const float> attention, double share) {
@@ -44,8 +44,8 @@ Scored score_layer(std::span<const List> lists, const Rule& rule) {
   Scored scored;
   double near = 0;  // attention on as many entries before the window as it has: what the authors take for its own
   for (const List& list : lists) {
-    const auto from = list.attention.end() - static_cast<std::ptrdiff_t>(std::min(list.attention.size(), rule.window));
-    near += std::accumulate(from, list.attention.end(), 0.0) / static_cast<double>(lists.size());
+    const auto from = list.attention.end() - (std::ptrdiff_t)std::min(list.attention.size(), rule.window);
+    near += std::accumulate(from, list.attention.end(), 0.0) / (double)lists.size();
     std::vector<float>& scores = scored.lists.emplace_back(list.peaks.begin(), list.peaks.end());
     raise_to_mean(scores);
     for (std::size_t i = 0; i < scores.size(); ++i) {
@@ -56,14 +56,13 @@ Scored score_layer(std::span<const List> lists, const Rule& rule) {
   for (std::size_t k = 0; k < lists.size(); ++k) {
     const List& list = lists[k];
     const double share = kept_share(std::min(rule.cache_size, list.n_entries), list.n_entries);
-    auto limit = static_cast<std::ptrdiff_t>(static_cast<double>(list.attention.size()) * share -
-                                             static_cast<double>(rule.window));
+    auto limit = (std::ptrdiff_t)((double)list.attention.size() * share - (double)rule.window);
     if (rule.guards) limit = std::max<std::ptrdiff_t>(limit, 0);
-    const auto within = static_cast<std::ptrdiff_t>(n_within(list.attention, rule.forced - near));
+    const auto within = (std::ptrdiff_t)n_within(list.attention, rule.forced - near);
     const std::ptrdiff_t count = scored.n_forced.emplace_back(std::min(within, limit));
-    const auto all = static_cast<std::ptrdiff_t>(list.attention.size());
+    const auto all = (std::ptrdiff_t)list.attention.size();
     const std::ptrdiff_t n = count < 0 ? std::max<std::ptrdiff_t>(all + count, 0) : count;
-    for (const std::size_t i : most_attended(list.attention, static_cast<std::size_t>(n))) {
+    for (const std::size_t i : most_attended(list.attention, (std::size_t)n)) {
       scored.lists[k][i] = scored.best;
     }
     scored.lists[k].resize(list.n_entries, scored.best);
@@ -71,8 +70,6 @@ Scored score_layer(std::span<const List> lists, const Rule& rule) {
   return scored;
 }
 
-double kept_share(std::size_t cache_size, std::size_t n) {
-  return 1 - (1 - static_cast<double>(cache_size) / static_cast<double>(n));
-}
+double kept_share(std::size_t cache_size, std::size_t n) { return 1 - (1 - (double)cache_size / (double)n); }
 
 }  // namespace lacake::defence

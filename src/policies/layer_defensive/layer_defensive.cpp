@@ -30,16 +30,13 @@ class LayerDefensive final : public RankedPolicy {
   LayerDefensive(const Options& options, const AttentionShape& shape, const Settings& settings)
       : RankedPolicy(options, shape),
         settings_(settings),
-        weights_(static_cast<std::size_t>(shape.n_layer), Lists(static_cast<std::size_t>(shape.n_head_kv))) {}
+        weights_((std::size_t)shape.n_layer, Lists((std::size_t)shape.n_head_kv)) {}
 
   std::unique_ptr<Policy> clone() const override { return std::make_unique<LayerDefensive>(*this); }
 
   Measures measures(Phase phase, int layer, std::size_t, std::size_t n_new) const override {
     if (phase == Phase::kDecode || !cuts(phase, layer, n_new)) return {};
-    return {.window = static_cast<int>(settings_.window),
-            .group_mean = true,
-            .window_peak = true,
-            .value_norm = settings_.norm};
+    return {.window = (int)settings_.window, .group_mean = true, .window_peak = true, .value_norm = settings_.norm};
   }
 
   void visit(PolicyFields& state) override {
@@ -47,8 +44,7 @@ class LayerDefensive final : public RankedPolicy {
     state.number("n_cut", n_cut_, 0, INT32_MAX);
     for (int layer = 0; layer < shape().n_layer; ++layer) {
       for (int head = 0; head < shape().n_head_kv; ++head) {
-        state.reals("weights", weights_[static_cast<std::size_t>(layer)][static_cast<std::size_t>(head)],
-                    state.n_entries(layer, head), 0);
+        state.reals("weights", weights_[(std::size_t)layer][(std::size_t)head], state.n_entries(layer, head), 0);
       }
     }
   }
@@ -65,11 +61,11 @@ class LayerDefensive final : public RankedPolicy {
 
  protected:
   std::size_t score(const Observation& seen, std::size_t list, std::span<float> scores) override {
-    Lists& weights = weights_[static_cast<std::size_t>(seen.layer)];
+    Lists& weights = weights_[(std::size_t)seen.layer];
     // Nothing is known of a value that was not measured: an even part.
-    weights[list].resize(scores.size(), 1 / static_cast<float>(shape().n_head_kv));
+    weights[list].resize(scores.size(), 1 / (float)shape().n_head_kv);
     if (seen.phase == Phase::kDecode) {
-      const auto n_newest = static_cast<std::size_t>(settings_.recent * static_cast<double>(scores.size()));
+      const auto n_newest = (std::size_t)(settings_.recent * (double)scores.size());
       score_answer(scores, n_newest, overflows(seen.layer, list));
       return 0;
     }
@@ -77,7 +73,7 @@ class LayerDefensive final : public RankedPolicy {
     // What is forced in one head has the largest score of all of them, so the first call looks at all.
     if (list == 0) {
       for (std::size_t i = 0; i < weights.size(); ++i) {
-        weights[i].resize(held_in(seen.layer, i), 1 / static_cast<float>(shape().n_head_kv));
+        weights[i].resize(held_in(seen.layer, i), 1 / (float)shape().n_head_kv);
       }
       weigh(seen, weights);
       score_layer(seen, weights);
@@ -90,19 +86,19 @@ class LayerDefensive final : public RankedPolicy {
     }
     // Where windows are protected by other means, they have no score that a later turn could take for one.
     if (!settings_.guards) return 0;
-    std::fill(scores.end() - static_cast<std::ptrdiff_t>(std::min(n_outside, scores.size())), scores.end(), 0.0f);
+    std::fill(scores.end() - (std::ptrdiff_t)std::min(n_outside, scores.size()), scores.end(), 0.0f);
     return n_outside;
   }
 
   void kept(int layer, std::size_t list, std::span<const std::uint32_t> entries) override {
-    std::vector<float>& weights = weights_[static_cast<std::size_t>(layer)][list];
+    std::vector<float>& weights = weights_[(std::size_t)layer][list];
     for (std::size_t i = 0; i < entries.size(); ++i) weights[i] = weights[entries[i]];
     weights.resize(entries.size());
     release_excess(weights);
   }
   void dropped(int layer, std::size_t list, std::uint32_t entry) override {
-    std::vector<float>& weights = weights_[static_cast<std::size_t>(layer)][list];
-    weights.erase(weights.begin() + static_cast<std::ptrdiff_t>(entry));
+    std::vector<float>& weights = weights_[(std::size_t)layer][list];
+    weights.erase(weights.begin() + (std::ptrdiff_t)entry);
   }
 
   // The authors round the product down.
@@ -110,22 +106,19 @@ class LayerDefensive final : public RankedPolicy {
     const std::size_t whole = RankedPolicy::shared(n_lists);
     if (settings_.guards || n_cut_ <= options().cache_size) return whole;
     const double share = defence::kept_share(options().cache_size, n_cut_);
-    return std::min(whole,
-                    static_cast<std::size_t>(static_cast<double>(n_cut_) * share * static_cast<double>(n_lists)));
+    return std::min(whole, (std::size_t)((double)n_cut_ * share * (double)n_lists));
   }
 
  private:
   using Lists = std::vector<std::vector<float>>;  // [n_head_kv][entries]
 
   // Entries of the window at the end of a list: a probe's are none.
-  static std::size_t outside(const Observation& seen) {
-    return seen.n_probe > 0 ? 0 : static_cast<std::size_t>(seen.window);
-  }
+  static std::size_t outside(const Observation& seen) { return seen.n_probe > 0 ? 0 : (std::size_t)seen.window; }
 
   // What the values of the segment weigh; those before it keep what they had. As long as nothing was ever dropped, all
   // of them, since some may have come unmeasured.
   void weigh(const Observation& seen, Lists& weights) const {
-    const std::size_t n_lists = weights.size(), n_fed = static_cast<std::size_t>(seen.n_past) + seen.n_new;
+    const std::size_t n_lists = weights.size(), n_fed = (std::size_t)seen.n_past + seen.n_new;
     const bool whole = std::all_of(weights.begin(), weights.end(), [&](const auto& w) { return w.size() == n_fed; });
     const std::size_t n = whole ? n_fed : seen.n_new;
     std::vector<float> norms(n_lists);
@@ -141,13 +134,13 @@ class LayerDefensive final : public RankedPolicy {
       const std::span<const float> own = list_columns(seen.value_norm, k).first(weights[k].size());
       const double sum = std::accumulate(own.begin(), own.end(), 0.0);
       for (std::size_t i = weights[k].size() - n; i < weights[k].size(); ++i) {
-        weights[k][i] = sum > 0 ? static_cast<float>(own[i] / sum) : 0;
+        weights[k][i] = sum > 0 ? (float)(own[i] / sum) : 0;
       }
     }
   }
 
   void score_layer(const Observation& seen, const Lists& weights) {
-    n_cut_ = static_cast<std::size_t>(seen.n_past) + seen.n_new;
+    n_cut_ = (std::size_t)seen.n_past + seen.n_new;
     std::vector<defence::List> lists;
     for (std::size_t k = 0; k < weights.size(); ++k) {
       const std::size_t n = weights[k].size() - std::min(weights[k].size(), outside(seen));
@@ -169,8 +162,7 @@ class LayerDefensive final : public RankedPolicy {
 };
 
 std::size_t min_cache_size(const PolicySettings& given, const AttentionShape&) {
-  const PolicyType& type = layer_defensive_policy();
-  return size_setting(type, given, "sinks") + size_setting(type, given, "window") + 1;
+  return ranked_min_cache_size(layer_defensive_policy(), given);
 }
 
 std::unique_ptr<Policy> make(const PolicySettings& given, const AttentionShape& shape, std::size_t cache_size) {
@@ -182,7 +174,7 @@ std::unique_ptr<Policy> make(const PolicySettings& given, const AttentionShape& 
       .norm = has_word(type, given, "norm", "sum") ? ValueNorm::kOutputSum : ValueNorm::kOutput,
       .of_token = has_word(type, given, "weight", "token"),
       .guards = has_word(type, given, "guards", "on"),
-      .decay = static_cast<float>(number_setting(type, given, "decay")),
+      .decay = (float)number_setting(type, given, "decay"),
       .recent = number_setting(type, given, "recent"),
   };
   if (!settings.guards) options.sinks = options.window = 0;
@@ -191,7 +183,7 @@ std::unique_ptr<Policy> make(const PolicySettings& given, const AttentionShape& 
 
 std::vector<PolicyParameter> parameters() {
   using Kind = PolicyParameter::Kind;
-  std::vector<PolicyParameter> all = with_head_parameters(
+  return with_head_parameters(
       {{.name = "window",
         .kind = Kind::kWholeNumber,
         .default_value = 32,
@@ -227,12 +219,8 @@ std::vector<PolicyParameter> parameters() {
         .max = 1,
         .help = "of old scores at every further turn or chunk (ours)"},
        recent_parameter(),
-       evict_fraction_parameter()});
-  for (PolicyParameter& parameter : all) {
-    if (parameter.name == "heads") parameter.default_value = "joint";
-    if (parameter.name == "floor") parameter.default_value = 0;
-  }
-  return all;
+       evict_fraction_parameter()},
+      {.heads = "joint", .floor = 0});
 }
 
 }  // namespace

@@ -39,7 +39,7 @@ TEST(Defence, ForcesWhatStaysBelowTheShareAndNotWhatCrossesIt) {
 }
 
 TEST(Defence, AKeptShareLosesTheAuthorsLastBit) {
-  EXPECT_EQ(static_cast<std::size_t>(200 * defence::kept_share(20, 200)), 19u);
+  EXPECT_EQ((std::size_t)(200 * defence::kept_share(20, 200)), 19u);
   EXPECT_EQ(defence::kept_share(50, 200), 0.25);
 }
 
@@ -75,9 +75,9 @@ constexpr AttentionShape kTwoLayers{.n_layer = 2, .n_head = 2, .n_head_kv = 2};
 // Layer `sharp` has queries that see single entries, the other one sees everything alike.
 AttentionSource sharp_in(int sharp) {
   return [=](int layer, std::size_t n_entries, std::size_t n_rows) {
-    std::vector<float> rows(n_entries * n_rows * 2, 1.0f / static_cast<float>(n_entries));
+    std::vector<float> rows(n_entries * n_rows * 2, 1.0f / (float)n_entries);
     for (std::size_t r = 0; r < n_rows * 2 && layer == sharp; ++r) {
-      std::fill_n(rows.begin() + static_cast<std::ptrdiff_t>(r * n_entries), n_entries, 0.0f);
+      std::fill_n(rows.begin() + (std::ptrdiff_t)(r * n_entries), n_entries, 0.0f);
       rows[r * n_entries + (r * 5 + 3) % (n_entries - n_rows)] = 1;
     }
     return rows;

@@ -33,7 +33,7 @@ class Learned final : public RankedPolicy {
  protected:
   std::size_t score(const Observation& seen, std::size_t list, std::span<float> scores) override {
     const std::span<const float> fresh = list_columns(seen.learned, list);
-    std::copy(fresh.begin(), fresh.end(), scores.end() - static_cast<std::ptrdiff_t>(fresh.size()));
+    std::copy(fresh.begin(), fresh.end(), scores.end() - (std::ptrdiff_t)fresh.size());
     return 0;
   }
 };
@@ -57,18 +57,15 @@ std::unique_ptr<Policy> make(const PolicySettings& given, const AttentionShape& 
 }
 
 std::vector<PolicyParameter> parameters() {
-  std::vector<PolicyParameter> all = with_head_parameters({sinks_parameter(),
-                                                           {.name = "window",
-                                                            .kind = PolicyParameter::Kind::kWholeNumber,
-                                                            .default_value = 128,
-                                                            .min = 1,
-                                                            .max = 65536,
-                                                            .help = "last entries that always stay; at most a quarter "
-                                                                    "of the cache"}});
-  for (PolicyParameter& parameter : all) {
-    if (parameter.name == "heads") parameter.default_value = "joint";
-  }
-  return all;
+  return with_head_parameters({sinks_parameter(),
+                               {.name = "window",
+                                .kind = PolicyParameter::Kind::kWholeNumber,
+                                .default_value = 128,
+                                .min = 1,
+                                .max = 65536,
+                                .help = "last entries that always stay; at most a quarter "
+                                        "of the cache"}},
+                              {.heads = "joint"});
 }
 
 }  // namespace

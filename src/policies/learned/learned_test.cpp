@@ -17,7 +17,7 @@ constexpr AttentionShape kShape{.n_layer = 2, .n_head = 1, .n_head_kv = 1, .cali
 // place among the entries, and the second layer's are ten times as high.
 std::vector<float> by_place(int layer, std::size_t n_entries, std::size_t) {
   std::vector<float> row(n_entries);
-  for (std::size_t i = 0; i < n_entries; ++i) row[i] = static_cast<float>(i % 4) * (layer == 0 ? 1.0f : 10.0f);
+  for (std::size_t i = 0; i < n_entries; ++i) row[i] = (float)(i % 4) * (layer == 0 ? 1.0f : 10.0f);
   return row;
 }
 
@@ -51,7 +51,7 @@ TEST(LearnedDecode, TheLowestGoesAndScoresStayWhatTheyWere) {
   float next = 0;
   const auto falling = [&](int, std::size_t n_entries, std::size_t) { return std::vector<float>(n_entries, next); };
   for (int i = 0; i < 6; ++i) {
-    next = static_cast<float>(-i);
+    next = (float)(-i);
     cache.feed(*p, Phase::kDecode, 1, falling);
   }
   EXPECT_EQ(cache.held(0), (PositionList{0, 1, 2, 5}));

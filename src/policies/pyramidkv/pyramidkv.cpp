@@ -10,14 +10,14 @@ namespace pyramidkv {
 
 std::size_t entries_beside_window(std::size_t layer, std::size_t n_layer, std::size_t cache_size, std::size_t window,
                                   double beta, std::size_t n_tokens) {
-  const auto average = static_cast<double>(cache_size - window);
+  const auto average = (double)(cache_size - window);
   // No layer can hold more than there is: a prompt that is little longer than C gets a flat pyramid.
-  const double most = std::min(2 * average - average / beta, static_cast<double>(n_tokens - window));
+  const double most = std::min(2 * average - average / beta, (double)(n_tokens - window));
   const double least = 2 * average - most;
   if (n_layer == 1) return cache_size - window;
-  const double step = (most - least) / static_cast<double>(n_layer - 1);
+  const double step = (most - least) / (double)(n_layer - 1);
   // Rounded down, so that the sum stays below the whole; whole numbers survive the division.
-  return static_cast<std::size_t>(most - step * static_cast<double>(layer) + 1e-9);
+  return (std::size_t)(most - step * (double)layer + 1e-9);
 }
 
 namespace {
@@ -31,9 +31,9 @@ class PyramidKv final : public snapkv::SnapKv {
 
  protected:
   std::size_t layer_size(int layer, std::size_t n_tokens) const override {
-    const auto n_layer = static_cast<std::size_t>(shape().n_layer);
-    return options().window + entries_beside_window(static_cast<std::size_t>(layer), n_layer, options().cache_size,
-                                                    options().window, beta_, n_tokens);
+    const auto n_layer = (std::size_t)shape().n_layer;
+    return options().window +
+           entries_beside_window((std::size_t)layer, n_layer, options().cache_size, options().window, beta_, n_tokens);
   }
 
  private:
@@ -46,7 +46,7 @@ class PyramidKv final : public snapkv::SnapKv {
 namespace {
 
 std::size_t min_cache_size(const PolicySettings& given, const AttentionShape&) {
-  return size_setting(pyramidkv_policy(), given, "window") + 1;
+  return ranked_min_cache_size(pyramidkv_policy(), given);
 }
 
 std::unique_ptr<Policy> make(const PolicySettings& given, const AttentionShape& shape, std::size_t cache_size) {

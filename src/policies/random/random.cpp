@@ -14,7 +14,7 @@ float drawn(std::uint64_t seed, std::uint64_t list, std::uint64_t token) {
   std::uint64_t x = (seed * 0x9e3779b97f4a7c15u + list) * 0xbf58476d1ce4e5b9u + token;
   x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
   x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
-  return static_cast<float>((x ^ (x >> 31)) >> 40) / static_cast<float>(1 << 24);
+  return (float)((x ^ (x >> 31)) >> 40) / (float)(1 << 24);
 }
 
 // Every entry draws once, and the highest stay: at any time a fair sample of all that was fed.
@@ -28,11 +28,11 @@ class Random final : public RankedPolicy {
 
  protected:
   std::size_t score(const Observation& seen, std::size_t list, std::span<float> scores) override {
-    const auto n_head_kv = static_cast<std::size_t>(shape().n_head_kv);
-    const std::size_t number = static_cast<std::size_t>(seen.layer) * n_head_kv + list;
+    const auto n_head_kv = (std::size_t)shape().n_head_kv;
+    const std::size_t number = (std::size_t)seen.layer * n_head_kv + list;
     const std::size_t first = scores.size() - seen.n_new;
     for (std::size_t i = 0; i < seen.n_new; ++i) {
-      scores[first + i] = drawn(seed_, number, static_cast<std::uint64_t>(seen.n_past) + i);
+      scores[first + i] = drawn(seed_, number, (std::uint64_t)seen.n_past + i);
     }
     return 0;
   }
@@ -42,13 +42,13 @@ class Random final : public RankedPolicy {
 };
 
 std::size_t min_cache_size(const PolicySettings& given, const AttentionShape&) {
-  return size_setting(random_policy(), given, "sinks") + size_setting(random_policy(), given, "window") + 1;
+  return ranked_min_cache_size(random_policy(), given);
 }
 
 std::unique_ptr<Policy> make(const PolicySettings& given, const AttentionShape& shape, std::size_t cache_size) {
   const PolicyType& type = random_policy();
   return std::make_unique<Random>(ranked_options(type, given, shape, cache_size), shape,
-                                  static_cast<std::uint64_t>(number_setting(type, given, "seed")));
+                                  (std::uint64_t)number_setting(type, given, "seed"));
 }
 
 }  // namespace
@@ -59,12 +59,7 @@ const PolicyType& random_policy() {
       .summary = "sinks, the last entries, and a random choice: the floor that every other has to beat",
       .paper = "",
       .parameters = {sinks_parameter(),
-                     {.name = "window",
-                      .kind = PolicyParameter::Kind::kWholeNumber,
-                      .default_value = 32,
-                      .min = 0,
-                      .max = 65536,
-                      .help = "last entries that always stay"},
+                     window_parameter(32, 0),
                      {.name = "seed",
                       .kind = PolicyParameter::Kind::kWholeNumber,
                       .min = 0,

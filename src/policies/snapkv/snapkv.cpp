@@ -17,7 +17,7 @@ constexpr std::size_t kObserved = 4;
 }  // namespace
 
 SnapKv::SnapKv(const Options& options, const AttentionShape& shape, double decay, Decode decode)
-    : RankedPolicy(options, shape), decay_(static_cast<float>(decay)), decode_(decode) {}
+    : RankedPolicy(options, shape), decay_((float)decay), decode_(decode) {}
 
 std::unique_ptr<Policy> SnapKv::clone() const { return std::make_unique<SnapKv>(*this); }
 
@@ -26,14 +26,14 @@ std::unique_ptr<Policy> SnapKv::clone() const { return std::make_unique<SnapKv>(
 float SnapKv::row_share() const {
   if (decode_ != Decode::kMean) return 1;
   const std::size_t size = options().cache_size;
-  const auto n_evicted = static_cast<double>(n_evicted_at_once(options().evict_fraction, size, size));
+  const auto n_evicted = (double)n_evicted_at_once(options().evict_fraction, size, size);
   const double per_row = std::max(1.0, n_evicted / kObserved);
-  return static_cast<float>(std::min(1.0, per_row / static_cast<double>(options().window)));
+  return (float)(std::min(1.0, per_row / (double)options().window));
 }
 
 Measures SnapKv::measures(Phase phase, int layer, std::size_t, std::size_t n_new) const {
   Measures asked{.group_mean = true};
-  if (phase == Phase::kPrefill && cuts(phase, layer, n_new)) asked.window = static_cast<int>(options().window);
+  if (phase == Phase::kPrefill && cuts(phase, layer, n_new)) asked.window = (int)options().window;
   if (phase == Phase::kDecode && decode_ == Decode::kRow && cuts(phase, layer, n_new)) asked.window = 1;
   // A mean needs some queries, not all of them.
   if (phase == Phase::kDecode && decode_ == Decode::kMean && cuts_within(layer, kObserved)) asked.window = 1;
@@ -86,7 +86,7 @@ std::vector<PolicyParameter> parameters(bool joint) {
           evict_fraction_parameter(),
           positions_parameter(),
       },
-      joint);
+      {.joint = joint});
 }
 
 double decay(const PolicyType& type, const PolicySettings& given) { return number_setting(type, given, "decay"); }
@@ -101,7 +101,7 @@ Decode decode(const PolicyType& type, const PolicySettings& given) {
 namespace {
 
 std::size_t min_cache_size(const PolicySettings& given, const AttentionShape&) {
-  return size_setting(snapkv_policy(), given, "window") + 1;
+  return ranked_min_cache_size(snapkv_policy(), given);
 }
 
 std::unique_ptr<Policy> make(const PolicySettings& given, const AttentionShape& shape, std::size_t cache_size) {

@@ -53,14 +53,14 @@ class StreamingLlm final : public Policy {
   void cut(int layer, std::size_t n_entries, CacheEdits& edits) const {
     if (n_entries <= cache_size_) return;
     if (n_entries == cache_size_ + 1) {
-      const auto oldest = static_cast<std::uint32_t>(traits_.sinks);
+      const auto oldest = (std::uint32_t)traits_.sinks;
       edits.drop(layer, {&oldest, 1});
       return;
     }
     std::vector<std::uint32_t> kept(cache_size_);
-    const auto recent = kept.begin() + static_cast<std::ptrdiff_t>(traits_.sinks);
+    const auto recent = kept.begin() + (std::ptrdiff_t)traits_.sinks;
     std::iota(kept.begin(), recent, 0u);
-    std::iota(recent, kept.end(), static_cast<std::uint32_t>(n_entries - traits_.window));
+    std::iota(recent, kept.end(), (std::uint32_t)(n_entries - traits_.window));
     edits.keep(layer, {{std::move(kept)}});
   }
 

@@ -23,7 +23,7 @@ class Tova final : public RankedPolicy {
   // One list for all heads: the mean of the KV heads' means.
   std::size_t score(const Observation& seen, std::size_t, std::span<float> scores) override {
     if (seen.window == 0) return kNothingSeen;
-    const auto n_head_kv = static_cast<std::size_t>(shape().n_head_kv);
+    const auto n_head_kv = (std::size_t)shape().n_head_kv;
     std::copy_n(seen.window_mean.begin(), scores.size(), scores.begin());
     for (std::size_t head = 1; head < n_head_kv; ++head) {
       const auto column = seen.window_mean.subspan(head * seen.n_entries, scores.size());

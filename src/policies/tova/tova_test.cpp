@@ -21,7 +21,7 @@ AttentionSource last_row(std::vector<std::vector<float>> heads) {
     std::vector<float> rows(n_entries * n_rows * 4, 0.0f);
     for (std::size_t h = 0; h < 4; ++h) {
       const std::vector<float>& row = heads[heads.size() == 1 ? 0 : h];
-      std::copy(row.begin(), row.end(), rows.begin() + static_cast<std::ptrdiff_t>(((h + 1) * n_rows - 1) * n_entries));
+      std::copy(row.begin(), row.end(), rows.begin() + (std::ptrdiff_t)(((h + 1) * n_rows - 1) * n_entries));
     }
     return rows;
   };

@@ -14,7 +14,7 @@ void Memory::grow(std::size_t n, std::int64_t first_token) {
   variance_.resize(old + n, 0.0f);
   weight_.resize(old + n, 0.0f);
   worth_.resize(old + n, kNoWorth);
-  for (std::size_t i = 0; i < n; ++i) token_.push_back(first_token + static_cast<std::int64_t>(i));
+  for (std::size_t i = 0; i < n; ++i) token_.push_back(first_token + (std::int64_t)i);
 }
 
 void Memory::see_prompt(std::span<const float> indicators, float fade) {
@@ -60,7 +60,7 @@ void Memory::keep(std::span<const std::uint32_t> entries) {
 }
 
 void Memory::drop(std::uint32_t entry) {
-  const auto erase = [entry](auto& values) { values.erase(values.begin() + static_cast<std::ptrdiff_t>(entry)); };
+  const auto erase = [entry](auto& values) { values.erase(values.begin() + (std::ptrdiff_t)entry); };
   erase(mean_), erase(variance_), erase(weight_), erase(worth_), erase(token_);
 }
 
@@ -89,15 +89,15 @@ std::vector<std::uint32_t> rungs(std::span<const std::int64_t> tokens, std::span
   assert(tokens.size() == scores.size());
   std::vector<std::uint32_t> best;
   if (n_regions == 0) return best;
-  const double regions_per_token = static_cast<double>(n_regions) / static_cast<double>(n_tokens);
+  const double regions_per_token = (double)n_regions / (double)n_tokens;
   std::int64_t region = -1;
   for (std::size_t i = 0; i < tokens.size(); ++i) {
-    const auto own = static_cast<std::int64_t>(static_cast<double>(tokens[i]) * regions_per_token + shift);
+    const auto own = (std::int64_t)((double)tokens[i] * regions_per_token + shift);
     if (own != region) {
-      best.push_back(static_cast<std::uint32_t>(i));
+      best.push_back((std::uint32_t)i);
       region = own;
     } else if (scores[i] > scores[best.back()]) {
-      best.back() = static_cast<std::uint32_t>(i);
+      best.back() = (std::uint32_t)i;
     }
   }
   return best;

@@ -44,7 +44,6 @@ struct Settings {
   double recent = 0;
   double ladder = 0;
   std::size_t every = 0;  // 0: by C
-  bool looks_ahead = false;
   float worth = 0;
   float defence = 0;
   float length = 0;
@@ -58,7 +57,7 @@ std::vector<float> percentiles(std::span<const float> values) {
             [&](std::uint32_t a, std::uint32_t b) { return values[a] != values[b] ? values[a] < values[b] : a < b; });
   std::vector<float> result(values.size());
   for (std::size_t i = 0; i < order.size(); ++i) {
-    result[order[i]] = static_cast<float>(i) / static_cast<float>(values.size());
+    result[order[i]] = (float)i / (float)values.size();
   }
   return result;
 }
@@ -68,8 +67,7 @@ class Trellis final : public RankedPolicy {
   Trellis(const Options& options, const AttentionShape& shape, const Settings& settings)
       : RankedPolicy(options, shape),
         settings_(settings),
-        memory_(static_cast<std::size_t>(shape.n_layer),
-                std::vector<Memory>(static_cast<std::size_t>(shape.n_head_kv))),
+        memory_((std::size_t)shape.n_layer, std::vector<Memory>((std::size_t)shape.n_head_kv)),
         preferences_(memory_.size()) {}
 
   std::unique_ptr<Policy> clone() const override { return std::make_unique<Trellis>(*this); }
@@ -79,13 +77,13 @@ class Trellis final : public RankedPolicy {
     if (phase == Phase::kPrefill) {
       if (!cuts(phase, layer, n_new)) return {};
       const std::size_t window = settings_.rows > 1 ? settings_.rows : std::max<std::size_t>(settings_.preference, 1);
-      return {.window = static_cast<int>(window), .last_row = settings_.rows == 1 && window > 1};
+      return {.window = (int)window, .last_row = settings_.rows == 1 && window > 1};
     }
     return n_fed() % every() == 0 ? Measures{.window = 1, .group_mean = true} : Measures{};
   }
 
   Measures measures_before_question(int layer, std::size_t n_entries, std::size_t n_new) const override {
-    if (!settings_.looks_ahead) return measures(Phase::kPrefill, layer, n_entries, n_new);
+    if (!options().changes_sharing) return measures(Phase::kPrefill, layer, n_entries, n_new);
     return cuts(Phase::kPrefill, layer, n_new) ? worth_measures() : Measures{};
   }
 
@@ -95,8 +93,7 @@ class Trellis final : public RankedPolicy {
     state.number("n_prompt", n_prompt_, 0, INT32_MAX);
     for (int layer = 0; layer < shape().n_layer; ++layer) {
       for (int head = 0; head < shape().n_head_kv; ++head) {
-        memory_[static_cast<std::size_t>(layer)][static_cast<std::size_t>(head)].visit(state,
-                                                                                       state.n_entries(layer, head));
+        memory_[(std::size_t)layer][(std::size_t)head].visit(state, state.n_entries(layer, head));
       }
     }
   }
@@ -113,15 +110,15 @@ class Trellis final : public RankedPolicy {
 
  protected:
   std::size_t score(const Observation& seen, std::size_t list, std::span<float> scores) override {
-    Memory& memory = memory_[static_cast<std::size_t>(seen.layer)][list];
+    Memory& memory = memory_[(std::size_t)seen.layer][list];
     memory.grow(seen.n_new, seen.n_past);
     if (seen.phase == Phase::kPrefill) {
-      n_prompt_ = static_cast<std::size_t>(seen.n_past) + seen.n_new;
-      if (seen.more_follows && settings_.looks_ahead) return before_question(seen, list, memory, scores);
+      n_prompt_ = (std::size_t)seen.n_past + seen.n_new;
+      if (seen.more_follows && options().changes_sharing) return before_question(seen, list, memory, scores);
       if (settled()) share(Options::Sharing::kSettled);
       if (seen.window > 0 && list == 0) {
-        const std::size_t n_scored = seen.n_entries - static_cast<std::size_t>(seen.window);
-        preferences_.see(static_cast<std::size_t>(seen.layer), preference(seen, n_scored, 1, 1));
+        const std::size_t n_scored = seen.n_entries - (std::size_t)seen.window;
+        preferences_.see((std::size_t)seen.layer, preference(seen, n_scored, 1, 1));
       }
       if (seen.window > 0) see_prompt(seen, list, memory);
       rate(memory, scores);
@@ -131,12 +128,12 @@ class Trellis final : public RankedPolicy {
     // At nearly every token of an answer what is remembered is enough: nothing has to go.
     if (!overflows(seen.layer, list)) return 0;
     rate(memory, scores);
-    hold(seen.layer, static_cast<std::size_t>(seen.n_past) + seen.n_new, seen.n_new, memory, scores);
+    hold(seen.layer, (std::size_t)seen.n_past + seen.n_new, seen.n_new, memory, scores);
     return 0;
   }
 
   void score_again(int layer, std::size_t list, std::span<float> scores) const override {
-    const Memory& memory = memory_[static_cast<std::size_t>(layer)][list];
+    const Memory& memory = memory_[(std::size_t)layer][list];
     rate(memory, scores);
     if (n_fed() > n_prompt_) hold(layer, n_fed(), 0, memory, scores);
   }
@@ -158,16 +155,16 @@ class Trellis final : public RankedPolicy {
       }
     }
     std::vector<std::size_t> sizes = divide_whole(preferences, total, caps);
-    if (static_cast<std::size_t>(layer) + 1 == n_layer) spread_lost(sizes, total);
+    if ((std::size_t)layer + 1 == n_layer) spread_lost(sizes, total);
     for (std::size_t& size : sizes) size += n_protected;
     return sizes;
   }
 
   void kept(int layer, std::size_t list, std::span<const std::uint32_t> entries) override {
-    memory_[static_cast<std::size_t>(layer)][list].keep(entries);
+    memory_[(std::size_t)layer][list].keep(entries);
   }
   void dropped(int layer, std::size_t list, std::uint32_t entry) override {
-    memory_[static_cast<std::size_t>(layer)][list].drop(entry);
+    memory_[(std::size_t)layer][list].drop(entry);
   }
 
  private:
@@ -205,8 +202,6 @@ class Trellis final : public RankedPolicy {
     return 0;
   }
 
-  static bool is_negative(float peak) { return peak < 0; }
-
   // By what no second reading is needed for.
   void judge(const Observation& seen, std::size_t list, std::span<float> scores) const {
     const std::span<const float> similarity = list_columns(seen.key_similarity, list);
@@ -215,7 +210,7 @@ class Trellis final : public RankedPolicy {
       const std::span<const float> peak = list_columns(seen.window_peak, list);
       double sum = 0;
       for (std::size_t i = 0; i < scores.size(); ++i) sum += peak[i];
-      const float mean = static_cast<float>(sum / static_cast<double>(scores.size())) + 1e-9f;
+      const float mean = (float)(sum / (double)scores.size()) + 1e-9f;
       for (std::size_t i = 0; i < scores.size(); ++i) {
         scores[i] += settings_.defence * std::log10(std::max(peak[i], mean));
       }
@@ -230,11 +225,11 @@ class Trellis final : public RankedPolicy {
   // words, which stay if they are few.
   void judge_by_repeat(const Observation& seen, std::size_t list, std::span<float> scores) const {
     const std::span<const float> peak = list_columns(seen.repeat_peak, list);
-    const std::span<const float> before = memory_[static_cast<std::size_t>(seen.layer)][list].worth();
+    const std::span<const float> before = memory_[(std::size_t)seen.layer][list].worth();
     const std::span<const float> norm = list_columns(seen.value_norm, list);
     const std::size_t n_old = scores.size() - seen.n_new;
     const auto fresh = peak.subspan(n_old, seen.n_new);
-    const auto n_words = static_cast<std::size_t>(std::count_if(fresh.begin(), fresh.end(), is_negative));
+    const auto n_words = (std::size_t)std::count_if(fresh.begin(), fresh.end(), [](float p) { return p < 0; });
     const float of_words = n_words <= options().cache_size / 4 ? kOfTemplate : 0;
     for (std::size_t i = 0; i < scores.size(); ++i) {
       scores[i] = peak[i] >= 0 ? peak[i] * norm[i] : i < n_old ? before[i] : of_words;
@@ -257,9 +252,7 @@ class Trellis final : public RankedPolicy {
     return settings_.every > 0 ? settings_.every : (options().cache_size + kEntriesPerLook - 1) / kEntriesPerLook;
   }
 
-  float fade_share(std::size_t n_tokens) const {
-    return static_cast<float>(1 - std::exp(-static_cast<double>(n_tokens) / settings_.memory));
-  }
+  float fade_share(std::size_t n_tokens) const { return (float)(1 - std::exp(-(double)n_tokens / settings_.memory)); }
 
   // Of the heads that share a list the one that wants an entry most has its way: retrieval is the work of a few heads.
   void see_prompt(const Observation& seen, std::size_t list, Memory& memory) {
@@ -283,15 +276,13 @@ class Trellis final : public RankedPolicy {
   // layer holds. Of a prompt's entries none is among the newest.
   //   n_tokens  of the conversation, `n_new` of them not part of the layer's share yet
   void hold(int layer, std::size_t n_tokens, std::size_t n_new, const Memory& memory, std::span<float> scores) const {
-    const auto part = [&](double share) {
-      return static_cast<std::size_t>(share * static_cast<double>(scores.size() - n_new));
-    };
-    const double shift = static_cast<double>(layer) / static_cast<double>(shape().n_layer);
+    const auto part = [&](double share) { return (std::size_t)(share * (double)(scores.size() - n_new)); };
+    const double shift = (double)layer / (double)shape().n_layer;
     for (const std::uint32_t rung : rungs(memory.tokens(), scores, n_tokens, part(settings_.ladder), shift)) {
       scores[rung] = kHeld;
     }
     const std::size_t recent = std::min(part(settings_.recent), n_tokens - n_prompt_);
-    std::fill(scores.end() - static_cast<std::ptrdiff_t>(recent), scores.end(), kHeld);
+    std::fill(scores.end() - (std::ptrdiff_t)recent, scores.end(), kHeld);
   }
 
   Settings settings_;
@@ -306,58 +297,50 @@ class Trellis final : public RankedPolicy {
 namespace {
 
 std::size_t min_cache_size(const PolicySettings& given, const AttentionShape&) {
-  const PolicyType& type = trellis_policy();
-  return size_setting(type, given, "sinks") + size_setting(type, given, "window") + 1;
+  return ranked_min_cache_size(trellis_policy(), given);
 }
 
 std::unique_ptr<Policy> make(const PolicySettings& given, const AttentionShape& shape, std::size_t cache_size) {
   const PolicyType& type = trellis_policy();
   RankedPolicy::Options options = ranked_options(type, given, shape, cache_size);
-  const bool joint = options.sharing == RankedPolicy::Options::Sharing::kJoint;
-  if (joint && given.contains("preference")) {
+  const auto refuse = [&](std::string expected, const char* found) {
     throw Error({.kind = Error::Kind::kUsage,
                  .subject = policy_subject(type.name),
-                 .expected = "no preference= with heads=joint, where scores alone divide the entries among layers",
-                 .found = "both"});
+                 .expected = std::move(expected),
+                 .found = found});
+  };
+  const bool joint = options.sharing == RankedPolicy::Options::Sharing::kJoint;
+  if (joint && given.contains("preference")) {
+    refuse("no preference= with heads=joint, where scores alone divide the entries among layers", "both");
   }
   const bool even = options.sharing == RankedPolicy::Options::Sharing::kEven && options.positions == Positions::kTrue;
   if (given.contains("question") && !even) {
-    throw Error({.kind = Error::Kind::kUsage,
-                 .subject = policy_subject(type.name),
-                 .expected = "no question= beside heads=adaptive, heads=joint or positions=compacted",
-                 .found = "both"});
+    refuse("no question= beside heads=adaptive, heads=joint or positions=compacted", "both");
   }
   options.changes_sharing = even && has_word(type, given, "question", "auto");
   const bool repeats = has_word(type, given, "replay", "on");
   for (const char* name : {"worth", "replay", "defence", "length"}) {
     if (!given.contains(name) || options.changes_sharing) continue;
-    throw Error({.kind = Error::Kind::kUsage,
-                 .subject = policy_subject(type.name),
-                 .expected = fmt::format("{}= with question=auto, where a text is kept by its worth", name),
-                 .found = "a form that has none"});
+    refuse(fmt::format("{}= with question=auto, where a text is kept by its worth", name), "a form that has none");
   }
   for (const char* name : {"defence", "length"}) {
     if (!given.contains(name) || !repeats) continue;
-    throw Error({.kind = Error::Kind::kUsage,
-                 .subject = policy_subject(type.name),
-                 .expected = fmt::format("no {}= with replay=on, which judges by other measures", name),
-                 .found = "both"});
+    refuse(fmt::format("no {}= with replay=on, which judges by other measures", name), "both");
   }
   if (options.changes_sharing && repeats) options.repeat_chunk = trellis::kRepeatChunk;
   options.uneven_layers = !joint && size_setting(type, given, "preference") > 0;
   trellis::Settings settings;
   settings.rows = size_setting(type, given, "rows");
   settings.preference = joint ? 0 : size_setting(type, given, "preference");
-  settings.gamma = static_cast<float>(number_setting(type, given, "gamma"));
-  settings.spread = static_cast<float>(number_setting(type, given, "spread"));
+  settings.gamma = (float)number_setting(type, given, "gamma");
+  settings.spread = (float)number_setting(type, given, "spread");
   settings.memory = number_setting(type, given, "memory");
   settings.recent = number_setting(type, given, "recent");
   settings.ladder = number_setting(type, given, "ladder");
   settings.every = size_setting(type, given, "every");
-  settings.looks_ahead = options.changes_sharing;
-  settings.defence = static_cast<float>(number_setting(type, given, "defence"));
-  settings.length = static_cast<float>(number_setting(type, given, "length"));
-  settings.worth = static_cast<float>(number_setting(type, given, "worth"));
+  settings.defence = (float)number_setting(type, given, "defence");
+  settings.length = (float)number_setting(type, given, "length");
+  settings.worth = (float)number_setting(type, given, "worth");
   return std::make_unique<trellis::Trellis>(options, shape, settings);
 }
 
@@ -432,12 +415,7 @@ std::vector<PolicyParameter> parameters() {
         .max = 1e6,
         .help = "weight of that beside what the question and the answer attended to"},
        sinks_parameter(),
-       {.name = "window",
-        .kind = PolicyParameter::Kind::kWholeNumber,
-        .default_value = 4,
-        .min = 1,
-        .max = 4096,
-        .help = "last entries that always stay"},
+       window_parameter(4, 1, 4096),
        evict_fraction_parameter(1.0 / 32),
        positions_parameter()});
 }

@@ -29,9 +29,9 @@ PolicySettings bare_with(std::string name, double value) {
 AttentionSource last_row(std::vector<float> first, std::vector<float> second) {
   return [=](int, std::size_t n_entries, std::size_t n_rows) {
     std::vector<float> rows(n_entries * n_rows * 2, 0.0f);
-    const auto last = static_cast<std::ptrdiff_t>((n_rows - 1) * n_entries);
+    const auto last = (std::ptrdiff_t)((n_rows - 1) * n_entries);
     std::copy(first.begin(), first.end(), rows.begin() + last);
-    std::copy(second.begin(), second.end(), rows.begin() + static_cast<std::ptrdiff_t>(n_rows * n_entries) + last);
+    std::copy(second.begin(), second.end(), rows.begin() + (std::ptrdiff_t)(n_rows * n_entries) + last);
     return rows;
   };
 }
@@ -103,13 +103,13 @@ TEST(Trellis, KeepsRungsOfOldRegionsInAnAnswer) {
       cache.feed(*p, Phase::kDecode, 1, [&](int, std::size_t n_entries, std::size_t) {
         std::vector<float> rows(n_entries * 2);
         for (std::size_t e = 0; e < rows.size(); ++e) {
-          rows[e] = e % n_entries < cache.held(0).size() ? static_cast<float>(cache.held(0)[e % n_entries]) / 64 : 1;
+          rows[e] = e % n_entries < cache.held(0).size() ? (float)cache.held(0)[e % n_entries] / 64 : 1;
         }
         return rows;
       });
     }
     std::vector<std::size_t> seen(4, 0);
-    for (const std::int64_t token : cache.held(0)) ++seen[static_cast<std::size_t>(token) / 16];
+    for (const std::int64_t token : cache.held(0)) ++seen[(std::size_t)token / 16];
     return seen;
   };
   EXPECT_EQ(regions(0)[0] + regions(0)[1], 0u);
@@ -149,7 +149,7 @@ AttentionSource later_layers_swing_more(std::size_t entry) {
   return [=](int layer, std::size_t n_entries, std::size_t n_rows) {
     std::vector<float> rows(n_entries * n_rows * 2, 0.01f);
     for (std::size_t r = 0; r < n_rows * 2; ++r) {
-      rows[r * n_entries + entry] += (r % 2 == 0 ? 0.1f : 0.0f) * static_cast<float>(layer + 1);
+      rows[r * n_entries + entry] += (r % 2 == 0 ? 0.1f : 0.0f) * (float)(layer + 1);
     }
     return rows;
   };
@@ -226,7 +226,7 @@ constexpr AttentionShape kTwoLayers{.n_layer = 2, .n_head = 4, .n_head_kv = 2};
 std::vector<float> alike(int layer, std::size_t n_entries, std::size_t n_rows) {
   std::vector<float> rows(n_entries * n_rows * 4);
   for (std::size_t i = 0; i < rows.size(); ++i) {
-    rows[i] = (i % n_entries % 7 == 3 ? 0.1f : 0.8f) - 0.05f * static_cast<float>(layer);
+    rows[i] = (i % n_entries % 7 == 3 ? 0.1f : 0.8f) - 0.05f * (float)layer;
   }
   return rows;
 }
