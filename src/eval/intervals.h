@@ -26,8 +26,7 @@ struct Interval {
 // within each stratum (a stratum of one text joins the others), its factor Student's, by the texts less the strata.
 //
 //   mean        of values from 0 to 1: Wilson's interval for as many yes-or-no answers as have that variance. So it
-//   stays
-//               within 0 and 1, and 0 of 48 says "up to 7 %", not "0 for certain".
+//               stays within 0 and 1, and 0 of 48 says "up to 7 %", not "0 for certain".
 //   difference  of values to the others', pair by pair
 //   ratio       of the values' mean to the others', pair by pair; all 0 where the others' mean is
 //
