@@ -103,14 +103,16 @@ const std::vector<Row>& rows() {
        Real{&O::rope_freq_scale, 1e-6, 1e3}},
       {"--yarn-orig-ctx", "yarn_orig_ctx", "N", "RoPE", "YaRN: length of the first training", kLoading,
        Whole{&O::yarn_orig_ctx, 1, kMost}},
-      {"--yarn-ext-factor", "yarn_ext_factor", "X", "RoPE", "YaRN: 0 interpolates fully [1]", kLoading,
-       Real{&O::yarn_ext_factor, 0, 1}},
-      {"--yarn-attn-factor", "yarn_attn_factor", "X", "RoPE", "scale of rotated queries and keys, without YaRN [1]",
-       kLoading, Real{&O::yarn_attn_factor, 1e-3, 1e3}},
-      {"--yarn-beta-slow", "yarn_beta_slow", "X", "RoPE", "YaRN: fewest turns of what is partly stretched [1]",
-       kLoading, Real{&O::yarn_beta_slow, 0, 1e6}},
-      {"--yarn-beta-fast", "yarn_beta_fast", "X", "RoPE", "YaRN: turns from which nothing is stretched [32]", kLoading,
-       Real{&O::yarn_beta_fast, 0, 1e6}},
+      {"--yarn-ext-factor", "yarn_ext_factor", "X", "RoPE",
+       "YaRN: 0 interpolates all dimensions, 1 mixes [1 with YaRN, else 0]", kLoading, Real{&O::yarn_ext_factor, 0, 1}},
+      {"--yarn-attn-factor", "yarn_attn_factor", "X", "RoPE",
+       "scale of rotated queries and keys; only without YaRN, which sets its own [1]", kLoading,
+       Real{&O::yarn_attn_factor, 1e-3, 1e3}},
+      {"--yarn-beta-slow", "yarn_beta_slow", "X", "RoPE",
+       "YaRN: dimensions that rotate less often over the first training length are interpolated fully [1]", kLoading,
+       Real{&O::yarn_beta_slow, 0, 1e6}},
+      {"--yarn-beta-fast", "yarn_beta_fast", "X", "RoPE",
+       "YaRN: dimensions that rotate more often are not interpolated [32]", kLoading, Real{&O::yarn_beta_fast, 0, 1e6}},
       {"--override-kv", "override_kv", "KEY=TYPE:VALUE", "Model",
        "metadata instead of the file's; TYPE int, float, bool or str; may be repeated", kLoading,
        Texts{&O::override_kv}},
@@ -251,11 +253,12 @@ const std::vector<Row>& rows() {
        "too]",
        kBench | kEval, Texts{&O::policies}},
       {"--kv-budget", "kv_budget", "SIZE", "KV cache",
-       "of policies that drop: entries a layer (1024), share (3.2%) or bytes", kBench | kEval, Texts{&O::kv_budgets}},
+       "of policies that evict: entries a layer (1024), share (3.2%) or bytes", kBench | kEval, Texts{&O::kv_budgets}},
       {"--kv-type", "kv_type", "TYPE", "KV cache",
        "f32, f16, bf16, q8_0, q5_1, q5_0, q4_1, iq4_nl or q4_0, or one each for K and V (q8_0,f16) [f16]", kRunning,
        Text{&O::kv_type}},
-      {"--prefill", "prefill", "HOW", "KV cache", "prompt meets itself whole (exact) or in chunks (streaming) [exact]",
+      {"--prefill", "prefill", "HOW", "KV cache",
+       "exact: the whole prompt attends to itself before entries are evicted; streaming: chunk by chunk [exact]",
        kRunning, Choice{&O::prefill, {"exact", "streaming"}}},
       {"--chunk", "chunk", "N", "KV cache", "tokens a streaming chunk [budget / 8, at least 32]", kRunning & ~kEval,
        Whole{&O::chunk, 1, kMost}},
@@ -639,7 +642,7 @@ nlohmann::json options_json(const Options& options, Command command, std::initia
 }
 
 Engine::Options engine_options(const Options& options) {
-  return {.threads = static_cast<int>(options.threads.value_or(0)), .attention = options.attention};
+  return {.threads = (int)options.threads.value_or(0), .attention = options.attention};
 }
 
 Model::Options model_options(const Options& options) {
@@ -669,7 +672,7 @@ SamplerOptions sampler_options(const Options& options) {
   const auto set = [](auto& to, const auto& from) {
     if (from) to = static_cast<std::remove_reference_t<decltype(to)>>(*from);
   };
-  if (options.seed && *options.seed >= 0) sampling.seed = static_cast<std::uint32_t>(*options.seed);
+  if (options.seed && *options.seed >= 0) sampling.seed = (std::uint32_t)(*options.seed);
   set(sampling.temp, options.temp);
   set(sampling.dynatemp_range, options.dynatemp_range);
   set(sampling.dynatemp_exponent, options.dynatemp_exponent);

@@ -13,9 +13,10 @@
 //
 // Checkpoints. A cache from which entries went cannot be cut back to what it was some messages ago. So that a question
 // can be asked again or changed without reading everything, a conversation keeps copies of its session: before each
-// question and before each answer, as long as they fit `checkpoint_bytes`. What does not fit goes where it is missed
-// least: the last two stay to the end, older ones are ever fewer (docs/snapshots.md has figures). Whatever is asked
-// goes on from the latest of them that is, text for text, the beginning of the conversation as it is now.
+// question and before each answer, as long as they fit `checkpoint_bytes`. When they no longer fit, the copy is dropped
+// whose loss costs the least reading: the two newest go last, and older ones become sparser (docs/snapshots.md has
+// figures). Whatever is asked goes on from the latest copy that is, text for text, the beginning of the conversation as
+// it is now.
 //
 // Threads: as a Session: one thread at a time, and no other call into its engine at the same time.
 
@@ -40,7 +41,7 @@ struct ConversationOptions {
   GenerationOptions generation = {};  // of every answer, its seed too
   ChatOptions chat = {};              // tools, thinking, ... of every question
   std::vector<Message> opening = {};  // what stands before the first question
-  // Turns as they are, a new line between, without chat template. A model that has none needs it.
+  // Messages are fed as they are, a new line between them, without chat template. Needed for a model that has none.
   bool raw = false;
   bool parse_special = false;  // special tokens' texts in messages are the tokens
   // Memory for checkpoints, beside the session's. 0: none are kept.
@@ -106,11 +107,11 @@ class Reply {
   // Error(kCapacity) where there is no memory for the sessions of more than one answer; it can only be dropped then.
   bool read();
   bool reading() const;
-  std::size_t n_to_feed() const;  // tokens of the text
-  std::size_t n_to_read() const;  // and those of its repeats (repeat_probes()), as far as they are known: of the work
-  double n_read() const;          // tokens' worth of work
-  // The text that is being read now for others too (ConversationOptions::openings); "" where that is none. It lives
-  // until the next call of read().
+  std::size_t n_to_feed() const;  // tokens of the question's prompt that the session does not hold
+  std::size_t n_to_read() const;  // these and the repeat probes known so far: what n_read() goes up to
+  double n_read() const;          // work done, in tokens
+  // The beginning that is being read now and that other conversations will copy (ConversationOptions::openings); empty
+  // if there is none. Valid until the next call of read().
   std::string_view reading_opening() const;
 
   // The answers, and the session in which each goes on. REQUIRES: !reading().
@@ -134,17 +135,17 @@ class Conversation {
  public:
   // Borrows model, engine and generation.cancel. Throws what Engine::open throws.
   Conversation(const Model& model, Engine& engine, ConversationOptions options);
-  // The conversation that was saved, where it was, with as many of its checkpoints as may be kept. Of the options those
-  // count that are no part of it: generation, chat, bytes of checkpoints. Throws what Engine::open throws, and
-  // Error(kInput) where the file holds no conversation.
+  // Goes on with a saved conversation, with as many of its checkpoints as may be kept. Its session, opening, `raw` and
+  // `parse_special` come from the file; all other options apply. Throws what Engine::open throws, and Error(kInput)
+  // where the file holds no conversation.
   Conversation(const Model& model, Engine& engine, ConversationOptions options, const Snapshot& snapshot);
   ~Conversation();
   Conversation(const Conversation&) = delete;
   Conversation& operator=(const Conversation&) = delete;
 
   // Adds a message and answers it. A session goes on only where it holds, text for text, the beginning of the
-  // conversation as the template writes it now; white space around the last answer, which templates strip, is the one
-  // difference that counts for none.
+  // conversation as the template writes it now. White space around the last answer, which templates strip, is the only
+  // difference that is ignored.
   // A question that is refused or stopped before its answer begins, and one whose answer ends in an error, leaves the
   // messages as they were, and the next question may be asked. Throws Error(kCapacity) where it does not fit, what
   // Model::chat and Engine::open throw, and what the hooks throw.

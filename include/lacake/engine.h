@@ -6,7 +6,8 @@
 //     lacake::Model model("model.gguf");
 //     lacake::Engine engine(model, {});
 //     auto session = engine.open({.policy = lacake::PolicySpec::parse("lacache"),
-//                                 .budget = lacake::Budget::parse("512"), .prompt_tokens = prompt.tokens.size()});
+//                                 .budget = lacake::Budget::parse("512"), .prompt_tokens = prompt.tokens.size(),
+//                                 .new_tokens = 256});
 //     std::cout << lacake::generate(model, engine, *session, prompt, {}).text;
 //
 // The last line is lacake/generation.h, which makes of a prompt an answer's text. What it stands on: Session::prefill
@@ -35,7 +36,8 @@
 namespace lacake {
 
 // How a prompt meets the cache.
-//   kExact      the whole prompt sees itself, layer by layer; then each layer is compacted. Peak: budget + one layer.
+//   kExact      every token attends to all tokens of the prompt before it; after each layer its entries are cut to what
+//               the policy keeps. Peak of K and V: the budget and one whole layer.
 //   kStreaming  chunk by chunk over a compacted cache. Memory constant, time linear in the prompt.
 enum class PrefillMode { kExact, kStreaming };
 const char* prefill_name(PrefillMode mode);  // "exact", "streaming"
@@ -54,23 +56,25 @@ struct CacheTypes {
 
 struct SessionOptions {
   PolicySpec policy = PolicySpec::parse("full");
-  Budget budget = {};  // none: policy `full` takes what the conversation needs; others need one, or cache_size=
+  // None: a policy that keeps everything reserves the length of the conversation. One that evicts needs a budget, or
+  // its setting cache_size.
+  Budget budget = {};
   CacheTypes types = {};
   PrefillMode prefill = PrefillMode::kExact;
   std::size_t chunk = 0;  // tokens a streaming chunk; 0: an eighth of the budget, at least 32
-  // What will be fed, and what may come after it: a share refers to the first, a policy that keeps everything is sized
-  // by both. 0 of both: as long as the model was trained for.
+  // Tokens of the prompt, and tokens that may follow it. A budget given as a share is a share of `prompt_tokens`; a
+  // policy that keeps everything reserves room for both. Both 0: for as many tokens as the model was trained for.
   std::size_t prompt_tokens = 0;
   std::size_t new_tokens = 0;
-  // Under a policy that needs texts repeated (PolicyTraits::repeat_chunk): the most tokens that a repeat has beside
-  // those it repeats. Only the plan asks.
+  // Under a policy that needs texts repeated (PolicyTraits::repeat_chunk): an upper bound on the tokens that a repeat
+  // probe has beside those it repeats (instruction, template). Used only to plan memory.
   std::size_t repeat_frame = 64;
   // Nothing is fed at once after the first prompt: later calls of prefill() are refused, and no memory is planned for
   // taking a later turn back (MemoryPlan::turn_copy).
   bool single_turn = false;
-  // The share of the text that the budget was, where it is said in entries or bytes here (0 to 1; 0: it was none). Some
-  // policies' settings follow from it, or from a budget that is a share (PolicyType::settings_of_share): a session has
-  // them among its settings from the beginning, and keeps them whatever its budget becomes.
+  // If the user gave the budget as a share of the text and `budget` says it in entries or bytes, that share, in 0 to 1;
+  // 0: it was none. Some policies derive settings from it (PolicyType::settings_of_share). They are fixed when the
+  // session is opened, and stay whatever its budget becomes.
   double budget_share = 0;
 };
 
@@ -82,7 +86,7 @@ struct MemoryPlan {
   std::uint64_t second_weights = 0;   // repacked copies
   std::uint64_t cache = 0;            // the arena: K and V, the budget
   std::uint64_t policy_metadata = 0;  // scores, orders of entries
-  std::uint64_t layer_workspace = 0;  // K and V of one layer's segment and one repeat, recorded probabilities
+  std::uint64_t layer_workspace = 0;  // K and V of one layer's segment and one repeat, what is measured
   std::uint64_t hidden_states = 0;    // of the segment that runs and of its repeats
   std::uint64_t compute = 0;          // graphs' intermediate tensors, logits
   // What a turn after the first keeps aside while it is read, so that it can be taken back: rows that may be evicted,
@@ -141,9 +145,9 @@ struct PrefillOptions {
   std::function<bool(std::size_t done, std::size_t total)> progress = {};
   // If set, called with the logits of every token in order, not only kept for the last.
   std::function<void(std::size_t index, std::span<const float> logits)> all_logits = {};
-  // Each of them as if it alone came behind the text. They count neither as fed nor for logits(). Exact prefill only.
-  // One at a time is in memory beside the text, but for its hidden states. A policy that needs a repeat
-  // (PolicyTraits::repeat_chunk) and gets none knows nothing of the text, and lets its newest entries stay.
+  // Each is computed as if it alone followed the text. Its tokens do not enter tokens(), and do not change logits().
+  // Exact prefill only. Keys and values of one probe at a time are in memory, and the hidden states of all. A policy
+  // that judges by a repeat (PolicyTraits::repeat_chunk) and gets none judges by less; its README says by what.
   std::vector<Probe> probes = {};
   // More text will come before the question: policies may see it (Observation::more_follows).
   bool more_follows = false;
@@ -170,8 +174,8 @@ class PrefillJob {
 
   std::size_t n_tokens() const;      // of all passes, probe tokens included
   double n_tokens_done() const;      // tokens' worth of work
-  std::uint64_t bytes() const;       // held now, for the way back included
-  std::uint64_t copy_bytes() const;  // of these, for the way back
+  std::uint64_t bytes() const;       // memory held now, with the copies from which sessions can be restored
+  std::uint64_t copy_bytes() const;  // these copies alone
 
   struct State;  // for the library's own use
 
@@ -206,8 +210,8 @@ class SessionCheckpoint {
   std::unique_ptr<State> state_;
 };
 
-// All that a session was at one moment, from which other sessions of its engine begin: made by Session::stem, no longer
-// alive than the engine, of use whatever becomes of the session.
+// A full copy of a session at one moment, from which new sessions of its engine can be opened: made by Session::stem.
+// It must go before the engine does, and stays valid when the session is gone.
 class SessionStem {
  public:
   ~SessionStem();
@@ -237,7 +241,7 @@ class Session {
 
   // Feeds a prompt or a new turn: a PrefillJob from beginning to end. False if the progress hook stopped it; the
   // session is then as it was. Throws Error(kCapacity or kInput) if it cannot fit, Error(kState) if the status is not
-  // kReady or a second turn was declared away (SessionOptions::single_turn), Error(kInput) for no tokens or ones that
+  // kReady or the session was opened with single_turn and has read its prompt, Error(kInput) for no tokens or ones that
   // are not in the vocabulary.
   bool prefill(std::span<const Token> tokens, const PrefillOptions& options = {});
   // Feeds one token: Engine::step for this session alone.
@@ -257,7 +261,8 @@ class Session {
   // status is not kReady.
   void go_back(const SessionCheckpoint& checkpoint);
 
-  // The same for other sessions to begin with: all that is held, whatever the policy. Throws as checkpoint().
+  // A full copy from which new sessions can be opened. It copies every entry, also under a policy that keeps
+  // everything. Throws as checkpoint().
   std::unique_ptr<SessionStem> stem() const;
 
   // Keeps it in a file, from which Engine::open makes the same session again (lacake/snapshot.h), with what else the
@@ -276,7 +281,7 @@ class Session {
 
   std::span<const float> logits() const;     // [n_vocab] of the last token fed; empty before the first
   const std::vector<Token>& tokens() const;  // all that were fed
-  // As it was opened, settings that follow from a share among them, with the budget of the last resize().
+  // What it was opened with, with the settings derived from a share; `budget` is that of the last resize().
   const SessionOptions& options() const;
   const SessionPlan& plan() const;
   CacheUse use() const;
@@ -355,9 +360,9 @@ class Engine {
   void step(std::span<const Next> batch);
 
   // Begins to read a prompt into sessions that watch it together, each with its own policy and cache: the same result
-  // as for each alone, for little more than the cost of one. Throws as Session::prefill, before anything changes; also
-  // Error(kState) for sessions as step() refuses them, for none, and for more than one of which one was fed before, and
-  // Error(kUsage) for more than one of which one streams its prompts.
+  // as for each alone, for little more than the cost of one. Throws as Session::prefill, before anything changes. Also
+  // throws Error(kState) if the list is empty, if step() would refuse one of the sessions, or if there are several and
+  // one of them already holds tokens; and Error(kUsage) if there are several and one of them streams its prompts.
   std::unique_ptr<PrefillJob> start_prefill(std::span<Session* const> sessions, std::span<const Token> tokens,
                                             PrefillOptions options = {});
   // The same from beginning to end. False if the progress hook stopped it.

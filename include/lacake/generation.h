@@ -118,25 +118,26 @@ ChatPrompt with_special_tokens(const Model& model, ChatPrompt prompt);
 // Which of the tokens that are fed the model is to repeat.
 struct RepeatedText {
   std::size_t first = 0, last = 0;
-  bool chat = true;  // the model's chat template is used: a repeat is an answer under it
+  bool chat = true;  // the repeat is written as an assistant's answer in the model's chat template
 };
 
 // For policies that judge entries by a repeat (PolicyTraits::repeat_chunk): probes in which the model is told to repeat
 // the text, a chunk each, and the chunk's own tokens as its answer (KVzip). They are read with the text that `sessions`
-// are fed next, together; reading them costs up to twice what reading the text does. None where no policy asks, and of
-// a later turn that is short: such entries stay because they are new. Throws Error(kUsage) where a session that wants
-// it streams its prompts, or two want chunks of different sizes.
+// are fed next, together; reading them costs up to twice what reading the text does. There are none if no policy asks,
+// or for a later turn of fewer than 256 tokens, whose entries stay because they are new. Throws Error(kUsage) if a
+// session that needs a repeat streams its prompts, or two need chunks of different sizes.
 //
 // `more_follows`: as in PrefillOptions; a policy may want a repeat then, and none of a text with its question.
 std::vector<Probe> repeat_probes(const Model& model, std::span<Session* const> sessions, std::span<const Token> tokens,
                                  const RepeatedText& text, bool more_follows = false);
-// Of `text` that the last of `tokens` are of, what is said: from its first letters (PromptText) that are more than a
-// name to the last such.
+// The same for a rendered prompt: `tokens` end with the tokens of `text`. What messages say is repeated, from the first
+// stretch of letters (PromptText) of 64 bytes or more to the end of the last; shorter ones are taken for roles and
+// names, unless all are short.
 std::vector<Probe> repeat_probes(const Model& model, std::span<Session* const> sessions, std::span<const Token> tokens,
                                  const PromptText& text, bool chat, bool more_follows = false);
 std::vector<Probe> repeat_probes(const Model& model, std::span<Session* const> sessions, const ChatPrompt& prompt,
                                  bool more_follows = false);
-// Throws Error(kUsage) where a session of these options would want a repeat of what it streams.
+// Throws Error(kUsage) if these options combine streaming prefill with a policy that needs a repeat.
 void require_exact_for_repeat(const SessionOptions& options, const AttentionShape& shape);
 
 struct ReadOptions {
@@ -153,7 +154,7 @@ struct ReadOptions {
 struct PromptRead {
   bool finished = false;                            // false: it was stopped
   double ms = 0;                                    // that it took
-  std::vector<LogProbabilities> log_probabilities;  // [i] is of token i + 1: nothing foretells the first
+  std::vector<LogProbabilities> log_probabilities;  // [i] is of token i + 1; the first token has none
 };
 
 // Feeds a prompt to sessions, each of which will give an answer of its own. Where several are empty and read exactly,

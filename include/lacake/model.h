@@ -33,12 +33,12 @@ struct ModelFacts {
   int sliding_window = 0;
   int head_size_k = 0;
   int head_size_v = 0;
-  std::int64_t training_length = 0;  // tokens; true positions beyond it are refused
+  std::int64_t training_length = 0;  // tokens; a policy with original positions cannot go beyond it
   std::uint64_t mapped_bytes = 0;    // weights read from the mapped file
   std::uint64_t second_bytes = 0;    // repacked copies
-  std::string calibration_path;  // of its learned scores (lacake/calibration.h); "": it has none
-  CalibrationFacts calibration;  // what that file says of itself
-  std::string product;           // how its weights are multiplied: an Options::product, not "auto"
+  std::string calibration_path;      // of its learned scores (lacake/calibration.h); "": it has none
+  CalibrationFacts calibration;      // what that file says of itself
+  std::string product;               // how its weights are multiplied: an Options::product, not "auto"
 
   // The layers that policies decide about: those with full attention.
   AttentionShape policy_attention() const {

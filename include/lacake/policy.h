@@ -27,8 +27,8 @@ struct AttentionShape {
   int n_layer = 0;
   int n_head = 0;     // query heads
   int n_head_kv = 0;  // KV heads; query head h belongs to KV head h / (n_head / n_head_kv)
-  // What the model's learned scores are known by (lacake/calibration.h): policies may ask for Measures::learned. 0: it
-  // has none.
+  // Identifies the model's learned scores (lacake/calibration.h): where it is not 0 there are some, so that policies
+  // may ask for Measures::learned.
   std::int64_t calibration = 0;
 };
 
@@ -44,7 +44,7 @@ class PolicyValue {
   PolicyValue() = default;  // 0
   template <class Number>
   requires(std::is_arithmetic_v<Number> && !std::is_same_v<Number, bool>) PolicyValue(Number number)
-      : value_(static_cast<double>(number)) {}
+      : value_((double)number) {}
   PolicyValue(std::string text) : value_(std::move(text)) {}
   PolicyValue(std::string_view text) : value_(std::string(text)) {}
   PolicyValue(const char* text) : value_(std::string(text)) {}

@@ -47,8 +47,8 @@ enum class KeyMean {
 enum class RepeatScore {
   kNone,
   kPeak,  // the largest probability that any query gave them, in any head of their group
-  // The largest of these times what the value adds to that head's output, |W_O,h v|, relative to the length of what the
-  // query was projected from. REQUIRES: Measures::value_norm is kOutput, group_mean false.
+  // The largest product, over queries and heads of the group, of that probability and |W_O,h v| / |x|, x the vector
+  // that the query was projected from. REQUIRES: Measures::value_norm is kOutput, group_mean false.
   kPeakOfOutput,
 };
 
@@ -63,14 +63,14 @@ struct Measures {
   KeyMean key_mean = KeyMean::kPlain;
   bool last_row = false;    // with a window of several queries also the last query's row
   bool group_mean = false;  // window, accumulated, norms of W_O v: one column a KV head, the mean over its query heads
-  // With a window: the most that one of its rows gave an entry, after each row was pooled over 5 neighbours and brought
-  // back to what it had in all (DefensiveKV, arXiv 2510.13334).
+  // With a window: for each entry the maximum over the window's queries of its attention, each query's row first
+  // pooled over 5 neighbours (mean) and scaled back to its sum (DefensiveKV, arXiv 2510.13334).
   bool window_peak = false;
   ValueNorm value_norm = ValueNorm::kNone;
-  // What the queries of so many positions to come would give an entry, if they are as the segment's are: Expected
-  // Attention (arXiv 2510.00636). 0: not asked for.
+  // The attention that queries at the next so many positions are expected to give each entry, if they are distributed
+  // like the segment's: Expected Attention (arXiv 2510.00636). 0: not asked for.
   int expected_positions = 0;
-  // First tokens of the conversation that have no part in it: their queries do not count, and their keys get nothing.
+  // First tokens of the conversation that are left out of it: their queries are not used, their entries get 0.
   int expected_sinks = 4;
   // Of probes that repeat a part of the segment (lacake/engine.h). Each query's probabilities are taken over the first
   // `repeat_sinks` entries that stand before the part, the part, and what it sees of the probe.
@@ -79,8 +79,8 @@ struct Measures {
   bool learned = false;  // what a linear map that was learned for this model says of each new token's worth; REQUIRES:
                          // AttentionShape::calibration
   bool inputs = false;   // of a prompt's segment: the columns that its keys were projected from
-  // Under Positions::kCacheIndex: how far the segment's queries stand from the index of their own keys, for methods
-  // whose query has a position of its own. Ignored under kTrue. REQUIRES: index + shift >= 0.
+  // Under Positions::kCacheIndex alone: the RoPE index of the segment's queries minus that of their own keys. 0 for all
+  // methods but those that place queries elsewhere (LaCache with query=script). REQUIRES: index + shift >= 0.
   std::int64_t query_shift = 0;
 
   bool operator==(const Measures&) const = default;
@@ -102,8 +102,8 @@ struct Observation {
 
   // Probe queries that repeat nothing: they see all entries, and nobody keeps their own keys and values. They come
   // after the segment's own queries. Where there are some, they alone are observed: the window's rows are the last ones
-  // of the last probe, `accumulated` is the sum over all, and a part of each row goes to keys of the probe that are no
-  // entries. Probes that repeat something change nothing but `repeat_peak`. 0 in decode.
+  // of the last probe, `accumulated` is the sum over all, and probabilities over entries sum to less than 1, because
+  // the rest went to the probe's own keys. Probes that repeat something change nothing but `repeat_peak`. 0 in decode.
   std::size_t n_probe = 0;
   // More text follows this segment before the question that it will be asked: its last queries say little of what the
   // answer will need.
@@ -132,8 +132,8 @@ struct Observation {
   // [n_entries, n_head_kv] Measures::repeat, and -1 for an entry that no probe of this segment repeats. Empty where no
   // probe repeats anything.
   std::span<const float> repeat_peak;
-  // Of the segment's own tokens alone: neither ever changes, so that what was said of earlier entries is the policy's
-  // to keep.
+  // Of the segment's own tokens alone. Both are given once a token and never change; a policy that needs them later
+  // must store them.
   std::span<const float> learned;  // [n_new, n_head_kv]  higher: more is lost without it; comparable in all layers
   std::span<const float> inputs;   // [n_embd, n_new]  empty in decode, and where a benchmark makes up the entries
   // Variance and entropy are empty for one row, and under Measures::group_mean; the latter also makes window_mean,
@@ -172,8 +172,10 @@ struct PolicyTraits {
   // The updates of different layers for one generated token share nothing: they may come in any order, on several
   // threads at the same time.
   bool layers_independent = false;
-  std::size_t sinks = 0;   // first tokens of the conversation that always stay
-  std::size_t window = 0;  // last tokens that always stay; after growth from those on that were there before it
+  std::size_t sinks = 0;  // first tokens of the conversation that always stay
+  // Last tokens that always stay. After resize() has enlarged it: from the oldest token on that the smaller window
+  // still protected.
+  std::size_t window = 0;
   // It judges entries by Observation::repeat_peak: whoever feeds a text that will be cut lets the model repeat it, so
   // many tokens at a time (repeat_probes() in lacake/generation.h). 0: it needs no repeat.
   std::size_t repeat_chunk = 0;
@@ -225,13 +227,13 @@ class Policy {
   }
 
   // Called for layers 0 .. n_layer-1 in order (in decode under PolicyTraits::layers_independent in any order), once a
-  // segment, as soon as the layer's attention is known. Same calls, same answers.
+  // segment, as soon as the layer's attention is known. Must be deterministic.
   virtual void update(const Observation&, CacheEdits&) = 0;
 
   // The most entries a layer, on average over layers and rounded up, that are kept at any moment while a prompt's
   // segment of `n_new` tokens runs, where `n_held` are kept before it (on average, rounded up). Entries of a layer
   // count as kept once its update returned. The engine refuses a segment for which this is more than the budget, before
-  // anything runs. Not less than what is kept then, and not more than n_held + n_new.
+  // anything runs. An upper bound on what is kept then, and at most n_held + n_new.
   virtual std::size_t peak_entries(std::size_t n_held, std::size_t n_new) const = 0;
 
   // The most entries that this head may hold from here on, one token of a running step included; asked between

@@ -58,7 +58,8 @@ struct TextRequest {
 struct Request {
   std::variant<ChatRequest, TextRequest> what;
   Asking asking = {};
-  std::optional<SessionOptions> session = {};  // instead of the scheduler's; its lengths do not count
+  // Instead of the scheduler's; its prompt_tokens and new_tokens are ignored.
+  std::optional<SessionOptions> session = {};
 };
 
 // What a request came to know of the cache.
@@ -176,9 +177,9 @@ class Scheduler {
   // Of no request, or one that has ended: nothing happens.
   void cancel(Ticket ticket);
 
-  // No new requests from here on. Those that are there end by themselves, or at the deadline where one was given; a
-  // later one counts instead. Conversations that do not run are let go, so that another may take them from the store:
-  // those of now before `told` hears how many requests are left, the others as their requests end.
+  // No new requests from here on. Those that are there end by themselves, or at the deadline where one was given; the
+  // deadline of a later call replaces it. Conversations that do not run are let go, so that another server may take
+  // them from the store: those of now before `told` hears how many requests are left, the others as their requests end.
   void begin_drain(std::optional<std::chrono::milliseconds> deadline, Told<std::size_t> told);
   // No new requests; returns when those that are there have ended, or were ended at the deadline.
   void drain(std::chrono::milliseconds deadline);
@@ -186,8 +187,8 @@ class Scheduler {
   SchedulerStatus status() const;
 
   // --- conversations -------------------------------------------------------------------------------------------
-  // Between two rounds, so these wait for nobody's answer. They are told Error(kInput) about `conversation` where its
-  // owner has none of that id, Error(kState) about it while it runs or another process has it.
+  // These run between two rounds, so they need not wait until running answers end. They are told Error(kInput) about
+  // `conversation` where its owner has none of that id, Error(kState) about it while it runs or another process has it.
 
   void look(ConversationName name, Told<ConversationView> told);
   // The bytes of a file that Snapshot reads (lacake/snapshot.h).

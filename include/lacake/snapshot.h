@@ -30,7 +30,8 @@ namespace lacake {
 
 class PartsFile;
 
-// Bytes that a program keeps beside a session, under a name of 1 to 48 letters, digits, '_' and '.'. None is no note.
+// Bytes that a program keeps beside a session, under a name of 1 to 48 letters, digits, '_' and '.'. A note without
+// bytes is not saved.
 struct SnapshotNote {
   std::string name;
   std::string bytes;

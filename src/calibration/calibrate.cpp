@@ -29,21 +29,20 @@ std::vector<Piece> cut(const Model& model, std::span<const CalibrationText> text
   std::vector<std::vector<std::string_view>> of_text;
   double n_tokens = 0;
   for (const CalibrationText& text : texts) {
-    const double n = static_cast<double>(model.tokenize(text.text, false, false).size());
-    const double bytes = static_cast<double>(text.text.size()) / std::max(n, 1.0) * static_cast<double>(options.chunk);
+    const double n = (double)model.tokenize(text.text, false, false).size();
+    const double bytes = (double)text.text.size() / std::max(n, 1.0) * (double)options.chunk;
     n_tokens += n;
-    of_text.push_back(pieces_of(text.text, std::max<std::size_t>(static_cast<std::size_t>(bytes), 8)));
+    of_text.push_back(pieces_of(text.text, std::max<std::size_t>((std::size_t)bytes, 8)));
   }
-  const double share =
-      options.tokens == 0 ? 1 : std::min(1.0, static_cast<double>(options.tokens) / std::max(n_tokens, 1.0));
+  const double share = options.tokens == 0 ? 1 : std::min(1.0, (double)options.tokens / std::max(n_tokens, 1.0));
   std::vector<Piece> pieces;
   for (std::size_t i = 0; i < of_text.size(); ++i) {
-    const auto n = static_cast<std::size_t>(std::ceil(share * static_cast<double>(of_text[i].size())));
+    const auto n = (std::size_t)(std::ceil(share * (double)of_text[i].size()));
     for (const std::size_t j : evenly(n, of_text[i].size())) pieces.push_back({i, of_text[i][j]});
   }
   // A piece to learn from and one to test.
   const std::size_t least = options.chunk + options.chunk / 2;
-  if (pieces.size() < 2 || n_tokens < static_cast<double>(least)) {
+  if (pieces.size() < 2 || n_tokens < (double)least) {
     throw Error({.subject = texts.empty() ? "text" : texts[0].name,
                  .expected = fmt::format("texts of {} tokens or more", least),
                  .found = fmt::format("{} tokens", n_tokens)});
@@ -97,7 +96,7 @@ class Course {
         engine_(engine),
         options_(options),
         pieces_(cut(model, texts, options)),
-        lessons_(model.facts().policy_attention(), static_cast<std::size_t>(model.facts().n_embd)) {
+        lessons_(model.facts().policy_attention(), (std::size_t)model.facts().n_embd) {
     for (const CalibrationText& text : texts) facts_.texts.push_back(text.name);
     facts_.target = Target::kName;
     facts_.chunk = options.chunk;
@@ -118,8 +117,8 @@ class Course {
     if (!read(learned, facts_.n_tokens)) return false;
     if (!lessons_.learned(options_.alpha)) {
       throw Error({.subject = facts_.texts.front(),
-                   .expected = "texts that tell what a layer's scores follow from",
-                   .found = fmt::format("{} tokens that do not", facts_.n_tokens)});
+                   .expected = "more varied text, from which a layer's scores can be learned",
+                   .found = fmt::format("{} tokens for which the regression has no solution", facts_.n_tokens)});
     }
     return read(tested, facts_.n_held_out);
   }
@@ -152,8 +151,7 @@ class Course {
       PrefillOptions reading{.probes = repeat_probes(model_, sessions, prompt.tokens, prompt.text)};
       if (options_.progress) {
         reading.progress = [&](std::size_t done, std::size_t total) {
-          return options_.progress(n_done_ + static_cast<double>(done) / static_cast<double>(total),
-                                   static_cast<double>(pieces_.size()));
+          return options_.progress(n_done_ + (double)done / (double)total, (double)pieces_.size());
         };
       }
       if (!session->prefill(prompt.tokens, reading)) return false;

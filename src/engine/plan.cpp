@@ -137,7 +137,7 @@ class Planner {
             .subject = fmt::format("kv_budget {}", options_.budget.text()),
             .expected = fmt::format(
                 "{} entries a layer ({}) for a prompt of {} and an answer of {} tokens, of which policy "
-                "{} drops nothing",
+                "{} evicts nothing",
                 max_entries(plan_.cache_size), bytes_text(layer_entries_bytes(max_entries(plan_.cache_size))),
                 options_.prompt_tokens, options_.new_tokens, type_.name),
             .found = fmt::format("{}", fits),

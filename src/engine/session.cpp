@@ -47,10 +47,11 @@ void Session::go_back(const SessionCheckpoint& checkpoint) {
   state_->check_ready();
   const SessionCheckpoint::State& moment = *checkpoint.state_;
   if (moment.session != state_.get() || !moment.can_go_back()) {
-    throw Error({.kind = Error::Kind::kState,
-                 .subject = "checkpoint",
-                 .expected = "one of this session, not later than one that was gone back to, nor older than a resize",
-                 .found = "another"});
+    throw Error(
+        {.kind = Error::Kind::kState,
+         .subject = "checkpoint",
+         .expected = "one of this session that is still valid: no go_back() to an earlier one and no resize() since",
+         .found = "another"});
   }
   state_->restore(moment.copy);
   state_->forget_marks_behind(checkpoint.n_tokens());

@@ -360,7 +360,8 @@ SessionOptions saved_options(const PartsFile& file) {
     options.policy = PolicySpec::parse(file.text("session.policy"));
     options.types = CacheTypes::parse(file.text("session.kv_type"));
   } catch (const Error& e) {
-    throw Error({.subject = file.path(), .found = fmt::format("made with what is not known here: {}", e.what())});
+    throw Error({.subject = file.path(),
+                 .found = fmt::format("made with a policy or setting that is not known here: {}", e.what())});
   }
   const std::string unit = file.text("session.kv_budget.unit");
   const auto known = std::find(kBudgetUnits.begin(), kBudgetUnits.end(), unit);

@@ -77,7 +77,7 @@ void SessionState::check_step(Token token) const {
   if (!has_room()) {
     throw Error({.kind = Error::Kind::kCapacity,
                  .subject = "KV cache",
-                 .found = fmt::format("full after {} tokens, and policy {} drops nothing", n_past(),
+                 .found = fmt::format("full after {} tokens, and policy {} evicts nothing", n_past(),
                                       options_.policy.type->name)});
   }
   if (!cache_index()) check_positions(engine_, options_, *policy_, n_past() + 1);
@@ -129,7 +129,7 @@ void SessionState::check_segment(std::span<const Token> tokens, const PrefillOpt
     throw Error(
         {.kind = Error::Kind::kCapacity,
          .subject = "KV cache",
-         .found = fmt::format("policy {} drops nothing, {} tokens are held and {} more do not fit {} entries a layer",
+         .found = fmt::format("policy {} evicts nothing, {} tokens are held and {} more do not fit {} entries a layer",
                               options_.policy.type->name, n_past(), tokens.size(), plan_.cache_size)});
   }
   const std::vector<int>& layers = engine_.layers.model_layers();

@@ -285,7 +285,7 @@ TEST(Session, FullCacheRefusesTheNextToken) {
   EXPECT_GE(taken, 4);
   EXPECT_LE(taken, 5);
   EXPECT_TRUE(contains(message, "full after " + std::to_string(30 + taken) + " tokens")) << message;
-  EXPECT_TRUE(contains(message, "policy full drops nothing")) << message;
+  EXPECT_TRUE(contains(message, "policy full evicts nothing")) << message;
   EXPECT_EQ(s->tokens().size(), 30u + (std::size_t)taken);
 }
 

@@ -24,7 +24,7 @@ LargePages::LargePages(std::size_t bytes) : mapping_bytes_(bytes + kPage) {
   if (mapping_ == MAP_FAILED) {
     throw Error({.kind = Error::Kind::kCapacity,
                  .subject = "weights",
-                 .expected = fmt::format("{} bytes of memory for a second form", bytes),
+                 .expected = fmt::format("{} bytes of memory for repacked weights", bytes),
                  .found = "that the system refused them"});
   }
   next_ = (std::byte*)(((std::uintptr_t)mapping_ + kPage - 1) / kPage * kPage);

@@ -35,7 +35,7 @@ struct Architecture {
   int window_period = 0;
   int default_window = 0;  // where the file has none
   LocalRope local_rope = LocalRope::kSame;
-  int no_rope_period = 0;  // every so many'th layer turns nothing
+  int no_rope_period = 0;  // one layer in so many, the last of each, uses no RoPE
   int wide_scale = 0;      // a model of so many layers scales q.k by width / heads (the 27B ones of Gemma)
 };
 

@@ -138,7 +138,8 @@ TEST(CalibrationFile, IsRefusedByWhatIsWrongWithIt) {
   EXPECT_NE(refused(folder.file("short", whole.substr(0, whole.size() - 64))).find("cut short"), std::string::npos);
   std::string damaged = whole;
   damaged[damaged.find(std::string("\0\0\xe0\x40", 4))] ^= 1;  // of the bias 7
-  EXPECT_EQ(refused(folder.file("damaged", damaged)), ": part blk.0.score.bias is damaged: its checksum is another");
+  EXPECT_EQ(refused(folder.file("damaged", damaged)),
+            ": part blk.0.score.bias is damaged: it does not match its checksum");
   const auto edited = [&](std::string_view from, std::string_view to) {
     std::string bytes = whole;
     bytes.replace(bytes.find(from), from.size(), to);

@@ -49,7 +49,7 @@ std::size_t n_rows_for(std::size_t n_parts) { return (1 + n_parts + 2 + 1) / 2 *
 
 std::uint64_t bytes_of(ggml_type type, std::span<const std::int64_t> shape) {
   std::uint64_t bytes = ggml_row_size(type, shape[0]);
-  for (const std::int64_t n : shape.subspan(1)) bytes *= static_cast<std::uint64_t>(n);
+  for (const std::int64_t n : shape.subspan(1)) bytes *= (std::uint64_t)n;
   return bytes;
 }
 
@@ -203,7 +203,7 @@ void PartsFile::open(const std::string& what) {
                  .remedy = gguf ? "it is a model, or was cut short" : ""});
   }
   const auto damaged = [&](const std::string& part) {
-    fail(fmt::format("{} is damaged: its checksum is another", part));
+    fail(fmt::format("{} is damaged: it does not match its checksum", part));
   };
   Row last;
   std::memcpy(&last, file.last(kRow).data(), kRow);
