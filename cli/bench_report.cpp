@@ -1,4 +1,5 @@
 #include "bench_report.h"
+#include "lacake/version.h"
 
 #include <fmt/format.h>
 
@@ -28,7 +29,7 @@ std::string rate_text(const Spread& ms) {
 
 // Of weights and cache, at every token.
 double read_gb_per_s(const BenchResult& result, const BenchSetting& setting) {
-  const auto bytes = static_cast<double>(setting.weight_bytes + result.use.held_bytes);
+  const auto bytes = (double)(setting.weight_bytes + result.use.held_bytes);
   return bytes / result.decode_ms.median() / 1e6;
 }
 
@@ -108,9 +109,8 @@ nlohmann::json bench_json(const BenchResult& result, const BenchSetting& setting
   const ModelFacts& facts = setting.facts;
   const SessionOptions& session = result.what.session;
   const auto& lengths = result.use.entries_per_layer;
-  const double entries = lengths.empty() ? 0
-                                         : static_cast<double>(std::accumulate(lengths.begin(), lengths.end(), 0ULL)) /
-                                               static_cast<double>(lengths.size());
+  const double entries =
+      lengths.empty() ? 0 : (double)std::accumulate(lengths.begin(), lengths.end(), 0ULL) / (double)lengths.size();
   nlohmann::json json = {
       {"schema", 1},
       {"model", facts.name},

@@ -15,6 +15,7 @@
 #include "commands.h"
 #include "lacake/error.h"
 #include "lacake/machine.h"
+#include "lacake/version.h"
 #include "other_names.h"
 #include "output.h"
 #include "report.h"

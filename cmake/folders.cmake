@@ -1,4 +1,4 @@
-# lacake_folder(NAME [SEES FOLDER...] [CALLS FOLDER...]): the object library lacake_NAME of the folder's sources.
+# lacake_folder(NAME [SEES FOLDER...] [CALLS FOLDER...] [APART FILE...]): the object library lacake_NAME of the folder's sources.
 # lacake_see(TARGET FOLDER...): gives a target outside src/ the headers of these folders.
 # lacake_see_in_files(FILES... FOLDERS...): the same for a few files of a target only.
 # lacake_folders_end(): after the last row.
@@ -43,12 +43,23 @@ function(lacake_add_objects target)
 endfunction()
 
 function(lacake_folder name)
-  cmake_parse_arguments(PARSE_ARGV 1 row "" "" "SEES;CALLS")
+  cmake_parse_arguments(PARSE_ARGV 1 row "" "" "SEES;CALLS;APART")
   if(row_UNPARSED_ARGUMENTS)
-    message(FATAL_ERROR "src/CMakeLists.txt, row ${name}: expected SEES or CALLS, found ${row_UNPARSED_ARGUMENTS}")
+    message(FATAL_ERROR "src/CMakeLists.txt, row ${name}: expected SEES, CALLS or APART, found ${row_UNPARSED_ARGUMENTS}")
   endif()
   file(GLOB_RECURSE sources CONFIGURE_DEPENDS ${name}/*.cpp)
   list(FILTER sources EXCLUDE REGEX "_test\\.cpp$")
+  set(apart "")
+  if(row_APART)
+    file(GLOB apart CONFIGURE_DEPENDS ${row_APART})
+  endif()
+  # Highway includes such a file in itself, once for each instruction set.
+  foreach(source IN LISTS sources)
+    file(STRINGS ${source} itself REGEX "^#define HWY_TARGET_INCLUDE")
+    if(itself)
+      list(APPEND apart ${source})
+    endif()
+  endforeach()
   file(MAKE_DIRECTORY ${PROJECT_BINARY_DIR}/visible/${name})
   file(CREATE_LINK ${CMAKE_CURRENT_SOURCE_DIR}/${name} ${PROJECT_BINARY_DIR}/visible/${name}/${name} SYMBOLIC)
 
@@ -64,6 +75,7 @@ function(lacake_folder name)
     "{\"name\": \"${name}\", \"sees\": \"${sees}\", \"calls\": \"${calls}\",\n  \"objects\": \"$<JOIN:$<TARGET_OBJECTS:lacake_${name}>, >\"}")
   target_include_directories(lacake_${name} PRIVATE ${PROJECT_SOURCE_DIR}/include)
   target_link_libraries(lacake_${name} PRIVATE lacake_dependencies lacake_options)
+  lacake_unity(lacake_${name} APART ${apart})
   lacake_add_objects(lacake_${name})
 endfunction()
 

@@ -68,6 +68,7 @@ target_include_directories(lacake_jinja SYSTEM PUBLIC $<BUILD_INTERFACE:${lacake
                            PRIVATE "${LACAKE_LLAMA_SOURCE_DIR}/vendor" $<TARGET_PROPERTY:ggml::ggml,INTERFACE_INCLUDE_DIRECTORIES>
                                    $<TARGET_PROPERTY:llama,INTERFACE_INCLUDE_DIRECTORIES>)
 target_include_directories(lacake_jinja PRIVATE "${CMAKE_CURRENT_SOURCE_DIR}/src/text" "${CMAKE_CURRENT_SOURCE_DIR}/include")
-target_compile_options(lacake_jinja PRIVATE -w)
+target_compile_options(lacake_jinja PRIVATE -w $<$<CONFIG:Release>:-O1>)
+lacake_unity(lacake_jinja APART "${lacake_common}/json.cpp")
 message(STATUS "lacake: chat templates by the Jinja engine of ${LACAKE_LLAMA_SOURCE_DIR}")
                

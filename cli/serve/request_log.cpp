@@ -36,21 +36,21 @@ std::string time_text(Clock::time_point time) {
 }
 
 // Beyond ASCII everything is escaped too: what a client sends may be meant for the terminal of whoever reads the log.
-std::string line_of(const Json& json) { return json.dump(-1, ' ', true, Json::error_handler_t::replace) + "\n"; }
+std::string line_of(const Json& line) { return line.dump(-1, ' ', true, Json::error_handler_t::replace) + "\n"; }
 
 double rounded(double ms) { return (double)(std::int64_t)(ms * 1e3) / 1e3; }
 
 Json json_of(const HttpRecord& record, bool prompts) {
-  Json json = {{"time", time_text(record.time)},  {"id", record.request.id},
+  Json line = {{"time", time_text(record.time)},  {"id", record.request.id},
                {"client", record.request.client}, {"method", record.request.method},
                {"path", record.request.path},     {"status", record.status > 0 ? Json(record.status) : Json()},
                {"bytes", record.bytes},           {"duration_ms", rounded(record.ms)}};
-  if (record.gone) json["gone"] = true;
+  if (record.gone) line["gone"] = true;
   for (const auto& [name, value] : record.facts.items()) {
-    json[name] = value.is_number_float() ? Json(rounded(value.get<double>())) : Json(value);
+    line[name] = value.is_number_float() ? Json(rounded(value.get<double>())) : Json(value);
   }
-  if (prompts && !record.request.body.empty()) json["request"] = record.request.body;
-  return json;
+  if (prompts && !record.request.body.empty()) line["request"] = record.request.body;
+  return line;
 }
 
 }  // namespace

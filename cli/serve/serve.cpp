@@ -15,6 +15,7 @@
 #include "lacake/policy.h"
 #include "lacake/scheduler.h"
 #include "lacake/store.h"
+#include "lacake/version.h"
 #include "output.h"
 #include "prompt.h"
 #include "report.h"
