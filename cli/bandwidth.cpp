@@ -37,7 +37,7 @@ std::uint64_t read_all(const std::uint64_t* words, std::size_t n) {
 }  // namespace
 
 double read_bandwidth(int threads) {
-  const auto n_threads = static_cast<std::size_t>(threads);
+  const auto n_threads = (std::size_t)threads;
   const auto words = std::make_unique<std::uint64_t[]>(kWords);  // zeros are written, so the pages are there
   const std::size_t share = kWords / n_threads;
   std::vector<double> seconds;
@@ -63,7 +63,7 @@ double read_bandwidth(int threads) {
   for (std::size_t t = 1; t < n_threads; ++t) others.emplace_back(read, t);
   read(0);
   for (std::thread& thread : others) thread.join();
-  const double bytes = static_cast<double>(share * n_threads * sizeof(std::uint64_t));
+  const double bytes = (double)(share * n_threads * sizeof(std::uint64_t));
   return bytes / *std::min_element(seconds.begin(), seconds.end()) / 1e9;
 }
 

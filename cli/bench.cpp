@@ -45,10 +45,10 @@ std::vector<BenchCase> cases(const Options& options) {
   for (const std::int64_t depth : depths) {
     for (const SessionOptions& session : all) {
       BenchCase c{.session = session,
-                  .depth = static_cast<std::size_t>(depth),
-                  .n_prompt = static_cast<std::size_t>(options.n_prompt.value_or(512)),
-                  .n_gen = static_cast<std::size_t>(options.n_gen.value_or(32)),
-                  .repetitions = static_cast<std::size_t>(options.repetitions.value_or(3))};
+                  .depth = (std::size_t)depth,
+                  .n_prompt = (std::size_t)options.n_prompt.value_or(512),
+                  .n_gen = (std::size_t)options.n_gen.value_or(32),
+                  .repetitions = (std::size_t)options.repetitions.value_or(3)};
       c.synthetic = c.depth > 0 && (options.fill == "synthetic" || (options.fill == "auto" && c.depth > kReadAnyway));
       // A share refers to what a conversation of this depth was: its depth, or its prompt where it only begins.
       c.session.prompt_tokens = std::max<std::size_t>(c.depth > 0 ? c.depth : c.n_prompt, 1);
@@ -62,7 +62,7 @@ std::vector<BenchCase> cases(const Options& options) {
 // Throws Error(kUsage) where the model's positions end before the case does. A few tokens after a depth do not count.
 void check_length(const BenchCase& c, const Model& model) {
   const std::size_t length = std::max(c.depth, c.n_prompt);
-  const auto trained = static_cast<std::size_t>(model.facts().training_length);
+  const auto trained = (std::size_t)model.facts().training_length;
   if (length <= trained) return;
   const PolicyType& type = *c.session.policy.type;
   const AttentionShape shape = model.facts().policy_attention();  // the layers that a policy sees

@@ -31,7 +31,7 @@ class Parts {
     std::vector<PrefillPart> parts;
     for (std::size_t from = 0; from + kPart <= total; from += kPart) {
       const double ms = at(from + kPart) - at(from);
-      parts.push_back({from, from + kPart, ms / static_cast<double>(kPart)});
+      parts.push_back({from, from + kPart, ms / (double)kPart});
     }
     return parts;
   }
@@ -47,7 +47,7 @@ class Parts {
     Mark before{0, 0};
     for (const Mark& mark : marks_) {
       if (mark.done >= done && mark.done > before.done) {
-        const double share = static_cast<double>(done - before.done) / static_cast<double>(mark.done - before.done);
+        const double share = (double)(done - before.done) / (double)(mark.done - before.done);
         return before.ms + share * (mark.ms - before.ms);
       }
       before = mark;
@@ -153,8 +153,8 @@ bool Bench::prefill(Session& session, const BenchCase& what, BenchResult& result
             mark)) {
     return false;
   }
-  result.prefill_ms.values.push_back(watch.ms() / static_cast<double>(what.n_prompt));
-  result.prefill_policy_ms.values.push_back(policy.now() / static_cast<double>(what.n_prompt));
+  result.prefill_ms.values.push_back(watch.ms() / (double)what.n_prompt);
+  result.prefill_policy_ms.values.push_back(policy.now() / (double)what.n_prompt);
   if (what.session.prefill == PrefillMode::kStreaming) result.parts = parts.cut(what.n_prompt);
   return true;
 }
@@ -183,8 +183,8 @@ bool Bench::decode(Session& session, const BenchCase& what, BenchResult& result)
     result.slowest_token_ms = std::max(result.slowest_token_ms, token.restart_ms());
     bar.show(i + 1, what.n_gen);
   }
-  result.decode_ms.values.push_back(watch.ms() / static_cast<double>(what.n_gen));
-  result.decode_policy_ms.values.push_back(policy.now() / static_cast<double>(what.n_gen));
+  result.decode_ms.values.push_back(watch.ms() / (double)what.n_gen);
+  result.decode_policy_ms.values.push_back(policy.now() / (double)what.n_gen);
   return true;
 }
 

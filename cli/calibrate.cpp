@@ -57,10 +57,10 @@ int calibrate(const Options& options) {
   Engine engine(model, engine_options(options));
   ProgressBar bar(terminal, "learning", options.quiet || options.json);
   CalibrationOptions learning;
-  if (options.learned_chunk) learning.chunk = static_cast<std::size_t>(*options.learned_chunk);
-  learning.tokens = static_cast<std::size_t>(options.tokens.value_or(0));
+  if (options.learned_chunk) learning.chunk = (std::size_t)(*options.learned_chunk);
+  learning.tokens = (std::size_t)options.tokens.value_or(0);
   learning.progress = [&](double done, double total) {
-    const auto tokens = [&](double pieces) { return static_cast<std::size_t>(pieces * (double)learning.chunk); };
+    const auto tokens = [&](double pieces) { return (std::size_t)(pieces * (double)learning.chunk); };
     bar.show(tokens(done), tokens(total));
     return !interrupted();
   };
@@ -83,7 +83,7 @@ int calibrate(const Options& options) {
                             {"memory", {{"peak_rss_bytes", peak_resident_bytes()}}},
                             {"options", options_json(options, kCalibrate)}}));
   }
-  const auto n_read = static_cast<double>(facts.n_tokens + facts.n_held_out);
+  const auto n_read = (double)(facts.n_tokens + facts.n_held_out);
   notice(options, fmt::format("{} tokens of {} learned from at {:.1f} tokens/s; {}; file {}; peak memory {}",
                               facts.n_tokens, fmt::join(facts.texts, ", "), 1e3 * n_read / learn_ms,
                               quality_line(facts, terminal), output, bytes_text(peak_resident_bytes())));

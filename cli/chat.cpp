@@ -88,7 +88,7 @@ class Statistics {
     const std::size_t n_tokens = session != nullptr ? session->tokens().size() : 0;
     std::string text = fmt::format("{} turn{}, {} tokens\n", n_turns, n_turns == 1 ? "" : "s", n_tokens);
     if (n_read_ > 0) {
-      text += fmt::format("questions read at {:.1f} tokens/s", static_cast<double>(n_read_) / read_s_);
+      text += fmt::format("questions read at {:.1f} tokens/s", (double)n_read_ / read_s_);
       if (token_ms_) text += fmt::format(", last answer written at {:.1f} tokens/s", 1e3 / *token_ms_);
       text += "\n";
     }

@@ -32,7 +32,7 @@ std::optional<std::string> InputLines::next() {
     const ssize_t got = ::read(STDIN_FILENO, bytes, sizeof bytes);
     if (got < 0 && errno == EINTR) continue;
     if (got <= 0) return held_.empty() ? std::nullopt : std::optional(std::exchange(held_, {}));
-    held_.append(bytes, static_cast<std::size_t>(got));
+    held_.append(bytes, (std::size_t)got);
   }
 }
 

@@ -31,7 +31,7 @@ std::vector<std::string> data_files(const std::vector<std::string>& given, const
           std::ranges::any_of(tasks, [&](const auto& task) { return stem == task || stem == task + "_e"; });
       if (entry.path().extension() == ".jsonl" && known) files.push_back(entry.path().string());
     }
-    std::sort(files.begin() + static_cast<std::ptrdiff_t>(before), files.end());
+    std::sort(files.begin() + (std::ptrdiff_t)before, files.end());
     if (files.size() == before) {
       throw Error({.subject = path, .expected = "files named TASK.jsonl", .found = "none of a task asked for"});
     }
@@ -53,8 +53,8 @@ int eval_longbench(const Options& options) {
   const std::vector<std::string> names = eval::longbench_task_names(), tasks = chosen_tasks(options, names);
   eval::LongBenchOptions longbench;
   longbench.tasks = tasks;
-  longbench.max_length = static_cast<std::size_t>(options.max_length.value_or(0));
-  longbench.limit = static_cast<std::size_t>(options.limit.value_or(0));
+  longbench.max_length = (std::size_t)options.max_length.value_or(0);
+  longbench.limit = (std::size_t)options.limit.value_or(0);
   longbench.chat = !options.raw;
   longbench.bad_line = options.skip_broken ? eval::BadLine::kSkip : eval::BadLine::kStop;
   const std::vector<std::string> files = data_files(given, tasks.empty() ? names : tasks);

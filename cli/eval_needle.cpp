@@ -21,13 +21,13 @@ int eval_needle(const Options& options) {
                  .found = fmt::format("{}", options.files.size())});
   }
   eval::NeedleOptions needle;
-  for (const std::int64_t length : options.lengths) needle.lengths.push_back(static_cast<std::size_t>(length));
+  for (const std::int64_t length : options.lengths) needle.lengths.push_back((std::size_t)length);
   if (needle.lengths.empty()) needle.lengths = {1024, 2048, 4096};
-  needle.depths = static_cast<std::size_t>(options.n_depths.value_or(11));
-  needle.seeds = static_cast<std::size_t>(options.n_seeds.value_or(5));
-  needle.first_seed = static_cast<std::uint64_t>(std::max<std::int64_t>(options.seed.value_or(0), 0));
-  needle.needles = static_cast<std::size_t>(options.needles.value_or(1));
-  needle.questions = static_cast<std::size_t>(options.n_questions.value_or(1));
+  needle.depths = (std::size_t)options.n_depths.value_or(11);
+  needle.seeds = (std::size_t)options.n_seeds.value_or(5);
+  needle.first_seed = (std::uint64_t)(std::max<std::int64_t>(options.seed.value_or(0), 0));
+  needle.needles = (std::size_t)options.needles.value_or(1);
+  needle.questions = (std::size_t)options.n_questions.value_or(1);
   if (options.key) needle.key = eval::KeyForm::parse(*options.key);
 
   nlohmann::json meaning = {{"question", options.question}};
@@ -43,7 +43,7 @@ int eval_needle(const Options& options) {
   std::vector<eval::Sample> samples = options.files.empty()
                                           ? eval::passkey_samples(evaluation.model(), needle)
                                           : eval::haystack_samples(evaluation.model(), haystack, needle);
-  if (options.limit) samples.resize(std::min(samples.size(), static_cast<std::size_t>(*options.limit)));
+  if (options.limit) samples.resize(std::min(samples.size(), (std::size_t)(*options.limit)));
   eval::Results results = evaluation.open_results(meaning, {{"lengths", needle.lengths},
                                                             {"depths", needle.depths},
                                                             {"seeds", needle.seeds},

@@ -42,7 +42,7 @@ int eval_perplexity(const Options& options) {
     if (options.score_chunk && contents.back().ends_with('\n')) contents.back().pop_back();
   }
   Evaluation evaluation(options, "perplexity");
-  const auto number = [](const auto& value) { return static_cast<std::size_t>(value.value_or(0)); };
+  const auto number = [](const auto& value) { return (std::size_t)value.value_or(0); };
   eval::PerplexityOptions scoring{.chunk = number(options.score_chunk),
                                   .tokens = number(options.tokens),
                                   .limit = number(options.limit),
@@ -57,9 +57,8 @@ int eval_perplexity(const Options& options) {
       {{"texts", files}, {"chunk", scoring.chunk}, {"tokens", scoring.tokens}}, {{"limit", scoring.limit}});
   const bool finished = eval::run_perplexity(evaluation.model(), evaluation.engine(), evaluation.grid(), texts, scoring,
                                              evaluation.watch(), results);
-  const nlohmann::json metrics =
-      eval::perplexity_metrics(results.records(), evaluation.grid(),
-                               static_cast<std::size_t>(options.window.value_or(256)), evaluation.beside());
+  const nlohmann::json metrics = eval::perplexity_metrics(
+      results.records(), evaluation.grid(), (std::size_t)options.window.value_or(256), evaluation.beside());
   return evaluation.close(results, metrics, metrics_table(metrics, Terminal(STDOUT_FILENO, options.color)), finished);
 }
 

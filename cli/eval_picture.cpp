@@ -24,7 +24,7 @@ constexpr double kScale = 2;
 
 void set_color(cairo_t* cairo, const std::string& color) {
   const unsigned long rgb = std::stoul(color.substr(1), nullptr, 16);
-  const auto part = [&](int shift) { return static_cast<double>(rgb >> shift & 255) / 255; };
+  const auto part = [&](int shift) { return (double)(rgb >> shift & 255) / 255; };
   cairo_set_source_rgb(cairo, part(16), part(8), part(0));
 }
 
@@ -65,8 +65,7 @@ cairo_status_t append(void* bytes, const unsigned char* data, unsigned int lengt
 
 std::string png(const eval::Drawing& drawing) {
   const std::unique_ptr<cairo_surface_t, void (*)(cairo_surface_t*)> surface(
-      cairo_image_surface_create(CAIRO_FORMAT_RGB24, static_cast<int>(drawing.width * kScale),
-                                 static_cast<int>(drawing.height * kScale)),
+      cairo_image_surface_create(CAIRO_FORMAT_RGB24, (int)(drawing.width * kScale), (int)(drawing.height * kScale)),
       cairo_surface_destroy);
   cairo_surface_set_device_scale(surface.get(), kScale, kScale);
   const std::unique_ptr<cairo_t, void (*)(cairo_t*)> cairo(cairo_create(surface.get()), cairo_destroy);

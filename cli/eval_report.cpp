@@ -54,9 +54,9 @@ int eval_report(const Options& options) {
     throw Error({.kind = Error::Kind::kUsage, .subject = "--window", .expected = "task perplexity", .found = task});
   }
   const nlohmann::json metrics =
-      task == "perplexity" ? eval::perplexity_metrics(results.records(), grid,
-                                                      static_cast<std::size_t>(options.window.value_or(256)), beside)
-                           : eval::answer_metrics(task, results.records(), grid, beside);
+      task == "perplexity"
+          ? eval::perplexity_metrics(results.records(), grid, (std::size_t)options.window.value_or(256), beside)
+          : eval::answer_metrics(task, results.records(), grid, beside);
   write_metrics(results, metrics);
   write_output(options.json ? json_line(metrics) : metrics_table(metrics, Terminal(STDOUT_FILENO, options.color)));
   notice(options, fmt::format("metrics and report.html are in {}", results.folder()));

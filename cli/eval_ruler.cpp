@@ -49,12 +49,12 @@ int eval_ruler(const Options& options) {
   check_used(options, tasks);
   const bool read = !options.data.empty();
   eval::RulerOptions ruler;
-  for (const std::int64_t length : options.lengths) ruler.lengths.push_back(static_cast<std::size_t>(length));
+  for (const std::int64_t length : options.lengths) ruler.lengths.push_back((std::size_t)length);
   if (ruler.lengths.empty()) ruler.lengths = {1024, 2048, 4096};
   ruler.tasks = tasks;
-  ruler.samples = static_cast<std::size_t>(options.n_samples.value_or(10));
-  ruler.seed = static_cast<std::uint64_t>(options.seed.value_or(0));
-  ruler.questions = static_cast<std::size_t>(options.n_questions.value_or(1));
+  ruler.samples = (std::size_t)options.n_samples.value_or(10);
+  ruler.seed = (std::uint64_t)options.seed.value_or(0);
+  ruler.questions = (std::size_t)options.n_questions.value_or(1);
 
   nlohmann::json meaning = {{"question", options.question}}, grid;
   if (ruler.questions > 1) meaning["questions"] = ruler.questions;
@@ -95,7 +95,7 @@ int eval_ruler(const Options& options) {
     grid = {{"lengths", ruler.lengths}, {"samples_each", ruler.samples}, {"seed", ruler.seed}};
     if (!tasks.empty()) grid["tasks"] = tasks;
   }
-  if (options.limit) samples.resize(std::min(samples.size(), static_cast<std::size_t>(*options.limit)));
+  if (options.limit) samples.resize(std::min(samples.size(), (std::size_t)(*options.limit)));
   grid["samples"] = samples.size();
 
   eval::Results results = evaluation.open_results(meaning, grid);

@@ -16,9 +16,7 @@ namespace {
 constexpr int kShades = 8;
 
 // 0: held by none; else 1 (few layers) to kShades (all).
-int shade(double share) {
-  return share <= 0 ? 0 : std::clamp(static_cast<int>(std::ceil(share * kShades)), 1, kShades);
-}
+int shade(double share) { return share <= 0 ? 0 : std::clamp((int)std::ceil(share * kShades), 1, kShades); }
 
 struct Run {
   int shade = 0;
@@ -33,7 +31,7 @@ std::vector<Run> runs_of(const std::vector<HeldToken>& tokens) {
   for (const HeldToken& token : tokens) {
     if (runs.empty() || runs.back().shade != shade(token.share)) runs.push_back({.shade = shade(token.share)});
     Run& run = runs.back();
-    run.share = (run.share * static_cast<double>(run.n) + token.share) / static_cast<double>(run.n + 1);
+    run.share = (run.share * (double)run.n + token.share) / (double)(run.n + 1);
     ++run.n;
     run.text += characters.push(token.text);
   }
@@ -45,7 +43,7 @@ std::vector<Run> runs_of(const std::vector<HeldToken>& tokens) {
 std::string without_controls(const std::string& text) {
   std::string result;
   for (const char c : text) {
-    const auto byte = static_cast<unsigned char>(c);
+    const auto byte = (unsigned char)c;
     if (byte < 0x20 && c != '\n' && c != '\t') {
       result += fmt::format("\\x{:02x}", byte);
     } else {
@@ -61,11 +59,11 @@ std::vector<HeldToken> held_tokens(const Kept& kept, const std::vector<std::stri
   std::vector<HeldToken> tokens;
   for (const std::string& piece : pieces) tokens.push_back({piece, 0});
   for (const draw::HeadPositions& heads : kept.layers) {
-    const double part = 1.0 / static_cast<double>(kept.layers.size() * heads.size());
+    const double part = 1.0 / (double)(kept.layers.size() * heads.size());
     for (const std::vector<std::int64_t>& positions : heads) {
       for (const std::int64_t position : positions) {
-        if (position >= 0 && position < static_cast<std::int64_t>(tokens.size())) {
-          tokens[static_cast<std::size_t>(position)].share += part;
+        if (position >= 0 && position < (std::int64_t)tokens.size()) {
+          tokens[(std::size_t)position].share += part;
         }
       }
     }

@@ -106,7 +106,7 @@ int ingest(const Options& given) {
   }
   notice(options,
          fmt::format("{} tokens read at {:.1f} tokens/s; {}; file {}; peak memory {} of {} planned", read.n_read,
-                     1e3 * static_cast<double>(read.n_read) / read.read_ms, saved_line(*options.output, session),
+                     1e3 * (double)read.n_read / read.read_ms, saved_line(*options.output, session),
                      bytes_text(file_bytes), bytes_text(peak_resident_bytes()), bytes_text(plan.memory.total())));
   return 0;
 }

@@ -79,8 +79,8 @@ int inspect(const Options& given) {
   for (const std::string& line : prompt.notices) notice(options, line);
 
   const std::vector<Token>& tokens = prompt.chat.tokens;
-  const auto length = static_cast<std::size_t>(
-      options.prompt_tokens.value_or(options.ctx_size.value_or(model.facts().training_length)));
+  const auto length =
+      (std::size_t)(options.prompt_tokens.value_or(options.ctx_size.value_or(model.facts().training_length)));
   const SessionOptions sized =
       sized_for_answer(engine, model.facts(), asked, text ? tokens.size() : length, generating.limits);
   const SessionPlan plan = engine.plan(sized);

@@ -23,7 +23,7 @@ void handle(void (*handler)(int), int flags) {
 void watch_interrupt() {
   noted = false;
   // SA_RESETHAND: the second Ctrl-C meets the default action.
-  handle([](int) { noted = true; }, SA_RESTART | static_cast<int>(SA_RESETHAND));
+  handle([](int) { noted = true; }, SA_RESTART | (int)SA_RESETHAND);
 }
 
 bool interrupted() { return noted; }

@@ -42,7 +42,7 @@ Kept kept_entries(const Snapshot& snapshot) {
 double mean_entries(const draw::HeadPositions& heads) {
   std::size_t sum = 0;
   for (const auto& positions : heads) sum += positions.size();
-  return heads.empty() ? 0 : static_cast<double>(sum) / static_cast<double>(heads.size());
+  return heads.empty() ? 0 : (double)sum / (double)heads.size();
 }
 
 nlohmann::json kept_json(const Kept& kept) {

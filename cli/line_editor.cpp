@@ -247,7 +247,7 @@ void LineEditor::Editing::draw_again() {
   const std::size_t columns = Terminal(STDERR_FILENO, "never").columns();
   std::size_t row = 0, column = prompt_columns_;
   for (const wchar_t letter : before_cursor()) {
-    const auto width = static_cast<std::size_t>(std::max(::wcwidth(letter), 0));
+    const auto width = (std::size_t)std::max(::wcwidth(letter), 0);
     if (letter == L'\n' || column + width > columns) {
       ++row;
       column = 0;
@@ -276,7 +276,7 @@ int LineEditor::Editing::read_letter(wchar_t* letter) {
   for (;;) {
     for (std::size_t i = 0; i < unread_.size(); ++i) {
       const std::size_t taken = std::mbrtowc(letter, unread_.data() + i, 1, &state);
-      if (taken == static_cast<std::size_t>(-2)) continue;  // the letter goes on
+      if (taken == (std::size_t)(-2)) continue;  // the letter goes on
       const bool is_letter = taken <= 1;
       if (!is_letter) *letter = kNoLetter;
       unread_.erase(0, i + 1);
@@ -295,7 +295,7 @@ int LineEditor::Editing::read_letter(wchar_t* letter) {
     char bytes[4096];
     const ssize_t got = ::read(STDIN_FILENO, bytes, sizeof bytes);
     if (got <= 0) return 0;
-    unread_.append(bytes, static_cast<std::size_t>(got));
+    unread_.append(bytes, (std::size_t)got);
   }
 }
 
@@ -326,7 +326,7 @@ unsigned char LineEditor::Editing::give_up(wint_t) {
     return CC_EOF;
   }
   given_up_ = true;
-  el_cursor(edit_, static_cast<int>(line->lastchar - line->cursor));
+  el_cursor(edit_, (int)(line->lastchar - line->cursor));
   el_winsertstr(edit_, L"^C");
   el_wpush(edit_, L"\n");
   return CC_REFRESH;
@@ -350,7 +350,7 @@ unsigned char LineEditor::Editing::complete(wint_t) {
   if (found.empty()) return CC_ERROR;
   std::string common = found.front();
   for (const std::string& other : found) {
-    common.resize(static_cast<std::size_t>(std::ranges::mismatch(common, other).in1 - common.begin()));
+    common.resize((std::size_t)(std::ranges::mismatch(common, other).in1 - common.begin()));
   }
   if (common.size() > begun.size()) {
     return el_winsertstr(edit_, wide(common.substr(begun.size())).c_str()) == 0 ? CC_REFRESH : CC_ERROR;

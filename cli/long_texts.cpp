@@ -14,7 +14,7 @@ constexpr std::size_t kShownBytes = 1000;
 }  // namespace
 
 std::string LongTexts::shown(const std::string& text) {
-  const auto n_lines = static_cast<std::size_t>(std::ranges::count(text, '\n')) + 1;
+  const auto n_lines = (std::size_t)std::ranges::count(text, '\n') + 1;
   if (n_lines <= kShownLines && text.size() <= kShownBytes) return text;
   for (const auto& [name, held] : text_of_) {
     if (held == text) return name;

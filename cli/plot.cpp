@@ -63,15 +63,13 @@ constexpr std::array<Color, 5> kShades = {{
 
 // Small shares are where policies differ, so shades follow the square root; the legend shows it.
 constexpr int kLevels = 48;
-int level(double share) {
-  return share <= 0 ? 0 : 1 + static_cast<int>(std::sqrt(std::min(share, 1.0)) * (kLevels - 1));
-}
+int level(double share) { return share <= 0 ? 0 : 1 + (int)(std::sqrt(std::min(share, 1.0)) * (kLevels - 1)); }
 
 Color level_color(int level) {
   if (level == 0) return kNothing;
-  const double at = static_cast<double>(level - 1) / (kLevels - 1) * (kShades.size() - 1);
-  const auto i = std::min(static_cast<std::size_t>(at), kShades.size() - 2);
-  const double t = at - static_cast<double>(i);
+  const double at = (double)(level - 1) / (kLevels - 1) * (kShades.size() - 1);
+  const auto i = std::min((std::size_t)at, kShades.size() - 2);
+  const double t = at - (double)i;
   const auto mix = [&](double Color::*part) { return kShades[i].*part * (1 - t) + kShades[i + 1].*part * t; };
   return {mix(&Color::red), mix(&Color::green), mix(&Color::blue)};
 }
@@ -123,8 +121,8 @@ class Canvas {
 //          position                    legend
 struct Layout {
   explicit Layout(std::size_t n_layers)
-      : row(std::clamp(std::floor(620.0 / static_cast<double>(std::max<std::size_t>(n_layers, 1))), 5.0, 28.0)),
-        map_height(row * static_cast<double>(n_layers)),
+      : row(std::clamp(std::floor(620.0 / (double)(std::max<std::size_t>(n_layers, 1))), 5.0, 28.0)),
+        map_height(row * (double)n_layers),
         height(top + map_height + 86) {}
 
   static constexpr double left = 64;
@@ -146,18 +144,18 @@ void draw_map(Canvas& canvas, const Layout& layout, const Kept& kept) {
   std::vector<std::vector<std::array<double, 4>>> boxes(kLevels + 1);
   for (std::size_t layer = 0; layer < kept.layers.size(); ++layer) {
     const auto shares = draw::density(kept.layers[layer], kept.n_tokens, kBuckets);
-    const double step = Layout::map_width / static_cast<double>(std::max<std::size_t>(shares.size(), 1));
+    const double step = Layout::map_width / (double)(std::max<std::size_t>(shares.size(), 1));
     for (std::size_t begin = 0, end = 0; begin < shares.size(); begin = end) {
       const int shade = level(shares[begin]);
       while (end < shares.size() && level(shares[end]) == shade) ++end;
-      boxes[static_cast<std::size_t>(shade)].push_back({Layout::left + step * static_cast<double>(begin),
-                                                        Layout::top + layout.row * static_cast<double>(layer),
-                                                        step * static_cast<double>(end - begin), layout.row - gap});
+      boxes[(std::size_t)shade].push_back({Layout::left + step * (double)begin,
+                                           Layout::top + layout.row * (double)layer, step * (double)(end - begin),
+                                           layout.row - gap});
     }
   }
   for (int shade = 0; shade <= kLevels; ++shade) {
     canvas.color(level_color(shade));
-    for (const auto& [x, y, width, height] : boxes[static_cast<std::size_t>(shade)]) canvas.box(x, y, width, height);
+    for (const auto& [x, y, width, height] : boxes[(std::size_t)shade]) canvas.box(x, y, width, height);
     canvas.fill();
   }
 }
@@ -165,11 +163,11 @@ void draw_map(Canvas& canvas, const Layout& layout, const Kept& kept) {
 void draw_layers(Canvas& canvas, const Layout& layout, const Kept& kept) {
   double largest = 1;
   for (const auto& heads : kept.layers) largest = std::max(largest, mean_entries(heads));
-  const std::size_t every = draw::round_step(kept.layers.size(), static_cast<std::size_t>(layout.map_height / 13));
-  const double size = std::min(11.0, layout.row * static_cast<double>(every) - 1);
+  const std::size_t every = draw::round_step(kept.layers.size(), (std::size_t)(layout.map_height / 13));
+  const double size = std::min(11.0, layout.row * (double)every - 1);
   const double gap = layout.row >= 8 ? layout.row * 0.3 : 1;
   for (std::size_t layer = 0; layer < kept.layers.size(); ++layer) {
-    const double y = Layout::top + layout.row * static_cast<double>(layer);
+    const double y = Layout::top + layout.row * (double)layer;
     const double baseline = y + layout.row / 2 + size * 0.32;
     const double entries = mean_entries(kept.layers[layer]);
     const double bar = Layout::bar_width * entries / largest;
@@ -190,8 +188,7 @@ void draw_axis(Canvas& canvas, const Layout& layout, const Kept& kept) {
   const double y = Layout::top + layout.map_height + 3;
   const std::size_t step = draw::round_step(std::max<std::size_t>(kept.n_tokens, 1), 12);
   for (std::size_t position = 0; position < kept.n_tokens; position += step) {
-    const double x =
-        Layout::left + Layout::map_width * static_cast<double>(position) / static_cast<double>(kept.n_tokens);
+    const double x = Layout::left + Layout::map_width * (double)position / (double)kept.n_tokens;
     canvas.color(kFaint);
     canvas.line(x + 0.5, y, x + 0.5, y + 5);
     canvas.text(x, y + 19, 11, fmt::format("{}", position), Align::kCenter);
@@ -267,8 +264,8 @@ std::string plot(const Kept& kept, const std::string& path) {
     status = cairo_surface_status(surface.get());
   } else {
     constexpr double kScale = 2;  // for dense screens
-    const Surface surface(cairo_image_surface_create(CAIRO_FORMAT_RGB24, static_cast<int>(Layout::width * kScale),
-                                                     static_cast<int>(layout.height * kScale)));
+    const Surface surface(
+        cairo_image_surface_create(CAIRO_FORMAT_RGB24, (int)(Layout::width * kScale), (int)(layout.height * kScale)));
     cairo_surface_set_device_scale(surface.get(), kScale, kScale);
     {
       Canvas canvas(surface.get());

@@ -29,7 +29,7 @@ void require_utf8(std::string_view text, std::string_view name) {
   throw Error({.subject = std::string(name),
                .expected = "UTF-8 text",
                .found = fmt::format("byte 0x{:02x} at offset {}, which belongs to no character",
-                                    static_cast<unsigned char>(text[*offset]), *offset)});
+                                    (unsigned char)text[*offset], *offset)});
 }
 
 std::optional<std::string> prompt_text(const Options& options) {
@@ -73,7 +73,7 @@ GenerationOptions generation_options(const Options& options) {
                                .limits = length_limits(options),
                                .cancel = interrupt_flag()};
   generation.sampling.ignore_eos = options.ignore_eos;
-  if (options.logprobs) generation.log_probabilities = static_cast<std::size_t>(*options.logprobs);
+  if (options.logprobs) generation.log_probabilities = (std::size_t)(*options.logprobs);
   return generation;
 }
 

@@ -45,7 +45,7 @@ Perplexity score(Session& session, std::span<const Token> tokens, const Progress
     bar.show(i + 1, tokens.size());
     if (i + 1 < tokens.size()) session.step(tokens[i]);
   }
-  result.value = std::exp(sum / static_cast<double>(std::max<std::size_t>(result.tokens, 1)));
+  result.value = std::exp(sum / (double)(std::max<std::size_t>(result.tokens, 1)));
   return result;
 }
 

@@ -28,8 +28,8 @@ constexpr PlanRow kPlanRows[] = {
 };
 
 std::string count_text(std::uint64_t n) {
-  if (n >= 1'000'000'000) return fmt::format("{:.1f} billion", static_cast<double>(n) / 1e9);
-  if (n >= 1'000'000) return fmt::format("{:.0f} million", static_cast<double>(n) / 1e6);
+  if (n >= 1'000'000'000) return fmt::format("{:.1f} billion", (double)n / 1e9);
+  if (n >= 1'000'000) return fmt::format("{:.0f} million", (double)n / 1e6);
   return fmt::format("{}", n);
 }
 
@@ -107,11 +107,11 @@ std::string plan_text(const SessionPlan& plan, const ModelFacts& facts, const Se
   std::string text = terminal.paint(Style::kBold, "memory plan") + "\n";
   for (std::size_t i = 0; i < half; ++i) text += fmt::format("  {}     {}\n", cells[i], cells[half + i]);
 
-  const auto n_layer = static_cast<std::uint64_t>(facts.attention.n_layer);
+  const auto n_layer = (std::uint64_t)facts.attention.n_layer;
   text +=
       fmt::format("  {}: {:.1f} entries a layer of {} each ({}), {} prefill", options.policy.text(),
-                  static_cast<double>(plan.budget_bytes) / static_cast<double>(n_layer * plan.entry_bytes),
-                  bytes_text(plan.entry_bytes), options.types.text(),
+                  (double)plan.budget_bytes / (double)(n_layer * plan.entry_bytes), bytes_text(plan.entry_bytes),
+                  options.types.text(),
                   options.prefill == PrefillMode::kExact ? "exact" : fmt::format("streaming ({} a chunk)", plan.chunk));
   if (plan.n_sliding_layers > 0) {
     text += fmt::format(

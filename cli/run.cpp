@@ -74,7 +74,7 @@ nlohmann::json result_json(const Result& result, const Model& model, const Sessi
 
 std::string closing_line(const Result& result) {
   std::string line = result.answer ? fmt::format("{} prompt tokens at {:.1f} tokens/s", result.prompt_tokens,
-                                                 1e3 * static_cast<double>(result.prompt_tokens) / result.prefill_ms)
+                                                 1e3 * (double)result.prompt_tokens / result.prefill_ms)
                                    : fmt::format("stopped while reading a prompt of {} tokens", result.prompt_tokens);
   if (result.answer && result.answer->token_ms) {
     line += fmt::format(", {} new at {:.1f} tokens/s", result.answer->tokens.size(), 1e3 / *result.answer->token_ms);

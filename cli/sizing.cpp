@@ -12,14 +12,14 @@ SessionOptions session_options(const Options& options) {
   if (options.kv_budget) session.budget = Budget::parse(*options.kv_budget);
   if (options.kv_type) session.types = CacheTypes::parse(*options.kv_type);
   session.prefill = options.prefill == "exact" ? PrefillMode::kExact : PrefillMode::kStreaming;
-  session.chunk = static_cast<std::size_t>(options.chunk.value_or(0));
+  session.chunk = (std::size_t)options.chunk.value_or(0);
   return session;
 }
 
 std::uint64_t bytes_option(const std::string& setting, const std::string& text) {
   try {
     const Budget size = Budget::parse(text);
-    if (size.unit == Budget::Unit::kBytes) return static_cast<std::uint64_t>(size.value);
+    if (size.unit == Budget::Unit::kBytes) return (std::uint64_t)size.value;
   } catch (const Error&) {  // said below, of this setting
   }
   throw Error({.kind = Error::Kind::kUsage,
@@ -31,9 +31,9 @@ std::uint64_t bytes_option(const std::string& setting, const std::string& text) 
 LengthLimits length_limits(const Options& options) {
   LengthLimits limits;
   if (options.predict) {
-    limits.answer = *options.predict < 0 ? LengthLimits::kEndless : static_cast<std::size_t>(*options.predict);
+    limits.answer = *options.predict < 0 ? LengthLimits::kEndless : (std::size_t)(*options.predict);
   }
-  if (options.ctx_size) limits.conversation = static_cast<std::size_t>(*options.ctx_size);
+  if (options.ctx_size) limits.conversation = (std::size_t)(*options.ctx_size);
   return limits;
 }
 

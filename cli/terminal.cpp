@@ -17,7 +17,7 @@ std::string_view environment(const char* name) {
 }
 
 std::string clock_text(double seconds) {
-  const auto s = static_cast<long>(seconds + 0.5);
+  const auto s = (long)(seconds + 0.5);
   if (s >= 3600) return fmt::format("{}:{:02}:{:02}", s / 3600, s / 60 % 60, s % 60);
   return fmt::format("{}:{:02}", s / 60, s % 60);
 }
@@ -37,7 +37,7 @@ std::size_t Terminal::columns() const {
 std::string Terminal::paint(Style style, std::string_view text) const {
   if (!color_ || style == Style::kPlain) return std::string(text);
   constexpr std::string_view kCodes[] = {"0", "1", "2", "1;31", "32", "36"};
-  return fmt::format("\x1b[{}m{}\x1b[0m", kCodes[static_cast<int>(style)], text);
+  return fmt::format("\x1b[{}m{}\x1b[0m", kCodes[(int)style], text);
 }
 
 bool utf8_locale() {
@@ -73,19 +73,19 @@ std::string wrapped(const std::string& text, std::size_t indent, std::size_t col
 
 std::string progress_line(std::string_view label, std::size_t done, std::size_t total, double elapsed_s,
                           std::size_t columns, bool utf8) {
-  const double share = total == 0 ? 1.0 : std::min(1.0, static_cast<double>(done) / static_cast<double>(total));
+  const double share = total == 0 ? 1.0 : std::min(1.0, (double)done / (double)total);
   std::string right = fmt::format(" {:3.0f}%", share * 100);
   // The first moments say nothing about what is to come.
   if (done > 0 && elapsed_s > 0.2) {
-    const double rate = static_cast<double>(done) / elapsed_s;
+    const double rate = (double)done / elapsed_s;
     right += fmt::format("  {:.0f} tokens/s", rate);
-    right += fmt::format("  {} left", clock_text(static_cast<double>(total - std::min(done, total)) / rate));
+    right += fmt::format("  {} left", clock_text((double)(total - std::min(done, total)) / rate));
   }
   std::string line = fmt::format("{} ", label);
   const std::size_t taken = line.size() + right.size();
   if (taken + 6 <= columns) {
     const std::size_t width = std::min<std::size_t>(40, columns - taken);
-    const auto filled = static_cast<std::size_t>(share * static_cast<double>(width));
+    const auto filled = (std::size_t)(share * (double)width);
     for (std::size_t i = 0; i < width; ++i) line += i < filled ? (utf8 ? "█" : "#") : (utf8 ? "░" : ".");
     return line + right;
   }

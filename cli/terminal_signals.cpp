@@ -20,7 +20,7 @@ int ends[2] = {-1, -1};
 
 void hand_on(int signal) {
   const int error = errno;
-  const auto number = static_cast<unsigned char>(signal);
+  const auto number = (unsigned char)signal;
   (void)!::write(ends[1], &number, 1);  // full: as many wait to be handed out
   errno = error;
 }

@@ -16,24 +16,24 @@ std::vector<float> Target::of(const Observation& seen, std::size_t n_embd) {
   double length = 0;
   for (std::size_t i = 0; i < seen.n_new; ++i) {
     double squares = 0;
-    for (const float x : seen.inputs.subspan(i * n_embd, n_embd)) squares += static_cast<double>(x) * x;
-    length += std::sqrt(squares) / static_cast<double>(seen.n_new);
+    for (const float x : seen.inputs.subspan(i * n_embd, n_embd)) squares += (double)x * x;
+    length += std::sqrt(squares) / (double)seen.n_new;
   }
   for (std::size_t i = 0; i < scores.size(); ++i) {
-    if (scores[i] >= 0) scores[i] *= seen.value_norm[i] / static_cast<float>(length);
+    if (scores[i] >= 0) scores[i] *= seen.value_norm[i] / (float)length;
   }
   return scores;
 }
 
 Lessons::Lessons(const AttentionShape& shape, std::size_t n_embd)
-    : n_embd_(n_embd), n_heads_(static_cast<std::size_t>(shape.n_head_kv)) {
-  sums_.assign(static_cast<std::size_t>(shape.n_layer), RidgeSums(n_embd, n_heads_));
+    : n_embd_(n_embd), n_heads_((std::size_t)shape.n_head_kv) {
+  sums_.assign((std::size_t)shape.n_layer, RidgeSums(n_embd, n_heads_));
   r2_.assign(sums_.size(), R2(n_heads_));
 }
 
 void Lessons::see(const Observation& seen) {
   if (seen.inputs.empty() || seen.repeat_peak.empty()) return;
-  const auto layer = static_cast<std::size_t>(seen.layer);
+  const auto layer = (std::size_t)seen.layer;
   const std::vector<float> scores = Target::of(seen, n_embd_);
   inputs_.clear();
   targets_.clear();
@@ -51,7 +51,7 @@ void Lessons::see(const Observation& seen) {
     for (std::size_t head = 0; head < n_heads_; ++head) {
       double said = maps_[layer].bias[head];
       for (std::size_t c = 0; c < n_embd_; ++c) {
-        said += static_cast<double>(maps_[layer].weights[head * n_embd_ + c]) * inputs_[i * n_embd_ + c];
+        said += (double)maps_[layer].weights[head * n_embd_ + c] * inputs_[i * n_embd_ + c];
       }
       r2_[layer].add(head, said, targets_[i * n_heads_ + head]);
     }

@@ -36,8 +36,8 @@ class Lessons {
 
   // Ends the learning. False if it saw too little.
   bool learned(double alpha);
-  const RidgeSums::Map& map(int layer) const { return maps_[static_cast<std::size_t>(layer)]; }
-  double r2(int layer) const { return r2_[static_cast<std::size_t>(layer)].mean(); }
+  const RidgeSums::Map& map(int layer) const { return maps_[(std::size_t)layer]; }
+  double r2(int layer) const { return r2_[(std::size_t)layer].mean(); }
 
  private:
   std::size_t n_embd_, n_heads_, first_ = 0, last_ = 0;

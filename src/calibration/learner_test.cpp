@@ -34,7 +34,7 @@ TEST(Lessons, LearnTheLogarithmOfWhatIsKnownOfTheTokensTheyAttendTo) {
   Segment s;
   double length = 0;
   for (int i = 0; i < 40; ++i) {
-    const float x = 0.1f * static_cast<float>(i % 10) - 0.4f;
+    const float x = 0.1f * (float)(i % 10) - 0.4f;
     s.inputs.push_back(x);
     length += std::abs(x) / 40;
     s.norm.push_back(1);

@@ -11,7 +11,7 @@ std::vector<std::string_view> pieces_of(std::string_view text, std::size_t bytes
     std::size_t end = text.find_last_of('\n', bytes - 1);
     if (end == text.npos || end < bytes / 2) end = text.find_last_of(' ', bytes - 1);
     if (end == text.npos || end < bytes / 2) {
-      for (end = bytes; end > 1 && (static_cast<unsigned char>(text[end]) & 0xc0) == 0x80;) --end;
+      for (end = bytes; end > 1 && ((unsigned char)text[end] & 0xc0) == 0x80;) --end;
       --end;
     }
     pieces.push_back(text.substr(0, end + 1));

@@ -84,7 +84,7 @@ void RidgeSums::add_block(std::span<const float> x, std::span<const float> y, st
     for (std::size_t i = 0; i < n_in_; ++i) {
       double sum = 0;
       for (std::size_t c = 0; c < n; ++c) sum += x[c * n_in_ + i];
-      origin_[i] = static_cast<float>(sum / static_cast<double>(n));
+      origin_[i] = (float)(sum / (double)n);
     }
   }
   for (std::size_t i = 0; i < n_in_; ++i) {
@@ -97,7 +97,7 @@ void RidgeSums::add_block(std::span<const float> x, std::span<const float> y, st
     sums_[i] += sum;
     for (std::size_t target = 0; target < n_out_; ++target) {
       double product = 0;
-      for (std::size_t c = 0; c < n; ++c) product += static_cast<double>(row[c]) * y[c * n_out_ + target];
+      for (std::size_t c = 0; c < n; ++c) product += (double)row[c] * y[c * n_out_ + target];
       with_y_[target * n_in_ + i] += product;
     }
   }
@@ -121,7 +121,7 @@ void RidgeSums::add_block(std::span<const float> x, std::span<const float> y, st
 // Of centred columns: their products are the sums' less n times those of the means.
 RidgeSums::Map RidgeSums::solve(double alpha) const {
   if (n_ == 0) return {};
-  const auto n = static_cast<double>(n_);
+  const auto n = (double)n_;
   std::vector<double> factor = products_;
   for (std::size_t row = 0; row < n_in_; ++row) {
     double* of_row = factor.data() + first_of_row(row);
@@ -131,14 +131,14 @@ RidgeSums::Map RidgeSums::solve(double alpha) const {
   if (!cholesky(factor, n_in_)) return {};
   Map map;
   for (std::size_t target = 0; target < n_out_; ++target) {
-    std::vector<double> w(with_y_.begin() + static_cast<std::ptrdiff_t>(target * n_in_),
-                          with_y_.begin() + static_cast<std::ptrdiff_t>((target + 1) * n_in_));
+    std::vector<double> w(with_y_.begin() + (std::ptrdiff_t)(target * n_in_),
+                          with_y_.begin() + (std::ptrdiff_t)((target + 1) * n_in_));
     for (std::size_t i = 0; i < n_in_; ++i) w[i] -= sums_[i] * y_sums_[target] / n;
     substitute(factor, w);
     double bias = y_sums_[target] / n;
     for (std::size_t i = 0; i < n_in_; ++i) bias -= w[i] * (sums_[i] / n + origin_[i]);
     map.weights.insert(map.weights.end(), w.begin(), w.end());
-    map.bias.push_back(static_cast<float>(bias));
+    map.bias.push_back((float)bias);
   }
   return map;
 }
@@ -151,14 +151,14 @@ void R2::add(std::size_t target, double said, double y) {
 }
 
 double R2::of(std::size_t target) const {
-  const double around = squares_[target] - sums_[target] * sums_[target] / static_cast<double>(n_);
+  const double around = squares_[target] - sums_[target] * sums_[target] / (double)n_;
   return around > 0 ? 1 - errors_[target] / around : 0;
 }
 
 double R2::mean() const {
   double sum = 0;
   for (std::size_t i = 0; i < errors_.size(); ++i) sum += of(i);
-  return sum / static_cast<double>(errors_.size());
+  return sum / (double)errors_.size();
 }
 
 }  // namespace lacake

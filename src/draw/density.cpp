@@ -44,15 +44,15 @@ std::vector<double> density(const HeadPositions& heads, std::size_t n_tokens, st
   for (const auto& positions : heads) {
     std::fill(kept.begin(), kept.end(), 0);
     for (const std::int64_t position : positions) {
-      assert(position >= 0 && static_cast<std::size_t>(position) < n_tokens);
-      kept[static_cast<std::size_t>(position)] = 1;
+      assert(position >= 0 && (std::size_t)position < n_tokens);
+      kept[(std::size_t)position] = 1;
     }
     for (std::size_t i = 0; i < n_tokens; ++i) shares[i * n / n_tokens] += kept[i];
   }
   // First position of bucket b: the smallest i with i * n / n_tokens >= b.
   const auto first = [&](std::size_t b) { return (b * n_tokens + n - 1) / n; };
   for (std::size_t b = 0; b < n; ++b) {
-    shares[b] /= static_cast<double>((first(b + 1) - first(b)) * heads.size());
+    shares[b] /= (double)((first(b + 1) - first(b)) * heads.size());
   }
   return shares;
 }
@@ -70,7 +70,7 @@ std::string glyph_legend(Glyphs glyphs) {
     const double bound = last ? kShades[i - 1].below : kShades[i].below;
     legend += legend.empty() ? "" : "  ";
     legend += character(kShades[i], glyphs);
-    legend += (last ? " >=" : " <") + std::to_string(static_cast<int>(bound * 100 + 0.5)) + "%";
+    legend += (last ? " >=" : " <") + std::to_string((int)(bound * 100 + 0.5)) + "%";
   }
   return legend;
 }

@@ -149,7 +149,7 @@ void Observer::see_keys(const Measures& asked, const Cache& cache, const LayerVi
 void Observer::average(const float* rows, std::size_t n_heads, std::size_t head_stride, std::size_t n_rows,
                        std::size_t n) {
   constexpr std::size_t kColumns = 1024;
-  const float share = 1 / static_cast<float>(n_heads * n_rows);
+  const float share = 1 / (float)(n_heads * n_rows);
   for (std::size_t begin = 0; begin < n; begin += kColumns) {
     const std::size_t n_columns = std::min(kColumns, n - begin);
     float* sums = row_.data() + begin;

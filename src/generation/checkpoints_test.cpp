@@ -13,7 +13,7 @@ std::vector<CheckpointSize> kept(std::size_t n_tokens, std::size_t step, std::si
   std::vector<CheckpointSize> all;
   for (std::size_t n = step; n <= n_tokens; n += step) {
     all.push_back({n, 1});
-    if (all.size() > most) all.erase(all.begin() + static_cast<std::ptrdiff_t>(least_useful(all, n)));
+    if (all.size() > most) all.erase(all.begin() + (std::ptrdiff_t)least_useful(all, n));
   }
   return all;
 }

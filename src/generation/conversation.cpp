@@ -284,9 +284,9 @@ struct Conversation::State {
     const auto& opening = options.opening;
     const auto end =
         std::mismatch(own.messages.begin(), own.messages.end(), opening.begin(), opening.end(), same).first;
-    own.n_opening = static_cast<std::size_t>(end - own.messages.begin());
-    n_turns = static_cast<std::size_t>(
-        std::count_if(end, own.messages.end(), [](const Message& m) { return m.role == "assistant"; }));
+    own.n_opening = (std::size_t)(end - own.messages.begin());
+    n_turns =
+        (std::size_t)std::count_if(end, own.messages.end(), [](const Message& m) { return m.role == "assistant"; });
   }
 
   // The text of the answer's tokens that were fed.
@@ -305,7 +305,7 @@ struct Conversation::State {
       own.held.answered = fed_text(prompt.format, std::span(answer.tokens).first(n_fed));
     } else {
       own.held.answered = answer.text;
-      own.held.pending.assign(answer.tokens.begin() + static_cast<std::ptrdiff_t>(n_fed), answer.tokens.end());
+      own.held.pending.assign(answer.tokens.begin() + (std::ptrdiff_t)n_fed, answer.tokens.end());
     }
   }
 
@@ -599,7 +599,7 @@ Conversation::Conversation(const Model& model, Engine& engine, ConversationOptio
   s.options.raw = s.own.raw;
   s.options.parse_special = s.own.parse_special;
   const auto begin = s.own.messages.begin();
-  s.options.opening.assign(begin, begin + static_cast<std::ptrdiff_t>(s.own.n_opening));
+  s.options.opening.assign(begin, begin + (std::ptrdiff_t)s.own.n_opening);
   s.take(std::move(s.own.messages));
 }
 
@@ -664,7 +664,7 @@ bool Conversation::undo() {
   std::size_t n = own.messages.size();
   while (n > own.n_opening && own.messages[n - 1].role != "user") --n;
   if (n <= own.n_opening) return false;
-  state_->take({own.messages.begin(), own.messages.begin() + static_cast<std::ptrdiff_t>(n - 1)});
+  state_->take({own.messages.begin(), own.messages.begin() + (std::ptrdiff_t)(n - 1)});
   state_->go_back_to_messages();
   return true;
 }

@@ -82,7 +82,7 @@ TEST(Conversation, AnswersAsAfterTheWholeTextWrittenOut) {
   const Turn second = conversation.ask(user("and what else"));
   // What was fed in turns, fed at once.
   const Tokens all = conversation.session()->tokens();
-  const Tokens prompt(all.begin(), all.begin() + static_cast<std::ptrdiff_t>(before.size() + second.n_read));
+  const Tokens prompt(all.begin(), all.begin() + (std::ptrdiff_t)(before.size() + second.n_read));
   EXPECT_EQ(plain_answer(loaded, ended.session, prompt, 12), second.answer.tokens);
 }
 
@@ -121,8 +121,8 @@ TEST(Conversation, ReadsAgainWhereAnAnswerWasCutBeforeAStopString) {
 
 std::size_t n_kept_of_first(const Session& session, std::size_t n) {
   const std::vector<std::int64_t> kept = session.kept(0, 0);
-  return static_cast<std::size_t>(
-      std::count_if(kept.begin(), kept.end(), [&](std::int64_t position) { return position < std::int64_t(n); }));
+  return (std::size_t)std::count_if(kept.begin(), kept.end(),
+                                    [&](std::int64_t position) { return position < std::int64_t(n); });
 }
 
 // Also when it was saved in between, edited, and read again.

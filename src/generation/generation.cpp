@@ -55,7 +55,7 @@ struct Generation::State {
     answer.finish = finish;
     // The first token comes with the prompt; the last is fed only where the model's end token comes after it.
     const std::size_t n = answer.tokens.size(), fed = finish == Finish::kEnd || n == 0 ? n : n - 1;
-    if (fed > 0) answer.token_ms = since_first.ms() / static_cast<double>(fed);
+    if (fed > 0) answer.token_ms = since_first.ms() / (double)fed;
     answer.parsed = format.parse(answer.text, false);
   }
 

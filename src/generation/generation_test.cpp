@@ -150,7 +150,7 @@ TEST(Generation, TellsHowLikelyItsTokensWere) {
   for (const LogProbabilities& one : a.log_probabilities) {
     const auto logits = session->logits();
     double sum = 0;
-    for (const float logit : logits) sum += std::exp(static_cast<double>(logit));
+    for (const float logit : logits) sum += std::exp((double)logit);
     EXPECT_EQ(one.token.token, 300);
     EXPECT_NEAR(one.token.logprob, logits[300] - std::log(sum), 1e-9);
     ASSERT_EQ(one.best.size(), 3U);

@@ -30,7 +30,7 @@ std::size_t left(std::size_t most, std::size_t used) { return most > used ? most
 
 AnswerRoom answer_room(const ModelFacts& facts, const Session& session, const LengthLimits& limits) {
   const std::size_t used = session.tokens().size();
-  const auto trained = static_cast<std::size_t>(facts.training_length);
+  const auto trained = (std::size_t)facts.training_length;
   const PolicySpec& policy = session.options().policy;
   const bool evicts = policy.type->bounded;
   const bool run_out = !evicts || policy.positions(facts.policy_attention()) == Positions::kTrue;
@@ -53,7 +53,7 @@ SessionOptions sized_for_answer(const Engine& engine, const ModelFacts& facts, S
                                 std::size_t prompt_tokens, const LengthLimits& limits) {
   require_room(0, prompt_tokens, limits);
   // Only for policies that keep everything does the room count, and those end where training did.
-  const std::size_t trained = left(static_cast<std::size_t>(facts.training_length), prompt_tokens);
+  const std::size_t trained = left((std::size_t)facts.training_length, prompt_tokens);
   const std::size_t conversation =
       limits.conversation ? left(*limits.conversation, prompt_tokens) : LengthLimits::kEndless;
   const std::size_t answer = limits.answer.value_or(LengthLimits::kEndless);
@@ -65,7 +65,7 @@ SessionOptions sized_for_answer(const Engine& engine, const ModelFacts& facts, S
 
 SessionOptions sized_for_conversation(const Engine& engine, const ModelFacts& facts, SessionOptions session,
                                       const LengthLimits& limits) {
-  session.prompt_tokens = limits.conversation.value_or(static_cast<std::size_t>(facts.training_length));
+  session.prompt_tokens = limits.conversation.value_or((std::size_t)facts.training_length);
   session.new_tokens = 0;
   return limits.conversation ? session : fitted(engine, session, &SessionOptions::prompt_tokens);
 }

@@ -11,7 +11,7 @@ constexpr std::size_t kTrained = 256;
 
 TinyModel short_model() {
   TinyModel tiny = small();
-  tiny.n_ctx_train = static_cast<int>(kTrained);
+  tiny.n_ctx_train = (int)kTrained;
   return tiny;
 }
 

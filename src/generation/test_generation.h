@@ -48,8 +48,8 @@ inline ChatPrompt random_prompt(const Loaded& loaded, std::size_t n, unsigned se
 
 inline Token likeliest(std::span<const float> logits, Token but = -1) {
   Token best = but == 0 ? 1 : 0;
-  for (Token t = 0; t < static_cast<Token>(logits.size()); ++t) {
-    if (t != but && logits[static_cast<std::size_t>(t)] > logits[static_cast<std::size_t>(best)]) best = t;
+  for (Token t = 0; t < (Token)logits.size(); ++t) {
+    if (t != but && logits[(std::size_t)t] > logits[(std::size_t)best]) best = t;
   }
   return best;
 }

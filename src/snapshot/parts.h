@@ -50,7 +50,7 @@ class PartsWriter {
   // A list, kept until the file is written.
   template <class Number>
   void add(const std::string& name, std::vector<Number> values) {
-    const std::int64_t n = static_cast<std::int64_t>(values.size());
+    const std::int64_t n = (std::int64_t)values.size();
     add(name, type_of<Number>(), {&n, 1}, [values = std::move(values)](std::span<std::byte> to) {
       if (!to.empty()) std::memcpy(to.data(), values.data(), to.size());
     });

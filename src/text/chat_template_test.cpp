@@ -38,9 +38,9 @@ std::vector<Message> conversation(const Json& name) {
 
 std::string fnv1a(const std::string& text) {
   std::uint64_t state = 0xCBF29CE484222325;
-  for (const char c : text) state = (state ^ static_cast<unsigned char>(c)) * 0x100000001B3;
+  for (const char c : text) state = (state ^ (unsigned char)c) * 0x100000001B3;
   char hex[17];
-  std::snprintf(hex, sizeof hex, "%016llx", static_cast<unsigned long long>(state));
+  std::snprintf(hex, sizeof hex, "%016llx", (unsigned long long)state);
   return hex;
 }
 

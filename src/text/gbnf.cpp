@@ -51,7 +51,7 @@ class Reader {
   char peek(std::size_t ahead = 0) const { return at_ + ahead < text_.size() ? text_[at_ + ahead] : '\0'; }
 
   [[noreturn]] void fail(std::string_view expected, std::string_view found) const {
-    const auto line = 1 + std::count(text_.begin(), text_.begin() + static_cast<std::ptrdiff_t>(at_), '\n');
+    const auto line = 1 + std::count(text_.begin(), text_.begin() + (std::ptrdiff_t)at_, '\n');
     throw Error({.kind = Error::Kind::kUsage,
                  .subject = "grammar",
                  .expected = fmt::format("GBNF with {}", expected),
@@ -89,7 +89,7 @@ class Reader {
     const char* const last = text_.data() + text_.size();
     const auto [rest, error] = std::from_chars(text_.data() + at_, last, value);
     if (error != std::errc{}) fail("a number here");
-    at_ = static_cast<std::size_t>(rest - text_.data());
+    at_ = (std::size_t)(rest - text_.data());
     return value;
   }
 
@@ -184,7 +184,7 @@ class Reader {
     if (end()) fail("the end of a text or range");
     if (peek() != '\\') {
       do ++at_;
-      while ((static_cast<unsigned char>(peek()) & 0xC0) == 0x80);
+      while (((unsigned char)peek() & 0xC0) == 0x80);
       return;
     }
     const char kind = peek(1);
@@ -206,8 +206,7 @@ class Reader {
     if (peek() == '[') {
       ++at_;
       const std::uint64_t id = number();
-      if (id >= static_cast<std::uint64_t>(vocabulary_.n_tokens()))
-        fail("tokens of the vocabulary", std::to_string(id));
+      if (id >= (std::uint64_t)vocabulary_.n_tokens()) fail("tokens of the vocabulary", std::to_string(id));
       if (peek() != ']' || peek(1) != '>') fail("]> behind the id of a token");
       at_ += 2;
       return;

@@ -65,9 +65,9 @@ llama_sampler* lazy(const Vocabulary& vocabulary, const std::string& grammar, co
 
 std::vector<Token> tokens_of_template(const Vocabulary& vocabulary, const std::string& text) {
   std::vector<Token> tokens = vocabulary.tokenize(text, {.parse = true});
-  if (tokens.empty() || std::isspace(static_cast<unsigned char>(text[0]))) return tokens;
+  if (tokens.empty() || std::isspace((unsigned char)text[0])) return tokens;
   const std::string first = vocabulary.piece(tokens[0], ControlTokens::kShown);
-  if (!first.empty() && std::isspace(static_cast<unsigned char>(first[0]))) tokens.erase(tokens.begin());
+  if (!first.empty() && std::isspace((unsigned char)first[0])) tokens.erase(tokens.begin());
   return tokens;
 }
 

@@ -80,7 +80,7 @@ inline const std::string& counted(const std::string& text) {
   replace((::lacake::jinja_spend(str.size() / 64), from), length_, ::jinja::counted(text))
 #define erase(from, ...) erase((::lacake::jinja_spend(str.size() / 64), from) __VA_OPT__(, ) __VA_ARGS__)
 #define reserve(size) reserve(::lacake::jinja_spend(size))
-#define assign(size, character) assign(::lacake::jinja_spend(static_cast<std::size_t>(size)), character)
+#define assign(size, character) assign(::lacake::jinja_spend((std::size_t)size), character)
 #endif
 
 #ifdef LACAKE_HOOK_CAPS

@@ -81,7 +81,7 @@ PromptText KeptRenderings::marks_of(const std::string& prompt, const std::vector
     PromptText rendered = with_marks(result);
     const std::string& text = rendered.text;
     const auto differ = std::mismatch(text.begin(), text.end(), prompt.begin(), prompt.end());
-    const auto same_front = static_cast<std::size_t>(differ.first - text.begin());
+    const auto same_front = (std::size_t)(differ.first - text.begin());
     const std::size_t rest = std::min(text.size(), prompt.size()) - same_front;
     std::size_t same_back = 0;
     while (same_back < rest && text[text.size() - 1 - same_back] == prompt[prompt.size() - 1 - same_back]) ++same_back;

@@ -17,7 +17,7 @@ std::string imitated(const std::string& source, std::span<const Message> message
   std::string out;
   const auto run = [&] {
     return llama_chat_apply_template(source.c_str(), chat.data(), chat.size(), add_generation_prompt, out.data(),
-                                     static_cast<std::int32_t>(out.size()));
+                                     (std::int32_t)out.size());
   };
   const std::int32_t length = run();
   if (length < 0) {
@@ -25,7 +25,7 @@ std::string imitated(const std::string& source, std::span<const Message> message
                  .expected = "one that libllama knows, as this build runs none",
                  .found = "another"});
   }
-  out.resize(static_cast<std::size_t>(length));
+  out.resize((std::size_t)length);
   run();
   return out;
 }
@@ -42,7 +42,7 @@ std::string placeholder(std::size_t i) { return "\x01lacake" + std::to_string(i)
 }  // namespace
 
 std::vector<std::string> chat_template_names() {
-  std::vector<const char*> names(static_cast<std::size_t>(llama_chat_builtin_templates(nullptr, 0)));
+  std::vector<const char*> names((std::size_t)llama_chat_builtin_templates(nullptr, 0));
   llama_chat_builtin_templates(names.data(), names.size());
   return {names.begin(), names.end()};
 }

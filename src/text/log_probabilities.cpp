@@ -17,12 +17,12 @@ bool counts(float logit) { return logit > -std::numeric_limits<float>::infinity(
 double log_sum_exp(std::span<const float> logits) {
   double largest = kImpossible;
   for (const float logit : logits) {
-    if (counts(logit)) largest = std::max(largest, static_cast<double>(logit));
+    if (counts(logit)) largest = std::max(largest, (double)logit);
   }
   if (!std::isfinite(largest)) return largest;
   double sum = 0;
   for (const float logit : logits) {
-    if (counts(logit)) sum += std::exp(static_cast<double>(logit) - largest);
+    if (counts(logit)) sum += std::exp((double)logit - largest);
   }
   return largest + std::log(sum);
 }
@@ -30,14 +30,14 @@ double log_sum_exp(std::span<const float> logits) {
 }  // namespace
 
 LogProbabilities log_probabilities(std::span<const float> logits, Token token, std::size_t n_best) {
-  assert(token >= 0 && static_cast<std::size_t>(token) < logits.size());
+  assert(token >= 0 && (std::size_t)token < logits.size());
   const double all = log_sum_exp(logits);
   const auto of = [&](Token t) -> TokenProbability {
-    const float logit = logits[static_cast<std::size_t>(t)];
-    return {t, counts(logit) && std::isfinite(all) ? static_cast<double>(logit) - all : kImpossible};
+    const float logit = logits[(std::size_t)t];
+    return {t, counts(logit) && std::isfinite(all) ? (double)logit - all : kImpossible};
   };
   const auto key = [&](Token t) {
-    const float logit = logits[static_cast<std::size_t>(t)];
+    const float logit = logits[(std::size_t)t];
     return counts(logit) ? logit : -std::numeric_limits<float>::infinity();
   };
   const auto likelier = [&](Token a, Token b) { return key(a) != key(b) ? key(a) > key(b) : a < b; };
@@ -46,7 +46,7 @@ LogProbabilities log_probabilities(std::span<const float> logits, Token token, s
   std::vector<Token> best;
   n_best = std::min(n_best, logits.size());
   for (std::size_t i = 0; i < logits.size() && n_best > 0; ++i) {
-    const auto t = static_cast<Token>(i);
+    const auto t = (Token)i;
     if (best.size() == n_best) {
       if (!likelier(t, best.front())) continue;
       std::pop_heap(best.begin(), best.end(), likelier);

@@ -20,9 +20,9 @@ bool looks_special(std::string_view text) {
   return between("|") || between(kWide);
 }
 
-unsigned char first_byte(std::string_view text) { return static_cast<unsigned char>(text[0]); }
+unsigned char first_byte(std::string_view text) { return (unsigned char)text[0]; }
 
-bool is_space(char c) { return std::isspace(static_cast<unsigned char>(c)) != 0; }
+bool is_space(char c) { return std::isspace((unsigned char)c) != 0; }
 
 // Whether a range of bytes has letters in it. Asked for ascending ranges, each time from where the last answer was.
 class Letters {
@@ -120,7 +120,7 @@ void PromptTokenizer::append_letters(std::string_view text, std::vector<Token>& 
     const Special* special = at(text, i);
     if (special == nullptr || !special->cut) continue;
     std::size_t inside = i + 1;
-    while (inside < text.size() && (static_cast<unsigned char>(text[inside]) & 0xC0) == 0x80) ++inside;
+    while (inside < text.size() && ((unsigned char)text[inside] & 0xC0) == 0x80) ++inside;
     append_until(inside);
   }
   if (begin < text.size()) append_until(text.size());
@@ -134,10 +134,10 @@ std::vector<Token> PromptTokenizer::continued(std::string_view text) const {
   const std::vector<Token> line_break = vocabulary_.tokenize("\n");
   const std::vector<Token> both = vocabulary_.tokenize("\n" + std::string(text));
   if (!std::equal(line_break.begin(), line_break.end(), both.begin(),
-                  both.begin() + static_cast<std::ptrdiff_t>(std::min(line_break.size(), both.size())))) {
+                  both.begin() + (std::ptrdiff_t)std::min(line_break.size(), both.size()))) {
     return alone;
   }
-  return {both.begin() + static_cast<std::ptrdiff_t>(line_break.size()), both.end()};
+  return {both.begin() + (std::ptrdiff_t)line_break.size(), both.end()};
 }
 
 }  // namespace lacake

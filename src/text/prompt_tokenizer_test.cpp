@@ -133,7 +133,7 @@ TEST_P(Letters, ASpecialTokenThatIsHalfTheTemplatesIsLetters) {
 
 INSTANTIATE_TEST_SUITE_P(Vocabularies, Letters, testing::ValuesIn(models()), [](const auto& tested) {
   std::string name = tested.param.stem().string();
-  for (char& c : name) c = std::isalnum(static_cast<unsigned char>(c)) ? c : '_';
+  for (char& c : name) c = std::isalnum((unsigned char)c) ? c : '_';
   return name;
 });
 

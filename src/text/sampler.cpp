@@ -75,7 +75,7 @@ struct Sampler::State {
     bool numbers = true;
     for (std::size_t i = 0; i < logits.size(); ++i) {
       numbers = numbers && logits[i] <= std::numeric_limits<float>::max();
-      candidates[i] = {static_cast<llama_token>(i), logits[i], 0.0F};
+      candidates[i] = {(llama_token)i, logits[i], 0.0F};
     }
     if (!numbers) fail("logits", "numbers", "NaN or infinity");
     llama_token_data_array array = {candidates.data(), candidates.size(), -1, false};
@@ -126,15 +126,14 @@ Sampler& Sampler::operator=(Sampler&&) noexcept = default;
 Sampler Sampler::clone() const { return Sampler(std::make_unique<State>(*state_)); }
 
 void Sampler::observe(std::span<const Token> prompt) {
-  const auto looked_at =
-      static_cast<std::size_t>(std::max(state_->options.repeat_last_n, state_->options.dry_penalty_last_n));
+  const auto looked_at = (std::size_t)std::max(state_->options.repeat_last_n, state_->options.dry_penalty_last_n);
   for (const Token token : prompt.last(std::min(prompt.size(), looked_at))) {
     llama_sampler_accept(state_->chain.get(), token);
   }
 }
 
 Token Sampler::sample(std::span<const float> logits) {
-  const auto n_tokens = static_cast<std::size_t>(state_->vocabulary->n_tokens());
+  const auto n_tokens = (std::size_t)state_->vocabulary->n_tokens();
   assert(logits.size() >= n_tokens);
   logits = logits.first(n_tokens);
   // As llama.cpp does: the grammar is asked about one drawn token, and about all of the vocabulary only where that one

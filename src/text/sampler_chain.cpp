@@ -85,7 +85,7 @@ std::vector<llama_logit_bias> biases_of(const Vocabulary& vocabulary, const Samp
 
 // Null for a name that is unknown.
 llama_sampler* make_link(const std::string& name, const Vocabulary& vocabulary, const SamplerOptions& o) {
-  const auto min_keep = static_cast<std::size_t>(o.min_keep);
+  const auto min_keep = (std::size_t)o.min_keep;
   if (name == "penalties") return make_penalties(&llama_sampler_init_penalties, vocabulary, o);
   if (name == "dry") return make_dry(&llama_sampler_init_dry, vocabulary, o);
   if (name == "top_n_sigma") return llama_sampler_init_top_n_sigma(o.top_n_sigma);
@@ -145,7 +145,7 @@ OwnedSampler make_chain(const Vocabulary& vocabulary, const SamplerOptions& opti
 
   const std::vector<llama_logit_bias> biases = biases_of(vocabulary, options);
   if (!biases.empty()) {
-    add(llama_sampler_init_logit_bias(vocabulary.n_tokens(), static_cast<std::int32_t>(biases.size()), biases.data()));
+    add(llama_sampler_init_logit_bias(vocabulary.n_tokens(), (std::int32_t)biases.size(), biases.data()));
   }
   const bool greedy = options.temp <= 0;
   const bool mirostat = options.mirostat != 0 && !greedy;

@@ -45,7 +45,7 @@ std::vector<std::string> known_names() {
 std::string bare(std::string_view name) {
   std::string out;
   for (const char c : name) {
-    if (c != '-' && c != '_' && c != ' ') out += static_cast<char>('A' <= c && c <= 'Z' ? c - 'A' + 'a' : c);
+    if (c != '-' && c != '_' && c != ' ') out += (char)('A' <= c && c <= 'Z' ? c - 'A' + 'a' : c);
   }
   return out;
 }
@@ -134,12 +134,12 @@ LogitBias parse_logit_bias(std::string_view text) {
 std::vector<std::uint32_t> answer_seeds(std::uint32_t seed, std::size_t n) {
   if (seed == SamplerOptions::kRandomSeed) {
     std::random_device device;
-    do seed = static_cast<std::uint32_t>(device());
+    do seed = (std::uint32_t)device();
     while (seed == SamplerOptions::kRandomSeed);
   }
   std::vector<std::uint32_t> seeds;
   for (std::uint64_t i = 0; seeds.size() < n; ++i) {
-    const std::uint32_t next = i == 0 ? seed : static_cast<std::uint32_t>(mixed((i << 32) + seed));
+    const std::uint32_t next = i == 0 ? seed : (std::uint32_t)mixed((i << 32) + seed);
     const bool taken = std::find(seeds.begin(), seeds.end(), next) != seeds.end();
     if (next != SamplerOptions::kRandomSeed && !taken) seeds.push_back(next);
   }

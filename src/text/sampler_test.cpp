@@ -36,22 +36,22 @@ SamplerOptions seeded(std::uint32_t seed) {
 
 std::vector<float> random_logits(unsigned seed) {
   std::mt19937 random(seed);
-  std::vector<float> logits(static_cast<std::size_t>(smollm2().n_tokens()));
-  for (float& logit : logits) logit = static_cast<float>(random() % 8192) / 1024.0F;
+  std::vector<float> logits((std::size_t)smollm2().n_tokens());
+  for (float& logit : logits) logit = (float)(random() % 8192) / 1024.0F;
   return logits;
 }
 
 // Flat but for these tokens, the first the likeliest.
 std::vector<float> favouring(std::initializer_list<std::int32_t> tokens) {
-  std::vector<float> logits(static_cast<std::size_t>(smollm2().n_tokens()), 0.0F);
+  std::vector<float> logits((std::size_t)smollm2().n_tokens(), 0.0F);
   float logit = 10;
-  for (const std::int32_t token : tokens) logits[static_cast<std::size_t>(token)] = logit--;
+  for (const std::int32_t token : tokens) logits[(std::size_t)token] = logit--;
   return logits;
 }
 
 std::vector<std::int32_t> draw(Sampler& sampler, int n) {
   std::vector<std::int32_t> tokens;
-  for (int i = 0; i < n; ++i) tokens.push_back(sampler.sample(random_logits(static_cast<unsigned>(i))));
+  for (int i = 0; i < n; ++i) tokens.push_back(sampler.sample(random_logits((unsigned)i)));
   return tokens;
 }
 
@@ -207,7 +207,7 @@ std::vector<std::int32_t> drawn_from(const SamplerOptions& options, const std::v
 
 // Likelihoods 64, 24, 9 and 3 %, nothing else possible.
 std::vector<float> four() {
-  std::vector<float> logits(static_cast<std::size_t>(smollm2().n_tokens()), -100.0F);
+  std::vector<float> logits((std::size_t)smollm2().n_tokens(), -100.0F);
   logits[900] = 10, logits[5] = 9, logits[777] = 8, logits[66] = 7;
   return logits;
 }
@@ -248,7 +248,7 @@ TEST(Sampler, TopNSigmaKeepsLogitsNearTheLargest) {
 TEST(Sampler, TypicalDropsWhatIsTooLikely) {
   // 1/2 and four of 1/8: entropy 2 bits, the eighths (3 bits) as far from it as the half (1 bit); a little less than
   // a half makes it the least typical.
-  std::vector<float> logits(static_cast<std::size_t>(smollm2().n_tokens()), -100.0F);
+  std::vector<float> logits((std::size_t)smollm2().n_tokens(), -100.0F);
   logits[900] = std::log(0.6F);
   for (const std::size_t token : {5, 66, 777, 888}) logits[token] = std::log(0.1F);
   SamplerOptions options = alone(1);

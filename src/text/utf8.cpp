@@ -16,7 +16,7 @@ struct Front {
 
 // REQUIRES: !text.empty().
 Front front_of(std::string_view text) {
-  const auto byte = [&](std::size_t i) { return static_cast<std::uint8_t>(text[i]); };
+  const auto byte = [&](std::size_t i) { return (std::uint8_t)text[i]; };
   const std::uint8_t lead = byte(0);
   if (lead < 0x80) return {Front::Kind::kCharacter, 1};
   if (lead < 0xC2 || lead > 0xF4) return {Front::Kind::kMalformed, 1};

@@ -33,13 +33,13 @@ std::optional<std::int32_t> if_any(llama_token token) {
 template <typename Write>
 std::string sized_by_callee(std::size_t guess, Write write) {
   std::string out(guess, '\0');
-  int n = write(out.data(), static_cast<std::int32_t>(out.size()));
+  int n = write(out.data(), (std::int32_t)out.size());
   if (n < 0) {
-    out.resize(static_cast<std::size_t>(-n));
-    n = write(out.data(), static_cast<std::int32_t>(out.size()));
+    out.resize((std::size_t)(-n));
+    n = write(out.data(), (std::int32_t)out.size());
   }
   assert(n >= 0);
-  out.resize(static_cast<std::size_t>(n));
+  out.resize((std::size_t)n);
   return out;
 }
 
@@ -143,12 +143,12 @@ std::vector<std::int32_t> llama_tokens(const llama_vocab* vocab, std::string_vie
   // Not initialised: the pages that no token reaches are never resident.
   auto ids = std::make_unique_for_overwrite<llama_token[]>(room);
   const auto run = [&] {
-    return llama_tokenize(vocab, text.data(), static_cast<std::int32_t>(text.size()), ids.get(),
-                          static_cast<std::int32_t>(room), specials.add, specials.parse);
+    return llama_tokenize(vocab, text.data(), (std::int32_t)text.size(), ids.get(), (std::int32_t)room, specials.add,
+                          specials.parse);
   };
   std::int32_t n = run();
   if (n < 0 && n != std::numeric_limits<std::int32_t>::min()) {
-    room = static_cast<std::size_t>(-n);
+    room = (std::size_t)(-n);
     ids = std::make_unique_for_overwrite<llama_token[]>(room);
     n = run();
   }
@@ -185,7 +185,7 @@ std::string Vocabulary::piece(std::int32_t token, ControlTokens control) const {
 
 std::string Vocabulary::text(std::span<const std::int32_t> tokens, ControlTokens control) const {
   return sized_by_callee(tokens.size() * 5, [&](char* out, std::int32_t size) {
-    return llama_detokenize(vocab_, tokens.data(), static_cast<std::int32_t>(tokens.size()), out, size, false,
+    return llama_detokenize(vocab_, tokens.data(), (std::int32_t)tokens.size(), out, size, false,
                             control == ControlTokens::kShown);
   });
 }

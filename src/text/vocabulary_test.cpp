@@ -156,7 +156,7 @@ TEST(Vocabulary, RefusesWhatIsNoGguf) {
 
 TEST(Vocabulary, RefusesAFileCutAnywhereInItsHeader) {
   std::string head(1U << 20, '\0');
-  std::ifstream(LACAKE_TEST_MODEL, std::ios::binary).read(head.data(), static_cast<std::streamsize>(head.size()));
+  std::ifstream(LACAKE_TEST_MODEL, std::ios::binary).read(head.data(), (std::streamsize)head.size());
   for (const std::size_t length : {4, 5, 8, 20, 24, 30, 100, 257, 1000, 4097, 60001, 1 << 20}) {
     const std::string message = refusal(TemporaryFile(std::string_view(head).substr(0, length)).path());
     EXPECT_TRUE(message.starts_with("expected a GGUF model with a vocabulary, found ")) << length << ' ' << message;

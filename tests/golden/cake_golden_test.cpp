@@ -65,11 +65,7 @@ struct Case {
   }
   double cut_gap(std::size_t layer, std::size_t head) const { return data.f32("cut_gap")[layer * n_head_kv + head]; }
 
-  AttentionShape shape() const {
-    return {.n_layer = static_cast<int>(n_layer),
-            .n_head = static_cast<int>(n_head),
-            .n_head_kv = static_cast<int>(n_head_kv)};
-  }
+  AttentionShape shape() const { return {.n_layer = (int)n_layer, .n_head = (int)n_head, .n_head_kv = (int)n_head_kv}; }
 
   std::unique_ptr<Policy> make() const {
     PolicySpec spec =
@@ -93,7 +89,7 @@ struct Case {
       double sum = 0;
       for (std::int8_t value : values) sum += std::exp(scale * value - largest);
       for (std::size_t i = 0; i < visible; ++i) {
-        result[row * n + i] = static_cast<float>(std::exp(scale * values[i] - largest) / sum);
+        result[row * n + i] = (float)(std::exp(scale * values[i] - largest) / sum);
       }
     }
     return result;
@@ -125,8 +121,8 @@ PositionList position_row(const Archive& data, const std::string& tensor, std::s
 // What is in one list and not in the other.
 std::size_t n_missing(const PositionList& expected, const PositionList& found) {
   const std::set<std::int64_t> have(found.begin(), found.end());
-  return static_cast<std::size_t>(
-      std::count_if(expected.begin(), expected.end(), [&](std::int64_t p) { return !have.contains(p); }));
+  return (std::size_t)std::count_if(expected.begin(), expected.end(),
+                                    [&](std::int64_t p) { return !have.contains(p); });
 }
 
 // Expects the same entries; at a cut that float32 cannot tell apart (`close_cut`) the last kept may be another. Expects
@@ -139,8 +135,8 @@ void expect_kept(const PositionList& expected, const PositionList& found, bool c
   if (missing > 0) return;
   for (std::size_t i = 0; i < expected.size(); ++i) {
     if (expected[i] == found[i]) continue;
-    const auto a = static_cast<std::size_t>(expected[i]);
-    const auto b = static_cast<std::size_t>(found[i]);
+    const auto a = (std::size_t)expected[i];
+    const auto b = (std::size_t)found[i];
     ASSERT_LT(std::max(a, b), scores.size()) << "order differs at " << i << ": " << a << " and " << b;
     ASSERT_NEAR(scores[a], scores[b], kOrder * scores[a]) << "order differs at " << i << ": " << a << " and " << b;
   }
@@ -168,7 +164,7 @@ void expect_budgets(const Case& c) {
   const std::vector<std::size_t> caps(c.n_layer, c.n_scored);
   const std::vector<std::size_t> final = clip(divided(c, c.n_layer - 1), caps);
   for (std::size_t layer = 0; layer < c.n_layer; ++layer) {
-    EXPECT_EQ(final[layer], static_cast<std::size_t>(c.data.i32("layer_budget")[layer])) << "layer " << layer;
+    EXPECT_EQ(final[layer], (std::size_t)c.data.i32("layer_budget")[layer]) << "layer " << layer;
   }
 }
 
@@ -176,14 +172,14 @@ void expect_kept_from_scores(const Case& c) {
   for (std::size_t layer = 0; layer < c.n_layer; ++layer) {
     std::size_t count = c.n_scored;
     for (std::size_t stage = c.cascading() ? layer : c.n_layer - 1; stage < c.n_layer; ++stage) {
-      count = std::min(count, static_cast<std::size_t>(c.budget(stage, layer)));
+      count = std::min(count, (std::size_t)c.budget(stage, layer));
     }
-    EXPECT_EQ(count + c.window, static_cast<std::size_t>(c.data.i32("kept_len")[layer]));
+    EXPECT_EQ(count + c.window, (std::size_t)c.data.i32("kept_len")[layer]);
     for (std::size_t head = 0; head < c.n_head_kv; ++head) {
       SCOPED_TRACE("layer " + std::to_string(layer) + " head " + std::to_string(head));
       const auto ranked = rank(c.scores(layer, head), count);
       PositionList found(ranked.begin(), ranked.end());
-      for (std::size_t i = c.n_scored; i < c.n; ++i) found.push_back(static_cast<std::int64_t>(i));
+      for (std::size_t i = c.n_scored; i < c.n; ++i) found.push_back((std::int64_t)i);
       expect_kept(position_row(c.data, layer_tensor("kept", layer), head), found, false, c.scores(layer, head));
     }
   }
@@ -247,7 +243,7 @@ void expect_statistics(const Case& c, std::size_t layer) {
     const std::size_t begin = head * group * c.n;
     const auto scores =
         evict_score(std::span(mean).subspan(begin, group * c.n), std::span(variance).subspan(begin, group * c.n), c.n,
-                    c.n_scored, static_cast<float>(c.data.number("cake.gamma")));
+                    c.n_scored, (float)c.data.number("cake.gamma"));
     const auto expected = c.scores(layer, head);
     for (std::size_t i = 0; i < scores.size(); ++i) ASSERT_NEAR(scores[i], expected[i], kRelative * expected[i]);
   }
@@ -276,15 +272,15 @@ bool close_cut(std::span<const float> scores, std::size_t n_kept) {
 void expect_stage(const Case& c, const cake::Cake& policy, const SimulatedCache& cache, std::size_t stage) {
   for (std::size_t layer = 0; layer <= stage; ++layer) {
     SCOPED_TRACE("stage " + std::to_string(stage) + " layer " + std::to_string(layer));
-    const auto budget = std::min<std::int64_t>(c.budget(stage, layer), static_cast<std::int64_t>(c.n_scored));
+    const auto budget = std::min<std::int64_t>(c.budget(stage, layer), (std::int64_t)c.n_scored);
     if (c.evicted() && (c.cascading() || stage + 1 == c.n_layer)) {
-      EXPECT_EQ(static_cast<std::int64_t>(policy.budget(static_cast<int>(layer))), budget);
+      EXPECT_EQ((std::int64_t)policy.budget((int)layer), budget);
     }
     const std::string tensor = layer_tensor("stage" + std::to_string(stage) + ".kept", layer);
     if (!c.data.has(tensor)) continue;
     for (std::size_t head = 0; head < c.n_head_kv; ++head) {
       const PositionList expected = position_row(c.data, tensor, head);
-      expect_kept(expected, cache.held(static_cast<int>(layer), static_cast<int>(head)),
+      expect_kept(expected, cache.held((int)layer, (int)head),
                   close_cut(c.scores(layer, head), expected.size() - c.window), c.scores(layer, head));
     }
   }
@@ -296,24 +292,23 @@ void expect_prompt(const Case& c, cake::Cake& policy, SimulatedCache& cache) {
     EXPECT_EQ(n_rows, c.window);
     std::vector<float> rows;
     for (std::size_t head = 0; head < c.n_head; ++head) {
-      const auto a = c.probabilities(static_cast<std::size_t>(layer), head);
+      const auto a = c.probabilities((std::size_t)layer, head);
       rows.insert(rows.end(), a.begin(), a.end());
     }
     return rows;
   };
   cache.feed(policy, Phase::kPrefill, c.n, window_rows,
-             [&](int layer) { expect_stage(c, policy, cache, static_cast<std::size_t>(layer)); });
+             [&](int layer) { expect_stage(c, policy, cache, (std::size_t)layer); });
   for (std::size_t layer = 0; layer < c.n_layer; ++layer) {
-    EXPECT_EQ(policy.budget(static_cast<int>(layer)), static_cast<std::size_t>(c.data.i32("layer_budget")[layer]));
+    EXPECT_EQ(policy.budget((int)layer), (std::size_t)c.data.i32("layer_budget")[layer]);
     if (c.evicted()) {
-      expect_relative(c.data.f32("pref")[layer], policy.preference(static_cast<int>(layer)), kRelative, "pref");
+      expect_relative(c.data.f32("pref")[layer], policy.preference((int)layer), kRelative, "pref");
     }
     for (std::size_t head = 0; head < c.n_head_kv; ++head) {
       SCOPED_TRACE("layer " + std::to_string(layer) + " head " + std::to_string(head));
       const double gap = c.cut_gap(layer, head);
-      expect_kept(position_row(c.data, layer_tensor("kept", layer), head),
-                  cache.held(static_cast<int>(layer), static_cast<int>(head)), gap >= 0 && gap <= kCutGapPrompt,
-                  c.scores(layer, head));
+      expect_kept(position_row(c.data, layer_tensor("kept", layer), head), cache.held((int)layer, (int)head),
+                  gap >= 0 && gap <= kCutGapPrompt, c.scores(layer, head));
     }
   }
 }
@@ -322,7 +317,7 @@ void expect_prompt(const Case& c, cake::Cake& policy, SimulatedCache& cache) {
 void set_official_state(const Case& c, SimulatedCache& cache, std::size_t step) {
   for (std::size_t layer = 0; layer < c.n_layer; ++layer) {
     for (std::size_t head = 0; head < c.n_head_kv; ++head) {
-      cache.set_held(static_cast<int>(layer), static_cast<int>(head),
+      cache.set_held((int)layer, (int)head,
                      step == 0
                          ? position_row(c.data, layer_tensor("kept", layer), head)
                          : position_row(c.data, layer_tensor("decode.kept", layer), (step - 1) * c.n_head_kv + head));
@@ -345,9 +340,9 @@ void expect_decode(const Case& c, cake::Cake& policy, SimulatedCache& cache) {
   for (std::size_t step = 0; step < c.data.size("cake.decode_steps"); ++step) {
     set_official_state(c, cache, step);
     cache.feed(policy, Phase::kDecode, 1, [&](int layer, std::size_t n_entries, std::size_t n_rows) {
-      const auto index = static_cast<std::size_t>(layer);
+      const auto index = (std::size_t)layer;
       EXPECT_EQ(n_rows, 1u);
-      EXPECT_EQ(n_entries, static_cast<std::size_t>(c.data.i32(layer_tensor("decode.row_len", index))[step]));
+      EXPECT_EQ(n_entries, (std::size_t)c.data.i32(layer_tensor("decode.row_len", index))[step]);
       return decode_rows(c, step, index, n_entries);
     });
     for (std::size_t layer = 0; layer < c.n_layer; ++layer) {
@@ -357,7 +352,7 @@ void expect_decode(const Case& c, cake::Cake& policy, SimulatedCache& cache) {
         const double gap = c.data.f32(layer_tensor("decode.cut_gap", layer))[step * c.n_head_kv + head];
         // A gap of exactly 0 is a tie, and ties have a rule.
         expect_kept(position_row(c.data, layer_tensor("decode.kept", layer), step * c.n_head_kv + head),
-                    cache.held(static_cast<int>(layer), static_cast<int>(head)), gap > 0 && gap <= kCutGapDecode, {});
+                    cache.held((int)layer, (int)head), gap > 0 && gap <= kCutGapDecode, {});
         if (testing::Test::HasFatalFailure()) return;
       }
     }

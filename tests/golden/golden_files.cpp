@@ -72,9 +72,9 @@ double Archive::number(const std::string& key) const {
     case GGUF_TYPE_INT32:
       return gguf_get_val_i32(gguf, id);
     case GGUF_TYPE_UINT64:
-      return static_cast<double>(gguf_get_val_u64(gguf, id));
+      return (double)gguf_get_val_u64(gguf, id);
     case GGUF_TYPE_INT64:
-      return static_cast<double>(gguf_get_val_i64(gguf, id));
+      return (double)gguf_get_val_i64(gguf, id);
     case GGUF_TYPE_FLOAT32:
       return gguf_get_val_f32(gguf, id);
     case GGUF_TYPE_FLOAT64:
@@ -95,21 +95,21 @@ const ggml_tensor* Archive::tensor(const std::string& name, ggml_type type) cons
 
 std::span<const float> Archive::f32(const std::string& name) const {
   const ggml_tensor* t = tensor(name, GGML_TYPE_F32);
-  return {static_cast<const float*>(t->data), static_cast<std::size_t>(ggml_nelements(t))};
+  return {static_cast<const float*>(t->data), (std::size_t)ggml_nelements(t)};
 }
 
 std::span<const std::int32_t> Archive::i32(const std::string& name) const {
   const ggml_tensor* t = tensor(name, GGML_TYPE_I32);
-  return {static_cast<const std::int32_t*>(t->data), static_cast<std::size_t>(ggml_nelements(t))};
+  return {static_cast<const std::int32_t*>(t->data), (std::size_t)ggml_nelements(t)};
 }
 
 std::span<const std::int8_t> Archive::i8(const std::string& name) const {
   const ggml_tensor* t = tensor(name, GGML_TYPE_I8);
-  return {static_cast<const std::int8_t*>(t->data), static_cast<std::size_t>(ggml_nelements(t))};
+  return {static_cast<const std::int8_t*>(t->data), (std::size_t)ggml_nelements(t)};
 }
 
 std::size_t Archive::row_size(const std::string& name) const {
-  return static_cast<std::size_t>(ggml_get_tensor(tensors_.get(), name.c_str())->ne[0]);
+  return (std::size_t)ggml_get_tensor(tensors_.get(), name.c_str())->ne[0];
 }
 
 }  // namespace lacake::golden

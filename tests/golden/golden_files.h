@@ -36,7 +36,7 @@ class Archive {
   std::string text(const std::string& key) const;
   // Metadata of any numeric or boolean type.
   double number(const std::string& key) const;
-  std::size_t size(const std::string& key) const { return static_cast<std::size_t>(number(key)); }
+  std::size_t size(const std::string& key) const { return (std::size_t)number(key); }
 
   std::span<const float> f32(const std::string& tensor) const;
   std::span<const std::int32_t> i32(const std::string& tensor) const;

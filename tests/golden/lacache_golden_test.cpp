@@ -96,7 +96,7 @@ void expect_steps(const Case& c, lacache::LaCache& policy, simulation::Simulated
                   json& compactions) {
   const std::size_t n_steps = c.data.at("len_after_step").size();
   for (std::size_t t = 0; t < n_steps; ++t) {
-    expect_checkpoints(c, static_cast<std::int64_t>(t), "before_call", cache);
+    expect_checkpoints(c, (std::int64_t)t, "before_call", cache);
     const std::size_t before = cache.length(0) + 1;
     const std::size_t cursor = policy.cursor();
     cache.feed(policy, phase, 1, no_attention());
@@ -105,7 +105,7 @@ void expect_steps(const Case& c, lacache::LaCache& policy, simulation::Simulated
     ASSERT_EQ(cache.length(0), c.data["len_after_step"][t].get<std::size_t>()) << "step " << t;
     ASSERT_EQ(policy.cursor(), c.data["ladder_cursor_after_step"][t].get<std::size_t>()) << "step " << t;
     for (int layer = 1; layer < c.shape().n_layer; ++layer) ASSERT_EQ(cache.length(layer), cache.length(0));
-    expect_checkpoints(c, static_cast<std::int64_t>(t), "after_call", cache);
+    expect_checkpoints(c, (std::int64_t)t, "after_call", cache);
     if (testing::Test::HasFatalFailure()) return;
     if (cache.length(0) < before) {
       compactions.push_back({t, before, cache.length(0), cursor, policy.cursor(), policy.cursor() <= cursor ? 1 : 0});
@@ -144,7 +144,7 @@ std::size_t n_duplicates(const simulation::SimulatedCache& cache, int n_layer) {
   for (int layer = 0; layer < n_layer; ++layer) {
     simulation::PositionList sorted = cache.held(layer);
     std::sort(sorted.begin(), sorted.end());
-    count += static_cast<std::size_t>(sorted.end() - std::unique(sorted.begin(), sorted.end()));
+    count += (std::size_t)(sorted.end() - std::unique(sorted.begin(), sorted.end()));
   }
   return count;
 }

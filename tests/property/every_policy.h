@@ -24,13 +24,13 @@ namespace lacake::simulation {
 // numbers. A generator of one line, because the standard distributions took most of the tests' time.
 inline AttentionSource synthetic_attention(const AttentionShape& shape, unsigned seed) {
   return [shape, seed](int layer, std::size_t n_entries, std::size_t n_rows) {
-    std::uint64_t state = (seed * 1009ull + static_cast<unsigned>(layer)) * 100003ull + n_entries * 31 + n_rows;
+    std::uint64_t state = (seed * 1009ull + (unsigned)layer) * 100003ull + n_entries * 31 + n_rows;
     const auto noise = [&] {
       state = state * 6364136223846793005ull + 1442695040888963407ull;
-      return static_cast<float>(state >> 40) / static_cast<float>(1 << 24);
+      return (float)(state >> 40) / (float)(1 << 24);
     };
-    const auto n_head = static_cast<std::size_t>(shape.n_head);
-    const float tail = 0.01f * static_cast<float>(1 + layer % 3);
+    const auto n_head = (std::size_t)shape.n_head;
+    const float tail = 0.01f * (float)(1 + layer % 3);
     std::vector<float> rows(n_entries * n_rows * n_head, 0.0f);
     for (std::size_t r = 0; r < n_rows * n_head; ++r) {
       float* row = rows.data() + r * n_entries;
@@ -94,7 +94,7 @@ struct Trial {
   }
   std::unique_ptr<Policy> make() const { return spec.type->make(spec.settings, shape, cache_size); }
   std::size_t largest_total() const {
-    return spec.type->max_entries_per_layer(spec.settings, shape, cache_size) * static_cast<std::size_t>(shape.n_layer);
+    return spec.type->max_entries_per_layer(spec.settings, shape, cache_size) * (std::size_t)shape.n_layer;
   }
 };
 

@@ -35,11 +35,11 @@ TEST_P(EveryPolicy, ReservesWhatItMayHoldAndNoMoreThanItsLargest) {
           const std::size_t reserved = p.reserve(layer, head);
           sum += reserved;
           // The next token must fit, unless all of the conversation is in.
-          const bool complete = c.n_past() == static_cast<std::int64_t>(conversation.n_tokens());
+          const bool complete = c.n_past() == (std::int64_t)conversation.n_tokens();
           ASSERT_LE(c.held(layer, head).size() + (complete ? 0 : 1), reserved) << "layer " << layer;
         }
       }
-      ASSERT_LE(sum, trial.largest_total() * static_cast<std::size_t>(trial.shape.n_head_kv));
+      ASSERT_LE(sum, trial.largest_total() * (std::size_t)trial.shape.n_head_kv);
     };
     run(trial, conversation, policy, cache, expect_reserves, expect_reserves);
   });
@@ -48,7 +48,7 @@ TEST_P(EveryPolicy, ReservesWhatItMayHoldAndNoMoreThanItsLargest) {
 TEST_P(EveryPolicy, KeepsTheEntriesThatItProtects) {
   for_all([](const Trial& trial, const Conversation& conversation, Policy& policy, SimulatedCache& cache) {
     run(trial, conversation, policy, cache, nothing, [&](Policy& p, const SimulatedCache& c) {
-      const auto n = static_cast<std::size_t>(c.n_past());
+      const auto n = (std::size_t)c.n_past();
       const std::size_t sinks = std::min(p.traits().sinks, n);
       const std::size_t window = std::min(p.traits().window, n);
       for (int layer = 0; layer < trial.shape.n_layer; ++layer) {
@@ -56,9 +56,9 @@ TEST_P(EveryPolicy, KeepsTheEntriesThatItProtects) {
           PositionList held = c.held(layer, head);
           std::sort(held.begin(), held.end());
           ASSERT_GE(held.size(), std::max(sinks, window));
-          for (std::size_t i = 0; i < sinks; ++i) ASSERT_EQ(held[i], static_cast<std::int64_t>(i));
+          for (std::size_t i = 0; i < sinks; ++i) ASSERT_EQ(held[i], (std::int64_t)i);
           for (std::size_t i = 1; i <= window; ++i) {
-            ASSERT_EQ(held[held.size() - i], static_cast<std::int64_t>(n - i)) << "layer " << layer;
+            ASSERT_EQ(held[held.size() - i], (std::int64_t)(n - i)) << "layer " << layer;
           }
         }
       }
@@ -93,7 +93,7 @@ TEST_P(EveryPolicy, LayersAreEquallyLongUnlessItDeclaresOtherwise) {
 TEST_P(EveryPolicy, DropsNothingWhileAllFitsIntoItsCacheSize) {
   for_all([](const Trial& trial, const Conversation& conversation, Policy& policy, SimulatedCache& cache) {
     run(trial, conversation, policy, cache, nothing, [&](Policy&, const SimulatedCache& c) {
-      if (static_cast<std::size_t>(c.n_past()) > trial.cache_size) return;
+      if ((std::size_t)c.n_past() > trial.cache_size) return;
       ASSERT_EQ(c.n_selections(), 0u);
     });
   });
@@ -115,17 +115,17 @@ TEST_P(EveryPolicy, GivesTheSameAnswersToTheSameCalls) {
 
 TEST_P(EveryPolicy, KeepsNoMoreWhileAPromptIsReadThanItSays) {
   for_all([](const Trial& trial, const Conversation& conversation, Policy& policy, SimulatedCache& cache) {
-    const auto n_layer = static_cast<std::size_t>(trial.shape.n_layer);
+    const auto n_layer = (std::size_t)trial.shape.n_layer;
     std::size_t n_held = 0, n_fed = 0, most = 0;
     run(
         trial, conversation, policy, cache,
         [&](Policy&, const SimulatedCache& c) {
           n_held = (c.total_length() + n_layer - 1) / n_layer;
-          n_fed = static_cast<std::size_t>(c.n_past());
+          n_fed = (std::size_t)c.n_past();
           most = 0;
         },
         [&](Policy& p, const SimulatedCache& c) {
-          const std::size_t n_new = static_cast<std::size_t>(c.n_past()) - n_fed;
+          const std::size_t n_new = (std::size_t)c.n_past() - n_fed;
           if (n_new == 1) return;  // maybe a token of an answer
           const std::size_t peak = p.peak_entries(n_held, n_new);
           ASSERT_LE(most, peak * n_layer);

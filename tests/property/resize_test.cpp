@@ -34,8 +34,8 @@ void expect_ordered_and_even(const Policy& policy, const SimulatedCache& cache, 
 void expect_protected(const Policy& policy, const SimulatedCache& cache, const AttentionShape& shape,
                       std::int64_t oldest) {
   const std::int64_t n = cache.n_past();
-  const auto sinks = std::min(static_cast<std::int64_t>(policy.traits().sinks), n);
-  const std::int64_t first = std::max({n - static_cast<std::int64_t>(policy.traits().window), oldest, std::int64_t{0}});
+  const auto sinks = std::min((std::int64_t)policy.traits().sinks, n);
+  const std::int64_t first = std::max({n - (std::int64_t)policy.traits().window, oldest, std::int64_t{0}});
   for (int layer = 0; layer < shape.n_layer; ++layer) {
     for (int head = 0; head < shape.n_head_kv; ++head) {
       PositionList held = cache.held(layer, head);
@@ -62,7 +62,7 @@ void run_resizing(const Trial& trial, const Conversation& conversation, Policy& 
       }
       if (!accepts(policy, segment, cache)) continue;
       cache.feed(policy, segment.phase, segment.n_new, attention, [&](int) {
-        ASSERT_LE(cache.total_length(), max_entries(trial, cache_size) * static_cast<std::size_t>(trial.shape.n_layer));
+        ASSERT_LE(cache.total_length(), max_entries(trial, cache_size) * (std::size_t)trial.shape.n_layer);
       });
       check(cache_size);
       if (testing::Test::HasFatalFailure()) return;
@@ -72,7 +72,7 @@ void run_resizing(const Trial& trial, const Conversation& conversation, Policy& 
 
 TEST_P(EveryPolicyResized, FitsTheNewSizeAtOnceAndFromThereOn) {
   for_all([](const Trial& trial, const Conversation& conversation, Policy& policy, SimulatedCache& cache) {
-    const auto n_layer = static_cast<std::size_t>(trial.shape.n_layer);
+    const auto n_layer = (std::size_t)trial.shape.n_layer;
     run_resizing(trial, conversation, policy, cache, [&](std::size_t cache_size) {
       const std::size_t largest = max_entries(trial, cache_size);
       ASSERT_LE(cache.total_length(), (largest - 1) * n_layer);
@@ -83,7 +83,7 @@ TEST_P(EveryPolicyResized, FitsTheNewSizeAtOnceAndFromThereOn) {
           ASSERT_LT(cache.held(layer, head).size(), policy.reserve(layer, head)) << "layer " << layer;
         }
       }
-      ASSERT_LE(reserved, largest * n_layer * static_cast<std::size_t>(trial.shape.n_head_kv));
+      ASSERT_LE(reserved, largest * n_layer * (std::size_t)trial.shape.n_head_kv);
     });
   });
 }
@@ -96,7 +96,7 @@ TEST_P(EveryPolicyResized, KeepsWhatItProtectsInOrder) {
         trial, conversation, policy, cache,
         [&](std::size_t) {
           if (policy.traits().window > window) {
-            oldest = std::max(oldest, cache.n_past() - static_cast<std::int64_t>(window));
+            oldest = std::max(oldest, cache.n_past() - (std::int64_t)window);
           }
           window = policy.traits().window;
           expect_ordered_and_even(policy, cache, trial.shape);

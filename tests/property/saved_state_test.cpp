@@ -49,7 +49,7 @@ class Tape final : public PolicyFields {
   template <class Number>
   void exchange(std::string_view name, Number& value) {
     if (!playing_) {
-      values_.emplace_back(name, static_cast<double>(value));
+      values_.emplace_back(name, (double)value);
       return;
     }
     ASSERT_LT(next_, values_.size()) << name;

@@ -28,7 +28,7 @@ using PositionList = std::vector<std::int64_t>;
 // RoPE index of a segment's first query in a layer that keeps `n_kept` entries.
 inline std::int64_t query_position(const Policy& policy, int layer, std::size_t n_kept) {
   const Measures asked = policy.measures(Phase::kDecode, layer, n_kept + 1, 1);
-  return static_cast<std::int64_t>(n_kept) + asked.query_shift;
+  return (std::int64_t)n_kept + asked.query_shift;
 }
 
 class SimulatedCache final : public CacheEdits {
@@ -36,7 +36,7 @@ class SimulatedCache final : public CacheEdits {
   SimulatedCache(const AttentionShape& shape, const PolicyTraits& traits)
       : shape_(shape),
         traits_(traits),
-        layers_(static_cast<std::size_t>(shape.n_layer), Heads(static_cast<std::size_t>(shape.n_head_kv))),
+        layers_((std::size_t)shape.n_layer, Heads((std::size_t)shape.n_head_kv)),
         pending_(layers_.size()) {}
 
   // Positions in stored order.
@@ -112,8 +112,7 @@ class SimulatedCache final : public CacheEdits {
   // Runs a segment through all layers. `after_layer` is called when a layer's selections were applied.
   void feed(Policy& policy, Phase phase, std::size_t n_new, const AttentionSource& attention,
             const std::function<void(int layer)>& after_layer = {}) {
-    query_position_ =
-        static_cast<std::int64_t>(length(0)) + policy.measures(phase, 0, length(0) + n_new, n_new).query_shift;
+    query_position_ = (std::int64_t)length(0) + policy.measures(phase, 0, length(0) + n_new, n_new).query_shift;
     for (int layer = 0; layer < shape_.n_layer; ++layer) {
       append(layer, n_new);
       if (n_new == 1) peak_decode_length_ = std::max(peak_decode_length_, total_length());
@@ -121,7 +120,7 @@ class SimulatedCache final : public CacheEdits {
       apply();
       if (after_layer) after_layer(layer);
     }
-    n_past_ += static_cast<std::int64_t>(n_new);
+    n_past_ += (std::int64_t)n_new;
   }
 
   // Whether texts come with a repeat from here on, where the policy asks for one.
@@ -136,7 +135,7 @@ class SimulatedCache final : public CacheEdits {
  private:
   using Heads = std::vector<PositionList>;
 
-  static std::size_t at(int index) { return static_cast<std::size_t>(index); }
+  static std::size_t at(int index) { return (std::size_t)index; }
   [[noreturn]] static void fail(const std::string& what) {
     throw std::logic_error("policy broke its promise: " + what);
   }
@@ -150,7 +149,7 @@ class SimulatedCache final : public CacheEdits {
 
   void append(int layer, std::size_t n_new) {
     for (PositionList& head : layers_[at(layer)]) {
-      for (std::size_t i = 0; i < n_new; ++i) head.push_back(n_past_ + static_cast<std::int64_t>(i));
+      for (std::size_t i = 0; i < n_new; ++i) head.push_back(n_past_ + (std::int64_t)i);
     }
   }
 
@@ -181,7 +180,7 @@ class SimulatedCache final : public CacheEdits {
                                                   mean.data() + h * n_entries, variance.data() + h * n_entries);
       }
       if (asked.group_mean) average_groups(mean, group, n_entries);
-      seen.window = static_cast<int>(n_rows);
+      seen.window = (int)n_rows;
       seen.window_mean = std::span(mean).first(n_entries * n_columns);
       if (n_rows > 1 && !asked.group_mean) {
         seen.window_variance = variance;
@@ -189,15 +188,15 @@ class SimulatedCache final : public CacheEdits {
       }
       if (asked.last_row) {
         for (std::size_t h = 0; h < n_head; ++h) {
-          const auto end = rows.begin() + static_cast<std::ptrdiff_t>((h + 1) * n_rows * n_entries);
-          last_row.insert(last_row.end(), end - static_cast<std::ptrdiff_t>(n_entries), end);
+          const auto end = rows.begin() + (std::ptrdiff_t)((h + 1) * n_rows * n_entries);
+          last_row.insert(last_row.end(), end - (std::ptrdiff_t)n_entries, end);
         }
         seen.last_row = last_row;
       }
       if (asked.window_peak && phase == Phase::kPrefill) {
         peak.resize(n_entries * at(shape_.n_head_kv));
         for (std::size_t r = 0; r < n_rows * n_head; ++r) {
-          const std::size_t head = r / (n_rows * group), n = held(layer, static_cast<int>(head)).size() - n_rows;
+          const std::size_t head = r / (n_rows * group), n = held(layer, (int)head).size() - n_rows;
           attention::raise_to_pooled(std::span(rows).subspan(r * n_entries, n),
                                      std::span(peak).subspan(head * n_entries, n));
         }
@@ -215,7 +214,7 @@ class SimulatedCache final : public CacheEdits {
     if (asked.key_similarity) {
       // Any numbers in [-1, 1] do: one row of attention per KV head.
       const std::vector<float> rows = attention(layer, n_entries, 1);
-      similarity.assign(rows.begin(), rows.begin() + static_cast<std::ptrdiff_t>(n_entries * at(shape_.n_head_kv)));
+      similarity.assign(rows.begin(), rows.begin() + (std::ptrdiff_t)(n_entries * at(shape_.n_head_kv)));
       seen.key_similarity = similarity;
     }
     // Likewise any numbers, of a token the same in every segment.
@@ -223,15 +222,15 @@ class SimulatedCache final : public CacheEdits {
       const bool by_kv_head = asked.value_norm == ValueNorm::kPlain || asked.group_mean;
       norm.resize(n_entries * (by_kv_head ? at(shape_.n_head_kv) : n_head));
       for (std::size_t column = 0; column * n_entries < norm.size(); ++column) {
-        const PositionList& tokens = held(layer, static_cast<int>(by_kv_head ? column : column / group));
+        const PositionList& tokens = held(layer, (int)(by_kv_head ? column : column / group));
         for (std::size_t i = 0; i < tokens.size(); ++i) {
-          norm[column * n_entries + i] = 1 + 0.1f * static_cast<float>((tokens[i] * 7 + static_cast<int>(column)) % 11);
+          norm[column * n_entries + i] = 1 + 0.1f * (float)((tokens[i] * 7 + (int)column) % 11);
         }
       }
       seen.value_norm = norm;
     }
     if (asked.expected_positions > 0 && phase == Phase::kPrefill &&
-        n_past_ + static_cast<std::int64_t>(n_new) > asked.expected_sinks) {
+        n_past_ + (std::int64_t)n_new > asked.expected_sinks) {
       expected = seen_rows(attention, layer, n_entries, 1);
       average_groups(expected, group, n_entries);
       expected.resize(n_entries * at(shape_.n_head_kv));
@@ -251,8 +250,8 @@ class SimulatedCache final : public CacheEdits {
     if (asked.learned) {
       const std::vector<float> rows = attention(layer, n_entries, 1);
       for (std::size_t head = 0; head < at(shape_.n_head_kv); ++head) {
-        const auto end = rows.begin() + static_cast<std::ptrdiff_t>((head + 1) * n_entries);
-        learned.insert(learned.end(), end - static_cast<std::ptrdiff_t>(n_new), end);
+        const auto end = rows.begin() + (std::ptrdiff_t)((head + 1) * n_entries);
+        learned.insert(learned.end(), end - (std::ptrdiff_t)n_new, end);
       }
       seen.learned = learned;
     }
@@ -265,13 +264,12 @@ class SimulatedCache final : public CacheEdits {
     std::vector<float> result = attention(layer, n_entries, n_rows);
     const std::size_t group = at(shape_.n_head) / at(shape_.n_head_kv);
     for (std::size_t head = 0; head < at(shape_.n_head_kv); ++head) {
-      const std::size_t n_own = held(layer, static_cast<int>(head)).size();
+      const std::size_t n_own = held(layer, (int)head).size();
       if (n_own == n_entries) continue;
       const std::vector<float> own = attention(layer, n_own, n_rows);
       for (std::size_t row = head * group * n_rows; row < (head + 1) * group * n_rows; ++row) {
-        const auto to = result.begin() + static_cast<std::ptrdiff_t>(row * n_entries);
-        std::fill_n(std::copy_n(own.begin() + static_cast<std::ptrdiff_t>(row * n_own), n_own, to), n_entries - n_own,
-                    0.0f);
+        const auto to = result.begin() + (std::ptrdiff_t)(row * n_entries);
+        std::fill_n(std::copy_n(own.begin() + (std::ptrdiff_t)(row * n_own), n_own, to), n_entries - n_own, 0.0f);
       }
     }
     return result;
@@ -283,7 +281,7 @@ class SimulatedCache final : public CacheEdits {
       for (std::size_t i = 0; i < n_entries; ++i) {
         float sum = 0;
         for (std::size_t h = kv * group; h < (kv + 1) * group; ++h) sum += columns[h * n_entries + i];
-        columns[kv * n_entries + i] = sum / static_cast<float>(group);
+        columns[kv * n_entries + i] = sum / (float)group;
       }
     }
   }

@@ -28,7 +28,7 @@ using lacake::PolicySpec;
 class Pinned final : public lacake::Policy {
  public:
   Pinned(std::size_t pinned, std::size_t cache_size, int n_layer)
-      : n_layer_(n_layer), cache_size_(cache_size), lengths_(static_cast<std::size_t>(n_layer)) {
+      : n_layer_(n_layer), cache_size_(cache_size), lengths_((std::size_t)n_layer) {
     traits_.sinks = pinned;
     traits_.window = cache_size - pinned;
   }
@@ -44,25 +44,25 @@ class Pinned final : public lacake::Policy {
     lacake::require_cache_size("pinned", traits_.sinks + 1, cache_size);
     cache_size_ = cache_size;
     traits_.window = cache_size - traits_.sinks;
-    for (int layer = 0; layer < n_layer_; ++layer) cut(layer, lengths_[static_cast<std::size_t>(layer)], edits);
+    for (int layer = 0; layer < n_layer_; ++layer) cut(layer, lengths_[(std::size_t)layer], edits);
   }
   std::unique_ptr<lacake::Policy> clone() const override { return std::make_unique<Pinned>(*this); }
   void visit(lacake::PolicyFields& state) override {
     for (int layer = 0; layer < n_layer_; ++layer) {
       const std::size_t n = state.n_entries(layer, 0);
-      state.number("length", lengths_[static_cast<std::size_t>(layer)], n, n);
+      state.number("length", lengths_[(std::size_t)layer], n, n);
     }
   }
 
  private:
   void cut(int layer, std::size_t n_entries, CacheEdits& edits) {
-    std::size_t& length = lengths_[static_cast<std::size_t>(layer)];
+    std::size_t& length = lengths_[(std::size_t)layer];
     length = std::min(n_entries, cache_size_);
     if (length == n_entries) return;
     std::vector<std::uint32_t> kept(length);
-    const auto newest = kept.begin() + static_cast<std::ptrdiff_t>(traits_.sinks);
+    const auto newest = kept.begin() + (std::ptrdiff_t)traits_.sinks;
     std::iota(kept.begin(), newest, 0u);
-    std::iota(newest, kept.end(), static_cast<std::uint32_t>(n_entries - traits_.window));
+    std::iota(newest, kept.end(), (std::uint32_t)(n_entries - traits_.window));
     edits.keep(layer, {{std::move(kept)}});
   }
 
