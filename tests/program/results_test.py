@@ -1,4 +1,4 @@
-"""The tables of docs/results are those of its data."""
+"""The tables of docs/results and docs/performance are those of their data."""
 
 import json
 import pathlib
@@ -12,21 +12,23 @@ from program import ProgramTest
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 MAKE = ROOT / "scripts" / "make-results"
 PAGES = ROOT / "docs" / "results"
+FOLDERS = (PAGES, ROOT / "docs" / "performance")
 
 
 class Results(ProgramTest):
-    def pages(self):
-        folder = self.folder / "results"
-        shutil.copytree(PAGES, folder)
-        return folder
+    def pages(self, folder=PAGES):
+        copy = self.folder / folder.name
+        shutil.copytree(folder, copy)
+        return copy
 
     def made(self, folder):
         subprocess.run([MAKE, "pages", folder], check=True)
         return {page.name: page.read_text() for page in folder.glob("*.md")}
 
     def test_tables_on_the_pages_are_those_of_the_data(self):
-        for name, text in self.made(self.pages()).items():
-            self.assertEqual((PAGES / name).read_text(), text, "scripts/make-results pages")
+        for folder in FOLDERS:
+            for name, text in self.made(self.pages(folder)).items():
+                self.assertEqual((folder / name).read_text(), text, "scripts/make-results pages")
 
     def test_a_figure_that_changes_in_the_data_changes_on_the_page(self):
         folder = self.pages()
@@ -40,10 +42,12 @@ class Results(ProgramTest):
         self.assertNotEqual(before["ruler.md"], after["ruler.md"])
 
     def test_every_table_of_data_is_on_a_page_with_its_command(self):
-        shown = set().union(*(re.findall(r"<!-- table ([\w-]+) -->", page.read_text()) for page in PAGES.glob("*.md")))
-        self.assertEqual(shown, {path.stem for path in (PAGES / "data").glob("*.json")})
-        for path in (PAGES / "data").glob("*.json"):
-            self.assertTrue(json.loads(path.read_text())["commands"], path.name)
+        for folder in FOLDERS:
+            pages = [page.read_text() for page in folder.glob("*.md")]
+            shown = set().union(*(re.findall(r"<!-- table ([\w-]+) -->", page) for page in pages))
+            self.assertEqual(shown, {path.stem for path in (folder / "data").glob("*.json")})
+            for path in (folder / "data").glob("*.json"):
+                self.assertTrue(json.loads(path.read_text())["commands"], path.name)
 
     def test_a_page_of_a_table_that_is_not_there_is_refused(self):
         folder = self.pages()
