@@ -59,9 +59,11 @@ setup-tests:
 format:  ## apply clang-format
 	@clang-format -i $(SOURCES)
 
-lint: build  ## clang-format and clang-tidy, as complaints
+# Of the preset debug, where each source is compiled by itself.
+lint: setup  ## clang-format and clang-tidy, as complaints
 	@clang-format --dry-run -Werror $(SOURCES)
-	@clang-tidy --quiet -p build/release $(filter-out examples/% cmake/%,$(filter %.cpp,$(SOURCES)))
+	@scripts/quietly build/_logs/debug-configure.log cmake --preset debug
+	@clang-tidy --quiet -p build/debug $(filter-out examples/% cmake/%,$(filter %.cpp,$(SOURCES)))
 
 clean:  ## remove the builds, keep ggml and libllama
 	@rm -rf build/release build/portable build/debug build/asan build/tsan

@@ -42,8 +42,7 @@ ROWS = {row["name"]: Row(row) for row in json.loads((BUILD / "folders.json").rea
 def compiles(folder, text):
     """Whether a file of these lines would compile as one of the folder, with the compiler's complaint."""
     commands = json.loads((BUILD / "compile_commands.json").read_text())
-    command = next(c for c in commands if pathlib.Path(c["file"]).parent == SOURCE / folder
-                   and not is_of_tests(pathlib.Path(c["file"])))
+    command = next(c for c in commands if f"/lacake_{folder}.dir/" in c["command"])
     words = shlex.split(command["command"])
     words = words[next(i for i, w in enumerate(words) if "ccache" not in w):]
     del words[words.index("-o"):words.index("-o") + 2]
