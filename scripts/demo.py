@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Runs one long text under five policies and prints one table: memory, speed, quality. `make demo` calls this."""
+"""Runs long texts under five policies and prints two tables: memory, speed and perplexity; and what each policy still
+finds at the beginning, in the middle and at the end of a text. `make demo` calls this."""
 
 import argparse
 import json
@@ -13,6 +14,13 @@ import textwrap
 # On every Debian and Ubuntu machine (package base-files). Another text: --text FILE.
 DEFAULT_TEXT = pathlib.Path("/usr/share/common-licenses/GPL-3")
 POLICIES = ("full", "streaming-llm", "lacache", "cake", "trellis")
+# A story with a few facts, and sentences to go on with: where in the story the fact stands, and how it goes on there.
+STORY = pathlib.Path(__file__).with_name("demo_island.txt")
+STORY_BUDGET = "256"
+SENTENCES = (("at the beginning", "The lighthouse of Varrin was built in", "1867"),
+             ("in the middle", "The island's doctor is called", "Henrike Solberg"),
+             ("in the middle", "The doctor rides on a white horse called", "Juniper"),
+             ("at the end", "The boat is called", "the Halcyon"))
 COLUMNS = "{:<14}{:>10}{:>9}{:>17}{:>17}{:>13}"
 HEADER = ("policy", "KV held", "of full", "prefill tokens/s", "decode ms/token", "perplexity")
 ASKED = "What is this text about? Answer in one sentence."
@@ -45,8 +53,8 @@ def cut(path):
 
 
 class Runs:
-    def __init__(self, args, folder, total):
-        self.base = [args.program, "run", "-m", args.model, "-f", str(folder / "text"), "--temp", "0", "--json", "-q"]
+    def __init__(self, args, total):
+        self.base = [args.program, "run", "-m", args.model, "--temp", "0", "--json", "-q"]
         self.total = total
         self.done = 0
 
@@ -80,20 +88,47 @@ def first_line(answer):
     return f'    "{line}"' if len(line) <= 74 else f'    "{line[:70]} ..."'
 
 
+def said(answer, expected):
+    """The answer's beginning, as long as what was expected, and whether it was that."""
+    answer = " ".join(answer.split())
+    return answer[:len(expected)] + (" +" if answer.startswith(expected) else " -")
+
+
+def print_story(found, n_tokens):
+    print(f"A story of {n_tokens:,} tokens, --kv-budget {STORY_BUDGET}: how the model goes on with sentences from it\n")
+    print("{:<14}".format("") + "".join(f"{where:>18}" for where, _, _ in SENTENCES).rstrip())
+    for policy, answers in found:
+        print(f"{policy:<14}" + "".join(f"{answer:>18}" for answer in answers).rstrip())
+    print()
+    sentences = "; ".join(f'"{begun} {expected}"' for _, begun, expected in SENTENCES)
+    print(textwrap.fill(
+        f"+ as the story has it, - not. The sentences: {sentences}. A window of the newest tokens (streaming-llm) "
+        "forgets what came early; only the first token of an answer still comes from the whole prompt. cake and "
+        "trellis keep what the prompt's last tokens attend to.", 80))
+
+
 def main():
     args = arguments()
     text, continuation = cut(args.text)
+    runs = Runs(args, (2 + len(SENTENCES)) * len(POLICIES))
+    results, found = [], []
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
         (folder / "text").write_text(text, encoding="utf-8")
         (folder / "continuation").write_text(continuation, encoding="utf-8")
-        runs = Runs(args, folder, 2 * len(POLICIES))
-        results = []
         for policy in POLICIES:
-            answered = runs.run(policy, args.budget, "answering", "-n", "48", "-p", args.question)
-            scored = runs.run(policy, args.budget, "scoring what follows", "-n", "0", "--raw",
+            read = ["-f", str(folder / "text")]
+            answered = runs.run(policy, args.budget, "answering", *read, "-n", "48", "-p", args.question)
+            scored = runs.run(policy, args.budget, "scoring what follows", *read, "-n", "0", "--raw",
                               "--continuation", str(folder / "continuation"))
             results.append((policy, answered, scored))
+    for policy in POLICIES:
+        answers = []
+        for where, begun, expected in SENTENCES:
+            story = runs.run(policy, STORY_BUDGET, f"remembering what stands {where}", "-f", str(STORY), "--raw",
+                             "-p", begun, "-n", "8")
+            answers.append(said(story["text"], expected))
+        found.append((policy, answers))
     if sys.stderr.isatty():
         print("\r\033[K", end="", file=sys.stderr, flush=True)
     _, answered, scored = results[0]
@@ -108,6 +143,8 @@ def main():
         f"{answered['tokens']['prompt']:,} tokens, the text and \"{args.question}\" in the model's chat template, "
         f"greedy, at most 48 new tokens. Perplexity, lower is better: a second run, without template, over the "
         f"{scored['continuation']['tokens']} tokens that follow in the text itself.", 80))
+    print()
+    print_story(found, story["tokens"]["prompt"])
 
 
 if __name__ == "__main__":
