@@ -22,9 +22,6 @@
 namespace lacake::cli {
 namespace {
 
-// Of a text whose question is not known yet: see docs/results/ruler.md, "The question later".
-constexpr const char* kPolicyOfAText = "keydiff";
-
 // All texts, a blank line behind each, so that the next one or a question begins a paragraph of its own.
 std::string read_all(const std::vector<std::string>& paths) {
   std::string all;
@@ -48,10 +45,8 @@ void require_files(const Options& options) {
 
 }  // namespace
 
-int ingest(const Options& given) {
-  Options options = given;
+int ingest(const Options& options) {
   require_files(options);
-  if (!options.policy && options.kv_budget) options.policy = kPolicyOfAText;
   SessionOptions asked = session_options(options);
   const std::string text = read_all(options.words);
   if (options.system) require_utf8(*options.system, "--system");

@@ -243,9 +243,8 @@ const std::vector<Row>& rows() {
        kRun, Text{&O::continuation}},
 
       {"--policy", "policy", "NAME[:key=value,...]", "KV cache",
-       "what stays cached, see `lacake policies` [trellis; without --kv-budget full]", kSampled, Text{&O::policy}},
-      {"--policy", "policy", "NAME[:key=value,...]", "KV cache",
-       "what stays cached, see `lacake policies` [keydiff; without --kv-budget full]", kIngest, Text{&O::policy}},
+       "what stays cached, see `lacake policies` [trellis; without --kv-budget full]", kSampled | kIngest,
+       Text{&O::policy}},
       {"--kv-budget", "kv_budget", "SIZE", "KV cache", "entries a layer (1024), share (3.2%) or bytes (256MiB)",
        kReading | kServe, Text{&O::kv_budget}},
       {"--policy", "policy", "NAME[:key=value,...]", "KV cache",
