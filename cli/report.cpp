@@ -102,14 +102,15 @@ std::string plan_text(const SessionPlan& plan, const ModelFacts& facts, const Se
   for (const PlanRow& row : kPlanRows) {
     cells.push_back(fmt::format("{:<22}{:>9}", row.label, bytes_text(plan.memory.*row.bytes)));
   }
-  cells.push_back(terminal.paint(Style::kBold, fmt::format("{:<22}{:>9}", "total", bytes_text(plan.memory.total()))));
-  const std::size_t half = cells.size() / 2;
+  const std::size_t half = (cells.size() + 1) / 2;
+  cells.resize(2 * half);
   std::string text = terminal.paint(Style::kBold, "memory plan") + "\n";
   for (std::size_t i = 0; i < half; ++i) text += fmt::format("  {}     {}\n", cells[i], cells[half + i]);
+  text += terminal.paint(Style::kBold, fmt::format("  {:<22}{:>9}\n", "total", bytes_text(plan.memory.total())));
 
   const auto n_layer = (std::uint64_t)facts.attention.n_layer;
   text +=
-      fmt::format("  {}: {:.1f} entries a layer of {} each ({}), {} prefill", options.policy.text(),
+      fmt::format("  {}: up to {:.6g} entries a layer of {} ({}), {} prefill", options.policy.text(),
                   (double)plan.budget_bytes / (double)(n_layer * plan.entry_bytes), bytes_text(plan.entry_bytes),
                   options.types.text(),
                   options.prefill == PrefillMode::kExact ? "exact" : fmt::format("streaming ({} a chunk)", plan.chunk));

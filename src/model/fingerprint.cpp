@@ -3,7 +3,9 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cstddef>
 #include <memory>
+#include <span>
 #include <string_view>
 #include <vector>
 
@@ -14,14 +16,18 @@
 namespace lacake {
 namespace {
 
+constexpr std::size_t kPiece = std::size_t(1) << 20;  // bytes
+
 class Hash {
  public:
   Hash() { XXH3_128bits_reset(&state_); }
   void bytes(const void* data, std::size_t n) {
-    const std::uint64_t length = n;  // so that two values are not one
-    XXH3_128bits_update(&state_, &length, sizeof length);
+    length(n);
     XXH3_128bits_update(&state_, data, n);
   }
+  // The same in pieces: first how many bytes come, so that two values are not one.
+  void length(std::uint64_t n) { XXH3_128bits_update(&state_, &n, sizeof n); }
+  void piece(std::span<const std::byte> bytes) { XXH3_128bits_update(&state_, bytes.data(), bytes.size()); }
   void text(std::string_view text) { bytes(text.data(), text.size()); }
   template <class Number>
   void number(Number value) {
@@ -91,8 +97,14 @@ void add_tensors(Hash& hash, const GgufFile& file) {
     hash.text(name);
     hash.number(tensor->type);
     hash.bytes(tensor->ne, sizeof tensor->ne);
-    hash.bytes(file.data(tensor), ggml_nbytes(tensor));
-    file.forget(tensor);
+    hash.length(ggml_nbytes(tensor));
+    // An embedding is larger than many a KV cache: no more of it is resident at once than a piece.
+    const std::span<const std::byte> all((const std::byte*)file.data(tensor), ggml_nbytes(tensor));
+    for (std::size_t first = 0; first < all.size(); first += kPiece) {
+      const std::span<const std::byte> piece = all.subspan(first, std::min(kPiece, all.size() - first));
+      hash.piece(piece);
+      file.forget(piece);
+    }
   }
 }
 

@@ -288,11 +288,15 @@ ggml_tensor* GgufFile::tensor(const std::string& name) const {
 }
 
 void GgufFile::forget(const ggml_tensor* tensor) const {
+  forget({(const std::byte*)data(tensor), ggml_nbytes(tensor)});
+}
+
+void GgufFile::forget(std::span<const std::byte> bytes) const {
   static const std::size_t page = (std::size_t)::sysconf(_SC_PAGESIZE);
-  const auto first = (std::uintptr_t)data(tensor);
+  const auto first = (std::uintptr_t)bytes.data();
   // Neighbours on the first and last page are read from the file again.
   const std::uintptr_t begin = first / page * page;
-  ::madvise((void*)begin, first + ggml_nbytes(tensor) - begin, MADV_DONTNEED);
+  ::madvise((void*)begin, first + bytes.size() - begin, MADV_DONTNEED);
 }
 
 void GgufFile::forget_all() const {

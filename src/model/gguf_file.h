@@ -64,6 +64,7 @@ class GgufFile {
   std::size_t part_of(const ggml_tensor* tensor) const { return place(tensor).part; }
   // Tells the system that these mapped bytes will not be read again soon: they leave resident memory.
   void forget(const ggml_tensor* tensor) const;
+  void forget(std::span<const std::byte> bytes) const;
   // And so of all bytes: what was mapped beside a tensor that was read (read-ahead, whole folios) leaves too.
   void forget_all() const;
 

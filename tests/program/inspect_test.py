@@ -21,7 +21,7 @@ class Inspect(ProgramTest):
         text = self.inspect()
         self.assertIn("30, width 576", text)
         self.assertIn("9 heads over 3 KV heads of 64", text)
-        self.assertIn("memory plan", text)
+        self.assertRegex(text, r"memory plan\n(  .+\n)+  total +\d+ MiB\n")
         result = json.loads(self.inspect("--json", "--policy", "lacache", "--kv-budget", "512"))
         self.assertEqual((result["schema"], result["model"]["n_layer"]), (1, N_LAYER))
         self.assertEqual(result["model"]["training_length"], MODEL_LENGTH)
