@@ -1,4 +1,4 @@
-# Several sources of a folder are compiled as one, so that what they include is read once: a whole build takes 60 % of
+# Several sources of a folder are compiled as one, so that what they include is read once: a whole build takes half of
 # the time. What that asks of the sources: two in one folder may not use a name for different things, not even each in
 # its unnamed namespace. Off in the presets debug and fuzz, where a change of one file compiles that file alone, and
 # where an include that is missing shows.

@@ -47,6 +47,11 @@ class Sources(unittest.TestCase):
         for harmless in ("--n;", "a --b", "#ifdef LACAKE_HAVE_JINJA", "fail(\"kv_budget: expected\")", "---json"):
             self.assertEqual(named(harmless, flags, variables), [], harmless)
 
+    def test_every_preset_that_can_be_configured_can_be_built(self):
+        presets = json.loads((ROOT / "CMakePresets.json").read_text(encoding="utf-8"))
+        configured = {preset["name"] for preset in presets["configurePresets"] if not preset.get("hidden")}
+        self.assertEqual(configured, {preset["name"] for preset in presets["buildPresets"]})
+
 
 if __name__ == "__main__":
     unittest.main()
