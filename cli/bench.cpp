@@ -67,7 +67,7 @@ void check_length(const BenchCase& c, const Model& model) {
   const PolicyType& type = *c.session.policy.type;
   const AttentionShape shape = model.facts().policy_attention();  // the layers that a policy sees
   const bool index = type.bounded && c.session.prefill == PrefillMode::kStreaming &&
-                     c.session.policy.positions(shape) == Positions::kCacheIndex;
+                     c.session.policy.positions(shape) == Positions::kCompacted;
   if (index) return;
   throw Error({.kind = Error::Kind::kUsage,
                .subject = fmt::format("{} {}", c.depth >= c.n_prompt ? "--depth" : "--n-prompt", length),

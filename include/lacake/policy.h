@@ -33,10 +33,10 @@ struct AttentionShape {
 };
 
 // Where a key stands for RoPE.
-//   kTrue        at the index of its token in the conversation, for ever
-//   kCacheIndex  at its index in the cache, anew at every step: the entries that stay close up when others are evicted,
+//   kOriginal   at the index of its token in the conversation, for ever
+//   kCompacted  at its index in the cache, anew at every step: the entries that stay close up when others are evicted,
 //                so that a conversation may outgrow the length that the model was trained for
-enum class Positions { kTrue, kCacheIndex };
+enum class Positions { kOriginal, kCompacted };
 
 // The value of a parameter: a number, or a text (a word of a list, the path of a file).
 class PolicyValue {

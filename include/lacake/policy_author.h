@@ -79,7 +79,7 @@ struct Measures {
   bool learned = false;  // what a linear map that was learned for this model says of each new token's worth; REQUIRES:
                          // AttentionShape::calibration
   bool inputs = false;   // of a prompt's segment: the columns that its keys were projected from
-  // Under Positions::kCacheIndex alone: the RoPE index of the segment's queries minus that of their own keys. 0 for all
+  // Under Positions::kCompacted alone: the RoPE index of the segment's queries minus that of their own keys. 0 for all
   // methods but those that place queries elsewhere (LaCache with query=script). REQUIRES: index + shift >= 0.
   std::int64_t query_shift = 0;
 
@@ -164,7 +164,7 @@ class CacheEdits {
 // What a policy declares, so that nobody has to ask which policy it is. `window` may change with the cache size
 // (Policy::resize), nothing else ever does.
 struct PolicyTraits {
-  Positions positions = Positions::kTrue;
+  Positions positions = Positions::kOriginal;
   bool per_head = false;       // the KV heads of a layer may keep different tokens
   bool uneven_layers = false;  // layers may keep different numbers of entries
   bool uneven_heads = false;   // so may the heads of one layer

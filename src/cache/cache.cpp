@@ -52,7 +52,7 @@ Cache::Cache(const CacheShape& shape, const PolicyTraits& traits, std::uint64_t 
       pool_(pool),
       mover_(mover),
       per_head_(traits.per_head || traits.uneven_heads),
-      cache_index_(traits.positions == Positions::kCacheIndex),
+      cache_index_(traits.positions == Positions::kCompacted),
       maps_(per_head_ ? shape.n_lanes() : (std::size_t)shape.n_layer) {}
 
 std::size_t Cache::map_index(int layer, int head) const {
@@ -420,7 +420,7 @@ void Cache::index_slots(Map& m) {
 
 std::uint64_t Cache::metadata_bytes(const CacheShape& shape, const PolicyTraits& traits, std::size_t n_entries) {
   const std::uint64_t maps = traits.per_head || traits.uneven_heads ? (std::uint64_t)shape.n_head_kv : 1;
-  const std::uint64_t indices = traits.positions == Positions::kCacheIndex ? 2 : 1;
+  const std::uint64_t indices = traits.positions == Positions::kCompacted ? 2 : 1;
   return n_entries * maps * (sizeof(std::uint32_t) + indices * sizeof(std::int32_t));
 }
 

@@ -37,7 +37,7 @@ class CacheCopy {
   struct Map {
     std::vector<std::uint32_t> slot;          // by entry
     std::vector<std::int32_t> position;       // by entry: of its token in the conversation
-    std::vector<std::int32_t> index_of_slot;  // inverse of `slot`; only under Positions::kCacheIndex
+    std::vector<std::int32_t> index_of_slot;  // inverse of `slot`; only under Positions::kCompacted
   };
   std::vector<Map> maps;
   std::vector<std::size_t> capacities, live;  // by lane

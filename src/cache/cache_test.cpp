@@ -139,7 +139,7 @@ TEST(Cache, DropsOneEntryByMovingOneRow) {
 // Whatever was dropped and appended before, `drop` leaves what `compact` with all the others leaves.
 TEST(Cache, ADropIsACompactionOfOneEntryLess) {
   std::mt19937 random(3);
-  for (const Positions positions : {Positions::kTrue, Positions::kCacheIndex}) {
+  for (const Positions positions : {Positions::kOriginal, Positions::kCompacted}) {
     for (const bool per_head : {false, true}) {
       Labelled dropped(PolicyTraits{.positions = positions, .per_head = per_head, .uneven_heads = per_head});
       std::vector<std::vector<std::int32_t>> expected(2, run(0, 12));
@@ -224,7 +224,7 @@ TEST(Cache, PerHeadSelectionsDiffer) {
 
 TEST(Cache, IndicesFollowTheStoredOrder) {
   PolicyTraits traits = kShared;
-  traits.positions = Positions::kCacheIndex;
+  traits.positions = Positions::kCompacted;
   Labelled labelled(traits);
   labelled.append(0, 9);
   labelled.cache.compact(0, {{{0, 5, 6, 7, 8}}});
@@ -242,7 +242,7 @@ TEST(Cache, AgreesWithPlainListsOfTokens) {
     SCOPED_TRACE(seed);
     std::mt19937 random(seed);
     PolicyTraits traits = seed % 2 ? kPerHead : kShared;
-    if (seed % 3 == 0) traits.positions = Positions::kCacheIndex;
+    if (seed % 3 == 0) traits.positions = Positions::kCompacted;
     Labelled labelled(traits);
     std::vector<std::vector<std::int32_t>> plain(kShape.n_lanes());
     const auto lane = [](int l, int h) { return (std::size_t)(l * 2 + h); };
@@ -338,7 +338,7 @@ TEST(Cache, TextShowsRunsAndStepsBack) {
 TEST(Cache, MetadataCountsOrdersPositionsAndIndices) {
   EXPECT_EQ(Cache::metadata_bytes(kShape, kShared, 10), 10u * 8);
   EXPECT_EQ(Cache::metadata_bytes(kShape, kPerHead, 10), 10u * 2 * 8);
-  EXPECT_EQ(Cache::metadata_bytes(kShape, {.positions = Positions::kCacheIndex}, 10), 10u * 12);
+  EXPECT_EQ(Cache::metadata_bytes(kShape, {.positions = Positions::kCompacted}, 10), 10u * 12);
 }
 
 }  // namespace

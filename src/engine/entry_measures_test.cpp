@@ -61,7 +61,7 @@ class Watcher final : public Policy {
 };
 
 SessionOptions watching(const Measures& asked, Log& log, PrefillMode mode = PrefillMode::kExact,
-                        Positions positions = Positions::kTrue, std::size_t n_kept = 2000) {
+                        Positions positions = Positions::kOriginal, std::size_t n_kept = 2000) {
   PolicyType type{.name = "watcher",
                   .summary = "writes down what it sees",
                   .max_entries_per_layer = [](const auto&, const auto&, std::size_t c) { return c + 1; },
@@ -310,7 +310,7 @@ TEST(EntryMeasures, AreTheSameOnAnyNumberOfThreadsAndForAnyCompany) {
 // Entries of a second turn: values weigh what they weighed before, in stored order whatever their slots.
 TEST(EntryMeasures, OfALaterTurnAreInStoredOrder) {
   Loaded loaded(model());
-  for (const Positions positions : {Positions::kTrue, Positions::kCacheIndex}) {
+  for (const Positions positions : {Positions::kOriginal, Positions::kCompacted}) {
     for (const PrefillMode mode : {PrefillMode::kExact, PrefillMode::kStreaming}) {
       Log log;
       const auto s = loaded.engine.open(watching(kAll, log, mode, positions, 60));
@@ -338,7 +338,7 @@ TEST(EntryMeasures, OfAFirstPromptAreTheSameForKeysThatAreStoredUnrotated) {
   const Tokens tokens = random_tokens(loaded.tiny, 120, 6);
   Log original, compacted;
   loaded.engine.open(watching(kAll, original))->prefill(tokens);
-  loaded.engine.open(watching(kAll, compacted, PrefillMode::kExact, Positions::kCacheIndex))->prefill(tokens);
+  loaded.engine.open(watching(kAll, compacted, PrefillMode::kExact, Positions::kCompacted))->prefill(tokens);
   EXPECT_EQ(original, compacted);
 }
 
@@ -389,7 +389,7 @@ TEST(EntryMeasures, BehindPinnedTokensAreThoseOfTheOtherEntries) {
 TEST(EntryMeasures, AreOfEntriesAsTheyWereWhateverTheyAreStoredAs) {
   Loaded loaded(wide());
   const Tokens tokens = random_tokens(loaded.tiny, 100, 11);
-  for (const Positions positions : {Positions::kTrue, Positions::kCacheIndex}) {
+  for (const Positions positions : {Positions::kOriginal, Positions::kCompacted}) {
     Log exact, rounded;
     for (const bool few_bits : {false, true}) {
       SessionOptions o = watching(kAll, few_bits ? rounded : exact, PrefillMode::kExact, positions, 60);

@@ -44,7 +44,7 @@ std::string policies_by_cache_index(const AttentionShape& shape) {
     if (!type.bounded) continue;
     try {
       const PolicySpec spec{.type = find_policy_type(type.name)};
-      if (spec.positions(shape) == Positions::kCacheIndex) names.push_back(type.name);
+      if (spec.positions(shape) == Positions::kCompacted) names.push_back(type.name);
     } catch (const Error&) {
       continue;  // cannot run on this model: no remedy
     }
@@ -178,7 +178,7 @@ class Planner {
     }
     // Positions that are cache indices must stay where the model was trained.
     std::size_t low = least, high = fits;
-    const bool index = options_.policy.positions(shape_) == Positions::kCacheIndex;
+    const bool index = options_.policy.positions(shape_) == Positions::kCompacted;
     if (index) high = std::min(high, (std::size_t)h_.n_ctx_train);
     while (low < high) {
       const std::size_t middle = low + (high - low + 1) / 2;
@@ -196,7 +196,7 @@ class Planner {
     std::size_t wanted =
         options_.chunk > 0 ? options_.chunk : std::clamp(budget_entries() / 8, kLeastChunk, kComputeChunk);
     // Cache indices of a chunk follow those that are kept, one token of a step less than the largest.
-    if (traits.positions == Positions::kCacheIndex) {
+    if (traits.positions == Positions::kCompacted) {
       const std::size_t kept = max_entries(plan_.cache_size) - 1, trained = (std::size_t)h_.n_ctx_train;
       wanted = std::min(wanted, trained > kept ? trained - kept : 1);
     }
@@ -234,7 +234,7 @@ class Planner {
     m.compute = prefill_compute_bytes(engine_, cache_, n_kept, n_new + repeats.longest, sees_queries) + measures +
                 decode_compute_bytes(engine_, cache_, per_layer) + quantised +
                 (std::uint64_t)h_.n_vocab * sizeof(float);
-    if (traits.positions == Positions::kCacheIndex) {
+    if (traits.positions == Positions::kCompacted) {
       m.compute += RopeTable::bytes_for(h_, std::max(per_layer, n_kept + n_new + repeats.longest));
     }
     m.turn_copy = turn_copy_bytes();
@@ -347,7 +347,7 @@ WorkspaceShape workspace_shape(const EngineState& engine, const CacheShape& cach
   }
   const std::uint64_t heads = (std::uint64_t)cache.n_head_kv, k = n_rows * heads * cache.k_row();
   // The first segment's keys are attended rotated, whatever the cache keeps.
-  const bool both = policy.traits().positions == Positions::kCacheIndex;
+  const bool both = policy.traits().positions == Positions::kCompacted;
   return {.k = k,
           .v = n_rows * heads * cache.v_row(),
           .record = (std::uint64_t)floats * sizeof(float),
@@ -387,7 +387,7 @@ void check_positions(const EngineState& engine, const SessionOptions& options, c
                      std::size_t last_position) {
   const Hyperparameters& h = engine.model.hyperparameters;
   if (engine.any_length || last_position <= (std::size_t)h.n_ctx_train) return;
-  const bool index = policy.traits().positions == Positions::kCacheIndex;
+  const bool index = policy.traits().positions == Positions::kCompacted;
   if (index && options.prefill == PrefillMode::kStreaming) return;
   const std::string remedy = index ? "`prefill` streaming would do"
                                    : fmt::format("policy {} with `prefill` streaming would do",

@@ -40,7 +40,7 @@ class SessionState {
   const std::vector<float>& logits() const { return logits_; }
   const std::vector<Token>& tokens() const { return tokens_; }
   std::size_t n_past() const { return tokens_.size(); }
-  bool cache_index() const { return policy_->traits().positions == Positions::kCacheIndex; }
+  bool cache_index() const { return policy_->traits().positions == Positions::kCompacted; }
   // Of all heads' keys of a layer as its cache has them.
   attention::KeyForm key_form(int layer) const {
     return cache_index() ? engine_.key_forms.plain(layer) : engine_.key_forms.attended(layer);

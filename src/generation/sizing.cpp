@@ -33,7 +33,7 @@ AnswerRoom answer_room(const ModelFacts& facts, const Session& session, const Le
   const auto trained = (std::size_t)facts.training_length;
   const PolicySpec& policy = session.options().policy;
   const bool evicts = policy.type->bounded;
-  const bool run_out = !evicts || policy.positions(facts.policy_attention()) == Positions::kTrue;
+  const bool run_out = !evicts || policy.positions(facts.policy_attention()) == Positions::kOriginal;
 
   AnswerRoom room{limits.answer.value_or(LengthLimits::kEndless), LengthLimit::kAnswer};
   const auto at_most = [&](std::size_t tokens, LengthLimit limit) {

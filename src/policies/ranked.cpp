@@ -487,7 +487,7 @@ RankedPolicy::Options ranked_options(const PolicyType& type, const PolicySetting
   options.sharing = heads == "joint" ? Sharing::kJoint : heads == "adaptive" ? Sharing::kAdaptive : Sharing::kEven;
   options.head_floor = number_setting(type, given, "floor");
   // One query has one index, but heads of different lengths would each need their own.
-  if (options.sharing != Sharing::kEven && options.positions == Positions::kCacheIndex) {
+  if (options.sharing != Sharing::kEven && options.positions == Positions::kCompacted) {
     throw Error({.kind = Error::Kind::kUsage,
                  .subject = policy_subject(type.name),
                  .expected = "positions=original with heads=" + heads,

@@ -25,7 +25,7 @@ class RankedPolicy : public Policy {
     std::size_t sinks = 0;           // sinks + window < min_cache_size
     std::size_t window = 0;
     double window_share = 0;  // above 0: this share of C, at most C - 1; and at most `window`, where that is not 0
-    Positions positions = Positions::kTrue;
+    Positions positions = Positions::kOriginal;
     bool per_head = true;
     // Whose best scores share a whole of entries among them: nobody's, those of a layer's heads, or of all layers and
     // heads. For kJoint scores of different layers must be comparable. kSettled: as they were shared before; what a

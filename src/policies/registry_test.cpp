@@ -167,9 +167,9 @@ TEST(PolicySpec, KeepsItsTypeAlive) {
 
 TEST(PolicySpec, SaysWhereKeysStand) {
   const AttentionShape shape{.n_layer = 4, .n_head = 2, .n_head_kv = 1};
-  EXPECT_EQ(PolicySpec::parse("lacache").positions(shape), Positions::kCacheIndex);
-  EXPECT_EQ(PolicySpec::parse("tova").positions(shape), Positions::kTrue);
-  EXPECT_EQ(PolicySpec::parse("tova:positions=compacted").positions(shape), Positions::kCacheIndex);
+  EXPECT_EQ(PolicySpec::parse("lacache").positions(shape), Positions::kCompacted);
+  EXPECT_EQ(PolicySpec::parse("tova").positions(shape), Positions::kOriginal);
+  EXPECT_EQ(PolicySpec::parse("tova:positions=compacted").positions(shape), Positions::kCompacted);
 }
 
 TEST(PolicyRegistry, RefusesWhatItCouldNotSell) {

@@ -18,7 +18,7 @@ PolicyParameter positions_parameter() {
 }
 
 Positions positions_setting(const PolicyType& type, const PolicySettings& given) {
-  return has_word(type, given, "positions", "compacted") ? Positions::kCacheIndex : Positions::kTrue;
+  return has_word(type, given, "positions", "compacted") ? Positions::kCompacted : Positions::kOriginal;
 }
 
 PolicyParameter sinks_parameter() {

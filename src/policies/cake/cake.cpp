@@ -315,8 +315,8 @@ std::unique_ptr<Policy> make(const PolicySettings& given, const AttentionShape& 
   settings.uniform = has_word(type, given, "budgets", "uniform");
   settings.positions = positions_setting(type, given);
   // Indices of an order by score would mean nothing to RoPE.
-  settings.by_score = has_word(type, given, "order", "score") && settings.positions == Positions::kTrue;
-  if (settings.positions == Positions::kCacheIndex && given.contains("order") &&
+  settings.by_score = has_word(type, given, "order", "score") && settings.positions == Positions::kOriginal;
+  if (settings.positions == Positions::kCompacted && given.contains("order") &&
       has_word(type, given, "order", "score")) {
     throw Error({.kind = Error::Kind::kUsage,
                  .subject = policy_subject(type.name),

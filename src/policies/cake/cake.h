@@ -20,12 +20,12 @@ struct Settings {
   double gamma = 200;
   double tau1 = 1;
   double tau2 = 1;
-  double decay = 0.9;                      // of an entry's old score, at every further segment
-  bool cascade = true;                     // false: all layers are cut after the last one only
-  bool uniform = false;                    // all layers alike, whatever their attention looks like
-  double evict_fraction = 0;               // share of its entries that a full layer drops at once in decoding
-  bool by_score = true;                    // stored order by falling score; false: the conversation's
-  Positions positions = Positions::kTrue;  // REQUIRES: kTrue unless by_score is false
+  double decay = 0.9;                          // of an entry's old score, at every further segment
+  bool cascade = true;                         // false: all layers are cut after the last one only
+  bool uniform = false;                        // all layers alike, whatever their attention looks like
+  double evict_fraction = 0;                   // share of its entries that a full layer drops at once in decoding
+  bool by_score = true;                        // stored order by falling score; false: the conversation's
+  Positions positions = Positions::kOriginal;  // REQUIRES: kOriginal unless by_score is false
 };
 
 // Stored order of a layer that was cut, per KV head, and what is known of it:

@@ -106,7 +106,7 @@ TEST(CakeByPosition, DecodingPoolsOverNeighboursInTheText) {
 TEST(CakeByPosition, IndicesTakeTheOrderOfTheConversation) {
   const auto p = policy(1, {{"positions", "compacted"}});
   EXPECT_TRUE(p->traits().ordered);
-  EXPECT_EQ(p->traits().positions, Positions::kCacheIndex);
+  EXPECT_EQ(p->traits().positions, Positions::kCompacted);
 }
 
 TEST(Cascade, NeverExceedsTheTotalNorLeavesItToTheEnd) {

@@ -22,8 +22,8 @@ TEST(Full, NeverNamesASelection) {
 }
 
 TEST(Full, StandsAtTruePositionsUnlessAsked) {
-  EXPECT_EQ(full_policy().make({}, kShape, 1)->traits().positions, Positions::kTrue);
-  EXPECT_EQ(full_policy().make({{"positions", "compacted"}}, kShape, 1)->traits().positions, Positions::kCacheIndex);
+  EXPECT_EQ(full_policy().make({}, kShape, 1)->traits().positions, Positions::kOriginal);
+  EXPECT_EQ(full_policy().make({{"positions", "compacted"}}, kShape, 1)->traits().positions, Positions::kCompacted);
 }
 
 TEST(Full, ReservesTheConversationAndOneTokenInFlight) {

@@ -15,7 +15,7 @@ LaCache::LaCache(const Settings& settings, std::size_t cache_size, Query query)
       compensated_size_(compensated(ladder_of(settings), cache_size)),
       cursor_(settings.sinks),
       query_(query) {
-  traits_.positions = Positions::kCacheIndex;
+  traits_.positions = Positions::kCompacted;
   traits_.sinks = settings.sinks;
   // A ladder that is stretched and keeps several entries can reach into the next one.
   traits_.ordered = ladder_of(settings).after == 1;

@@ -107,7 +107,7 @@ TEST(SnapKvHeads, AdaptiveHeadsShareTheLayerAndNoneGoesBelowTheFloor) {
 
 TEST(SnapKvHeads, AdaptiveAndIndexedPositionsAreRefusedTogether) {
   EXPECT_THROW(policy(kTwoHeads, {{"heads", "adaptive"}, {"positions", "compacted"}}), Error);
-  EXPECT_EQ(policy(kTwoHeads, {{"positions", "compacted"}})->traits().positions, Positions::kCacheIndex);
+  EXPECT_EQ(policy(kTwoHeads, {{"positions", "compacted"}})->traits().positions, Positions::kCompacted);
 }
 
 TEST(SnapKv, NeedsOneEntryBesideItsWindow) {

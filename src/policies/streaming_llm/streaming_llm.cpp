@@ -14,7 +14,7 @@ class StreamingLlm final : public Policy {
   // REQUIRES: sinks < cache_size.
   StreamingLlm(std::size_t cache_size, const AttentionShape& shape, std::size_t sinks)
       : n_layer_(shape.n_layer), cache_size_(cache_size) {
-    traits_.positions = Positions::kCacheIndex;
+    traits_.positions = Positions::kCompacted;
     traits_.layers_independent = true;
     traits_.sinks = sinks;
     traits_.window = cache_size - sinks;

@@ -48,7 +48,7 @@ TEST(StreamingLlm, NeedsOneEntryBesideTheSinks) {
 
 TEST(StreamingLlm, StandsAtIndicesInTheCache) {
   const auto p = policy(4, 8);
-  EXPECT_EQ(p->traits().positions, Positions::kCacheIndex);
+  EXPECT_EQ(p->traits().positions, Positions::kCompacted);
   EXPECT_EQ(simulation::query_position(*p, 0, 8), 8);
 }
 

@@ -313,7 +313,8 @@ std::unique_ptr<Policy> make(const PolicySettings& given, const AttentionShape& 
   if (joint && given.contains("preference")) {
     refuse("no preference= with heads=joint, where scores alone divide the entries among layers", "both");
   }
-  const bool even = options.sharing == RankedPolicy::Options::Sharing::kEven && options.positions == Positions::kTrue;
+  const bool even =
+      options.sharing == RankedPolicy::Options::Sharing::kEven && options.positions == Positions::kOriginal;
   if (given.contains("question") && !even) {
     refuse("no question= beside heads=adaptive, heads=joint or positions=compacted", "both");
   }
