@@ -1,4 +1,5 @@
-# lacake_folder(NAME [SEES FOLDER...] [CALLS FOLDER...] [APART FILE...]): the object library lacake_NAME of the folder's sources.
+# lacake_folder(NAME [SEES FOLDER...] [CALLS FOLDER...] [APART FILE...]): the object library lacake_NAME of the folder's
+#   sources.
 # lacake_see(TARGET FOLDER...): gives a target outside src/ the headers of these folders.
 # lacake_see_in_files(FILES... FOLDERS...): the same for a few files of a target only.
 # lacake_folders_end(): after the last row.

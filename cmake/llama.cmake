@@ -1,6 +1,6 @@
-# Read at the end of llama.cpp's own project() (scripts/setup). lacake takes from libllama its vocabularies, samplers and
-# grammars; models computed by it are only what tests compare with. So the rest of it is optimised less, which takes a
-# fifth off the time that the sources take to compile. Multiplications are ggml's, and are compiled as always.
+# Read after llama.cpp's own project() (scripts/setup). lacake takes from libllama its vocabularies, samplers and
+# grammars; models computed by it are only what tests compare with. So the rest of it is optimised less, because that
+# compiles sooner. Multiplications are ggml's, and are compiled as always.
 function(lacake_lighten_llama)
   target_compile_options(llama PRIVATE $<$<CONFIG:Release>:-O1>)
   set(used vocab sampler grammar)
