@@ -218,6 +218,62 @@ TEST(KeySimilarity, IsTheCosineWithTheMeanOfAllKeys) {
   EXPECT_NEAR(cosines[3], 1.0, 1e-7);
 }
 
+TEST(KeySimilarity, OfKeysOfAnyLengthFollowsTheFormula) {
+  constexpr int kKeys = 5;
+  for (const int d : {1, 7, 8, 43, 64}) {
+    std::vector<float> keys((std::size_t)(d * kKeys)), cosines(kKeys);
+    for (std::size_t i = 0; i < keys.size(); ++i) keys[i] = (float)((i * 7919) % 101) - 37;
+    std::vector<double> mean((std::size_t)d), expected;
+    for (std::size_t i = 0; i < keys.size(); ++i) mean[i % (std::size_t)d] += keys[i] / (double)kKeys;
+    const Shape shape = {.d_k = d, .d_v = 0, .group = 1, .type_k = GGML_TYPE_F32, .type_v = GGML_TYPE_F32};
+    const Rows rows{.k = keys.data(), .k_stride = (std::size_t)d * sizeof(float), .n = kKeys};
+    key_similarity(shape, rows, {}, false, cosines.data());
+    for (std::size_t i = 0; i < kKeys; ++i) {
+      double product = 0, square = 0, of_mean = 0;
+      for (std::size_t c = 0; c < (std::size_t)d; ++c) {
+        const double k = keys[i * (std::size_t)d + c];
+        product += k * mean[c], square += k * k, of_mean += mean[c] * mean[c];
+      }
+      EXPECT_NEAR(cosines[i], product / std::sqrt(square * of_mean), 1e-6) << i << " of " << d << " numbers";
+    }
+  }
+}
+
+TEST(RaiseToPooled, FollowsTheFormulaForRowsOfAnyLength) {
+  for (const std::size_t n : {1, 2, 3, 4, 5, 13, 40}) {
+    std::vector<float> row(n), peak(n, 0.1f);
+    for (std::size_t i = 0; i < n; ++i) row[i] = (float)((i * 31 + 5) % 17);
+    std::vector<double> pooled(n);
+    double mass = 0, of_pooled = 0;
+    for (std::size_t i = 0; i < n; ++i) {
+      for (std::size_t j = i - std::min<std::size_t>(i, 2); j < std::min(i + 3, n); ++j) pooled[i] += row[j] / 5.0;
+      mass += row[i], of_pooled += pooled[i];
+    }
+    raise_to_pooled(row, peak);
+    for (std::size_t i = 0; i < n; ++i) {
+      EXPECT_NEAR(peak[i], std::max(0.1, pooled[i] * mass / of_pooled), 1e-5) << i << " of " << n;
+    }
+  }
+}
+
+TEST(ConvertRow, GivesTheBitsOfThePlainConversion) {
+  for (const ggml_type type : {GGML_TYPE_F32, GGML_TYPE_F16, GGML_TYPE_BF16, GGML_TYPE_Q8_0, GGML_TYPE_Q5_1,
+                               GGML_TYPE_Q5_0, GGML_TYPE_Q4_1, GGML_TYPE_IQ4_NL, GGML_TYPE_Q4_0}) {
+    for (const int d : {7, 32, 50, 96}) {
+      if (d % (int)ggml_blck_size(type) != 0) continue;
+      std::vector<float> numbers((std::size_t)d), plain(numbers), fast(numbers);
+      for (std::size_t i = 0; i < numbers.size(); ++i) numbers[i] = (float)((i * 7919) % 101) / 7 - 5;
+      std::vector<std::byte> row(ggml_row_size(type, d));
+      ggml_quantize_chunk(type, numbers.data(), row.data(), 0, 1, d, nullptr);
+      load_row(row.data(), d, type, plain.data());
+      on_every_target([&] {
+        convert_row(row.data(), d, type, fast.data());
+        EXPECT_EQ(fast, plain) << ggml_type_name(type) << " of " << d;
+      });
+    }
+  }
+}
+
 TEST(KeySimilarity, IsTheSameOfKeysInAForm) {
   const TestLane lane({.n_past = 30, .n_fresh = 1});
   std::vector<float> scale(64), center(64);

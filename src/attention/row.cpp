@@ -40,7 +40,7 @@ void load_row(const void* row, int d, ggml_type type, float* out) {
 }
 
 void read_row(const void* row, int d, ggml_type type, float* out) {
-  load_row(row, d, type, out);
+  convert_row(row, d, type, out);
   if (is_mixed(type)) mix(out, (std::size_t)d);
 }
 

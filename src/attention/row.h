@@ -1,6 +1,7 @@
 #pragma once
 
-// One stored row of K or V, in plain scalar code: for the reference, for types without a fast path and for measures.
+// One stored row of K or V: in plain scalar code for the reference and for types without a fast path, with vectors for
+// what measures read.
 
 #include "attention/attention.h"
 
@@ -9,6 +10,9 @@ namespace lacake::attention {
 // Any stored type -> f32. What is stored mixed (mix.h) comes out mixed.
 //   out  [d] f32
 void load_row(const void* row, int d, ggml_type type, float* out);
+
+// The same bits, with the machine's vectors where the type has some.
+void convert_row(const void* row, int d, ggml_type type, float* out);
 
 // What store_row was given, but for rounding.
 void read_row(const void* row, int d, ggml_type type, float* out);

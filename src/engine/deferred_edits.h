@@ -1,5 +1,8 @@
 #pragma once
 
+#include <algorithm>
+#include <cassert>
+#include <optional>
 #include <span>
 #include <utility>
 #include <vector>
@@ -19,11 +22,11 @@ class DeferredEdits final : public CacheEdits {
       : cache_(cache), layers_(layers), layer_(layer), n_fresh_(n_fresh) {}
 
   void keep(int layer, Selection selection) override {
-    selections_.emplace_back(layers_.model_layers()[(std::size_t)layer], std::move(selection));
+    decided(layers_.model_layers()[(std::size_t)layer], std::move(selection));
   }
-  // What stays of a layer that slides, as the cache counts.
-  void keep_newest(int layer, std::size_t n_entries, std::size_t n) {
-    if (n_entries > n) selections_.emplace_back(layer, newest(n_entries, n));
+  // What stays of the observed layer where it slides.
+  void keep_newest(std::size_t n_entries, std::size_t n) {
+    if (n_entries > n) decided(layer_, newest(n_entries, n));
   }
 
   // As the list of what stays: a segment's rows are not in the cache yet.
@@ -40,37 +43,49 @@ class DeferredEdits final : public CacheEdits {
     keep(policy_layer, std::move(selection));
   }
 
-  // `fresh`: the segment's rows of `layer`, which are not in the cache yet. Throws as Cache::make_room.
-  void apply(Cache& cache, int layer, const SegmentRows& fresh) {
-    const Selection* own = nullptr;
-    for (const auto& [l, selection] : selections_) {
-      if (l == layer) {
-        own = &selection;
-      } else {
-        cache.compact(l, selection);
-      }
-    }
+  // What other layers give up: so many decisions, each of a layer of its own. They may be applied at the same time, and
+  // come before apply_own.
+  std::size_t n_elsewhere() const { return elsewhere_.size(); }
+  void apply_elsewhere(Cache& cache, std::size_t i) const {
+    const auto& [layer, selection] = elsewhere_[i];
+    cache.compact(layer, selection);
+  }
+
+  // `fresh`: the segment's rows of the observed layer, which are not in the cache yet. Throws as Cache::make_room.
+  void apply_own(Cache& cache, const SegmentRows& fresh) const {
+    const Selection* own = own_ ? &*own_ : nullptr;
     const int n_head_kv = cache.arena().shape().n_head_kv;
     std::vector<std::size_t> lengths((std::size_t)n_head_kv);
     for (int h = 0; h < n_head_kv; ++h) {
-      lengths[(std::size_t)h] = !own                     ? cache.length(layer, h) + fresh.n
+      lengths[(std::size_t)h] = !own                     ? cache.length(layer_, h) + fresh.n
                                 : own->heads.size() == 1 ? own->heads[0].size()
                                                          : own->heads[(std::size_t)h].size();
     }
-    if (!own || own->heads.size() == 1) cache.make_room(layer, lengths);
+    if (!own || own->heads.size() == 1) cache.make_room(layer_, lengths);
     if (own) {
-      cache.compact(layer, *own, fresh);
+      cache.compact(layer_, *own, fresh);
     } else {
-      cache.append(layer, fresh);
+      cache.append(layer_, fresh);
     }
   }
 
  private:
+  // A policy decides once about a layer.
+  void decided(int layer, Selection selection) {
+    assert(layer == layer_ ? !own_ : std::ranges::none_of(elsewhere_, [&](const auto& d) { return d.first == layer; }));
+    if (layer == layer_) {
+      own_ = std::move(selection);
+    } else {
+      elsewhere_.emplace_back(layer, std::move(selection));
+    }
+  }
+
   const Cache& cache_;
   const LayerMap& layers_;
   int layer_;
   std::size_t n_fresh_;
-  std::vector<std::pair<int, Selection>> selections_;
+  std::optional<Selection> own_;
+  std::vector<std::pair<int, Selection>> elsewhere_;
 };
 
 }  // namespace lacake

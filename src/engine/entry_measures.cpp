@@ -184,10 +184,11 @@ void EntryMeasures::see_values(const Entries& entries, std::size_t head, std::si
     for (std::size_t i = 0; i < n; ++i) {
       entries.load_value(first + i, value);
       attention::put_in_block(value, d, i, block);
-      double square = 0;
-      for (std::size_t c = 0; c < d; ++c) square += (double)value[c] * value[c];
       for (const Norm& norm : norms_) {
-        if (norm.kind == ValueNorm::kPlain) norm.at[head * n_entries_ + first + i] = (float)std::sqrt(square);
+        if (norm.kind != ValueNorm::kPlain) continue;
+        double square = 0;
+        for (std::size_t c = 0; c < d; ++c) square += (double)value[c] * value[c];
+        norm.at[head * n_entries_ + first + i] = (float)std::sqrt(square);
       }
     }
     for (const Norm& norm : norms_) {

@@ -130,17 +130,22 @@ void Observer::see_keys(const Measures& asked, const Cache& cache, const LayerVi
   const SegmentRows& fresh = visit.fresh;
   const attention::Shape layer{
       .d_k = cs.d_k, .d_v = cs.d_v, .group = 1, .type_k = cs.type_k, .type_v = cs.type_v, .key_form = visit.key_form};
-  similarity_.resize(n * (std::size_t)cs.n_head_kv);
-  for (int h = 0; h < cs.n_head_kv; ++h) {
-    attention::Rows past = cache.rows(visit.layer, h), rows;
+  const auto n_head_kv = (std::size_t)cs.n_head_kv;
+  similarity_.resize(n * n_head_kv);
+  row_.resize(std::max(row_.size(), n * n_head_kv));
+  const auto see_head = [&](std::size_t h, int) {
+    attention::Rows past = cache.rows(visit.layer, (int)h), rows;
     past.rope_index = nullptr;
-    if (fresh.n > 0) {
-      rows = {.k = fresh.k + (std::size_t)h * fresh.capacity * cs.k_row(), .k_stride = cs.k_row(), .n = fresh.n};
-    }
-    row_.resize(std::max(row_.size(), past.n + rows.n));
-    attention::key_similarity(attention::shape_of_head(layer, (std::size_t)h), past, rows,
-                              asked.key_mean == KeyMean::kNormalised, row_.data());
-    stored_order(cache, visit.layer, h, n, row_.data(), similarity_.data() + (std::size_t)h * n);
+    if (fresh.n > 0) rows = {.k = fresh.k + h * fresh.capacity * cs.k_row(), .k_stride = cs.k_row(), .n = fresh.n};
+    float* by_slot = row_.data() + h * n;
+    attention::key_similarity(attention::shape_of_head(layer, h), past, rows, asked.key_mean == KeyMean::kNormalised,
+                              by_slot);
+    stored_order(cache, visit.layer, (int)h, n, by_slot, similarity_.data() + h * n);
+  };
+  if (visit.workers) {
+    visit.workers->each(n_head_kv, see_head);
+  } else {
+    for (std::size_t h = 0; h < n_head_kv; ++h) see_head(h, 0);
   }
   observation_.key_similarity = {similarity_.data(), similarity_.size()};
 }

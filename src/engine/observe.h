@@ -7,6 +7,7 @@
 
 #include "cache/cache.h"
 #include "lacake/policy_author.h"
+#include "place/workers.h"
 
 namespace lacake {
 
@@ -49,6 +50,7 @@ struct LayerVisit {
   SegmentRows fresh;                    // the segment's own rows; under decode the new token's are in the cache already
   const EntryMeasures* entries = nullptr;  // of a prompt, what was measured beside the recording
   attention::KeyForm key_form;             // of all heads' keys, where they have few bits
+  Workers* workers = nullptr;              // what heads are divided among; null: the caller's thread does all
 };
 
 // Turns a recording into what a policy sees: statistics of what it asked for, entries in stored order. Owns the

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cassert>
 #include <numeric>
+#include <utility>
 
 #include "attention/expected.h"
 #include "engine/deferred_edits.h"
@@ -393,21 +394,40 @@ class PrefillPass::Run {
     std::vector<Shown> shown = distinct_views(shown_to);
     if (!slides) {
       measure_entries();
-      engine_.workers.each(shown.size(), [&](std::size_t i, int) {
-        Shown& of = shown[i];
-        of.seen = &of.first->observer().observe(of.asked, of.first->cache(), visit(of));
-      });
-    }
-    engine_.workers.each(sessions_.size(), [&](std::size_t i, int) {
-      SessionState& s = *sessions_[i];
-      const Shown& of = shown[shown_to[i]];
-      DeferredEdits edits(s.cache(), engine_.layers, layer_, n_new_);
-      if (slides) {
-        edits.keep_newest(layer_, n_kept_ + n_new_, s.plan().sliding_entries);
+      const auto observe = [&](Shown& of, Workers* workers) {
+        of.seen = &of.first->observer().observe(of.asked, of.first->cache(), visit(of, workers));
+      };
+      if (shown.size() == 1) {
+        observe(shown[0], &engine_.workers);
       } else {
-        s.policy().update(*of.seen, edits);
+        engine_.workers.each(shown.size(), [&](std::size_t i, int) { observe(shown[i], nullptr); });
       }
-      edits.apply(s.cache(), layer_, of.fresh);
+    }
+    std::vector<DeferredEdits> edits;
+    for (SessionState* s : sessions_) edits.emplace_back(s->cache(), engine_.layers, layer_, n_new_);
+    engine_.workers.each(sessions_.size(), [&](std::size_t i, int) {
+      if (slides) {
+        edits[i].keep_newest(n_kept_ + n_new_, sessions_[i]->plan().sliding_entries);
+      } else {
+        sessions_[i]->policy().update(*shown[shown_to[i]].seen, edits[i]);
+      }
+    });
+    apply(edits, shown, shown_to);
+  }
+
+  // A cascade shrinks many layers at once, also where one session has all threads.
+  void apply(std::span<const DeferredEdits> edits, std::span<const Shown> shown,
+             std::span<const std::size_t> shown_to) const {
+    std::vector<std::pair<std::size_t, std::size_t>> elsewhere;  // session, its decision
+    for (std::size_t i = 0; i < edits.size(); ++i) {
+      for (std::size_t j = 0; j < edits[i].n_elsewhere(); ++j) elsewhere.emplace_back(i, j);
+    }
+    engine_.workers.each(elsewhere.size(), [&](std::size_t i, int) {
+      const auto [session, decision] = elsewhere[i];
+      edits[session].apply_elsewhere(sessions_[session]->cache(), decision);
+    });
+    engine_.workers.each(sessions_.size(), [&](std::size_t i, int) {
+      edits[i].apply_own(sessions_[i]->cache(), shown[shown_to[i]].fresh);
     });
   }
 
@@ -478,7 +498,7 @@ class PrefillPass::Run {
   }
 
   // REQUIRES: the layer does not slide.
-  LayerVisit visit(const Shown& shown) const {
+  LayerVisit visit(const Shown& shown, Workers* workers) const {
     return {.phase = Phase::kPrefill,
             .layer = layer_,
             .policy_layer = engine_.layers.policy_layer(layer_),
@@ -492,7 +512,8 @@ class PrefillPass::Run {
             .inputs = {inputs_, inputs_ ? n_new_ * (std::size_t)h_.n_embd : 0},
             .fresh = shown.fresh,
             .entries = &entries_,
-            .key_form = shown.first->key_form(layer_)};
+            .key_form = shown.first->key_form(layer_),
+            .workers = workers};
   }
 
   Measures asked_by(const SessionState& s) const {

@@ -119,11 +119,12 @@ class SyntheticSegment {
                            .key_form = session_.key_form(l)};
     DeferredEdits edits(cache, engine_.layers, l, n_new_);
     if (slides) {
-      edits.keep_newest(l, n_entries, session_.plan().sliding_entries);
+      edits.keep_newest(n_entries, session_.plan().sliding_entries);
     } else {
       policy.update(session_.observer().observe(asked, cache, visit), edits);
     }
-    edits.apply(cache, l, fresh);
+    for (std::size_t i = 0; i < edits.n_elsewhere(); ++i) edits.apply_elsewhere(cache, i);
+    edits.apply_own(cache, fresh);
   }
 
  private:

@@ -67,6 +67,39 @@ void sort_by_key(Ranking& r) {
   }
 }
 
+struct Bound {
+  std::uint32_t key = 0;
+  std::size_t n_below = 0, n_equal = 0;  // keys
+};
+
+// The n-th smallest key, from 0 on. Digit by digit: those whose higher digits agree with it are ever fewer, and are
+// compared when they are few.
+Bound nth_smallest(Ranking& r, std::size_t nth) {
+  constexpr unsigned kDigitBits = 11;
+  constexpr std::size_t kFew = 512;
+  std::vector<std::uint32_t>& left = r.order;
+  left = r.keys;
+  std::size_t n_below = 0;
+  for (unsigned shift = 32 - kDigitBits; left.size() > kFew && shift < 32; shift -= kDigitBits) {
+    const auto digit = [&](std::uint32_t key) { return key >> shift & ((1u << kDigitBits) - 1); };
+    r.begin.assign(std::size_t{1} << kDigitBits, 0);
+    for (const std::uint32_t key : left) ++r.begin[digit(key)];
+    std::uint32_t wanted = 0;
+    while (n_below + r.begin[wanted] <= nth) n_below += r.begin[wanted++];
+    std::size_t n_left = 0;
+    for (const std::uint32_t key : left) {
+      left[n_left] = key;
+      n_left += digit(key) == wanted ? 1 : 0;
+    }
+    left.resize(n_left);
+  }
+  const auto at = left.begin() + (std::ptrdiff_t)(nth - n_below);
+  std::nth_element(left.begin(), at, left.end());
+  const std::uint32_t key = *at;
+  n_below += (std::size_t)std::count_if(left.begin(), at, [&](std::uint32_t k) { return k < key; });
+  return {key, n_below, (std::size_t)std::count(left.begin(), left.end(), key)};
+}
+
 // use(i, values[i-2] + .. + values[i+2]) for each i, what lies outside counting as 0. The inner ones, nearly all,
 // without a branch.
 template <class Use>
@@ -137,26 +170,30 @@ void pool(std::span<const float> values, std::span<float> scores) {
 
 std::vector<std::uint32_t> top(std::span<const float> scores, std::size_t count) {
   assert(count <= scores.size());
-  std::vector<std::uint32_t> chosen;
-  chosen.reserve(count);
-  if (count == 0) return chosen;
+  const std::size_t n = scores.size();
+  std::vector<std::uint32_t> chosen(count);
+  if (count == n) std::iota(chosen.begin(), chosen.end(), 0u);
+  if (count == 0 || count == n) return chosen;
+  thread_local Ranking ranking;
+  ranking.keys.resize(n);
   // Comparisons of what is no number have no order, and a model can yield it.
-  const auto number = [](float s) { return s == s ? s : -std::numeric_limits<float>::infinity(); };
-  thread_local std::vector<float> sorted;
-  sorted.resize(scores.size());
-  std::transform(scores.begin(), scores.end(), sorted.begin(), number);
-  const auto nth = sorted.begin() + (std::ptrdiff_t)(count - 1);
-  std::nth_element(sorted.begin(), nth, sorted.end(), std::greater<>());
-  const float least = *nth;
-  const auto n_equal = (std::size_t)std::count(sorted.begin(), sorted.end(), least);
-  const auto n_above = (std::size_t)std::count_if(sorted.begin(), nth, [&](float s) { return s > least; });
-  std::size_t skipped = n_equal - (count - n_above);  // of the equal ones, from the front
-  for (std::size_t i = 0; i < scores.size(); ++i) {
-    const float score = number(scores[i]);
-    if (score > least || (score == least && (skipped == 0 || skipped-- == 0))) {
-      chosen.push_back((std::uint32_t)i);
-    }
+  std::transform(scores.begin(), scores.end(), ranking.keys.begin(), [](float score) {
+    return falling_key(score == score ? score : -std::numeric_limits<float>::infinity());
+  });
+  const Bound bound = nth_smallest(ranking, count - 1);
+  // Written at every step and kept at some, because no processor foresees which.
+  chosen.resize(count + 1);
+  std::size_t n_chosen = 0, n_skipped = 0;
+  const std::uint32_t* keys = ranking.keys.data();
+  std::uint32_t* to = chosen.data();
+  const std::size_t to_skip = bound.n_equal - (count - bound.n_below);  // of the equal ones, from the front
+  for (std::size_t i = 0; i < n && n_chosen < count; ++i) {
+    const bool equal = keys[i] == bound.key, skipped = equal && n_skipped < to_skip;
+    to[n_chosen] = (std::uint32_t)i;
+    n_skipped += skipped ? 1 : 0;
+    n_chosen += keys[i] <= bound.key && !skipped ? 1 : 0;
   }
+  chosen.resize(count);
   return chosen;
 }
 

@@ -87,6 +87,26 @@ TEST(Top, TakesNothingOrAll) {
   EXPECT_EQ(top({}, 0), Order{});
 }
 
+// More than are compared one by one, in one or many digits, with many that are equal.
+TEST(Top, OfManyIsWhatAStableSortPutsFirst) {
+  std::mt19937 random(7);
+  for (const float step : {1e-6f, 0.01f, 3.0f}) {
+    Scores scores(5000);
+    for (float& s : scores) s = step * (float)(int)(random() % 2000) - 1000 * step;
+    scores[17] = std::numeric_limits<float>::max();
+    scores[99] = scores[4000] = -std::numeric_limits<float>::infinity();
+    Order expected(scores.size());
+    std::iota(expected.begin(), expected.end(), 0u);
+    std::stable_sort(expected.begin(), expected.end(),
+                     [&](auto a, auto b) { return scores[a] != scores[b] ? scores[a] > scores[b] : a > b; });
+    for (const std::size_t n : {1, 2, 600, 2500, 4997, 4999}) {
+      Order best(expected.begin(), expected.begin() + (std::ptrdiff_t)n);
+      std::sort(best.begin(), best.end());
+      EXPECT_EQ(top(scores, n), best) << n << " of steps of " << step;
+    }
+  }
+}
+
 TEST(Top, WhatIsNoNumberGoesFirst) {
   const float none = std::numeric_limits<float>::quiet_NaN();
   EXPECT_EQ(top(Scores{none, 1, none, 3, 2}, 3), (Order{1, 3, 4}));
