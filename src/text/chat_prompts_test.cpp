@@ -183,6 +183,18 @@ TEST_F(Tools, ThinkingIsSwitchedByTheTemplate) {
   EXPECT_THROW(plain.prompt(kQuestion, {.thinking = true}), Error);
 }
 
+// As in llama.cpp, with and without tools.
+TEST_F(Tools, ThinkingIsOnWhereNobodyChose) {
+  constexpr const char* kAsks =
+      "{% for m in messages %}{{ m.content }}{% endfor %}{{ tools | tojson if tools }}"
+      "{{ 'thinks' if enable_thinking else 'does not' }}";
+  const ChatPrompts asks(smollm2(), ChatTemplate(kAsks, "", "", ChatTemplate::Origin::kModel));
+  EXPECT_TRUE(asks.prompt(kQuestion, {}).text.text.ends_with("thinks"));
+  EXPECT_TRUE(asks.prompt(kQuestion, {.tools = kTools}).text.text.ends_with("thinks"));
+  EXPECT_TRUE(
+      asks.prompt(kQuestion, {.template_arguments = {{"enable_thinking", "false"}}}).text.text.ends_with("not"));
+}
+
 TEST_F(Tools, AnAnswerThatFollowsNoFormatIsContent) {
   const ChatPrompt prompt = prompts.prompt(kQuestion, {.tools = kTools});
   const std::string broken = "<tool_call>\n{\"name\": 7";

@@ -154,7 +154,8 @@ PromptText ChatTemplate::render(std::span<const Message> messages, const ChatOpt
       context.set_val("bos_token", jinja::mk_val<jinja::value_string>(bos_));
       context.set_val("eos_token", jinja::mk_val<jinja::value_string>(eos_));
       for (const char* name : {"tools", "documents"}) context.set_val(name, jinja::mk_val<jinja::value_none>());
-      if (options.thinking) context.set_val("enable_thinking", jinja::mk_val<jinja::value_bool>(*options.thinking));
+      // As llama.cpp has it, and as the path that knows tools does.
+      context.set_val("enable_thinking", jinja::mk_val<jinja::value_bool>(options.thinking.value_or(true)));
       set_arguments(context, options);
       set_template_globals(context);
       return with_marks(jinja::runtime(context).execute(program));
