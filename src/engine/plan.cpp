@@ -37,6 +37,9 @@ ggml_type cache_type(const std::string& name, const char* which, int d) {
           .found = fmt::format("\"{}\"", name)});
 }
 
+// Tokens of a text that are not worth a repeat of their own.
+constexpr std::size_t kLeastRepeat = 256;
+
 // Policies that can run beyond the model's training length, because their positions are cache indices.
 std::string policies_by_cache_index(const AttentionShape& shape) {
   std::vector<std::string> names;
@@ -222,7 +225,7 @@ class Planner {
       const std::size_t most = per_layer * (traits.uneven_layers ? engine_.layers.n_full() : 1);
       n_kept = std::min(most, std::max(options_.prompt_tokens, n_new) - n_new);
     }
-    const RepeatSizes repeats = repeat_sizes(options_, policy, n_new);
+    const RepeatSizes repeats = repeat_sizes(engine_, options_, policy, n_new);
     m.layer_workspace = workspace_shape(engine_, cache_, policy, n_kept, n_new, repeats.longest).total();
     m.hidden_states = (std::uint64_t)(n_new + repeats.all) * (std::uint64_t)h_.n_embd * sizeof(float);
     // ggml's products of quantised weights quantise their inputs, to 8 bits and a scale for each 32, in a buffer of its
@@ -322,8 +325,20 @@ CacheShape cache_shape(const Hyperparameters& h, const CacheTypes& types) {
           .type_v = cache_type(types.v, "V", h.d_v)};
 }
 
-RepeatSizes repeat_sizes(const SessionOptions& options, const Policy& policy, std::size_t n) {
-  const std::size_t chunk = policy.traits().repeat_chunk;
+std::size_t repeat_chunk(const EngineState& engine, const SessionOptions& options, const Policy& policy,
+                         std::size_t end) {
+  const std::size_t own = policy.traits().repeat_chunk, trained = (std::size_t)engine.model.hyperparameters.n_ctx_train;
+  const std::size_t taken = end + options.repeat_frame;
+  if (engine.any_length || taken + kLeastRepeat > trained) return own;
+  return std::min(own, trained - taken);
+}
+
+RepeatSizes repeat_sizes(const EngineState& engine, const SessionOptions& options, const Policy& policy,
+                         std::size_t n) {
+  // The longest text that can be repeated has the smallest chunks.
+  const std::size_t trained = (std::size_t)engine.model.hyperparameters.n_ctx_train;
+  const std::size_t beside = options.repeat_frame + kLeastRepeat;
+  const std::size_t chunk = repeat_chunk(engine, options, policy, std::min(n, trained - std::min(trained, beside)));
   if (chunk == 0 || n == 0 || options.prefill != PrefillMode::kExact) return {};
   if (policy.measures(Phase::kPrefill, 0, n, n).repeat == RepeatScore::kNone &&
       policy.measures_before_question(0, n, n).repeat == RepeatScore::kNone) {

@@ -21,12 +21,17 @@ SessionOptions with_settings_of_share(const EngineState&, SessionOptions options
 // Throws Error(kUsage or kCapacity) with what would fit where these options cannot run.
 SessionPlan plan_session(EngineState& engine, const SessionOptions& options);
 
+// How many tokens a repeat probe may repeat of a segment whose last token stands at position `end` - 1: the policy's
+// chunk, or fewer where the model was not trained for text, chunk and the words around it together. At least 256, so
+// that repeats are not mostly such words: a text that leaves no room for them is refused when it is fed.
+std::size_t repeat_chunk(const EngineState&, const SessionOptions&, const Policy&, std::size_t end);
+
 // The repeats of a text: tokens of the longest, and of all.
 struct RepeatSizes {
   std::size_t longest = 0, all = 0;
 };
-// Of `n` tokens that are read as one segment, where the policy wants them repeated.
-RepeatSizes repeat_sizes(const SessionOptions&, const Policy&, std::size_t n);
+// Of `n` tokens or fewer that are read as one segment, where the policy wants them repeated.
+RepeatSizes repeat_sizes(const EngineState&, const SessionOptions&, const Policy&, std::size_t n);
 
 // What one layer of a segment needs when `n_kept` entries are there before it, with the longest of its repeats.
 WorkspaceShape workspace_shape(const EngineState&, const CacheShape&, const Policy&, std::size_t n_kept,

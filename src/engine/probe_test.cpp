@@ -190,6 +190,19 @@ TEST(Probes, ThatReachBeyondTrainingAreRefusedByName) {
   EXPECT_TRUE(s->prefill(tokens, {.probes = {fits}}));
 }
 
+TEST(Repeat, IsOfShorterChunksWhereTextAndChunkWouldReachBeyondTraining) {
+  Loaded loaded(longer());
+  const auto trained = (std::size_t)loaded.model.facts().training_length;
+  SessionOptions options = with("kvzip:chunk=400", "20", "f32", PrefillMode::kExact, 900, 100);
+  options.repeat_frame = 30;
+  const auto s = loaded.engine.open(options);
+  EXPECT_EQ(s->repeat_chunk(trained - 30 - 400), 400u);
+  EXPECT_EQ(s->repeat_chunk(trained - 30 - 300), 300u);
+  EXPECT_EQ(s->repeat_chunk(trained - 30 - 256), 256u);
+  EXPECT_EQ(s->repeat_chunk(trained - 30 - 255), 400u);  // too little room: refused when it is fed
+  EXPECT_EQ(loaded.engine.open(with("full", "", "f32", PrefillMode::kExact, 90))->repeat_chunk(trained - 300), 0u);
+}
+
 // Of a text of 600 tokens two parts, repeated by 540 and 30.
 std::vector<Probe> two_repeats(const Loaded& loaded) {
   return {{random_tokens(loaded.tiny, 540, 11), 10, 333}, {random_tokens(loaded.tiny, 30, 12), 333, 590}};

@@ -22,6 +22,7 @@ const SessionOptions& Session::options() const { return state_->options(); }
 const SessionPlan& Session::plan() const { return state_->plan(); }
 CacheUse Session::use() const { return state_->use(); }
 const Policy& Session::policy() const { return state_->policy(); }
+std::size_t Session::repeat_chunk(std::size_t n_tokens) const { return state_->repeat_chunk(n_tokens); }
 void Session::resize(const Budget& budget) { state_->resize(budget); }
 
 std::vector<std::int64_t> Session::kept(int layer, int head) const {

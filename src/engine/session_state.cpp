@@ -83,6 +83,16 @@ void SessionState::check_step(Token token) const {
   if (!cache_index()) check_positions(engine_, options_, *policy_, n_past() + 1);
 }
 
+std::size_t SessionState::first_position() const {
+  std::size_t first = cache_index() ? 0 : n_past();
+  for (int l = 0; cache_index() && l < cache_.arena().shape().n_layer; ++l) first = std::max(first, cache_.length(l));
+  return first;
+}
+
+std::size_t SessionState::repeat_chunk(std::size_t n_new) const {
+  return lacake::repeat_chunk(engine_, options_, *policy_, first_position() + n_new);
+}
+
 void SessionState::check_segment(std::span<const Token> tokens, const PrefillOptions& given) const {
   check_ready();
   if (tokens.empty()) {
@@ -111,11 +121,7 @@ void SessionState::check_segment(std::span<const Token> tokens, const PrefillOpt
                  .expected = "no prompt after the first (`single_turn`)",
                  .found = fmt::format("another of {} tokens", tokens.size())});
   }
-  std::size_t first_position = cache_index() ? 0 : n_past();
-  for (int l = 0; cache_index() && l < cache_.arena().shape().n_layer; ++l) {
-    first_position = std::max(first_position, cache_.length(l));
-  }
-  const std::size_t end = first_position + tokens.size();
+  const std::size_t end = first_position() + tokens.size();
   check_positions(engine_, options_, *policy_, end);
   const auto trained = (std::size_t)engine_.model.hyperparameters.n_ctx_train;
   if (longest_probe > 0 && end + longest_probe > trained && !engine_.any_length) {
@@ -123,7 +129,7 @@ void SessionState::check_segment(std::span<const Token> tokens, const PrefillOpt
                  .subject = "probe",
                  .expected = fmt::format("at most the model's training length {}, prompt and probe together", trained),
                  .found = fmt::format("{} and {} tokens", end, longest_probe),
-                 .remedy = "a shorter text or shorter probes (a policy's `chunk`) would do"});
+                 .remedy = "a shorter text would do, or shorter probes"});
   }
   if (!options_.policy.type->bounded && n_past() + tokens.size() > plan_.cache_size) {
     throw Error(

@@ -57,6 +57,8 @@ class SessionState {
   void check_ready() const;  // throws Error(kState) if the status is another
   // Throws Error if one token, or this many at once, cannot be fed, before anything runs.
   void check_step(Token token) const;
+  // As Session::repeat_chunk.
+  std::size_t repeat_chunk(std::size_t n_new) const;
   void check_segment(std::span<const Token> tokens, const PrefillOptions& options) const;
   // Gives every lane the capacity that the policy reserves from here on.
   void reserve_lanes();
@@ -90,6 +92,7 @@ class SessionState {
   CacheUse use() const;
 
  private:
+  std::size_t first_position() const;  // of the next segment
   void check_tokens(std::span<const Token> tokens) const;
   std::unique_ptr<Policy> make_policy() const;
   bool has_room() const;  // for one token, in the layers that the policy decides about

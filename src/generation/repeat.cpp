@@ -41,7 +41,7 @@ std::size_t wanted_chunk(std::span<Session* const> sessions, std::size_t n_new, 
     if (!session->tokens().empty() && n_new < kLeastLater) continue;
     const std::string& policy = session->options().policy.type->name;
     if (session->options().prefill != PrefillMode::kExact) refuse_streaming(policy);
-    const std::size_t own = session->policy().traits().repeat_chunk;
+    const std::size_t own = session->repeat_chunk(n_new);
     if (chunk > 0 && own != chunk) {
       throw Error({.kind = Error::Kind::kUsage,
                    .subject = "policy " + policy,
