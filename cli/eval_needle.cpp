@@ -7,8 +7,8 @@
 
 #include "eval.h"
 #include "eval/charts.h"
-#include "eval_picture.h"
 #include "lacake/error.h"
+#include "picture.h"
 #include "prompt.h"
 
 namespace lacake::cli {
@@ -56,8 +56,8 @@ int eval_needle(const Options& options) {
   const auto maps = eval::heat_maps(metrics);
   for (const eval::HeatMap& map : maps) text += "\n" + eval::heat_map_text(map, utf8_locale());
   if (!maps.empty()) {
-    const eval::Drawing drawing = eval::heat_map_drawing(maps);
-    results.write("heatmap.svg", eval::svg(drawing));
+    const draw::Drawing drawing = eval::heat_map_drawing(maps);
+    results.write("heatmap.svg", draw::svg(drawing));
     if (const std::string bytes = png(drawing); !bytes.empty()) results.write("heatmap.png", bytes);
   }
   return evaluation.close(results, metrics, text, finished);

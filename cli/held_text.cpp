@@ -6,7 +6,7 @@
 #include <array>
 #include <cmath>
 
-#include "eval/drawing.h"
+#include "draw/drawing.h"
 #include "text/utf8.h"
 
 namespace lacake::cli {
@@ -102,18 +102,18 @@ std::string held_page(const std::vector<HeldToken>& tokens, const std::string& t
       "pre {{ font: 13px/1.4 ui-monospace, monospace; white-space: pre-wrap; }}\n"
       ".text {{ white-space: pre-wrap; overflow-wrap: anywhere; }}\n"
       ".s0 {{ color: rgba(var(--ink), .18); text-decoration: line-through; }}\n",
-      eval::escaped(title));
+      draw::escaped(title));
   for (int i = 1; i <= kShades; ++i) {
     page += fmt::format(".s{} {{ color: rgba(var(--ink), {:.2f}); }}\n", i, 0.30 + 0.70 * i / kShades);
   }
-  page += fmt::format("</style>\n</head>\n<body>\n<h1>{}</h1>\n<pre>{}</pre>\n<p>", eval::escaped(title),
-                      eval::escaped(facts));
+  page += fmt::format("</style>\n</head>\n<body>\n<h1>{}</h1>\n<pre>{}</pre>\n<p>", draw::escaped(title),
+                      draw::escaped(facts));
   page += "Share of layers that still hold a token: <span class=\"s0\">none</span> ";
   for (int i = 1; i <= kShades; ++i) page += fmt::format("<span class=\"s{}\">{:.0f}%</span> ", i, 100.0 * i / kShades);
   page += "</p>\n<div class=\"text\">";
   for (const Run& run : runs_of(tokens)) {
     page += fmt::format("<span class=\"s{}\" title=\"{} token{}, held by {:.0f}% of layers\">{}</span>", run.shade,
-                        run.n, run.n == 1 ? "" : "s", 100 * run.share, eval::escaped(run.text));
+                        run.n, run.n == 1 ? "" : "s", 100 * run.share, draw::escaped(run.text));
   }
   return page + "</div>\n</body>\n</html>\n";
 }

@@ -11,9 +11,10 @@
 #include "inspect_saved.h"
 #include "interrupt.h"
 #include "kept.h"
+#include "kept_picture.h"
 #include "lacake/error.h"
 #include "output.h"
-#include "plot.h"
+#include "picture.h"
 #include "prompt.h"
 #include "reading.h"
 #include "report.h"
@@ -32,7 +33,7 @@ void check(const Options& options, bool has_prompt) {
                    .expected = "a prompt beside it (-f FILE or -p TEXT)",
                    .found = "none"});
     }
-    if (flag == "--plot") require_plot_name(*path, flag);
+    if (flag == "--plot") require_picture_name(*path, flag);
     require_writable(*path, flag);
   };
   check_file(options.plot, "--plot");
@@ -106,7 +107,7 @@ int inspect(const Options& given) {
     if (interrupted()) return kInterruptedStatus;
 
     const Kept kept = kept_entries(*session, model.facts(), sized);
-    if (options.plot) replace_durably(*options.plot, plot(kept, *options.plot));
+    if (options.plot) replace_durably(*options.plot, picture(kept_drawing(kept), *options.plot));
     if (options.kept) replace_durably(*options.kept, json_line(kept_json(kept)));
     json["kv"] = cache_json(session->use(), sized);
     json["n_tokens"] = kept.n_tokens;

@@ -9,10 +9,11 @@
 #include "base/files.h"
 #include "held_text.h"
 #include "kept.h"
+#include "kept_picture.h"
 #include "lacake/error.h"
 #include "lacake/snapshot.h"
 #include "output.h"
-#include "plot.h"
+#include "picture.h"
 #include "report.h"
 #include "terminal.h"
 
@@ -33,7 +34,7 @@ void check(const Options& options) {
                  .expected = "a model to look at (-m FILE alone)",
                  .found = "a saved conversation"});
   }
-  if (options.plot) require_plot_name(*options.plot, "--plot");
+  if (options.plot) require_picture_name(*options.plot, "--plot");
   const std::pair<const std::optional<std::string>*, const char*> files[] = {
       {&options.plot, "--plot"}, {&options.kept, "--kept"}, {&options.html, "--html"}};
   for (const auto& [path, flag] : files) {
@@ -90,7 +91,7 @@ int inspect_saved(const Options& options) {
   check(options);
   const Snapshot snapshot(options.words.front());
   const Kept kept = kept_entries(snapshot);
-  if (options.plot) replace_durably(*options.plot, plot(kept, *options.plot));
+  if (options.plot) replace_durably(*options.plot, picture(kept_drawing(kept), *options.plot));
   if (options.kept) replace_durably(*options.kept, json_line(kept_json(kept)));
   const bool text = options.html || options.show_text;
   const std::vector<HeldToken> tokens = text ? held_tokens(kept, snapshot.pieces()) : std::vector<HeldToken>();

@@ -66,7 +66,7 @@ std::string kept_text(const Kept& kept, const Terminal& terminal, std::size_t co
     const std::vector<double> shares = draw::density(kept.layers[layer], kept.n_tokens, width);
     text += terminal.paint(Style::kDim, fmt::format("{:>3} |", layer));
     text += terminal.paint(Style::kCyan, draw::glyph_row(shares, glyphs)) + std::string(width - shares.size(), ' ');
-    text += terminal.paint(Style::kDim, "|") + fmt::format(" {:>8g}\n", mean_entries(kept.layers[layer]));
+    text += terminal.paint(Style::kDim, "|") + fmt::format(" {:>8.0f}\n", mean_entries(kept.layers[layer]));
   }
   text += terminal.paint(Style::kDim, "     " + draw::position_scale(kept.n_tokens, width)) + "\n";
   return text + "     share kept: " + draw::glyph_legend(glyphs) + "\n";

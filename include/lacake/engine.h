@@ -289,7 +289,7 @@ class Session {
   std::vector<std::int64_t> kept(int layer, int head) const;
   const Policy& policy() const;
   // Tokens that a repeat probe of the next segment, of so many tokens, may repeat: its policy's
-  // PolicyTraits::repeat_chunk, or fewer (256 or more) where the model was not trained for text and probe together.
+  // PolicyTraits::repeat_chunk, or fewer (64 or more) where the model was not trained for text and probe together.
   // 0: the policy needs no repeat.
   std::size_t repeat_chunk(std::size_t n_tokens) const;
 

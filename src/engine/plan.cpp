@@ -38,7 +38,7 @@ ggml_type cache_type(const std::string& name, const char* which, int d) {
 }
 
 // Tokens of a text that are not worth a repeat of their own.
-constexpr std::size_t kLeastRepeat = 256;
+constexpr std::size_t kLeastRepeat = 64;
 
 // Policies that can run beyond the model's training length, because their positions are cache indices.
 std::string policies_by_cache_index(const AttentionShape& shape) {

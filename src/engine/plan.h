@@ -22,7 +22,7 @@ SessionOptions with_settings_of_share(const EngineState&, SessionOptions options
 SessionPlan plan_session(EngineState& engine, const SessionOptions& options);
 
 // How many tokens a repeat probe may repeat of a segment whose last token stands at position `end` - 1: the policy's
-// chunk, or fewer where the model was not trained for text, chunk and the words around it together. At least 256, so
+// chunk, or fewer where the model was not trained for text, chunk and the words around it together. At least 64, so
 // that repeats are not mostly such words: a text that leaves no room for them is refused when it is fed.
 std::size_t repeat_chunk(const EngineState&, const SessionOptions&, const Policy&, std::size_t end);
 

@@ -198,8 +198,8 @@ TEST(Repeat, IsOfShorterChunksWhereTextAndChunkWouldReachBeyondTraining) {
   const auto s = loaded.engine.open(options);
   EXPECT_EQ(s->repeat_chunk(trained - 30 - 400), 400u);
   EXPECT_EQ(s->repeat_chunk(trained - 30 - 300), 300u);
-  EXPECT_EQ(s->repeat_chunk(trained - 30 - 256), 256u);
-  EXPECT_EQ(s->repeat_chunk(trained - 30 - 255), 400u);  // too little room: refused when it is fed
+  EXPECT_EQ(s->repeat_chunk(trained - 30 - 64), 64u);
+  EXPECT_EQ(s->repeat_chunk(trained - 30 - 63), 400u);  // too little room: refused when it is fed
   EXPECT_EQ(loaded.engine.open(with("full", "", "f32", PrefillMode::kExact, 90))->repeat_chunk(trained - 300), 0u);
 }
 

@@ -74,9 +74,9 @@ std::vector<HeatMap> heat_maps(const nlohmann::json& metrics) {
   return maps;
 }
 
-Drawing heat_map_drawing(const std::vector<HeatMap>& maps) {
+draw::Drawing heat_map_drawing(const std::vector<HeatMap>& maps) {
   constexpr double kBox = 34, kRow = 20, kLeft = 52, kTop = 44, kGap = 28;
-  Drawing d;
+  draw::Drawing d;
   double widest = 0, tallest = 0;
   for (const HeatMap& map : maps) {
     widest = std::max({widest, kLeft + kBox * (double)map.lengths.size(), 7.2 * (double)map.title.size()});
@@ -94,16 +94,16 @@ Drawing heat_map_drawing(const std::vector<HeatMap>& maps) {
     most = std::max(most, column + 1);
     const HeatMap& map = maps[m];
     const double x = 10 + (double)column * (widest + kGap), y = 10 + (double)row * (tallest + kGap);
-    d.texts.push_back({x, y + 14, 12, map.title, kInk, Drawing::Align::kLeft, true});
-    d.texts.push_back({x + kLeft - 6, y + kTop - 8, 10, "depth", kFaint, Drawing::Align::kRight});
+    d.texts.push_back({x, y + 14, 12, map.title, kInk, draw::Drawing::Align::kLeft, true});
+    d.texts.push_back({x + kLeft - 6, y + kTop - 8, 10, "depth", kFaint, draw::Drawing::Align::kRight});
     for (std::size_t c = 0; c < map.lengths.size(); ++c) {
       d.texts.push_back({x + kLeft + kBox * ((double)c + 0.5), y + kTop - 8, 10, length_text(map.lengths[c]), kFaint,
-                         Drawing::Align::kCenter});
+                         draw::Drawing::Align::kCenter});
     }
     for (std::size_t r = 0; r < map.depths.size(); ++r) {
       const double top = y + kTop + kRow * (double)r;
       d.texts.push_back(
-          {x + kLeft - 6, top + 14, 10, fmt::format("{} %", map.depths[r]), kFaint, Drawing::Align::kRight});
+          {x + kLeft - 6, top + 14, 10, fmt::format("{} %", map.depths[r]), kFaint, draw::Drawing::Align::kRight});
       for (std::size_t c = 0; c < map.lengths.size(); ++c) {
         const double score = map.scores[r][c];
         if (score < 0) continue;
@@ -112,7 +112,7 @@ Drawing heat_map_drawing(const std::vector<HeatMap>& maps) {
                                        100 * score)});
         d.texts.push_back({x + kLeft + kBox * ((double)c + 0.5) - 0.5, top + 13.5, 9.5,
                            fmt::format("{:.0f}", 100 * score), score > 0.55 ? "#ffffff" : kInk,
-                           Drawing::Align::kCenter});
+                           draw::Drawing::Align::kCenter});
       }
     }
   }
@@ -143,10 +143,10 @@ std::string heat_map_text(const HeatMap& map, bool utf8) {
   return text + "\n";
 }
 
-Drawing line_chart(const std::string& x_label, const std::string& y_label, const std::vector<Series>& series,
-                   bool log_x) {
+draw::Drawing line_chart(const std::string& x_label, const std::string& y_label, const std::vector<Series>& series,
+                         bool log_x) {
   constexpr double kLeft = 64, kTop = 30, kWidth = 640, kHeight = 300;
-  Drawing d;
+  draw::Drawing d;
   d.width = kLeft + kWidth + 330;
   double x0 = INFINITY, x1 = -INFINITY, y0 = INFINITY, y1 = -INFINITY;
   std::set<double> xs;
@@ -166,11 +166,11 @@ Drawing line_chart(const std::string& x_label, const std::string& y_label, const
   const auto py = [&](double y) { return kTop + kHeight * (1 - (y - y0) / (y1 - y0)); };
   for (double y = y0; y <= y1 + step / 2; y += step) {
     d.lines.push_back({{{kLeft, py(y)}, {kLeft + kWidth, py(y)}}, kRule, 1});
-    d.texts.push_back(
-        {kLeft - 8, py(y) + 4, 11, fmt::format("{:g}", std::round(y * 1e6) / 1e6), kFaint, Drawing::Align::kRight});
+    d.texts.push_back({kLeft - 8, py(y) + 4, 11, fmt::format("{:g}", std::round(y * 1e6) / 1e6), kFaint,
+                       draw::Drawing::Align::kRight});
   }
   const auto label_x = [&](double x) {
-    d.texts.push_back({px(x), kTop + kHeight + 18, 11, fmt::format("{:g}", x), kFaint, Drawing::Align::kCenter});
+    d.texts.push_back({px(x), kTop + kHeight + 18, 11, fmt::format("{:g}", x), kFaint, draw::Drawing::Align::kCenter});
   };
   if (xs.size() <= 9) {
     for (const double x : xs) label_x(x);
@@ -179,9 +179,9 @@ Drawing line_chart(const std::string& x_label, const std::string& y_label, const
     for (double x = std::ceil(x0 / every) * every; x <= x1; x += every) label_x(x);
   }
   d.texts.push_back({kLeft, 16, 12, y_label, kInk});
-  d.texts.push_back({kLeft + kWidth, kTop + kHeight + 38, 12, x_label, kInk, Drawing::Align::kRight});
+  d.texts.push_back({kLeft + kWidth, kTop + kHeight + 38, 12, x_label, kInk, draw::Drawing::Align::kRight});
   for (std::size_t i = 0; i < series.size(); ++i) {
-    Drawing::Line line{{}, color(i), 2};
+    draw::Drawing::Line line{{}, color(i), 2};
     for (const auto& [x, y] : series[i].points) {
       line.points.emplace_back(px(x), py(y));
       if (series[i].points.size() <= 16) {

@@ -4,7 +4,7 @@
 #include <string>
 #include <vector>
 
-#include "eval/drawing.h"
+#include "draw/drawing.h"
 
 namespace lacake::eval {
 
@@ -20,7 +20,7 @@ struct HeatMap {
 std::vector<HeatMap> heat_maps(const nlohmann::json& metrics);
 
 // All maps, beside and below each other: those of one policy in a row.
-Drawing heat_map_drawing(const std::vector<HeatMap>& maps);
+draw::Drawing heat_map_drawing(const std::vector<HeatMap>& maps);
 
 // A row of characters for each depth; a darker one is a better score. `utf8`: blocks instead of digits.
 std::string heat_map_text(const HeatMap& map, bool utf8);
@@ -31,7 +31,7 @@ struct Series {
 };
 
 // Lines over numbers; x by its logarithm where asked.
-Drawing line_chart(const std::string& x_label, const std::string& y_label, const std::vector<Series>& series,
-                   bool log_x);
+draw::Drawing line_chart(const std::string& x_label, const std::string& y_label, const std::vector<Series>& series,
+                         bool log_x);
 
 }  // namespace lacake::eval

@@ -103,18 +103,19 @@ std::string table(const json& metrics) {
     if (any) shown.push_back(&column);
   }
   std::string out = "<div class=\"wide\"><table><thead><tr><th>policy and budget</th>";
-  for (const Column* c : shown) out += fmt::format("<th title=\"{}\">{}</th>", escaped(c->hint), escaped(c->head));
+  for (const Column* c : shown)
+    out += fmt::format("<th title=\"{}\">{}</th>", draw::escaped(c->hint), draw::escaped(c->head));
   out += "</tr></thead><tbody>\n";
   for (const json& cell : metrics.at("cells")) {
-    out += fmt::format("<tr><td>{}</td>", escaped(value_text(cell.at("cell"))));
+    out += fmt::format("<tr><td>{}</td>", draw::escaped(value_text(cell.at("cell"))));
     for (const Column* c : shown) {
       const std::string text = c->text(cell);
-      out += fmt::format("<td>{}</td>", text.empty() ? "–" : escaped(text));
+      out += fmt::format("<td>{}</td>", text.empty() ? "–" : draw::escaped(text));
     }
     out += "</tr>\n";
   }
   out += "</tbody></table></div>\n<p>";
-  for (const Column* c : shown) out += fmt::format("<b>{}</b>: {}. ", escaped(c->head), escaped(c->hint));
+  for (const Column* c : shown) out += fmt::format("<b>{}</b>: {}. ", draw::escaped(c->head), draw::escaped(c->hint));
   return out + "</p>\n";
 }
 
@@ -125,7 +126,7 @@ std::string small_table(const std::string& head, const std::vector<std::vector<s
   for (std::size_t r = 0; r < rows.size(); ++r) {
     const char* cell = r == 0 ? "th" : "td";
     out += r == 0 ? "<thead><tr>" : r == 1 ? "<tbody><tr>" : "<tr>";
-    for (const std::string& text : rows[r]) out += fmt::format("<{0}>{1}</{0}>", cell, escaped(text));
+    for (const std::string& text : rows[r]) out += fmt::format("<{0}>{1}</{0}>", cell, draw::escaped(text));
     out += r == 0 ? "</tr></thead>\n" : "</tr>\n";
   }
   return out + "</tbody></table></div>\n";
@@ -168,8 +169,8 @@ std::string quality_by_budget(const json& metrics) {
   if (full) series.push_back({"full", {{std::round(low * 100) / 100, *full}, {std::round(high * 100) / 100, *full}}});
   const bool perplexity = metrics.at("task") == "perplexity";
   return "<h2>Quality against budget</h2>\n<div class=\"wide\">" +
-         svg(line_chart("KV held at most, MiB", perplexity ? "perplexity (lower is better)" : "score, %", series,
-                        true)) +
+         draw::svg(line_chart("KV held at most, MiB", perplexity ? "perplexity (lower is better)" : "score, %", series,
+                              true)) +
          "</div>\n";
 }
 
@@ -185,14 +186,14 @@ std::string by_position(const json& metrics) {
   return fmt::format(
       "<h2>Perplexity by position</h2>\n<p>Each point is over {} tokens.</p>\n<div class=\"wide\">{}</div>\n",
       metrics.at("window").get<std::size_t>(),
-      svg(line_chart("position, tokens", "perplexity (lower is better)", series, false)));
+      draw::svg(line_chart("position, tokens", "perplexity (lower is better)", series, false)));
 }
 
 std::string maps(const json& metrics) {
   const auto all = heat_maps(metrics);
   if (all.empty()) return "";
   return "<h2>Length and depth</h2>\n<p>Mean score in percent; dark is found.</p>\n<div class=\"wide\">" +
-         svg(heat_map_drawing(all)) + "</div>\n";
+         draw::svg(heat_map_drawing(all)) + "</div>\n";
 }
 
 std::string facts(const json& config) {
@@ -200,11 +201,12 @@ std::string facts(const json& config) {
   const json& meaning = config.at("meaning");
   for (const auto& [key, value] : meaning.items()) {
     if (key == "task" || key == "model") continue;
-    out += fmt::format("<dt>{}</dt><dd>{}</dd>", escaped(key), escaped(value_text(value)));
+    out += fmt::format("<dt>{}</dt><dd>{}</dd>", draw::escaped(key), draw::escaped(value_text(value)));
   }
   const json grid = config.value("grid", json::object());
   for (const auto& [key, value] : grid.items()) {
-    if (key != "cells") out += fmt::format("<dt>{}</dt><dd>{}</dd>", escaped(key), escaped(value_text(value)));
+    if (key != "cells")
+      out += fmt::format("<dt>{}</dt><dd>{}</dd>", draw::escaped(key), draw::escaped(value_text(value)));
   }
   return out + "</dl>\n";
 }
@@ -220,8 +222,8 @@ std::string report_html(const json& config, const json& metrics) {
       "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" "
       "content=\"width=device-width\"><title>lacake eval {0}: {1}</title><style>{2}</style></head><body>\n"
       "<h1>{0}: {1}</h1>\n<p>{3}, {4}</p>\n{5}<h2>All cells</h2>\n{6}{7}{8}{9}{10}</body></html>\n",
-      escaped(task), escaped(name), kStyle, escaped(value_text(model.at("file"))),
-      escaped(value_text(model.at("weight_types"))), facts(config), table(metrics),
+      draw::escaped(task), draw::escaped(name), kStyle, draw::escaped(value_text(model.at("file"))),
+      draw::escaped(value_text(model.at("weight_types"))), facts(config), table(metrics),
       small_table("Scores by task", scores_by_task(metrics)) +
           small_table("Scores by question", scores_by_question(metrics)),
       quality_by_budget(metrics), by_position(metrics), maps(metrics));

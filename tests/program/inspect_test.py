@@ -73,7 +73,7 @@ class Inspect(ProgramTest):
 
     def test_plots_are_svg_and_png(self):
         svg, png = self.folder / "kept.svg", self.folder / "kept.png"
-        if b"without cairo" in run("inspect", *ON_MODEL, "-p", "hi", "--plot", svg).stderr:
+        if b"without cairo" in run("inspect", *ON_MODEL, "-p", "hi", "--plot", png).stderr:
             self.skipTest("this program draws no pictures")
         for path in (svg, png):
             self.inspect("-p", FABLE, "--plot", path, *KEPT_BY)

@@ -1,7 +1,8 @@
-#include "eval_picture.h"
+#include "picture.h"
 
 #include <fmt/format.h>
 
+#include <filesystem>
 #include <memory>
 
 #include "lacake/error.h"
@@ -11,10 +12,36 @@
 #endif
 
 namespace lacake::cli {
+namespace {
+
+std::string extension(const std::string& path) { return std::filesystem::path(path).extension().string(); }
+
+}  // namespace
+
+void require_picture_name(const std::string& path, std::string_view flag) {
+  if (extension(path) != ".svg" && extension(path) != ".png") {
+    throw Error({.kind = Error::Kind::kUsage,
+                 .subject = std::string(flag),
+                 .expected = "a file name that ends in .svg or .png",
+                 .found = fmt::format("\"{}\"", path)});
+  }
+#ifndef LACAKE_CAIRO
+  if (extension(path) == ".svg") return;
+  throw Error(
+      {.kind = Error::Kind::kUsage,
+       .subject = std::string(flag),
+       .expected = "a file name that ends in .svg, because this lacake was built without cairo, which makes PNG",
+       .found = fmt::format("\"{}\"", path)});
+#endif
+}
+
+std::string picture(const draw::Drawing& drawing, const std::string& path) {
+  return extension(path) == ".svg" ? draw::svg(drawing) : png(drawing);
+}
 
 #ifndef LACAKE_CAIRO
 
-std::string png(const eval::Drawing&) { return {}; }
+std::string png(const draw::Drawing&) { return {}; }
 
 #else
 
@@ -28,7 +55,7 @@ void set_color(cairo_t* cairo, const std::string& color) {
   cairo_set_source_rgb(cairo, part(16), part(8), part(0));
 }
 
-void draw(cairo_t* cairo, const eval::Drawing& drawing) {
+void draw(cairo_t* cairo, const draw::Drawing& drawing) {
   cairo_set_source_rgb(cairo, 1, 1, 1);
   cairo_paint(cairo);
   for (const auto& box : drawing.boxes) {
@@ -49,7 +76,7 @@ void draw(cairo_t* cairo, const eval::Drawing& drawing) {
     cairo_set_font_size(cairo, text.size);
     cairo_text_extents_t extents;
     cairo_text_extents(cairo, text.text.c_str(), &extents);
-    using Align = eval::Drawing::Align;
+    using Align = draw::Drawing::Align;
     const double share = text.align == Align::kLeft ? 0 : text.align == Align::kCenter ? 0.5 : 1;
     cairo_move_to(cairo, text.x - share * extents.x_advance, text.y);
     cairo_show_text(cairo, text.text.c_str());
@@ -63,7 +90,7 @@ cairo_status_t append(void* bytes, const unsigned char* data, unsigned int lengt
 
 }  // namespace
 
-std::string png(const eval::Drawing& drawing) {
+std::string png(const draw::Drawing& drawing) {
   const std::unique_ptr<cairo_surface_t, void (*)(cairo_surface_t*)> surface(
       cairo_image_surface_create(CAIRO_FORMAT_RGB24, (int)(drawing.width * kScale), (int)(drawing.height * kScale)),
       cairo_surface_destroy);
@@ -74,7 +101,7 @@ std::string png(const eval::Drawing& drawing) {
   const cairo_status_t status = cairo_surface_write_to_png_stream(surface.get(), append, &bytes);
   if (status != CAIRO_STATUS_SUCCESS) {
     throw Error(
-        {.subject = "the heat map", .found = fmt::format("cannot be drawn: {}", cairo_status_to_string(status))});
+        {.subject = "the picture", .found = fmt::format("cannot be drawn: {}", cairo_status_to_string(status))});
   }
   return bytes;
 }

@@ -1,8 +1,19 @@
-#include "eval/drawing.h"
+#include "draw/drawing.h"
 
 #include <fmt/format.h>
 
-namespace lacake::eval {
+namespace lacake::draw {
+
+namespace {
+
+// To a tenth, without a ".0".
+std::string number(double x) {
+  std::string text = fmt::format("{:.1f}", x);
+  if (text.ends_with(".0")) text.resize(text.size() - 2);
+  return text;
+}
+
+}  // namespace
 
 std::string escaped(std::string_view text) {
   std::string result;
@@ -33,11 +44,22 @@ std::string svg(const Drawing& d) {
       "font-family=\"system-ui, 'DejaVu Sans', sans-serif\">\n<rect width=\"{0:g}\" height=\"{1:g}\" "
       "fill=\"#ffffff\"/>\n",
       d.width, d.height);
-  for (const auto& b : d.boxes) {
-    out += fmt::format("<rect x=\"{:.1f}\" y=\"{:.1f}\" width=\"{:.1f}\" height=\"{:.1f}\" fill=\"{}\">", b.x, b.y,
-                       b.width, b.height, b.color);
-    if (!b.title.empty()) out += fmt::format("<title>{}</title>", escaped(b.title));
-    out += "</rect>\n";
+  for (std::size_t i = 0; i < d.boxes.size();) {
+    const Drawing::Box& b = d.boxes[i];
+    if (!b.title.empty()) {
+      out += fmt::format(
+          "<rect x=\"{:.1f}\" y=\"{:.1f}\" width=\"{:.1f}\" height=\"{:.1f}\" fill=\"{}\"><title>{}</title></rect>\n",
+          b.x, b.y, b.width, b.height, b.color, escaped(b.title));
+      ++i;
+      continue;
+    }
+    out += fmt::format("<path fill=\"{}\" d=\"", b.color);
+    for (; i < d.boxes.size() && d.boxes[i].title.empty() && d.boxes[i].color == b.color; ++i) {
+      const Drawing::Box& same = d.boxes[i];
+      out += fmt::format("M{} {}h{}v{}h-{}z", number(same.x), number(same.y), number(same.width), number(same.height),
+                         number(same.width));
+    }
+    out += "\"/>\n";
   }
   for (const auto& line : d.lines) {
     out += "<polyline points=\"";
@@ -56,4 +78,4 @@ std::string svg(const Drawing& d) {
   return out + "</svg>\n";
 }
 
-}  // namespace lacake::eval
+}  // namespace lacake::draw

@@ -1,12 +1,13 @@
 #pragma once
 
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
-namespace lacake::eval {
+namespace lacake::draw {
 
-// A picture as shapes, so that it can become SVG here and PNG where cairo is.
+// A picture as shapes: SVG here, PNG where cairo is (cli/png.h). All pictures that the program draws are these.
 struct Drawing {
   enum class Align { kLeft, kCenter, kRight };
   struct Box {
@@ -33,9 +34,10 @@ struct Drawing {
   std::vector<Text> texts;  // over all
 };
 
+// The same drawing gives the same bytes. Boxes of one colour without titles that follow each other become one path.
 std::string svg(const Drawing& drawing);
 
 // Text for HTML and SVG.
 std::string escaped(std::string_view text);
 
-}  // namespace lacake::eval
+}  // namespace lacake::draw
