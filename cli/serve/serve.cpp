@@ -174,7 +174,7 @@ int serve(const Options& options) {
       memory.total() - memory.cache - memory.policy_metadata + engine_of.kv_memory + n_parallel * own + checkpoints;
   notice(options,
          fmt::format("{} conversations in {} of KV memory; beside it {} each for copies to go back to, and {} for "
-                     "what they share: {} in all",
+                     "what they share (--checkpoints sets both): {} in all",
                      n_parallel, bytes_text(engine_of.kv_memory), bytes_text(checkpoints), bytes_text(checkpoints),
                      bytes_text(all)));
   const bool ipv6 = host.find(':') != host.npos;
