@@ -7,11 +7,10 @@
 #include "lacake/error.h"
 
 namespace lacake::attention {
-namespace {
 
-void rotate(const Rope& rope, std::int32_t position, float* row) {
+void rotate(const Rope& rope, std::size_t position, float* row) {
   const int half = rope.n_rot / 2;
-  const float* cosines = rope.table + (std::size_t)position * rope.n_rot;
+  const float* cosines = rope.table + position * (std::size_t)rope.n_rot;
   const float* sines = cosines + half;
   for (int i = 0; i < half; ++i) {
     float& a = row[rope.neox ? i : 2 * i];
@@ -21,8 +20,6 @@ void rotate(const Rope& rope, std::int32_t position, float* row) {
     a = turned;
   }
 }
-
-}  // namespace
 
 void load_row(const void* row, int d, ggml_type type, float* out) {
   if (type == GGML_TYPE_F32) {
@@ -57,7 +54,7 @@ void load_key(const Shape& shape, const Rows& rows, std::size_t i, float* out) {
 
 void load_plain_key(const Shape& shape, const Rows& rows, std::size_t i, float* out) {
   read_key(shape, rows, i, out);
-  if (rows.rope_index) rotate(shape.rope, rows.rope_index[i], out);
+  if (rows.rope_index) rotate(shape.rope, (std::size_t)rows.rope_index[i], out);
 }
 
 void load_value(const Shape& shape, const Rows& rows, std::size_t i, float* out) {

@@ -27,6 +27,9 @@ void load_key(const Shape&, const Rows& rows, std::size_t i, float* out);
 // The same as what is not mixed is multiplied with it: queries to come, say.
 void load_plain_key(const Shape&, const Rows& rows, std::size_t i, float* out);
 
+// Turns a row [d] in place to `position`, a row of the rope's table.
+void rotate(const Rope& rope, std::size_t position, float* row);
+
 // Row `i` of V as the output projection takes it: f32, mixed back where it is stored mixed, because W_O v is another
 // for a mixed v. All that measures values goes through here.
 //   out  [d_v] f32

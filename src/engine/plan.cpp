@@ -228,14 +228,12 @@ class Planner {
     const RepeatSizes repeats = repeat_sizes(engine_, options_, policy, n_new);
     m.layer_workspace = workspace_shape(engine_, cache_, policy, n_kept, n_new, repeats.longest).total();
     m.hidden_states = (std::uint64_t)(n_new + repeats.all) * (std::uint64_t)h_.n_embd * sizeof(float);
-    // ggml's products of quantised weights quantise their inputs, to 8 bits and a scale for each 32, in a buffer of its
-    // own; ours in the graph's.
     bool sees_queries = false;
     const std::uint64_t measures = measure_bytes(policy, n_kept + n_new, sees_queries);
-    const bool ggml = engine_.model.product == matmul::Method::kGgml;
-    const std::uint64_t quantised = ggml ? std::min(n_new, kComputeChunk) * (std::uint64_t)h_.n_ff * 34 / 32 : 0;
+    const std::uint64_t beside_graph =
+        matmul::bytes_beside_graph(engine_.model.product, std::min(n_new, kComputeChunk), (std::size_t)h_.n_ff);
     m.compute = prefill_compute_bytes(engine_, cache_, n_kept, n_new + repeats.longest, sees_queries) + measures +
-                decode_compute_bytes(engine_, cache_, per_layer) + quantised +
+                decode_compute_bytes(engine_, cache_, per_layer) + beside_graph +
                 (std::uint64_t)h_.n_vocab * sizeof(float);
     if (traits.positions == Positions::kCompacted) {
       m.compute += RopeTable::bytes_for(h_, std::max(per_layer, n_kept + n_new + repeats.longest));

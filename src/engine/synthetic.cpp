@@ -7,6 +7,7 @@
 #include <functional>
 #include <thread>
 
+#include "attention/row.h"
 #include "engine/deferred_edits.h"
 #include "engine/entry_measures.h"
 #include "engine/prefill_pass.h"
@@ -171,27 +172,13 @@ class SyntheticSegment {
       for (std::size_t i = from; i < std::min(from + kAtOnce, n_new_); ++i) {
         sample_.entry(l, (int)head, n_past_ + i, k.data(), v.data());
         if (!learned_.empty()) learned_[head * n_new_ + i] = k[0];  // a number of the entry's own
-        if (!session_.cache_index()) rotate(l, k.data(), n_past_ + i);
+        if (!session_.cache_index()) attention::rotate(engine_.rope_table.rope(l), n_past_ + i, k.data());
         const std::size_t row = head * n_new_ + i;
         attention::store_key(k.data(), h_.d_k, shape_.type_k, form.of_head(head, k.size()), nullptr,
                              memory_.workspace.k.data() + row * shape_.k_row());
         attention::store_row(v.data(), h_.d_v, shape_.type_v, memory_.workspace.v.data() + row * shape_.v_row());
       }
     });
-  }
-
-  void rotate(int l, float* k, std::size_t position) const {
-    const attention::Rope rope = engine_.rope_table.rope(l);
-    const std::size_t half = (std::size_t)rope.n_rot / 2;
-    const float* cosines = rope.table + position * (std::size_t)rope.n_rot;
-    const float* sines = cosines + half;
-    for (std::size_t i = 0; i < half; ++i) {
-      float& a = k[rope.neox ? i : 2 * i];
-      float& b = k[rope.neox ? half + i : 2 * i + 1];
-      const float turned = a * cosines[i] - b * sines[i];
-      b = a * sines[i] + b * cosines[i];
-      a = turned;
-    }
   }
 
   // Of the tokens in a lane's slots, then of the segment's own.

@@ -78,4 +78,8 @@ Kernel kernel_for(Method method, ggml_type type, std::int64_t n_in, bool packed,
   return rounded ? Kernel::kBf16Tiles : Kernel::kF32Tiles;
 }
 
+std::uint64_t bytes_beside_graph(Method method, std::size_t n_columns, std::size_t n_in) {
+  return method == Method::kGgml ? (std::uint64_t)n_columns * n_in * 34 / 32 : 0;
+}
+
 }  // namespace lacake::matmul

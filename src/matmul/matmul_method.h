@@ -40,6 +40,10 @@ enum class Kernel { kGgml, kInt8Packed, kInt8Tiles, kF32Tiles, kBf16Tiles };
 //   few     the columns must be multiplied as each would be alone (decode), or are so few that tiles would not pay
 Kernel kernel_for(Method, ggml_type, std::int64_t n_in, bool packed, bool few);
 
+// Memory that a product of `n_columns` of at most `n_in` numbers takes beside the graph's: ggml quantises its columns,
+// to 8 bits and a scale for each 32, in a buffer of its own; ours are in the graph's.
+std::uint64_t bytes_beside_graph(Method, std::size_t n_columns, std::size_t n_in);
+
 // Up to this many columns no tile is unpacked: that costs about as much as multiplying it with six.
 inline constexpr std::int64_t kFewColumns = 6;
 

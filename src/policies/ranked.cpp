@@ -2,13 +2,10 @@
 
 #include <algorithm>
 #include <cassert>
-#include <cmath>
 #include <limits>
 #include <numeric>
 #include <utility>
 
-#include "lacake/error.h"
-#include "policies/parameters.h"
 #include "policies/release_excess.h"
 #include "policies/score.h"
 #include "policies/shared_parameters.h"
@@ -326,82 +323,6 @@ void RankedPolicy::cut_step(Layer& lists, int layer, CacheEdits& edits) {
   edits.drop(layer, dropped);
 }
 
-// Where the cache was not measured, or not lately, the newest entries have no score. They and the others are then cut
-// in proportion, of the newest the oldest first.
-std::vector<float> RankedPolicy::scores_between_segments(int layer, std::size_t index, std::size_t size) const {
-  constexpr float kKept = std::numeric_limits<float>::max() / 2;
-  const List& list = layers_[(std::size_t)layer][index];
-  std::vector<float> scores = list.scores;
-  score_again(layer, index, scores);
-  const std::size_t length = scores.size();
-  if (length <= std::max(size, n_protected())) return scores;
-  const std::size_t end = length - options_.window;
-  const std::size_t begin = std::clamp(length - std::min(length, list.n_unscored), options_.sinks, end);
-  const double share = (double)(size - n_protected()) / (double)(length - n_protected());
-  const auto n_kept = (std::size_t)std::ceil(share * (double)(end - begin));
-  for (std::size_t i = begin; i < end; ++i) scores[i] = i + n_kept >= end ? kKept : -kKept;
-  return scores;
-}
-
-// As the last segment that was cut decided, under the cache size of now. Grows with it.
-std::size_t RankedPolicy::target_size(int layer) const {
-  return n_sized_ <= options_.cache_size ? options_.cache_size : layer_size(layer, n_sized_);
-}
-
-void RankedPolicy::resize(std::size_t cache_size, CacheEdits& edits) {
-  require_cache_size(options_.policy, options_.min_cache_size, cache_size);
-  const bool grows = cache_size >= options_.cache_size;
-  std::vector<std::size_t> before(layers_.size());
-  for (int i = 0; i < shape_.n_layer; ++i) before[(std::size_t)i] = target_size(i);
-  set_cache_size(cache_size);
-
-  // Where all that was ever fed would fit, it is from here on as if nothing had been cut.
-  const bool all_fits = n_fed_ <= cache_size;
-  const bool joint = options_.sharing == Options::Sharing::kJoint || options_.sharing == Options::Sharing::kSettled;
-  if (!grows && !all_fits && joint) return shrink_jointly(edits);
-  const std::vector<std::size_t> divided = grows || all_fits ? std::vector<std::size_t>() : divide(shape_.n_layer - 1);
-  for (int layer = 0; layer < shape_.n_layer; ++layer) {
-    const auto index = (std::size_t)layer;
-    const std::size_t size = divided.empty() ? target_size(layer) : divided[index];
-    if (!grows && !all_fits) {
-      shrink(layer, size, edits);
-      continue;
-    }
-    for (List& list : layers_[index]) {
-      list.size = all_fits ? cache_size : list.size + size - std::min(before[index], size);
-    }
-  }
-}
-
-void RankedPolicy::shrink(int layer, std::size_t size, CacheEdits& edits) {
-  std::vector<std::vector<float>> scores;
-  for (std::size_t i = 0; i < layers_.front().size(); ++i) scores.push_back(scores_between_segments(layer, i, size));
-  cut_layer(layer, {scores.begin(), scores.end()}, size, size, edits);
-}
-
-// Entries without scores are cut in the same proportion in all lists.
-void RankedPolicy::shrink_jointly(CacheEdits& edits) {
-  std::size_t n_held = 0, n_free = 0;
-  for (const Layer& lists : layers_) {
-    for (const List& list : lists) {
-      const std::size_t n = std::min(list.scores.size(), n_protected());
-      n_held += list.scores.size() - n;
-      n_free += options_.cache_size - n;
-    }
-  }
-  const double share = n_held <= n_free ? 1 : (double)n_free / (double)n_held;
-  std::vector<std::vector<float>> scores;
-  for (int layer = 0; layer < shape_.n_layer; ++layer) {
-    for (std::size_t i = 0; i < layers_.front().size(); ++i) {
-      const std::size_t length = layers_[(std::size_t)layer][i].scores.size();
-      const std::size_t n = std::min(length, n_protected());
-      const auto size = n + (std::size_t)(share * (double)(length - n));
-      scores.push_back(scores_between_segments(layer, i, size));
-    }
-  }
-  cut_jointly({scores.begin(), scores.end()}, edits);
-}
-
 std::size_t RankedPolicy::peak_entries(std::size_t n_held, std::size_t n_new) const {
   return std::min(n_held + n_new, options_.cache_size);
 }
@@ -450,50 +371,6 @@ std::size_t RankedPolicy::metadata_bytes() const {
     }
   }
   return bytes;
-}
-
-std::size_t ranked_max_entries(const PolicySettings&, const AttentionShape&, std::size_t cache_size) {
-  return cache_size + 1;
-}
-
-namespace {
-
-bool declares(const PolicyType& type, std::string_view name) {
-  return std::any_of(type.parameters.begin(), type.parameters.end(),
-                     [&](const PolicyParameter& p) { return p.name == name; });
-}
-
-std::size_t size_if_declared(const PolicyType& type, const PolicySettings& given, std::string_view name) {
-  return declares(type, name) ? size_setting(type, given, name) : 0;
-}
-
-}  // namespace
-
-std::size_t ranked_min_cache_size(const PolicyType& type, const PolicySettings& given) {
-  return size_if_declared(type, given, "sinks") + size_if_declared(type, given, "window") + 1;
-}
-
-RankedPolicy::Options ranked_options(const PolicyType& type, const PolicySettings& given, const AttentionShape& shape,
-                                     std::size_t cache_size) {
-  RankedPolicy::Options options{.policy = type.name, .cache_size = cache_size};
-  options.min_cache_size = require_cache_size(type, given, shape, cache_size);
-  options.sinks = size_if_declared(type, given, "sinks");
-  options.window = size_if_declared(type, given, "window");
-  if (declares(type, "evict_fraction")) options.evict_fraction = number_setting(type, given, "evict_fraction");
-  if (declares(type, "positions")) options.positions = positions_setting(type, given);
-  if (!declares(type, "heads")) return options;
-  using Sharing = RankedPolicy::Options::Sharing;
-  const std::string heads = text_setting(type.parameters, given, "heads");
-  options.sharing = heads == "joint" ? Sharing::kJoint : heads == "adaptive" ? Sharing::kAdaptive : Sharing::kEven;
-  options.head_floor = number_setting(type, given, "floor");
-  // One query has one index, but heads of different lengths would each need their own.
-  if (options.sharing != Sharing::kEven && options.positions == Positions::kCompacted) {
-    throw Error({.kind = Error::Kind::kUsage,
-                 .subject = policy_subject(type.name),
-                 .expected = "positions=original with heads=" + heads,
-                 .found = "positions=compacted"});
-  }
-  return options;
 }
 
 }  // namespace lacake
