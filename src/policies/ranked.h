@@ -146,6 +146,10 @@ std::size_t ranked_max_entries(const PolicySettings&, const AttentionShape&, std
 // PolicyType::min_cache_size of most of them: the sinks and the window, as far as the type has such parameters, and one
 // entry that is chosen.
 std::size_t ranked_min_cache_size(const PolicyType&, const PolicySettings&);
+template <const PolicyType& (*kType)()>
+std::size_t ranked_min_cache_size(const PolicySettings& given, const AttentionShape&) {
+  return ranked_min_cache_size(kType(), given);
+}
 
 // Options as far as parameters say them that policies share: the cache size, checked, and of sinks, window,
 // evict_fraction, positions, heads and floor those that the type declares. Throws Error(kUsage) where the cache size is

@@ -49,10 +49,6 @@ class ExpectedAttention final : public RankedPolicy {
   Settings settings_;
 };
 
-std::size_t min_cache_size(const PolicySettings& given, const AttentionShape&) {
-  return ranked_min_cache_size(expected_attention_policy(), given);
-}
-
 std::unique_ptr<Policy> make(const PolicySettings& given, const AttentionShape& shape, std::size_t cache_size) {
   const PolicyType& type = expected_attention_policy();
   return std::make_unique<ExpectedAttention>(
@@ -93,7 +89,7 @@ const PolicyType& expected_attention_policy() {
           "arXiv 2510.00636",
       .parameters = parameters(),
       .max_entries_per_layer = ranked_max_entries,
-      .min_cache_size = min_cache_size,
+      .min_cache_size = ranked_min_cache_size<expected_attention_policy>,
       .make = make,
   };
   return type;

@@ -33,10 +33,6 @@ class KeyDiff final : public RankedPolicy {
   KeyMean mean_;
 };
 
-std::size_t min_cache_size(const PolicySettings& given, const AttentionShape&) {
-  return ranked_min_cache_size(keydiff_policy(), given);
-}
-
 std::unique_ptr<Policy> make(const PolicySettings& given, const AttentionShape& shape, std::size_t cache_size) {
   const PolicyType& type = keydiff_policy();
   const bool normalised = has_word(type, given, "mean", "normalised");
@@ -66,7 +62,7 @@ const PolicyType& keydiff_policy() {
           "Environments (2025), arXiv 2504.15364",
       .parameters = parameters(),
       .max_entries_per_layer = ranked_max_entries,
-      .min_cache_size = min_cache_size,
+      .min_cache_size = ranked_min_cache_size<keydiff_policy>,
       .make = make,
   };
   return type;

@@ -89,10 +89,6 @@ class KvZip final : public RankedPolicy {
 
 namespace {
 
-std::size_t min_cache_size(const PolicySettings& given, const AttentionShape&) {
-  return ranked_min_cache_size(kvzip_policy(), given);
-}
-
 std::unique_ptr<Policy> make(const PolicySettings& given, const AttentionShape& shape, std::size_t cache_size) {
   const PolicyType& type = kvzip_policy();
   RankedPolicy::Options options = ranked_options(type, given, shape, cache_size);
@@ -157,7 +153,7 @@ const PolicyType& kvzip_policy() {
           "KVzip: Query-Agnostic KV Cache Compression with Context Reconstruction (NeurIPS 2025), arXiv 2505.23416",
       .parameters = parameters(),
       .max_entries_per_layer = ranked_max_entries,
-      .min_cache_size = min_cache_size,
+      .min_cache_size = ranked_min_cache_size<kvzip_policy>,
       .make = make,
   };
   return type;

@@ -161,10 +161,6 @@ class LayerDefensive final : public RankedPolicy {
   defence::Scored scored_;      // the layer at hand
 };
 
-std::size_t min_cache_size(const PolicySettings& given, const AttentionShape&) {
-  return ranked_min_cache_size(layer_defensive_policy(), given);
-}
-
 std::unique_ptr<Policy> make(const PolicySettings& given, const AttentionShape& shape, std::size_t cache_size) {
   const PolicyType& type = layer_defensive_policy();
   RankedPolicy::Options options = ranked_options(type, given, shape, cache_size);
@@ -236,7 +232,7 @@ const PolicyType& layer_defensive_policy() {
           "arXiv 2510.13334",
       .parameters = parameters(),
       .max_entries_per_layer = ranked_max_entries,
-      .min_cache_size = min_cache_size,
+      .min_cache_size = ranked_min_cache_size<layer_defensive_policy>,
       .make = make,
   };
   return type;

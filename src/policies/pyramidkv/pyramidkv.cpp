@@ -45,10 +45,6 @@ class PyramidKv final : public snapkv::SnapKv {
 
 namespace {
 
-std::size_t min_cache_size(const PolicySettings& given, const AttentionShape&) {
-  return ranked_min_cache_size(pyramidkv_policy(), given);
-}
-
 std::unique_ptr<Policy> make(const PolicySettings& given, const AttentionShape& shape, std::size_t cache_size) {
   const PolicyType& type = pyramidkv_policy();
   RankedPolicy::Options options = ranked_options(type, given, shape, cache_size);
@@ -77,7 +73,7 @@ const PolicyType& pyramidkv_policy() {
           "PyramidKV: Dynamic KV Cache Compression based on Pyramidal Information Funneling (2024), arXiv 2406.02069",
       .parameters = parameters(),
       .max_entries_per_layer = ranked_max_entries,
-      .min_cache_size = min_cache_size,
+      .min_cache_size = ranked_min_cache_size<pyramidkv_policy>,
       .make = make,
   };
   return type;

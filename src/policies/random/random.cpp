@@ -41,10 +41,6 @@ class Random final : public RankedPolicy {
   std::uint64_t seed_;
 };
 
-std::size_t min_cache_size(const PolicySettings& given, const AttentionShape&) {
-  return ranked_min_cache_size(random_policy(), given);
-}
-
 std::unique_ptr<Policy> make(const PolicySettings& given, const AttentionShape& shape, std::size_t cache_size) {
   const PolicyType& type = random_policy();
   return std::make_unique<Random>(ranked_options(type, given, shape, cache_size), shape,
@@ -68,7 +64,7 @@ const PolicyType& random_policy() {
                      evict_fraction_parameter(),
                      positions_parameter()},
       .max_entries_per_layer = ranked_max_entries,
-      .min_cache_size = min_cache_size,
+      .min_cache_size = ranked_min_cache_size<random_policy>,
       .make = make,
   };
   return type;

@@ -100,10 +100,6 @@ Decode decode(const PolicyType& type, const PolicySettings& given) {
 
 namespace {
 
-std::size_t min_cache_size(const PolicySettings& given, const AttentionShape&) {
-  return ranked_min_cache_size(snapkv_policy(), given);
-}
-
 std::unique_ptr<Policy> make(const PolicySettings& given, const AttentionShape& shape, std::size_t cache_size) {
   const PolicyType& type = snapkv_policy();
   return std::make_unique<snapkv::SnapKv>(ranked_options(type, given, shape, cache_size), shape,
@@ -119,7 +115,7 @@ const PolicyType& snapkv_policy() {
       .paper = "SnapKV: LLM Knows What You are Looking for Before Generation (NeurIPS 2024), arXiv 2404.14469",
       .parameters = snapkv::parameters(),
       .max_entries_per_layer = ranked_max_entries,
-      .min_cache_size = min_cache_size,
+      .min_cache_size = ranked_min_cache_size<snapkv_policy>,
       .make = make,
   };
   return type;

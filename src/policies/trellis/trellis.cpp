@@ -296,10 +296,6 @@ class Trellis final : public RankedPolicy {
 
 namespace {
 
-std::size_t min_cache_size(const PolicySettings& given, const AttentionShape&) {
-  return ranked_min_cache_size(trellis_policy(), given);
-}
-
 std::unique_ptr<Policy> make(const PolicySettings& given, const AttentionShape& shape, std::size_t cache_size) {
   const PolicyType& type = trellis_policy();
   RankedPolicy::Options options = ranked_options(type, given, shape, cache_size);
@@ -432,7 +428,7 @@ const PolicyType& trellis_policy() {
       .paper = "",
       .parameters = parameters(),
       .max_entries_per_layer = ranked_max_entries,
-      .min_cache_size = min_cache_size,
+      .min_cache_size = ranked_min_cache_size<trellis_policy>,
       .make = make,
   };
   return type;
