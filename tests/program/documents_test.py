@@ -1,7 +1,9 @@
 """What can be checked of documents: links lead somewhere, prose keeps to 120 columns, docs/README.md lists all."""
 
+import os
 import pathlib
 import re
+import shutil
 import subprocess
 import unittest
 
@@ -50,7 +52,36 @@ def broken_links(path):
     return broken
 
 
+def code_blocks(text):
+    """Indented blocks, without the indentation."""
+    blocks = re.findall(r"(?:^ {4}.*\n(?:\n(?= {4}))?)+", text, re.MULTILINE)
+    return [re.sub(r"^ {4}", "", block, flags=re.MULTILINE) for block in blocks]
+
+
+def program_of(blocks):
+    """Each in a function of its own, with what the page's other blocks have made."""
+    headers = sorted(path.name for path in (ROOT / "include" / "lacake").glob("*.h"))
+    lines = ["#include <iostream>", *(f"#include <lacake/{name}>" for name in headers),
+             "bool user_has_gone();", "void serve_the_others();"]
+    for i, block in enumerate(blocks):
+        body = "\n".join(line for line in block.splitlines() if not line.startswith("#include"))
+        lines.append(f"void block_{i}(const lacake::Model& model, lacake::Engine& engine, const lacake::ChatPrompt& prompt, "
+                     f"std::span<lacake::Session* const> sessions) {{ {{\n{body}\n}} }}")
+    return "\n".join(lines) + "\n"
+
+
 class Documents(unittest.TestCase):
+    def test_the_librarys_page_shows_code_that_compiles(self):
+        compiler = shutil.which(os.environ.get("CXX", "c++"))
+        if not compiler:
+            self.skipTest("no compiler")
+        blocks = [b for b in code_blocks((ROOT / "docs" / "library.md").read_text()) if "lacake::" in b or "engine." in b]
+        blocks = [b for b in blocks if not b.startswith("# CMake")]
+        self.assertGreater(len(blocks), 3)
+        compiled = subprocess.run([compiler, "-std=c++20", "-fsyntax-only", "-I", ROOT / "include", "-x", "c++", "-"],
+                                  input=program_of(blocks), capture_output=True, text=True)
+        self.assertEqual(compiled.stderr, "")
+
     def test_every_link_leads_to_a_file_and_a_heading(self):
         self.assertEqual([link for path in documents() for link in broken_links(path)], [])
 
