@@ -25,6 +25,12 @@ HWY_INLINE void add_scaled(const float* x, float by, std::size_t n, float* to) {
   }
 }
 
+// A token's own few queries say little of those that its key will meet.
+float share_of_others(std::size_t n) {
+  constexpr std::size_t kMany = 128;
+  return n >= kMany ? 0.1f : std::clamp(25 / (float)n, 0.1f, 3.0f);
+}
+
 }  // namespace
 
 void weigh(const float* queries, std::size_t n, std::size_t stride, std::size_t d, float* metric) {
@@ -35,7 +41,7 @@ void weigh(const float* queries, std::size_t n, std::size_t stride, std::size_t 
   }
   float trace = 0;
   for (std::size_t i = 0; i < d; ++i) trace += metric[i * d + i];
-  const float more = trace > 0 ? 0.1f * trace / (float)d : 1.0f;
+  const float more = trace > 0 ? share_of_others(n) * trace / (float)d : 1.0f;
   for (std::size_t i = 0; i < d; ++i) metric[i * d + i] += more;
 }
 

@@ -15,7 +15,7 @@ namespace lacake::attention {
 inline bool is_weighed(ggml_type type) { return type == GGML_TYPE_Q4_0; }
 
 // M [d, d] of `n` queries [d] that lie `stride` floats apart. Queries to come are others: a tenth of the mean of the
-// diagonal is added to it.
+// diagonal is added to it, and more where there are fewer than 128, up to three times that mean for a token's own.
 void weigh(const float* queries, std::size_t n, std::size_t stride, std::size_t d, float* metric);
 
 // A row [d] as it is to be multiplied by those queries -> type. Costs a few times d * d multiply-adds.

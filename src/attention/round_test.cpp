@@ -62,6 +62,24 @@ TEST(RoundWeighed, MovesProductsLessThanTheNearestNumbersDo) {
   }
 }
 
+// A token's own queries are few, and those that its key meets later need not resemble them.
+TEST(RoundWeighed, ByATokensOwnQueriesCostsOthersLittle) {
+  constexpr std::size_t d = 64, n_own = 3, n_others = 200;
+  double nearest = 0, weighed = 0;
+  std::vector<std::byte> stored(ggml_row_size(GGML_TYPE_Q4_0, d));
+  std::vector<float> metric(d * d);
+  for (unsigned i = 0; i < 40; ++i) {
+    const std::vector<float> own = numbers(d * n_own, 100 + i), others = numbers(d * n_others, 200 + i);
+    const std::vector<float> row = numbers(d, 300 + i);
+    ggml_get_type_traits(GGML_TYPE_Q4_0)->from_float_ref(row.data(), stored.data(), d);
+    nearest += cost(others, row, stored);
+    weigh(own.data(), n_own, d, d, metric.data());
+    round_weighed(row.data(), d, GGML_TYPE_Q4_0, metric.data(), stored.data());
+    weighed += cost(others, row, stored);
+  }
+  EXPECT_LT(weighed, 1.3 * nearest);
+}
+
 // Of queries that look everywhere alike, and of a row of zeros.
 TEST(RoundWeighed, IsTheNearestNumberWhereNothingIsWeighed) {
   constexpr std::size_t d = 64;
