@@ -197,6 +197,28 @@ TEST(PrefillJob, TwoEnginesWorkAtTheSameTime) {
   for (const Seen& f : found) expect_same(f, expected);
 }
 
+// Measures, decisions and a cascade's layers are divided among threads.
+TEST(PrefillJob, LeavesTheSameOnAnyNumberOfThreads) {
+  TinyModel tiny = small();
+  tiny.n_ctx_train = 2048;
+  Loaded one(tiny, 1), two(tiny, 2);
+  const Tokens prompt = random_tokens(tiny, 220, 37);
+  for (const PolicyType& type : policy_types()) {
+    if (!type.bounded) continue;
+    for (const bool more_follows : {false, true}) {
+      const auto read = [&](Loaded& loaded) {
+        const auto s = loaded.engine.open(with(type.name, "90", "f16", PrefillMode::kExact, 220));
+        s->prefill(std::span(prompt).first(150), {.more_follows = more_follows});
+        s->prefill(std::span(prompt).subspan(150));
+        s->step(3);
+        return seen(*s, tiny);
+      };
+      SCOPED_TRACE(type.name + (more_follows ? " before a question" : ""));
+      expect_same(read(two), read(one));
+    }
+  }
+}
+
 TEST(PrefillJob, OwnsItsMemoryAndGivesItBack) {
   Loaded loaded(small());
   const Tokens prompt = random_tokens(loaded.tiny, 90, 41);
