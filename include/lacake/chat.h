@@ -67,8 +67,8 @@ struct ChatOptions {
   bool parallel_tool_calls = false;  // several calls in one answer
   std::string json_schema = {};      // what the answer's content must follow; "": nothing
 
-  // Whether the model thinks before it answers, where its template can say so; not set: the template's `enable_thinking`
-  // is true, as in llama.cpp.
+  // Whether the model thinks before it answers, where its template can say so; not set: the template's
+  // `enable_thinking` is true, as in llama.cpp.
   std::optional<bool> thinking = {};
   bool reasoning_apart = true;  // parse() takes reasoning out of the content
   // More variables of the template by name; the values are JSON texts (`"high"`, `true`).

@@ -67,7 +67,8 @@ struct SessionOptions {
   std::size_t prompt_tokens = 0;
   std::size_t new_tokens = 0;
   // Under a policy that needs texts repeated (PolicyTraits::repeat_chunk): an upper bound on the tokens that a repeat
-  // probe has beside those it repeats (instruction, template). Used only to plan memory.
+  // probe has beside those it repeats (instruction, template). Memory is planned by it, and repeats near the model's
+  // training length are shortened by it: where it is too small such a text is refused.
   std::size_t repeat_frame = 64;
   // Nothing is fed at once after the first prompt: later calls of prefill() are refused, and no memory is planned for
   // taking a later turn back (MemoryPlan::turn_copy).

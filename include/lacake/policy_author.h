@@ -176,8 +176,9 @@ struct PolicyTraits {
   // Last tokens that always stay. After resize() has enlarged it: from the oldest token on that the smaller window
   // still protected.
   std::size_t window = 0;
-  // It judges entries by Observation::repeat_peak: whoever feeds a text that will be cut lets the model repeat it, so
-  // many tokens at a time (repeat_probes() in lacake/generation.h). 0: it needs no repeat.
+  // It judges entries by Observation::repeat_peak: whoever feeds a text that will be cut lets the model repeat it, at
+  // most so many tokens at a time (Session::repeat_chunk; repeat_probes() in lacake/generation.h). 0: it needs no
+  // repeat.
   std::size_t repeat_chunk = 0;
 };
 

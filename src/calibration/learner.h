@@ -51,7 +51,7 @@ class Lessons {
 class Learner final : public Policy {
  public:
   Learner(Lessons& lessons, std::size_t cache_size) : lessons_(lessons), cache_size_(cache_size) {
-    traits_.repeat_chunk = cache_size;  // all at once
+    traits_.repeat_chunk = cache_size;  // all at once, where the model was trained for text and repeat together
   }
 
   const PolicyTraits& traits() const override { return traits_; }

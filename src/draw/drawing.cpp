@@ -56,8 +56,9 @@ std::string svg(const Drawing& d) {
     out += fmt::format("<path fill=\"{}\" d=\"", b.color);
     for (; i < d.boxes.size() && d.boxes[i].title.empty() && d.boxes[i].color == b.color; ++i) {
       const Drawing::Box& same = d.boxes[i];
-      out += fmt::format("M{} {}h{}v{}h-{}z", number(same.x), number(same.y), number(same.width), number(same.height),
-                         number(same.width));
+      // Edges are rounded, not widths, so that neighbours meet.
+      out += fmt::format("M{} {}H{}V{}H{}z", number(same.x), number(same.y), number(same.x + same.width),
+                         number(same.y + same.height), number(same.x));
     }
     out += "\"/>\n";
   }

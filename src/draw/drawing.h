@@ -7,7 +7,7 @@
 
 namespace lacake::draw {
 
-// A picture as shapes: SVG here, PNG where cairo is (cli/png.h). All pictures that the program draws are these.
+// A picture as shapes: SVG here, PNG where cairo is (cli/picture.h). All pictures that the program draws are these.
 struct Drawing {
   enum class Align { kLeft, kCenter, kRight };
   struct Box {

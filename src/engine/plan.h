@@ -30,7 +30,8 @@ std::size_t repeat_chunk(const EngineState&, const SessionOptions&, const Policy
 struct RepeatSizes {
   std::size_t longest = 0, all = 0;
 };
-// Of `n` tokens or fewer that are read as one segment, where the policy wants them repeated.
+// Of `n` tokens or fewer that are read as a conversation's first segment, where the policy wants them repeated. A later
+// segment near the training length has shorter chunks, and so more words around them.
 RepeatSizes repeat_sizes(const EngineState&, const SessionOptions&, const Policy&, std::size_t n);
 
 // What one layer of a segment needs when `n_kept` entries are there before it, with the longest of its repeats.

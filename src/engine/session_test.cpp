@@ -321,7 +321,8 @@ TEST(Session, PromptBeyondTrainingLengthNamesWhatWouldDo) {
     for (const PrefillMode mode : {PrefillMode::kExact, PrefillMode::kStreaming}) {
       const std::string message = refused("cake:window=4", "40", mode);
       EXPECT_TRUE(contains(message, "expected at most the model's training length 128, found 300 tokens")) << message;
-      EXPECT_TRUE(contains(message, "streaming-llm") && contains(message, "prefill streaming would read it")) << message;
+      EXPECT_TRUE(contains(message, "streaming-llm") && contains(message, "prefill streaming would read it"))
+          << message;
     }
     const std::string message = refused("streaming-llm", "40", PrefillMode::kExact);
     EXPECT_TRUE(contains(message, "prefill streaming would read it")) << message;

@@ -1,7 +1,5 @@
 #include "lacake/conversation.h"
 
-#include <fmt/format.h>
-
 #include <optional>
 #include <utility>
 

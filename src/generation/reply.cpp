@@ -1,5 +1,10 @@
 // An answer of a conversation that is read for and written in bounded steps.
 
+#include <memory>
+#include <span>
+#include <string_view>
+#include <utility>
+
 #include "generation/reply_state.h"
 
 namespace lacake {

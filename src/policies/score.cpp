@@ -20,7 +20,8 @@ std::uint32_t falling_key(float score) {
 // What ranking works in. Kept by each thread, because decoding may rank every head of every layer at every token.
 struct Ranking {
   std::vector<std::uint32_t> keys;
-  std::vector<std::uint32_t> order, by_low;  // indices of keys: sorted, and by the lower digit alone
+  std::vector<std::uint32_t> order, by_low;  // indices of keys: sorted, and by the lower digit alone;
+                                             // in nth_smallest `order` has the keys that are left
   std::vector<std::uint32_t> begin;          // of each value of each digit
 };
 

@@ -6,7 +6,9 @@
 
 #include <algorithm>
 #include <exception>
+#include <string_view>
 #include <utility>
+#include <variant>
 
 namespace lacake {
 

@@ -4,6 +4,8 @@
 
 #include <algorithm>
 #include <exception>
+#include <iterator>
+#include <span>
 #include <utility>
 
 namespace lacake {
