@@ -56,7 +56,7 @@ void weigh_chunk(ggml_tensor* dst, int ith, int nth, void* userdata) {
       queries.insert(queries.end(), from, from + group * d_k);
     }
     queries_to_form(layer.shape.key_form.of_head(head, d_k), queries.data(), d_k, queries.size() / d_k);
-    weigh(queries.data(), queries.size() / d_k, d_k, d_k, (float*)dst->data + head * d_k * d_k);
+    weigh(queries.data(), queries.size() / d_k, d_k, d_k, kOthersOfChunk, (float*)dst->data + head * d_k * d_k);
   }
 }
 
@@ -294,7 +294,7 @@ void attend_pieces(ggml_tensor* dst, int ith, int, void* userdata) {
       float* metric = nullptr;
       if (l.mixes_queries() && is_weighed(l.type_k) && d_k <= kMostWeighed) {
         metric = (float*)scratch.subspan(query_bytes(layer.shape)).data();
-        weigh(call.q, group, d_k, d_k, metric);
+        weigh(call.q, group, d_k, d_k, kOthersOfToken, metric);
       }
       store_new(layer, dst, lane, call.shape.key_form, metric);
     }

@@ -25,16 +25,9 @@ HWY_INLINE void add_scaled(const float* x, float by, std::size_t n, float* to) {
   }
 }
 
-// A token's own few queries say little of those that its key will meet. 25 and 3 were chosen by perplexity on three
-// texts (docs/results/cache-types.md), the tenth before, for the 128 queries or more that a prompt's chunk brings.
-float share_of_others(std::size_t n) {
-  constexpr std::size_t kMany = 128;
-  return n >= kMany ? 0.1f : std::clamp(25 / (float)n, 0.1f, 3.0f);
-}
-
 }  // namespace
 
-void weigh(const float* queries, std::size_t n, std::size_t stride, std::size_t d, float* metric) {
+void weigh(const float* queries, std::size_t n, std::size_t stride, std::size_t d, float others, float* metric) {
   std::fill_n(metric, d * d, 0.0f);
   for (std::size_t j = 0; j < n; ++j) {
     const float* q = queries + j * stride;
@@ -42,7 +35,7 @@ void weigh(const float* queries, std::size_t n, std::size_t stride, std::size_t 
   }
   float trace = 0;
   for (std::size_t i = 0; i < d; ++i) trace += metric[i * d + i];
-  const float more = trace > 0 ? share_of_others(n) * trace / (float)d : 1.0f;
+  const float more = trace > 0 ? others * trace / (float)d : 1.0f;
   for (std::size_t i = 0; i < d; ++i) metric[i * d + i] += more;
 }
 
@@ -98,8 +91,8 @@ namespace lacake::attention {
 HWY_EXPORT(weigh);
 HWY_EXPORT(round_weighed);
 
-void weigh(const float* queries, std::size_t n, std::size_t stride, std::size_t d, float* metric) {
-  HWY_DYNAMIC_DISPATCH(weigh)(queries, n, stride, d, metric);
+void weigh(const float* queries, std::size_t n, std::size_t stride, std::size_t d, float others, float* metric) {
+  HWY_DYNAMIC_DISPATCH(weigh)(queries, n, stride, d, others, metric);
 }
 
 void round_weighed(const float* row, std::size_t d, ggml_type, const float* metric, void* to) {

@@ -14,9 +14,13 @@ namespace lacake::attention {
 // Whether rows of the type are rounded so.
 inline bool is_weighed(ggml_type type) { return type == GGML_TYPE_Q4_0; }
 
-// M [d, d] of `n` queries [d] that lie `stride` floats apart. Queries to come are others: a tenth of the mean of the
-// diagonal is added to it, and more where there are fewer than 128, up to three times that mean for a token's own.
-void weigh(const float* queries, std::size_t n, std::size_t stride, std::size_t d, float* metric);
+// M [d, d] of `n` queries [d] that lie `stride` floats apart. Queries to come are others: `others` times the mean of
+// the diagonal is added to it.
+void weigh(const float* queries, std::size_t n, std::size_t stride, std::size_t d, float others, float* metric);
+
+// For the queries of a prompt's chunk, which are many; and for a token's own, a few that say little of those to come.
+// Both were chosen by perplexity, the second on three texts (docs/results/cache-types.md).
+inline constexpr float kOthersOfChunk = 0.1f, kOthersOfToken = 3.0f;
 
 // A row [d] as it is to be multiplied by those queries -> type. Costs a few times d * d multiply-adds.
 // REQUIRES: is_weighed(type), d a multiple of 32, at most kMostWeighed

@@ -48,7 +48,7 @@ TEST(RoundWeighed, MovesProductsLessThanTheNearestNumbersDo) {
     std::vector<float> metric(d * d);
     std::vector<std::byte> stored(ggml_row_size(GGML_TYPE_Q4_0, (std::int64_t)d));
     on_every_target([&] {
-      weigh(q.data(), 40, d, d, metric.data());
+      weigh(q.data(), 40, d, d, kOthersOfChunk, metric.data());
       double nearest = 0, weighed = 0;
       for (unsigned i = 0; i < 20; ++i) {
         const std::vector<float> row = numbers(d, 10 + i);
@@ -73,7 +73,7 @@ TEST(RoundWeighed, ByATokensOwnQueriesCostsOthersLittle) {
     const std::vector<float> row = numbers(d, 300 + i);
     ggml_get_type_traits(GGML_TYPE_Q4_0)->from_float_ref(row.data(), stored.data(), d);
     nearest += cost(others, row, stored);
-    weigh(own.data(), n_own, d, d, metric.data());
+    weigh(own.data(), n_own, d, d, kOthersOfToken, metric.data());
     round_weighed(row.data(), d, GGML_TYPE_Q4_0, metric.data(), stored.data());
     weighed += cost(others, row, stored);
   }
@@ -86,7 +86,7 @@ TEST(RoundWeighed, IsTheNearestNumberWhereNothingIsWeighed) {
   std::vector<float> metric(d * d), row = numbers(d, 3);
   std::vector<std::byte> stored(ggml_row_size(GGML_TYPE_Q4_0, d)), nearest(stored.size());
   on_every_target([&] {
-    weigh(row.data(), 0, d, d, metric.data());
+    weigh(row.data(), 0, d, d, kOthersOfChunk, metric.data());
     for (const float factor : {1.0f, 0.0f}) {
       std::vector<float> scaled = row;
       for (float& x : scaled) x *= factor;
