@@ -123,7 +123,7 @@ struct RepeatedText {
 
 // For policies that judge entries by a repeat (PolicyTraits::repeat_chunk): probes in which the model is told to repeat
 // the text, a chunk each, and the chunk's own tokens as its answer (KVzip). They are read with the text that `sessions`
-// are fed next, together; reading them costs two to three times what reading the text does. There are none if no policy
+// are fed next, together; reading them costs up to twice what reading the text does. There are none if no policy
 // asks, or for a later turn of fewer than 256 tokens, whose entries stay because they are new. Throws Error(kUsage) if
 // a session that needs a repeat streams its prompts, or two need chunks of different sizes.
 //
