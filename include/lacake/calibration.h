@@ -37,9 +37,10 @@ struct CalibrationFacts {
   std::vector<std::string> texts;  // their names
   std::uint64_t n_tokens = 0;      // learned from
   std::uint64_t n_held_out = 0;    // tokens that R2 was measured on, none of the others
-  std::uint64_t chunk = 0;  // tokens that were read at once; repeated so where the model was trained for both together
-  double alpha = 0;         // of the ridge regression
-  std::vector<double> r2;   // by layer with full attention, the mean over its KV heads
+  // Tokens that were read at once. They were repeated at once too, unless the model was trained for less than both.
+  std::uint64_t chunk = 0;
+  double alpha = 0;        // of the ridge regression
+  std::vector<double> r2;  // by layer with full attention, the mean over its KV heads
   double mean_r2() const;
 };
 

@@ -53,17 +53,16 @@ class DeferredEdits final : public CacheEdits {
 
   // `fresh`: the segment's rows of the observed layer, which are not in the cache yet. Throws as Cache::make_room.
   void apply_own(Cache& cache, const SegmentRows& fresh) const {
-    const Selection* own = own_ ? &*own_ : nullptr;
     const int n_head_kv = cache.arena().shape().n_head_kv;
     std::vector<std::size_t> lengths((std::size_t)n_head_kv);
     for (int h = 0; h < n_head_kv; ++h) {
-      lengths[(std::size_t)h] = !own                     ? cache.length(layer_, h) + fresh.n
-                                : own->heads.size() == 1 ? own->heads[0].size()
-                                                         : own->heads[(std::size_t)h].size();
+      lengths[(std::size_t)h] = !own_                     ? cache.length(layer_, h) + fresh.n
+                                : own_->heads.size() == 1 ? own_->heads[0].size()
+                                                          : own_->heads[(std::size_t)h].size();
     }
-    if (!own || own->heads.size() == 1) cache.make_room(layer_, lengths);
-    if (own) {
-      cache.compact(layer_, *own, fresh);
+    if (!own_ || own_->heads.size() == 1) cache.make_room(layer_, lengths);
+    if (own_) {
+      cache.compact(layer_, *own_, fresh);
     } else {
       cache.append(layer_, fresh);
     }

@@ -402,15 +402,13 @@ void check_positions(const EngineState& engine, const SessionOptions& options, c
   if (engine.any_length || last_position <= (std::size_t)h.n_ctx_train) return;
   const bool index = policy.traits().positions == Positions::kCompacted;
   if (index && options.prefill == PrefillMode::kStreaming) return;
-  const std::string remedy =
-      index ? "`prefill` streaming would read it, and forget most of what is far back"
-            : fmt::format("policy {} with `prefill` streaming would read it, and forget most of what is far back",
-                          policies_by_cache_index(engine.layers.policy_shape()));
+  const std::string policies =
+      index ? "" : fmt::format("policy {} with ", policies_by_cache_index(engine.layers.policy_shape()));
   refuse({.kind = Error::Kind::kInput,
           .subject = "prompt",
           .expected = fmt::format("at most the model's training length {}", h.n_ctx_train),
           .found = fmt::format("{} tokens", last_position),
-          .remedy = remedy});
+          .remedy = policies + "`prefill` streaming would read it, and forget most of what is far back"});
 }
 
 }  // namespace lacake

@@ -198,7 +198,7 @@ TEST(PrefillJob, TwoEnginesWorkAtTheSameTime) {
 }
 
 // Measures, decisions and a cascade's layers are divided among threads.
-TEST(PrefillJob, LeavesTheSameOnAnyNumberOfThreads) {
+TEST(PrefillJob, LeavesTheSameOnTwoThreadsAsOnOne) {
   TinyModel tiny = small();
   tiny.n_ctx_train = 2048;
   Loaded one(tiny, 1), two(tiny, 2);

@@ -17,6 +17,10 @@ std::uint32_t falling_key(float score) {
   return ~((bits & 0x80000000u) != 0 ? ~bits : bits | 0x80000000u);
 }
 
+// Keys are sorted and counted by digits of so many bits.
+constexpr unsigned kDigitBits = 11;
+constexpr std::size_t kValues = std::size_t{1} << kDigitBits;
+
 // What ranking works in. Kept by each thread, because decoding may rank every head of every layer at every token.
 struct Ranking {
   std::vector<std::uint32_t> keys;
@@ -41,8 +45,6 @@ std::size_t sort_run(Ranking& r, unsigned shift, std::size_t at) {
 // predict; of two digits only, because few keys agree in the 22 bits below the highest in which any two differ. Those
 // that do are compared.
 void sort_by_key(Ranking& r) {
-  constexpr unsigned kDigitBits = 11;
-  constexpr std::size_t kValues = std::size_t{1} << kDigitBits;
   std::uint32_t base = UINT32_MAX, most = 0;
   for (const std::uint32_t key : r.keys) base = std::min(base, key), most = std::max(most, key);
   for (std::uint32_t& key : r.keys) key -= base;
@@ -76,16 +78,15 @@ struct Bound {
 // The n-th smallest key, from 0 on. Digit by digit: those whose higher digits agree with it are ever fewer, and are
 // compared when they are few.
 Bound nth_smallest(Ranking& r, std::size_t nth) {
-  constexpr unsigned kDigitBits = 11;
   constexpr std::size_t kFew = 512;
   std::vector<std::uint32_t>& left = r.order;
   left = r.keys;
   std::size_t n_below = 0;
   for (unsigned shift = 32 - kDigitBits; left.size() > kFew && shift < 32; shift -= kDigitBits) {
-    const auto digit = [&](std::uint32_t key) { return key >> shift & ((1u << kDigitBits) - 1); };
-    r.begin.assign(std::size_t{1} << kDigitBits, 0);
+    const auto digit = [&](std::uint32_t key) { return key >> shift & (kValues - 1); };
+    r.begin.assign(kValues, 0);
     for (const std::uint32_t key : left) ++r.begin[digit(key)];
-    std::uint32_t wanted = 0;
+    std::size_t wanted = 0;
     while (n_below + r.begin[wanted] <= nth) n_below += r.begin[wanted++];
     std::size_t n_left = 0;
     for (const std::uint32_t key : left) {
