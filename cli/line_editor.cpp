@@ -205,8 +205,8 @@ std::optional<std::string> LineEditor::Editing::next() {
   TerminalSignals signals;
   signals_ = &signals;
   std::optional<std::string> line;
-  begin_editing();  // before the prompt: what comes after it is not for the terminal to show
   do {
+    begin_editing();  // before each prompt, which libedit shows first: the terminal must not show what comes after it
     given_up_ = interrupted_ = false;
     int n = 0;
     const wchar_t* text = el_wgets(edit_, &n);
