@@ -15,6 +15,7 @@
 #include "grid.h"
 #include "interrupt.h"
 #include "lacake/error.h"
+#include "library_options.h"
 #include "output.h"
 #include "prompt.h"
 #include "report.h"

@@ -13,6 +13,7 @@
 #include "lacake/calibration.h"
 #include "lacake/error.h"
 #include "lacake/memory.h"
+#include "library_options.h"
 #include "output.h"
 #include "prompt.h"
 #include "report.h"

@@ -18,6 +18,7 @@
 #include "interrupt.h"
 #include "lacake/error.h"
 #include "lacake/memory.h"
+#include "library_options.h"
 #include "output.h"
 #include "report.h"
 #include "sizing.h"

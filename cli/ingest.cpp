@@ -12,6 +12,7 @@
 #include "lacake/conversation.h"
 #include "lacake/error.h"
 #include "lacake/memory.h"
+#include "library_options.h"
 #include "output.h"
 #include "prompt.h"
 #include "reading.h"

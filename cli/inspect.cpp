@@ -13,6 +13,7 @@
 #include "kept.h"
 #include "kept_picture.h"
 #include "lacake/error.h"
+#include "library_options.h"
 #include "output.h"
 #include "picture.h"
 #include "prompt.h"

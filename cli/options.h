@@ -8,10 +8,6 @@
 #include <string_view>
 #include <vector>
 
-#include "lacake/engine.h"
-#include "lacake/model.h"
-#include "lacake/sampler.h"
-
 namespace CLI {
 class App;
 }
@@ -189,11 +185,6 @@ struct Options {
   std::string color = "auto";
 };
 
-// How these options open their model.
-// Throws Error(kUsage) for an override that cannot be understood.
-Model::Options model_options(const Options&);
-Engine::Options engine_options(const Options&);
-
 // The items of lists as given: a comma ends one.
 std::vector<std::string> list_items(const std::vector<std::string>& lists);
 
@@ -231,12 +222,5 @@ nlohmann::json options_json(const Options& options, Command command);
 
 // Those of the given groups that were given or have a default.
 nlohmann::json options_json(const Options& options, Command command, std::initializer_list<std::string_view> groups);
-
-// Throws Error(kInput) for a file that cannot be read, Error(kUsage) for what cannot be used.
-SamplerOptions sampler_options(const Options& options);
-
-// How prompts are made from conversations: thinking, and the template's arguments.
-// Throws Error(kUsage) for arguments that are no JSON object.
-ChatOptions chat_options(const Options& options);
 
 }  // namespace lacake::cli

@@ -9,6 +9,7 @@
 #include "checks.h"
 #include "interrupt.h"
 #include "lacake/error.h"
+#include "library_options.h"
 #include "output.h"
 #include "sizing.h"
 #include "text/utf8.h"

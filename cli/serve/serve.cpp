@@ -16,6 +16,7 @@
 #include "lacake/scheduler.h"
 #include "lacake/store.h"
 #include "lacake/version.h"
+#include "library_options.h"
 #include "output.h"
 #include "prompt.h"
 #include "report.h"
