@@ -10,6 +10,8 @@
 #include "engine/entry_measures.h"
 #include "engine/input_watch.h"
 #include "engine/layer_graph.h"
+#include "engine/layer_record.h"
+#include "engine/pass_chunks.h"
 #include "graph/block.h"
 
 namespace lacake {
@@ -43,16 +45,6 @@ class Hidden {
 
 }  // namespace
 
-// Up to kComputeChunk tokens that go through a layer at once: of the segment itself, or of one probe.
-struct PassChunk {
-  std::span<const Token> tokens;
-  std::size_t column = 0;        // of the hidden states, the first
-  std::size_t row = 0;           // of the workspace, the first: every probe's stand right behind the segment's
-  const Probe* probe = nullptr;  // null: the segment's own
-
-  bool repeats() const { return probe && probe->first < probe->last; }
-};
-
 class PrefillPass::Run {
  public:
   Run(EngineState& engine, std::span<SessionState* const> sessions, PrefillMemory& memory, const PassOptions& options)
@@ -61,14 +53,14 @@ class PrefillPass::Run {
         memory_(memory),
         options_(options),
         n_new_(options.tokens.size()),
+        chunks_(options_.tokens, options_.probes),
         h_(engine.model.hyperparameters),
         shape_(sessions_[0]->cache().arena().shape()),
         // A conversation's first segment stands at the same positions in both forms, and kernels need not rotate what
         // is rotated: one pass serves caches of both.
         rotated_(!sessions_[0]->cache_index() || sessions_[0]->cache().empty()),
         n_past_(sessions_[0]->n_past()),
-        n_columns_(divide()),
-        hidden_(engine, memory.hidden, n_columns_) {
+        hidden_(engine, memory.hidden, chunks_.n_columns()) {
     for (const SessionState* s : sessions_) {
       assert(sessions_.size() == 1 || s->cache().empty());
       keeps_plain_ = keeps_plain_ || (rotated_ && s->cache_index());
@@ -121,32 +113,7 @@ class PrefillPass::Run {
     at_ = 0;
   }
 
-  // Sets chunks_, n_rows_ and what is observed; returns the columns of all hidden states.
-  std::size_t divide() {
-    std::size_t column = 0;
-    const auto add = [&](std::span<const Token> tokens, std::size_t row, const Probe* probe) {
-      for (std::size_t from = 0; from < tokens.size(); from += kComputeChunk) {
-        const std::size_t n = std::min(kComputeChunk, tokens.size() - from);
-        chunks_.push_back({tokens.subspan(from, n), column, row + from, probe});
-        column += n;
-      }
-      n_rows_ = std::max(n_rows_, row + tokens.size());
-    };
-    add(options_.tokens, 0, nullptr);
-    for (const Probe& probe : options_.probes) {
-      add(probe.tokens, n_new_, &probe);
-      repeats_ = repeats_ || chunks_.back().repeats();
-      if (chunks_.back().repeats()) continue;
-      n_probe_ += probe.tokens.size();
-      observed_ = &probe;
-    }
-    return column;
-  }
-
   const PassChunk& chunk() const { return chunks_[at_]; }
-  // The last of those that the window's rows may be of, and of the sums.
-  std::size_t observed_end() const { return n_new_ + (observed_ ? observed_->tokens.size() : 0); }
-  bool is_summed(const PassChunk& c) const { return observed_ ? c.probe && !c.repeats() : !c.probe; }
 
   void embed() {
     const std::span<const Token> tokens = chunk().tokens;
@@ -163,46 +130,33 @@ class PrefillPass::Run {
   // What holds for all chunks of the layer.
   void begin_layer() {
     n_kept_ = sessions_[0]->cache().length(layer_);
-    find_wanted();
-    entries_ = EntryMeasures(h_, asked_, n_kept_ + n_new_, n_kept_ > 0, engine_.place.threads());
+    std::vector<Measures> asked;
+    for (const SessionState* s : sessions_) asked.push_back(asked_by(*s));
+    const std::int64_t query_shift = asked[0].query_shift;
+    record_ = LayerRecord(
+        h_, std::move(asked), chunks_,
+        {.n_kept = n_kept_, .n_new = n_new_, .learned = engine_.learned(layer_), .threads = engine_.place.threads()});
     reserve_workspace();
     const LayerKind& kind = h_.layers[(std::size_t)layer_];
-    first_position_ = rotated_ ? (std::int64_t)n_past_ : (std::int64_t)n_kept_ + asked_[0].query_shift;
+    first_position_ = rotated_ ? (std::int64_t)n_past_ : (std::int64_t)n_kept_ + query_shift;
     rotates_stored_ = !rotated_ && kind.rope != kNoRope;
     if (kind.window > 0) rank_past();
     if (!rotated_) {
-      engine_.rope_table.extend(engine_.place, n_kept_ + n_rows_);
-      fresh_index_.resize(n_rows_);
+      engine_.rope_table.extend(engine_.place, n_kept_ + chunks_.n_rows());
+      fresh_index_.resize(chunks_.n_rows());
       std::iota(fresh_index_.begin(), fresh_index_.end(), (std::int32_t)n_kept_);
     }
   }
 
   void reserve_workspace() {
-    const std::size_t n_entries = n_kept_ + n_rows_, n_head = (std::size_t)h_.n_head;
-    const std::size_t observed = observed_ ? observed_->tokens.size() : n_new_;
-    n_recorded_ = std::min((std::size_t)wanted_.window, observed);
-    const std::size_t n_sums = wanted_.accumulated ? 1 : 0, n_peaks = repeats_wanted_.size();
-    WorkspaceShape needed{
-        .k = n_rows_ * (std::size_t)h_.n_head_kv * shape_.k_row(),
-        .v = n_rows_ * (std::size_t)h_.n_head_kv * shape_.v_row(),
-        .record = (n_entries * (n_recorded_ + n_sums + n_peaks) * n_head + entries_.floats()) * sizeof(float)};
+    const std::size_t rows = chunks_.n_rows() * (std::size_t)h_.n_head_kv;
+    WorkspaceShape needed{.k = rows * shape_.k_row(),
+                          .v = rows * shape_.v_row(),
+                          .record = record_.floats() * sizeof(float),
+                          .inputs = record_.input_bytes()};
     if (keeps_plain_) needed.k_plain = needed.k;
-    const bool learned = wanted_.learned && engine_.learned(layer_);
-    needed.inputs = input_bytes(learned, wanted_.inputs, n_new_, h_);
     memory_.workspace.reserve(needed);
-    auto* of_inputs = (float*)memory_.workspace.inputs.data();
-    inputs_ = wanted_.inputs ? of_inputs : nullptr;
-    scores_ = learned ? of_inputs + (wanted_.inputs ? n_new_ * (std::size_t)h_.n_embd : 0) : nullptr;
-    auto* record = (float*)memory_.workspace.record.data();
-    record_ = n_recorded_ > 0 ? record : nullptr;
-    sums_ = n_sums > 0 ? record + n_entries * n_recorded_ * n_head : nullptr;
-    if (sums_) std::fill_n(sums_, n_entries * n_head, 0.0f);
-    for (std::size_t i = 0; i < n_peaks; ++i) {
-      float* peaks = record + n_entries * (n_recorded_ + n_sums + i) * n_head;
-      std::fill_n(peaks, n_entries * n_head, kNoPeak);
-      repeats_wanted_[i].peaks = peaks;
-    }
-    entries_.place(record + n_entries * (n_recorded_ + n_sums + n_peaks) * n_head);
+    record_.place((float*)memory_.workspace.record.data(), (float*)memory_.workspace.inputs.data());
   }
 
   void attend() {
@@ -219,33 +173,19 @@ class PrefillPass::Run {
     }
     attention.k = memory_.workspace.k.data();
     attention.v = memory_.workspace.v.data();
-    attention.capacity = n_rows_;
+    attention.capacity = chunks_.n_rows();
     attention.fresh_index = rotates_stored_ ? fresh_index_.data() : nullptr;
     attention.first = c.row;
-    attention.n_entries = n_kept_ + n_rows_;
-    if (c.probe == observed_ && c.row + n > observed_end() - n_recorded_) {
-      attention.record = record_;
-      attention.record_from = observed_end() - n_recorded_;
-      attention.record_rows = n_recorded_;
-    }
-    const bool observed = is_summed(c);
-    if (observed) attention.sums = sums_;
+    attention.n_entries = n_kept_ + chunks_.n_rows();
     attention.scratch = &engine_.scratch;
     attention::RepeatLayer repeat;
-    if (c.repeats() && !repeats_wanted_.empty()) {
-      ask_of_repeat(*c.probe, repeat);
-      attention.repeat = &repeat;
-    }
+    record_.ask_attention(c, sessions_[0]->cache(), layer_, attention, repeat);
 
-    PlainKeys plain{.capacity = n_rows_, .first = c.row, .type = shape_.type_k};
+    PlainKeys plain{.capacity = chunks_.n_rows(), .first = c.row, .type = shape_.type_k};
     if (keeps_plain_) plain.to = memory_.workspace.k_plain.data(), plain.form = engine_.key_forms.plain(layer_);
     SeenQueries queries{.first_token = (std::int64_t)(n_past_ + c.row)};
-    if (observed && entries_.wants_queries()) queries.by = &entries_;
-    InputWatch watch{.stride = n_new_};
-    if (!c.probe) {
-      if (scores_) watch.learned = engine_.learned(layer_), watch.scores = scores_ + c.row;
-      if (inputs_) watch.inputs = inputs_ + c.row * (std::size_t)h_.n_embd;
-    }
+    if (record_.wants_queries(c)) queries.by = &record_.entries();
+    InputWatch watch = record_.watch_of(c);
     LayerGraph g(engine_, layer_, n, rotated_, &attention, &plain, &queries, &watch,
                  [&](Graph& graph) { return hidden_.columns(graph, c.column, n); });
     engine_.place.allocate(g.graph);
@@ -253,26 +193,7 @@ class PrefillPass::Run {
     std::iota(positions_.begin(), positions_.end(), (std::int32_t)(first_position_ + (std::int64_t)c.row));
     ggml_backend_tensor_set(g.positions, positions_.data(), 0, n * sizeof(std::int32_t));
     engine_.place.run(g.graph);
-    if (queries.by) entries_.added({.n = n, .first_token = queries.first_token});
-  }
-
-  // The first entries are those that were kept longest, then the segment's own.
-  void ask_of_repeat(const Probe& probe, attention::RepeatLayer& repeat) const {
-    repeat.first = probe.first;
-    repeat.last = probe.last;
-    repeat.own = n_new_;
-    for (const Peaks& wanted : repeats_wanted_) {
-      attention::RepeatLayer::Asked asked{.of_output = wanted.score == RepeatScore::kPeakOfOutput,
-                                          .peaks = wanted.peaks};
-      for (int h = 0; h < h_.n_head_kv; ++h) {
-        const auto slots = sessions_[0]->cache().slots(layer_, h);
-        const auto n = (std::ptrdiff_t)std::min(wanted.n_sinks, slots.size());
-        asked.past_sinks.emplace_back(slots.begin(), slots.begin() + n);
-      }
-      const std::size_t n_past_sinks = std::min(wanted.n_sinks, n_kept_);
-      asked.n_fresh_sinks = std::min(wanted.n_sinks - n_past_sinks, probe.first);
-      repeat.asked.push_back(std::move(asked));
-    }
+    if (queries.by) record_.entries().added({.n = n, .first_token = queries.first_token});
   }
 
   void logits() {
@@ -383,25 +304,18 @@ class PrefillPass::Run {
                                      .fresh = attended_rows(),
                                      .fresh_index = rotates_stored_ ? fresh_index_.data() : nullptr,
                                      .rotates_past = rotates_stored_,
-                                     .recording = recording(),
-                                     .n_probe = n_probe_};
+                                     .recording = record_.recording(),
+                                     .n_probe = chunks_.n_probe()};
     const auto output = [&] { return output_projection(engine_.model, layer_); };
-    entries_.measure(layer, turn, output, engine_.output_grams, engine_.workers, engine_.scratch);
+    record_.entries().measure(layer, turn, output, engine_.output_grams, engine_.workers, engine_.scratch);
   }
 
   SegmentRows attended_rows() const {
     return {.k = memory_.workspace.k.data(),
             .v = memory_.workspace.v.data(),
-            .capacity = n_rows_,
+            .capacity = chunks_.n_rows(),
             .n = n_new_,
             .first_position = (std::int64_t)n_past_};
-  }
-  Recording recording() const {
-    return {.probabilities = record_,
-            .n_rows = n_recorded_,
-            .sums = sums_,
-            .peaks = repeats_wanted_,
-            .stride = n_kept_ + n_rows_};
   }
 
   std::vector<Shown> distinct_views(std::vector<std::size_t>& shown_to) const {
@@ -412,7 +326,7 @@ class PrefillPass::Run {
     for (std::size_t i = 0; i < sessions_.size(); ++i) {
       SessionState* s = sessions_[i];
       const SegmentRows& fresh = s->cache_index() ? plain : attended;
-      const Measures& asked = asked_[i];
+      const Measures& asked = record_.asked_by(i);
       const auto same = [&](const Shown& other) { return other.asked == asked && other.fresh.k == fresh.k; };
       const auto it = std::find_if(shown.begin(), shown.end(), same);
       shown_to.push_back((std::size_t)(it - shown.begin()));
@@ -429,13 +343,13 @@ class PrefillPass::Run {
             .n_head = h_.n_head,
             .n_new = n_new_,
             .n_past = (std::int64_t)n_past_,
-            .n_probe = n_probe_,
+            .n_probe = chunks_.n_probe(),
             .more_follows = options_.more_follows,
-            .recording = recording(),
-            .learned = {scores_, scores_ ? n_new_ * (std::size_t)h_.n_head_kv : 0},
-            .inputs = {inputs_, inputs_ ? n_new_ * (std::size_t)h_.n_embd : 0},
+            .recording = record_.recording(),
+            .learned = record_.scores(),
+            .inputs = record_.inputs(),
             .fresh = shown.fresh,
-            .entries = &entries_,
+            .entries = &record_.entries(),
             .key_form = shown.first->key_form(layer_),
             .workers = workers};
   }
@@ -445,25 +359,6 @@ class PrefillPass::Run {
     const int layer = engine_.layers.policy_layer(layer_);
     return options_.more_follows ? s.policy().measures_before_question(layer, n_kept_ + n_new_, n_new_)
                                  : s.policy().measures(Phase::kPrefill, layer, n_kept_ + n_new_, n_new_);
-  }
-
-  // What the sessions' policies ask together: the widest window serves the narrower ones.
-  void find_wanted() {
-    wanted_ = {};
-    asked_.clear();
-    repeats_wanted_.clear();
-    for (const SessionState* s : sessions_) {
-      const Measures m = asked_by(*s);
-      asked_.push_back(m);
-      wanted_.window = std::max(wanted_.window, m.window);
-      wanted_.accumulated = wanted_.accumulated || m.accumulated;
-      wanted_.learned = wanted_.learned || m.learned;
-      wanted_.inputs = wanted_.inputs || m.inputs;
-      const auto same = [&](const Peaks& p) { return p.is(m); };
-      if (!repeats_ || m.repeat == RepeatScore::kNone) continue;
-      if (std::any_of(repeats_wanted_.begin(), repeats_wanted_.end(), same)) continue;
-      repeats_wanted_.push_back({.score = m.repeat, .n_sinks = m.repeat_sinks});
-    }
   }
 
   // The rank of each slot's token by age, in a layer that slides; all its heads keep the same.
@@ -478,17 +373,12 @@ class PrefillPass::Run {
   PrefillMemory& memory_;
   PassOptions options_;
   std::size_t n_new_;
-  std::size_t n_rows_ = 0;  // of the workspace: with those of the longest probe
-  std::vector<PassChunk> chunks_;
-  const Probe* observed_ = nullptr;  // the last probe that repeats nothing
-  std::size_t n_probe_ = 0;          // tokens of all such
-  bool repeats_ = false;             // some probe does
+  PassChunks chunks_;
   const Hyperparameters& h_;
   const CacheShape& shape_;
   bool rotated_;              // keys as attention reads them
   bool keeps_plain_ = false;  // beside them for some cache
   std::size_t n_past_;
-  std::size_t n_columns_;
   Hidden hidden_;
 
   Stage stage_ = Stage::kEmbed;
@@ -501,15 +391,7 @@ class PrefillPass::Run {
   std::size_t n_kept_ = 0;
   std::int64_t first_position_ = 0;
   bool rotates_stored_ = false;  // keys that the cache and the workspace hold are rotated where they are read
-  std::vector<Measures> asked_;  // by session
-  Measures wanted_;
-  std::vector<Peaks> repeats_wanted_;  // each once
-  std::size_t n_recorded_ = 0;         // queries whose probabilities are recorded: the last ones
-  float* record_ = nullptr;
-  float* sums_ = nullptr;
-  EntryMeasures entries_;
-  float* scores_ = nullptr;  // learned ones, [n_new, n_head_kv]
-  float* inputs_ = nullptr;  // [n_embd, n_new]
+  LayerRecord record_;
   std::vector<std::int32_t> positions_, fresh_index_, token_rank_;
   std::vector<float> logits_;
 };
