@@ -1,7 +1,13 @@
 // POST /v1/messages and /v1/messages/count_tokens, as Anthropic's API has them.
 
 #include "lacake/error.h"
+#include "serve/answer_facts.h"
+#include "serve/answer_pieces.h"
+#include "serve/answering.h"
 #include "serve/api.h"
+#include "serve/asking.h"
+#include "serve/random_id.h"
+#include "serve/sending.h"
 
 namespace lacake::cli {
 namespace {

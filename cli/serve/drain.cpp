@@ -1,6 +1,7 @@
 // POST /drain: the server takes no more requests and goes on with those that it has. Whoever runs it ends it then.
 
 #include "serve/api.h"
+#include "serve/sending.h"
 #include "serve/telling.h"
 
 namespace lacake::cli {
@@ -10,7 +11,7 @@ using nlohmann::json;
 void begin_drain(Api& api, const std::shared_ptr<HttpExchange>& exchange) {
   // It cannot be undone, so whoever may chat may not do it.
   if (!api.is_operator(exchange->request())) {
-    return send_error(*exchange, api_error(403, "permission_error", "/drain: expected the key of --admin-key"));
+    return send_error(*exchange, api_error(403, "/drain: expected the key of --admin-key"));
   }
   const std::string& sent = exchange->request().body;
   const json body = sent.empty() ? json::object() : parse_body(sent);

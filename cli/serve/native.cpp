@@ -5,7 +5,10 @@
 #include <ctime>
 
 #include "lacake/error.h"
+#include "serve/answer_facts.h"
 #include "serve/api.h"
+#include "serve/asking.h"
+#include "serve/sending.h"
 #include "text/utf8.h"
 
 namespace lacake::cli {
@@ -81,50 +84,6 @@ void list_models(Api& api, const std::shared_ptr<HttpExchange>& exchange) {
   send_json(*exchange, {{"object", "list"}, {"data", json::array({model})}});
 }
 
-json generation_settings(const Model& model, const GenerationOptions& generation) {
-  const SamplerOptions& s = generation.sampling;
-  json bias = json::array();  // of a forbidden token null, which is how JSON has no minus infinity
-  for (const LogitBias& one : s.logit_bias) {
-    std::vector<Token> tokens = {one.token};
-    if (!one.text.empty()) tokens = model.tokenize(one.text, false, false);
-    for (const Token token : tokens) bias.push_back({{"token", token}, {"bias", one.bias}});
-  }
-  for (Token token = 0; s.ignore_eos && token < model.facts().n_vocab; ++token) {
-    if (model.is_end(token)) bias.push_back({{"token", token}, {"bias", nullptr}});
-  }
-  return {{"seed", s.seed},
-          {"temperature", s.temp},
-          {"dynatemp_range", s.dynatemp_range},
-          {"dynatemp_exponent", s.dynatemp_exponent},
-          {"top_k", s.top_k},
-          {"top_p", s.top_p},
-          {"min_p", s.min_p},
-          {"top_n_sigma", s.top_n_sigma},
-          {"xtc_probability", s.xtc_probability},
-          {"xtc_threshold", s.xtc_threshold},
-          {"typical_p", s.typical_p},
-          {"min_keep", s.min_keep},
-          {"repeat_last_n", s.repeat_last_n},
-          {"repeat_penalty", s.repeat_penalty},
-          {"presence_penalty", s.presence_penalty},
-          {"frequency_penalty", s.frequency_penalty},
-          {"dry_multiplier", s.dry_multiplier},
-          {"dry_base", s.dry_base},
-          {"dry_allowed_length", s.dry_allowed_length},
-          {"dry_penalty_last_n", s.dry_penalty_last_n},
-          {"dry_sequence_breakers", s.dry_sequence_breakers},
-          {"mirostat", s.mirostat},
-          {"mirostat_tau", s.mirostat_tau},
-          {"mirostat_eta", s.mirostat_eta},
-          {"ignore_eos", s.ignore_eos},
-          {"logit_bias", std::move(bias)},
-          {"grammar", s.grammar},
-          {"samplers", s.samplers},
-          {"stop", generation.stop},
-          {"n_probs", generation.log_probabilities.value_or(0)},
-          {"n_predict", generation.limits.answer ? json(*generation.limits.answer) : json(-1)}};
-}
-
 void props(Api& api, const std::shared_ptr<HttpExchange>& exchange) {
   const Model& model = api.model();
   json parameters = generation_settings(model, api.options().defaults.generation);
@@ -154,7 +113,7 @@ void props(Api& api, const std::shared_ptr<HttpExchange>& exchange) {
 // llama-server's list: as many places as there are, the conversations in the first of them.
 void slots(Api& api, const std::shared_ptr<HttpExchange>& exchange) {
   if (!api.options().slots) {
-    const ApiError off = api_error(501, "not_supported_error", "this server does not show its slots");
+    const ApiError off = api_error(501, "this server does not show its slots");
     return send_json(*exchange, off.body, off.status);
   }
   const SchedulerStatus status = api.scheduler().status();

@@ -4,7 +4,14 @@
 
 #include <ctime>
 
+#include "serve/answer_facts.h"
+#include "serve/answer_pieces.h"
+#include "serve/answering.h"
 #include "serve/api.h"
+#include "serve/asking.h"
+#include "serve/random_id.h"
+#include "serve/sending.h"
+#include "serve/underway.h"
 
 namespace lacake::cli {
 namespace {

@@ -1,7 +1,9 @@
 #include <algorithm>
 #include <map>
 
+#include "serve/answer_facts.h"
 #include "serve/api.h"
+#include "serve/sending.h"
 #include "serve/telling.h"
 #include "text/utf8.h"
 
@@ -51,17 +53,6 @@ json layer_json(std::size_t layer, const std::vector<std::vector<std::int64_t>>&
 }
 
 }  // namespace
-
-json session_json(const SchedulerStatus::Conversation& c) {
-  return {{"id", c.id},
-          {"object", "session"},
-          {"state", c.running ? "running" : "idle"},
-          {"running", c.running},
-          {"tokens", c.n_tokens},
-          {"turns", c.n_turns},
-          {"held_bytes", c.held_bytes},
-          {"budget_bytes", c.budget_bytes}};
-}
 
 // Those in memory, then those that are in the store alone; of the one who asks.
 void list_sessions(Api& api, const std::shared_ptr<HttpExchange>& exchange) {

@@ -5,6 +5,7 @@
 #include <variant>
 
 #include "serve/api.h"
+#include "serve/sending.h"
 
 namespace lacake::cli {
 
@@ -19,7 +20,7 @@ Told<Result> telling(Api& api, std::shared_ptr<HttpExchange> exchange, Send send
         if (const Error* const error = std::get_if<Error>(&told)) return send_error(*exchange, api_error(*error));
         send(*exchange, std::move(std::get<Result>(told)));
       } catch (const std::exception& error) {  // no memory for it
-        send_error(*exchange, api_error(500, "server_error", error.what()));
+        send_error(*exchange, api_error(500, error.what()));
       }
     });
   };
