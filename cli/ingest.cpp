@@ -75,7 +75,7 @@ int ingest(const Options& options) {
                              .parse_special = options.parse_special};
   if (options.system) making.opening = {{.role = "system", .content = *options.system}};
   Conversation conversation(model, engine, making);
-  PromptBar bar({terminal, options.quiet || options.json}, "reading");
+  PromptBar bar({terminal, options.quiet || options.json, /*stops_unread*/ false}, "reading");
   const Turn read = conversation.read_ahead(text, {.prompt_progress = bar.hook()});
   bar.check_output();
   if (read.answer.finish == Finish::kCancelled) return kInterruptedStatus;

@@ -71,7 +71,8 @@ int inspect(const Options& given) {
   const SessionOptions asked = session_options(options);
   const Terminal terminal(STDOUT_FILENO, options.color);
   const Terminal log(STDERR_FILENO, options.color);
-  const Progress progress{log, options.quiet || options.json};
+  const bool makes_files = options.plot || options.kept;
+  const Progress progress{log, options.quiet || options.json, /*stops_unread*/ !makes_files};
   watch_interrupt();
 
   const Model model(options.model, model_options(options));
@@ -92,9 +93,13 @@ int inspect(const Options& given) {
                          {"prompt_tokens", sized.prompt_tokens},
                          {"plan", session_plan_json(plan)},
                          {"options", options_json(options, kInspect)}};
-  if (!options.json) {
-    write_output(model_text(model.facts(), terminal));
-    write_output(plan_text(plan, model.facts(), sized, terminal));
+  bool closed = false;  // nobody reads any more, and files are to be made even so
+  try {
+    if (!options.json)
+      write_output(model_text(model.facts(), terminal) + plan_text(plan, model.facts(), sized, terminal));
+  } catch (const OutputClosed&) {
+    if (!text || !makes_files) throw;
+    closed = true;
   }
 
   if (text) {
@@ -113,7 +118,7 @@ int inspect(const Options& given) {
     json["kv"] = cache_json(session->use(), sized);
     json["n_tokens"] = kept.n_tokens;
     json["layers"] = layers_json(kept);
-    if (!options.json) {
+    if (!options.json && !closed) {
       const bool blocks = utf8_locale() && options.color != "never";
       // A wider terminal shows more of a text than 80 columns can.
       const std::size_t columns = terminal.interactive() ? std::clamp<std::size_t>(terminal.columns(), 40, 200) : 80;
@@ -121,6 +126,7 @@ int inspect(const Options& given) {
     }
   }
   if (options.json) write_output(json_line(json));
+  if (closed) throw OutputClosed{};
   return 0;
 }
 

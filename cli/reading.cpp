@@ -11,12 +11,12 @@
 namespace lacake::cli {
 
 PromptBar::PromptBar(const Progress& progress, std::string label)
-    : bar_(progress.terminal, std::move(label), progress.quiet) {}
+    : bar_(progress.terminal, std::move(label), progress.quiet), stops_unread_(progress.stops_unread) {}
 
 std::function<bool(std::size_t, std::size_t)> PromptBar::hook() {
   return [this](std::size_t done, std::size_t total) {
     bar_.show(done, total);
-    output_gone_ = output_closed();
+    output_gone_ = stops_unread_ && output_closed();
     return !output_gone_;
   };
 }

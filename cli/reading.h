@@ -13,10 +13,12 @@ namespace lacake::cli {
 struct Progress {
   const Terminal& terminal;
   bool quiet;
+  bool stops_unread =
+      true;  // nobody reads standard output any more: then there is nothing to go on for, but for a file
 };
 
 // A progress bar for a prompt, as a hook. Ctrl-C stops the prompt by GenerationOptions::cancel; the hook stops it where
-// nobody reads standard output any more.
+// nobody reads standard output any more (Progress::stops_unread).
 class PromptBar {
  public:
   explicit PromptBar(const Progress& progress, std::string label = "prompt");
@@ -27,6 +29,7 @@ class PromptBar {
 
  private:
   ProgressBar bar_;
+  const bool stops_unread_;
   bool output_gone_ = false;
 };
 

@@ -151,19 +151,24 @@ int run_saved(const Options& options) {
   notice(options, saved_line(snapshot));
 
   PromptBar bar({terminal, options.quiet || options.json});
-  const Turn turn = conversation.ask({.role = "user", .content = text},
-                                     {.prompt_progress = bar.hook(),
-                                      .on_text =
-                                          [&](std::string_view part) {
-                                            if (!options.json) write_output(part);
-                                          },
-                                      .read_again = [&](std::size_t n_tokens) { warn(read_again_line(n_tokens)); }});
-  bar.check_output();
+  const auto on_text = [&](std::string_view part) {
+    if (!options.json) write_output(part);
+  };
+  const auto read_again = [](std::size_t n_tokens) { warn(read_again_line(n_tokens)); };
+  Turn turn;
+  try {
+    turn = conversation.ask({.role = "user", .content = text},
+                            {.prompt_progress = bar.hook(), .on_text = on_text, .read_again = read_again});
+    bar.check_output();
+    if (turn.answered() && !options.json) write_output("\n");
+  } catch (const OutputClosed&) {
+    if (options.save) warn(fmt::format("nobody read the whole answer: {} stays as it was", *options.session));
+    throw;
+  }
   result.interrupted = interrupted();
   result.prompt_tokens = turn.n_read;
   result.prefill_ms = turn.read_ms;
   if (turn.answered()) {
-    if (!options.json) write_output("\n");
     result.answer = turn.answer;
     result.logits_hash = hash_of(conversation.session()->logits());
     result.use = conversation.session()->use();

@@ -6,7 +6,7 @@ import struct
 import unittest
 import xml.etree.ElementTree
 
-from program import FABLE, MODEL_LENGTH, N_LAYER, ON_MODEL, ProgramTest, run, start
+from program import FABLE, MODEL_LENGTH, N_LAYER, ON_MODEL, ProgramTest, run, run_unread, start
 
 KEPT_BY = ["--policy", "streaming-llm:sinks=4", "--kv-budget", "40"]
 
@@ -48,6 +48,13 @@ class Inspect(ProgramTest):
                 window = len(head) - 4
                 self.assertTrue(30 < window <= 36)
                 self.assertEqual(head, [0, 1, 2, 3, *range(n - window, n)])
+
+    def test_files_are_made_even_if_nobody_reads_the_rest(self):
+        kept, picture = self.folder / "kept.json", self.folder / "kept.svg"
+        done = run_unread("inspect", *ON_MODEL, "-q", "-p", FABLE, "--kept", kept, "--plot", picture, *KEPT_BY)
+        self.assertEqual((done.returncode, done.stderr), (0, b""))
+        self.assertEqual(json.loads(kept.read_text())["schema"], 1)
+        self.assertEqual(xml.etree.ElementTree.parse(picture).getroot().tag, "{http://www.w3.org/2000/svg}svg")
 
     def test_tokens_generated_are_kept_too(self):
         path = self.folder / "kept.json"

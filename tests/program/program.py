@@ -58,6 +58,15 @@ def start(*arguments, **options):
                             stderr=subprocess.PIPE, env=environment(), **options)
 
 
+def run_unread(*arguments):
+    """The finished program, whose standard output nobody ever read."""
+    reader, output = os.pipe()
+    os.close(reader)
+    with os.fdopen(output, "wb") as unread:
+        return subprocess.run([PROGRAM, *map(str, arguments)], stdin=subprocess.DEVNULL, stdout=unread,
+                              stderr=subprocess.PIPE, timeout=300 * PATIENCE, env=environment(), check=False)
+
+
 class ProgramTest(unittest.TestCase):
     """A test with a folder of its own."""
 

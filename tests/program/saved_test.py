@@ -10,7 +10,7 @@ import subprocess
 import time
 import unittest
 
-from program import FABLE, MODEL, ON_MODEL, PROGRAM, ProgramTest, environment, run, start
+from program import FABLE, MODEL, ON_MODEL, PROGRAM, ProgramTest, environment, run, run_unread, start
 
 SMALL = ["--kv-budget", "96", "--policy", "keydiff"]
 GREEDY = ["--temp", "0", "-n", "12"]
@@ -87,6 +87,20 @@ class Ingest(Saved):
         self.refused(["ingest", self.file("b.txt", b"\xff"), *ON_MODEL, "-o", out], "b.txt: expected UTF-8 text")
         self.refused(["ingest", text, *ON_MODEL, "-o", self.folder / "no" / "out.kv"], "--output", status=2)
         self.assertFalse(out.exists())
+
+    def test_it_is_made_even_if_nobody_reads_what_is_said_of_it(self):
+        path = self.folder / "unread.kv"
+        done = run_unread("ingest", self.file("fable.txt", FABLE), *ON_MODEL, "-o", path, "-q", *SMALL)
+        self.assertEqual((done.returncode, done.stderr), (0, b""))
+        self.assertEqual(path.read_bytes(), self.ingest().read_bytes())
+
+    def test_an_answer_that_nobody_reads_is_not_saved_and_that_is_said(self):
+        book = self.ingest()
+        before = book.read_bytes()
+        done = run_unread("run", *ON_MODEL, "--session", book, "--save", "-p", "Who sang?", *GREEDY, "-q")
+        self.assertEqual((done.returncode, done.stderr.decode()),
+                         (0, f"nobody read the whole answer: {book} stays as it was\n"))
+        self.assertEqual(book.read_bytes(), before)
 
     def test_ctrl_c_leaves_nothing(self):
         long, out = self.file("long.txt", FABLE * 12), self.folder / "out.kv"
