@@ -1,4 +1,4 @@
-"""A picture of ms a token against depth, both axes logarithmic, as SVG text."""
+"""A picture of lines over a logarithmic axis, ms a token against depth for example, as SVG text."""
 
 import math
 from xml.sax.saxutils import escape
@@ -28,6 +28,22 @@ class Scale:
         share = math.log(value / self.low) / math.log(self.high / self.low)
         return self.begin + share * (self.end - self.begin)
 
+    def ticks(self):
+        return ticks(self.low, self.high)
+
+
+class PercentScale(Scale):
+    """From 0 to 100, linear."""
+
+    def __init__(self, begin, end):
+        super().__init__(0, 100, begin, end)
+
+    def __call__(self, value):
+        return self.begin + value / 100 * (self.end - self.begin)
+
+    def ticks(self):
+        return range(0, 101, 20)
+
 
 def ticks(low, high):
     """1, 2, 5, 10, 20, ... within."""
@@ -55,19 +71,21 @@ def number(value):
     return f"{value:,.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2g}"
 
 
-def draw(series, title, subtitle):
-    """REQUIRES: at least one series with a point; depths above 0."""
+def draw(series, title, subtitle, across="tokens before the one that is measured", up="ms a token", unit=" ms"):
+    """REQUIRES: at least one series with a point; what is across above 0. Where the unit is %, up goes to 100."""
     points = [p for s in series for p in (*s.measured, *s.fitted)]
     depths = sorted({x for x, _ in points})
     x = Scale(depths[0], max(depths[-1], depths[0] * 2), LEFT, WIDTH - RIGHT)
-    low, high = min(ms for _, ms in points) / 1.4, max(ms for _, ms in points) * 1.4
-    y = Scale(low, high, HEIGHT - BOTTOM, TOP)
+    if unit == " %":
+        y = PercentScale(HEIGHT - BOTTOM, TOP)
+    else:
+        y = Scale(min(ms for _, ms in points) / 1.4, max(ms for _, ms in points) * 1.4, HEIGHT - BOTTOM, TOP)
     out = [f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{HEIGHT}" '
            f'viewBox="0 0 {WIDTH} {HEIGHT}" font-family="Helvetica, Arial, sans-serif" font-size="13" fill="{INK}">',
            f'<rect width="{WIDTH}" height="{HEIGHT}" fill="{PAPER}"/>',
            f'<text x="{LEFT}" y="26" font-size="17" font-weight="bold">{escape(title)}</text>',
            f'<text x="{LEFT}" y="46" fill="#666666">{escape(subtitle)}</text>']
-    for value in ticks(low, high):
+    for value in y.ticks():
         at = y(value)
         out.append(f'<line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{at:.1f}" y2="{at:.1f}" stroke="{GRID}"/>')
         out.append(f'<text x="{LEFT - 8}" y="{at + 4:.1f}" text-anchor="end">{value:g}</text>')
@@ -78,10 +96,9 @@ def draw(series, title, subtitle):
         if at - previous >= 52:
             out.append(f'<text x="{at:.1f}" y="{HEIGHT - BOTTOM + 20}" text-anchor="middle">{depth:,}</text>')
             previous = at
-    out.append(f'<text x="{(LEFT + WIDTH - RIGHT) / 2}" y="{HEIGHT - 16}" text-anchor="middle">tokens before the one '
-               f'that is measured</text>')
+    out.append(f'<text x="{(LEFT + WIDTH - RIGHT) / 2}" y="{HEIGHT - 16}" text-anchor="middle">{across}</text>')
     out.append(f'<text transform="translate(22 {(TOP + HEIGHT - BOTTOM) / 2}) rotate(-90)" text-anchor="middle">'
-               f'ms a token</text>')
+               f'{up}</text>')
 
     ends = sorted(((y((s.fitted or s.measured)[-1][1]), i) for i, s in enumerate(series)))
     heights = dict(zip((i for _, i in ends), spaced([at for at, _ in ends], 17, TOP + 4, HEIGHT - BOTTOM)))
@@ -98,7 +115,7 @@ def draw(series, title, subtitle):
                    f'stroke="{color}" stroke-width="0.7"/>')
         fitted = " (fitted)" if s.fitted else ""
         out.append(f'<text x="{label_x}" y="{heights[i] + 4:.1f}" fill="{color}">{escape(s.name)}: '
-                   f'{number(last_y)} ms{fitted}</text>')
+                   f'{number(last_y)}{unit}{fitted}</text>')
     return "\n".join([*out, "</svg>"]) + "\n"
 
 

@@ -1,4 +1,4 @@
-"""The tables of docs/results and docs/performance are those of their data."""
+"""The tables and pictures of docs/results and docs/performance are those of their data."""
 
 import json
 import pathlib
@@ -29,6 +29,17 @@ class Results(ProgramTest):
         for folder in FOLDERS:
             for name, text in self.made(self.pages(folder)).items():
                 self.assertEqual((folder / name).read_text(), text, "scripts/make-results pages")
+
+    def test_pictures_that_data_asks_for_are_those_of_the_data(self):
+        folder = self.pages()
+        asked = {path.stem for path in (folder / "data").glob("*.json") if "picture" in json.loads(path.read_text())}
+        self.assertTrue(asked)
+        for name in asked:
+            (folder / f"{name}.svg").unlink()
+        self.made(folder)
+        for name in asked:
+            self.assertEqual((PAGES / f"{name}.svg").read_text(), (folder / f"{name}.svg").read_text(),
+                             "scripts/make-results pages")
 
     def test_a_figure_that_changes_in_the_data_changes_on_the_page(self):
         folder = self.pages()
