@@ -12,7 +12,7 @@ Libllama::Libllama(const std::string& path) {
   silence_llama_log();
   ggml_backend_load_all();
   llama_model_params params = llama_model_default_params();
-  params.use_extra_bufts = false;  // as in graph/test_logits.h
+  params.use_extra_bufts = false;  // as in models/libllama_logits.h
   model_.reset(llama_model_load_from_file(path.c_str(), params));
   if (!model_) throw std::runtime_error("libllama cannot open " + path);
 }

@@ -1,6 +1,6 @@
 #pragma once
 
-// What libllama computes, for tests of blocks and of whole families.
+// What libllama computes, for tests that hold ours to it.
 
 #include <llama.h>
 
@@ -20,7 +20,7 @@ struct ScaledAdapter {
 };
 
 // [n_vocab, n] from libllama, with an f32 cache and plain attention.
-inline std::vector<float> expected(const models::ModelFile& file, std::vector<Token> tokens,
+inline std::vector<float> libllama_logits(const models::ModelFile& file, std::vector<Token> tokens,
                                    const std::vector<ScaledAdapter>& adapters = {}) {
   silence_llama_log();
   llama_backend_init();
