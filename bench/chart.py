@@ -71,12 +71,13 @@ def number(value):
     return f"{value:,.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2g}"
 
 
-def draw(series, title, subtitle, across="tokens before the one that is measured", up="ms a token", unit=" ms"):
-    """REQUIRES: at least one series with a point; what is across above 0. Where the unit is %, up goes to 100."""
+def draw(series, title, subtitle, across="tokens before the one that is measured", up="ms a token", unit=" ms",
+         percent=False):
+    """REQUIRES: at least one series with a point; what is across above 0. Upwards it is logarithmic, or percent."""
     points = [p for s in series for p in (*s.measured, *s.fitted)]
     depths = sorted({x for x, _ in points})
     x = Scale(depths[0], max(depths[-1], depths[0] * 2), LEFT, WIDTH - RIGHT)
-    if unit == " %":
+    if percent:
         y = PercentScale(HEIGHT - BOTTOM, TOP)
     else:
         y = Scale(min(ms for _, ms in points) / 1.4, max(ms for _, ms in points) * 1.4, HEIGHT - BOTTOM, TOP)
@@ -96,9 +97,9 @@ def draw(series, title, subtitle, across="tokens before the one that is measured
         if at - previous >= 52:
             out.append(f'<text x="{at:.1f}" y="{HEIGHT - BOTTOM + 20}" text-anchor="middle">{depth:,}</text>')
             previous = at
-    out.append(f'<text x="{(LEFT + WIDTH - RIGHT) / 2}" y="{HEIGHT - 16}" text-anchor="middle">{across}</text>')
+    out.append(f'<text x="{(LEFT + WIDTH - RIGHT) / 2}" y="{HEIGHT - 16}" text-anchor="middle">{escape(across)}</text>')
     out.append(f'<text transform="translate(22 {(TOP + HEIGHT - BOTTOM) / 2}) rotate(-90)" text-anchor="middle">'
-               f'{up}</text>')
+               f'{escape(up)}</text>')
 
     ends = sorted(((y((s.fitted or s.measured)[-1][1]), i) for i, s in enumerate(series)))
     heights = dict(zip((i for _, i in ends), spaced([at for at, _ in ends], 17, TOP + 4, HEIGHT - BOTTOM)))

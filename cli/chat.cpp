@@ -130,9 +130,15 @@ Turn ask(Chat& chat, const Asking& asking) {
       .on_text = write_output,
       .read_again = [&](std::size_t n_tokens) { notice(chat.options, read_again_line(n_tokens)); },
   };
-  const Turn turn = asking(*chat.conversation, hooks);
-  bar.check_output();
-  return turn;
+  try {
+    const Turn turn = asking(*chat.conversation, hooks);
+    bar.check_output();
+    write_output("\n");
+    return turn;
+  } catch (const OutputClosed&) {
+    if (chat.options.session) warn(unread_line(*chat.options.session));
+    throw;
+  }
 }
 
 // Where an answer is lost only if the process and the disk are: what cannot be saved is said, and the talk goes on.
@@ -149,7 +155,6 @@ void answer(Chat& chat, const Asking& asking) {
   try {
     const Turn turn = ask(chat, asking);
     chat.statistics.add(turn);
-    write_output("\n");
     const Answer& answer = turn.answer;
     if (chat.options.session && turn.answered()) save(chat, *chat.options.session);
     if (answer.finish == Finish::kCancelled) notice(chat.options, chat.terminal.paint(Style::kDim, "(stopped)"));

@@ -77,7 +77,6 @@ int ingest(const Options& options) {
   Conversation conversation(model, engine, making);
   PromptBar bar({terminal, options.quiet || options.json, /*stops_unread*/ false}, "reading");
   const Turn read = conversation.read_ahead(text, {.prompt_progress = bar.hook()});
-  bar.check_output();
   if (read.answer.finish == Finish::kCancelled) return kInterruptedStatus;
   const Stopwatch watch;
   conversation.save(*options.output);

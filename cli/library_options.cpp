@@ -1,6 +1,6 @@
 #include "library_options.h"
 
-#include <algorithm>
+#include <type_traits>
 
 #include "lacake/error.h"
 #include "prompt.h"

@@ -27,6 +27,10 @@ bool output_closed() {
   return ::poll(&state, 1, 0) == 1 && (state.revents & POLLERR) != 0;
 }
 
+std::string unread_line(const std::string& path) {
+  return fmt::format("nobody read the whole answer: {} stays as it was", path);
+}
+
 void warn(const std::string& line) {
   if (!line.empty()) std::fputs((line + "\n").c_str(), stderr);
 }

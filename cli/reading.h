@@ -9,12 +9,12 @@
 
 namespace lacake::cli {
 
-// How to show that something goes on.
+// How to show that something goes on, and for how long it does.
 struct Progress {
   const Terminal& terminal;
   bool quiet;
-  bool stops_unread =
-      true;  // nobody reads standard output any more: then there is nothing to go on for, but for a file
+  // Whether a prompt stops where nobody reads standard output any more. Not where a file is made of it.
+  bool stops_unread = true;
 };
 
 // A progress bar for a prompt, as a hook. Ctrl-C stops the prompt by GenerationOptions::cancel; the hook stops it where

@@ -162,7 +162,7 @@ int run_saved(const Options& options) {
     bar.check_output();
     if (turn.answered() && !options.json) write_output("\n");
   } catch (const OutputClosed&) {
-    if (options.save) warn(fmt::format("nobody read the whole answer: {} stays as it was", *options.session));
+    if (options.save) warn(unread_line(*options.session));
     throw;
   }
   result.interrupted = interrupted();

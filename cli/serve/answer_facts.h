@@ -10,7 +10,7 @@
 
 namespace lacake::cli {
 
-// What every answer says of the cache: {"policy", "kv_budget", ...}.
+// What every answer says of the cache: {"policy", "budget_bytes", "held_bytes", ...}.
 nlohmann::json cache_facts(const ServedCache& cache);
 // What GET /v1/sessions and /slots say of a conversation in memory.
 nlohmann::json session_json(const SchedulerStatus::Conversation& conversation);

@@ -10,6 +10,18 @@ namespace lacake::cli {
 
 using nlohmann::json;
 
+namespace {
+
+void require_template(const Model& model) {
+  if (model.has_chat_template()) return;
+  throw Error({.kind = Error::Kind::kUsage,
+               .subject = "messages",
+               .expected = "a model with a chat template (--chat-template)",
+               .found = "one without"});
+}
+
+}  // namespace
+
 void Answering::count_token() {
   if (!any_token_) {
     api_.metrics().first_token(since_start_.ms() / 1e3);
@@ -62,18 +74,6 @@ bool Answering::sign_is_due() {
 }
 
 std::size_t ChatAnswering::prompt_length() const { return api_.model().chat(messages_, chat_).tokens.size(); }
-
-namespace {
-
-void require_template(const Model& model) {
-  if (model.has_chat_template()) return;
-  throw Error({.kind = Error::Kind::kUsage,
-               .subject = "messages",
-               .expected = "a model with a chat template (--chat-template)",
-               .found = "one without"});
-}
-
-}  // namespace
 
 void count_tokens(const Api& api, HttpExchange& exchange, const Fields& fields, const std::vector<Message>& messages,
                   ChatOptions chat) {

@@ -24,10 +24,10 @@ class Answering {
   virtual std::size_t prompt_length() const = 0;
 
   void count_token();
-  // It has all of its answers: counted, and noted for the log.
+  // It has all of its answers: noted for the log.
   void answered(std::span<const Served> all);
   void answered(const Served& served) { answered(std::span(&served, 1)); }
-  // As the client reads it, and counted. A prompt that is too long with its numbers.
+  // As the client reads it, and noted for the log. Of a prompt that is too long, its numbers.
   ApiError told(const Error& error) const;
   // While a prompt is read: nothing was sent for seconds, so that something between here and there may give up.
   bool sign_is_due();

@@ -2,8 +2,6 @@
 
 #include <fmt/format.h>
 
-#include <algorithm>
-
 #include "lacake/error.h"
 #include "serve/page.h"
 #include "serve/sending.h"
@@ -149,17 +147,17 @@ void Api::answer(const std::shared_ptr<HttpExchange>& exchange) {
     if (draining_) return send_error(*exchange, try_later(503, "the server is stopping"));
     return send_json(*exchange, {{"status", "ok"}});
   }
-  const ApiError no_key = api_error(401, "Invalid API Key");
+  const auto refuse_key = [&] { send_error(*exchange, api_error(401, "Invalid API Key")); };
   const char* allowed = nullptr;
   for (const Route& route : kRoutes) {
     if (!is_at(route, request.path)) continue;
     allowed = route.method;
     if (request.method != route.method) continue;
-    if (!route.open && !is_allowed(request)) return send_error(*exchange, no_key);
+    if (!route.open && !is_allowed(request)) return refuse_key();
     return route.handle(*this, exchange);
   }
   if (gets && request.path == "/metrics") {
-    return is_allowed(request) ? send_metrics(*exchange) : send_error(*exchange, no_key);
+    return is_allowed(request) ? send_metrics(*exchange) : refuse_key();
   }
   // It holds nothing of anybody: what it shows it asks for with the key that its user has.
   if (const PageFile* const file = options_.page ? page_file(request.path) : nullptr) {

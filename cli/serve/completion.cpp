@@ -79,6 +79,37 @@ class Batch final : public std::enable_shared_from_this<Batch> {
 
 }  // namespace
 
+void Completion::begin(std::size_t, const ServedCache&) noexcept {
+  if (stream_ && !begun_) exchange_->begin(200, "text/event-stream");
+  begun_ = true;
+}
+
+void Completion::ended(std::size_t prompt, const Served& served) noexcept {
+  served_[prompt] = served;
+  if (stream_) end_of(prompt);
+  if (++n_ended_ < prompts_.size() || over_) return;
+  over_ = true;
+  answered(served_);
+  stream_ ? end_stream() : send_json(*exchange_, whole());
+}
+
+void Completion::failed(const Error& error) noexcept {
+  if (over_) return;
+  over_ = true;
+  const ApiError told = this->told(error);
+  exchange_->send(told.status, "application/json", dumped(told.body), told.headers);
+  exchange_->write("data: " + dumped(told.body) + "\n\n");
+  exchange_->end();
+}
+
+void Completion::event(const nlohmann::json& data) { exchange_->write("data: " + dumped(data) + "\n\n"); }
+
+std::size_t Completion::prompt_length() const {
+  std::size_t longest = 0;
+  for (const ChatPrompt& prompt : prompts_) longest = std::max(longest, prompt.tokens.size());
+  return longest;
+}
+
 void submit_all(Api& api, const std::shared_ptr<HttpExchange>& exchange, const std::vector<ChatPrompt>& prompts,
                 const Request& like, const std::shared_ptr<Gathering>& gathering) {
   const auto batch = std::make_shared<Batch>(api.scheduler(), prompts, like, gathering);

@@ -3,8 +3,9 @@
 // What answers to several prompts of one request share, whoever asked.
 
 #include <memory>
-#include <string>
+#include <nlohmann/json.hpp>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "serve/answering.h"
@@ -24,43 +25,22 @@ class Gathering {
   virtual void failed(const Error& error) noexcept = 0;
 };
 
-// What both kinds of answers share: they come from several prompts, and end once.
+// Answers to several prompts, which end once.
 class Completion : public Gathering, protected Answering {
  public:
   Completion(Api& api, std::shared_ptr<HttpExchange> exchange, std::vector<ChatPrompt> prompts, bool stream)
       : Answering(api, std::move(exchange), stream), prompts_(std::move(prompts)), served_(prompts_.size()) {}
 
-  void begin(std::size_t, const ServedCache&) noexcept override {
-    if (stream_ && !begun_) exchange_->begin(200, "text/event-stream");
-    begun_ = true;
-  }
-  void ended(std::size_t prompt, const Served& served) noexcept override {
-    served_[prompt] = served;
-    if (stream_) end_of(prompt);
-    if (++n_ended_ < prompts_.size() || over_) return;
-    over_ = true;
-    answered(served_);
-    stream_ ? end_stream() : send_json(*exchange_, whole());
-  }
-  void failed(const Error& error) noexcept override {
-    if (over_) return;
-    over_ = true;
-    const ApiError told = this->told(error);
-    exchange_->send(told.status, "application/json", dumped(told.body), told.headers);
-    exchange_->write("data: " + dumped(told.body) + "\n\n");
-    exchange_->end();
-  }
+  void begin(std::size_t prompt, const ServedCache& cache) noexcept override;
+  void ended(std::size_t prompt, const Served& served) noexcept override;
+  void failed(const Error& error) noexcept override;
 
  protected:
   virtual nlohmann::json whole() = 0;
   virtual void end_of(std::size_t prompt) = 0;
   virtual void end_stream() = 0;
-  void event(const nlohmann::json& data) { exchange_->write("data: " + dumped(data) + "\n\n"); }
-  std::size_t prompt_length() const override {
-    std::size_t longest = 0;
-    for (const ChatPrompt& prompt : prompts_) longest = std::max(longest, prompt.tokens.size());
-    return longest;
-  }
+  void event(const nlohmann::json& data);
+  std::size_t prompt_length() const override;
 
   const std::vector<ChatPrompt> prompts_;
   std::vector<Served> served_;  // by prompt

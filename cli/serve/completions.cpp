@@ -1,10 +1,11 @@
 // POST /v1/completions, as OpenAI's legacy API has it: echo with the prompt's log-probabilities too.
 
 #include <ctime>
+#include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
-#include "lacake/error.h"
 #include "serve/answer_facts.h"
 #include "serve/asking.h"
 #include "serve/completion.h"

@@ -1,10 +1,10 @@
 // POST /completion, llama-server's own.
 
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
 
-#include "lacake/error.h"
 #include "serve/answer_facts.h"
 #include "serve/asking.h"
 #include "serve/completion.h"

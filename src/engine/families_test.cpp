@@ -43,7 +43,7 @@ Logits run(Engine& engine, const Tokens& tokens, std::size_t n_prompt, const std
 
 TEST_P(Family, GivesLibllamasLogitsHoweverTokensAreFed) {
   const Tokens tokens = random_tokens(variant_.model, 256, 1);
-  const Logits truth = libllama_logits(file_, tokens);
+  const Logits truth = models::libllama_logits(file_, tokens);
   ASSERT_EQ(truth.size(), tokens.size() * (std::size_t)variant_.model.n_vocab);
   float largest = 0, worst = 0;
   for (const float x : truth) largest = std::max(largest, std::abs(x));
@@ -66,7 +66,7 @@ TEST_P(Family, GivesLibllamasLogitsHoweverTokensAreFed) {
 
 TEST_P(Family, GivesThemWithAttentionComposedOfGgmlsOperations) {
   const Tokens tokens = random_tokens(variant_.model, 160, 1);
-  const Logits truth = libllama_logits(file_, tokens);
+  const Logits truth = models::libllama_logits(file_, tokens);
   for (const char* policy : {"full", "full:positions=compacted"}) {
     SCOPED_TRACE(policy);
     EXPECT_LT(distance(run(composed_, tokens, 160, policy, PrefillMode::kExact), truth), 1e-3f);

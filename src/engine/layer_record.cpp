@@ -27,8 +27,9 @@ LayerRecord::LayerRecord(const Hyperparameters& h, std::vector<Measures> asked, 
   n_recorded_ = std::min((std::size_t)wanted_.window, chunks.n_observed());
 }
 
-std::size_t LayerRecord::floats() const {
-  return row() * (n_recorded_ + (wanted_.accumulated ? 1 : 0) + peaks_.size()) + entries_.floats();
+std::uint64_t LayerRecord::record_bytes() const {
+  const std::size_t rows = n_recorded_ + (wanted_.accumulated ? 1 : 0) + peaks_.size();
+  return (std::uint64_t)(row() * rows + entries_.floats()) * sizeof(float);
 }
 
 std::uint64_t LayerRecord::input_bytes() const {
@@ -56,8 +57,8 @@ void LayerRecord::place(float* record, float* inputs) {
   if (wants_scores()) scores_ = inputs;
 }
 
-void LayerRecord::ask_attention(const PassChunk& chunk, const Cache& cache, int layer,
-                                attention::PrefillLayer& attention, attention::RepeatLayer& repeat) const {
+void LayerRecord::ask_attention(const PassChunk& chunk, const Cache& cache, attention::PrefillLayer& attention,
+                                attention::RepeatLayer& repeat) const {
   const std::size_t record_from = chunks_->observed_end() - n_recorded_;
   if (chunks_->is_observed(chunk) && chunk.row + chunk.tokens.size() > record_from) {
     attention.record = probabilities_;
@@ -73,7 +74,7 @@ void LayerRecord::ask_attention(const PassChunk& chunk, const Cache& cache, int 
     attention::RepeatLayer::Asked asked{.of_output = wanted.score == RepeatScore::kPeakOfOutput, .peaks = wanted.peaks};
     // The first entries are those that were kept longest, then the segment's own.
     for (int h = 0; h < h_->n_head_kv; ++h) {
-      const auto slots = cache.slots(layer, h);
+      const auto slots = cache.slots(layer_.index, h);
       const auto n = (std::ptrdiff_t)std::min(wanted.n_sinks, slots.size());
       asked.past_sinks.emplace_back(slots.begin(), slots.begin() + n);
     }

@@ -21,12 +21,13 @@ namespace lacake {
 // The widest window serves the narrower ones; what several ask for alike is recorded once.
 //
 //     LayerRecord record(hyperparameters, asked, chunks, layer);
-//     record.place(memory, inputs);               // record.floats() and record.input_bytes() of them
+//     record.place(memory, inputs);               // record.record_bytes() and record.input_bytes() of them
 //     record.ask_attention(chunk, cache, ...);    // for each chunk, before it runs
 //     record.recording(), record.scores(), ...    // what a policy is shown
 class LayerRecord {
  public:
   struct Layer {
+    int index = 0;                          // as the cache counts
     std::size_t n_kept = 0;                 // entries from before the segment
     std::size_t n_new = 0;                  // tokens of the segment
     const LearnedLayer* learned = nullptr;  // null: the model has no learned scores of this layer
@@ -40,7 +41,7 @@ class LayerRecord {
 
   const Measures& asked_by(std::size_t session) const { return asked_[session]; }
 
-  std::size_t floats() const;
+  std::uint64_t record_bytes() const;
   std::uint64_t input_bytes() const;
   // Sums and peaks begin anew.
   void place(float* record, float* inputs);
@@ -48,7 +49,7 @@ class LayerRecord {
   // Adds to `attention` what it has to leave of this chunk's queries.
   //   cache   whose sinks a repeat is compared with
   //   repeat  used if the chunk repeats something that was asked for; lives until the chunk has run
-  void ask_attention(const PassChunk& chunk, const Cache& cache, int layer, attention::PrefillLayer& attention,
+  void ask_attention(const PassChunk& chunk, const Cache& cache, attention::PrefillLayer& attention,
                      attention::RepeatLayer& repeat) const;
   // What is taken of the columns that the chunk's keys are projected from.
   InputWatch watch_of(const PassChunk& chunk) const;

@@ -1,56 +1,22 @@
 // The whole way of a prompt and of tokens, against libllama: logits of tiny models in every shape of the llama family.
 
-#include <gtest/gtest.h>
-
-#include <cmath>
-#include <functional>
-#include <string>
-#include <vector>
-
-#include "lacake/engine.h"
+#include "engine/test_session.h"
 #include "models/libllama_logits.h"
-#include "models/tiny_model.h"
 
 namespace lacake {
 namespace {
 
-using models::ModelFile;
-using models::TinyModel;
-
-// The first half as a prompt, the other token by token, so that both ways are seen.
-std::vector<float> found(const ModelFile& file, const std::vector<Token>& tokens, const char* policy) {
-  const Model model(file.path());
-  Engine engine(model, {.threads = 1});
-  const auto session = engine.open(
-      {.policy = PolicySpec::parse(policy), .types = CacheTypes::parse("f32"), .prompt_tokens = tokens.size()});
-  std::vector<float> logits;
-  const auto add = [&](std::span<const float> row) { logits.insert(logits.end(), row.begin(), row.end()); };
-  PrefillOptions hooks;
-  hooks.all_logits = [&](std::size_t, std::span<const float> row) { add(row); };
-  const std::size_t half = tokens.size() / 2;
-  session->prefill({tokens.data(), half}, hooks);
-  for (std::size_t i = half; i < tokens.size(); ++i) {
-    session->step(tokens[i]);
-    add(session->logits());
-  }
-  return logits;
-}
-
-// Within `tolerance`, and with something to compare: logits that are not near 0.
+// Within `tolerance`, and with something to compare: logits that are not near 0. The first half is a prompt, the other
+// comes token by token, so that both ways are seen.
 void expect_close(const TinyModel& tiny, const char* policy = "full", float tolerance = 1e-3f) {
   const ModelFile file(tiny);
-  const std::vector<Token> tokens = models::random_tokens(tiny, 64, 1);
-  const std::vector<float> a = libllama_logits(file, tokens), b = found(file, tokens, policy);
-  ASSERT_EQ(a.size(), (std::size_t)tiny.n_vocab * tokens.size());
-  ASSERT_EQ(a.size(), b.size());
-  float difference = 0, largest = 0;
-  for (std::size_t i = 0; i < a.size(); ++i) {
-    ASSERT_TRUE(std::isfinite(b[i]));
-    difference = std::max(difference, std::abs(a[i] - b[i]));
-    largest = std::max(largest, std::abs(a[i]));
-  }
-  EXPECT_LT(difference, tolerance);
-  EXPECT_GT(largest, 3.0f);
+  const Tokens tokens = random_tokens(tiny, 64, 1);
+  const Model model(file.path());
+  Engine engine(model, {.threads = 1});
+  const Logits truth = models::libllama_logits(file, tokens);
+  const Logits found = all_logits(engine, tokens, 32, with(policy, "", "f32", PrefillMode::kExact, tokens.size()));
+  EXPECT_LT(distance(found, truth), tolerance);
+  EXPECT_GT(*std::ranges::max_element(truth), 3.0f);
 }
 
 TEST(Logits, AreLibllamasForEveryGrouping) {

@@ -33,8 +33,9 @@ class PassChunks {
   bool repeats() const { return repeats_; }         // some probe does
 
   // Policies are shown what the observed tokens attend to: those of the last probe that repeats nothing, or else the
-  // segment's. They end at this row of the workspace.
+  // segment's.
   std::size_t n_observed() const { return observed_ ? observed_->tokens.size() : n_segment_; }
+  // Of the workspace's rows.
   std::size_t observed_end() const { return n_segment_ + (observed_ ? observed_->tokens.size() : 0); }
   bool is_observed(const PassChunk& chunk) const { return chunk.probe == observed_; }
   // Sums of attention are over more: over every probe that repeats nothing.

@@ -133,9 +133,12 @@ class PrefillPass::Run {
     std::vector<Measures> asked;
     for (const SessionState* s : sessions_) asked.push_back(asked_by(*s));
     const std::int64_t query_shift = asked[0].query_shift;
-    record_ = LayerRecord(
-        h_, std::move(asked), chunks_,
-        {.n_kept = n_kept_, .n_new = n_new_, .learned = engine_.learned(layer_), .threads = engine_.place.threads()});
+    record_ = LayerRecord(h_, std::move(asked), chunks_,
+                          {.index = layer_,
+                           .n_kept = n_kept_,
+                           .n_new = n_new_,
+                           .learned = engine_.learned(layer_),
+                           .threads = engine_.place.threads()});
     reserve_workspace();
     const LayerKind& kind = h_.layers[(std::size_t)layer_];
     first_position_ = rotated_ ? (std::int64_t)n_past_ : (std::int64_t)n_kept_ + query_shift;
@@ -152,11 +155,12 @@ class PrefillPass::Run {
     const std::size_t rows = chunks_.n_rows() * (std::size_t)h_.n_head_kv;
     WorkspaceShape needed{.k = rows * shape_.k_row(),
                           .v = rows * shape_.v_row(),
-                          .record = record_.floats() * sizeof(float),
+                          .record = record_.record_bytes(),
                           .inputs = record_.input_bytes()};
     if (keeps_plain_) needed.k_plain = needed.k;
     memory_.workspace.reserve(needed);
-    record_.place((float*)memory_.workspace.record.data(), (float*)memory_.workspace.inputs.data());
+    record_.place(reinterpret_cast<float*>(memory_.workspace.record.data()),
+                  reinterpret_cast<float*>(memory_.workspace.inputs.data()));
   }
 
   void attend() {
@@ -179,7 +183,7 @@ class PrefillPass::Run {
     attention.n_entries = n_kept_ + chunks_.n_rows();
     attention.scratch = &engine_.scratch;
     attention::RepeatLayer repeat;
-    record_.ask_attention(c, sessions_[0]->cache(), layer_, attention, repeat);
+    record_.ask_attention(c, sessions_[0]->cache(), attention, repeat);
 
     PlainKeys plain{.capacity = chunks_.n_rows(), .first = c.row, .type = shape_.type_k};
     if (keeps_plain_) plain.to = memory_.workspace.k_plain.data(), plain.form = engine_.key_forms.plain(layer_);

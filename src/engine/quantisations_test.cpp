@@ -47,8 +47,8 @@ class Quantisation : public testing::TestWithParam<ggml_type> {};
 TEST_P(Quantisation, IsAsCloseToTheExactModelAsLibllamaIs) {
   const ModelFile quantised(model_of(GetParam(), GGML_TYPE_F32)), rounded(model_of(GGML_TYPE_F32, GetParam()));
   const Tokens tokens = random_tokens(model_of(GGML_TYPE_F32, GGML_TYPE_F32), kTokens, 1);
-  const Logits exact = libllama_logits(rounded, tokens);
-  const double theirs = difference(libllama_logits(quantised, tokens), exact);
+  const Logits exact = models::libllama_logits(rounded, tokens);
+  const double theirs = difference(models::libllama_logits(quantised, tokens), exact);
   std::printf("%s: libllama %.1e", ggml_type_name(GetParam()), theirs);
   std::vector<const char*> products = {"ggml", "f32"};
   if (matmul::has_int8()) products.push_back("int8");

@@ -2,9 +2,10 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <numeric>
-#include <string>
+#include <span>
 #include <vector>
 
 #include "lacake/model.h"
@@ -17,7 +18,7 @@ namespace {
 
 constexpr std::int64_t kTokens = 3;
 
-// What block() is told of queries, keys and values, and gives back where attention is only a query's way through.
+// What a block makes of some tokens, and the keys that it hands to attention.
 struct Seen {
   std::vector<float> output;     // [n_embd, n]
   std::vector<float> k_rotated;  // [d_k, n_head_kv, n_rotated]
@@ -71,7 +72,7 @@ class Plain {
   Vector normed(const Vector& x, const ggml_tensor* weight) const {
     const double mean = std::inner_product(x.begin(), x.end(), x.begin(), 0.0) / (double)x.size();
     Vector y(x.size());
-    const auto* w = (const float*)weight->data;
+    const auto* w = static_cast<const float*>(weight->data);
     for (std::size_t i = 0; i < x.size(); ++i) y[i] = x[i] / std::sqrt(mean + h_.rms_epsilon) * w[i];
     return y;
   }
@@ -81,7 +82,7 @@ class Plain {
     for (std::size_t i = 0; i < y.size(); ++i) {
       model_.weights.read_row(linear.weight, i, row.data());
       y[i] = std::inner_product(x.begin(), x.end(), row.begin(), 0.0);
-      if (linear.bias) y[i] += ((const float*)linear.bias->data)[i];
+      if (linear.bias) y[i] += static_cast<const float*>(linear.bias->data)[i];
     }
     return y;
   }
@@ -123,7 +124,7 @@ class Block : public testing::Test {
  protected:
   static constexpr std::int64_t kRotated = 2;  // of the three tokens' keys
 
-  explicit Block(const models::TinyModel& tiny = {.biases = true}) : file_(tiny), model_(file_.path(), {}) {
+  Block() {
     for (std::size_t i = 0; i < x_.size(); ++i) x_[i] = (float)std::sin(1.7 * (double)i) * 2;
   }
   Plain::Vector token(std::int64_t i) const {
@@ -135,8 +136,8 @@ class Block : public testing::Test {
     for (std::size_t i = 0; i < found.size(); ++i) EXPECT_NEAR(found[i], expected[i], 2e-4) << i;
   }
 
-  const models::ModelFile file_;
-  const LoadedModel model_;
+  const models::ModelFile file_{{.biases = true}};
+  const LoadedModel model_{file_.path(), {}};
   const std::vector<std::int32_t> positions_ = {7, 0, 1900};
   std::vector<float> x_ = std::vector<float>((std::size_t)(kTokens * models::TinyModel().n_embd));
 };

@@ -27,7 +27,7 @@ TEST_P(LoraOf, TwoAdaptersAddUpAsInLibllama) {
   const ModelFile file(v.model);
   const AdapterFile first(file.path()), second(file.path(), 3, /*alpha*/ 0, 2);
   const Tokens tokens = random_tokens(v.model, 48, 1);
-  const Logits truth = libllama_logits(file, tokens, {{first.path(), 0.5f}, {second.path(), 0.25f}});
+  const Logits truth = models::libllama_logits(file, tokens, {{first.path(), 0.5f}, {second.path(), 0.25f}});
   const Model plain(file.path());
   const Model adapted(file.path(), {.loras = {{first.path(), 0.5}, {second.path(), 0.25}}});
   EXPECT_LT(distance(run(adapted, tokens), truth), 1e-3f);

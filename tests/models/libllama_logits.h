@@ -12,7 +12,7 @@
 #include "models/tiny_model.h"
 #include "text/llama_log.h"
 
-namespace lacake {
+namespace lacake::models {
 
 struct ScaledAdapter {
   std::string path;
@@ -20,8 +20,8 @@ struct ScaledAdapter {
 };
 
 // [n_vocab, n] from libllama, with an f32 cache and plain attention.
-inline std::vector<float> libllama_logits(const models::ModelFile& file, std::vector<Token> tokens,
-                                   const std::vector<ScaledAdapter>& adapters = {}) {
+inline std::vector<float> libllama_logits(const ModelFile& file, std::vector<Token> tokens,
+                                          const std::vector<ScaledAdapter>& adapters = {}) {
   silence_llama_log();
   llama_backend_init();
   ggml_backend_dev_t no_devices[] = {nullptr};
@@ -58,4 +58,4 @@ inline std::vector<float> libllama_logits(const models::ModelFile& file, std::ve
   return {logits, logits + n_vocab * tokens.size()};
 }
 
-}  // namespace lacake
+}  // namespace lacake::models

@@ -58,13 +58,13 @@ def start(*arguments, **options):
                             stderr=subprocess.PIPE, env=environment(), **options)
 
 
-def run_unread(*arguments):
+def run_unread(*arguments, stdin=b""):
     """The finished program, whose standard output nobody ever read."""
     reader, output = os.pipe()
     os.close(reader)
     with os.fdopen(output, "wb") as unread:
-        return subprocess.run([PROGRAM, *map(str, arguments)], stdin=subprocess.DEVNULL, stdout=unread,
-                              stderr=subprocess.PIPE, timeout=300 * PATIENCE, env=environment(), check=False)
+        return subprocess.run([PROGRAM, *map(str, arguments)], input=stdin, stdout=unread, stderr=subprocess.PIPE,
+                              timeout=300 * PATIENCE, env=environment(), check=False)
 
 
 class ProgramTest(unittest.TestCase):

@@ -190,6 +190,15 @@ class Chat(Saved):
         self.assertIn("talk.kv: ", log)
         self.assertNotIn("read again", log)
 
+    def test_an_answer_that_nobody_reads_is_not_kept_and_that_is_said(self):
+        path = self.folder / "talk.kv"
+        self.talk(path, "Name a fruit.")
+        before = path.read_bytes()
+        done = run_unread("chat", *ON_MODEL, "-q", "--session", path, *SMALL, *GREEDY, stdin=b"And another.\n")
+        self.assertEqual((done.returncode, done.stderr.decode()),
+                         (0, f"nobody read the whole answer: {path} stays as it was\n"))
+        self.assertEqual(path.read_bytes(), before)
+
     def test_undo_and_retry(self):
         path, other = self.folder / "talk.kv", self.folder / "other.kv"
         first, _ = self.talk(other, "Name a fruit.")

@@ -219,6 +219,8 @@ class Clients(ServeTest):
         self.assertEqual(server.get("/nowhere")[0], 404)
         status, headers, _ = server.ask("GET", "/v1/chat/completions")
         self.assertEqual((status, headers["Allow"]), (405, "POST"))
+        status, _, text = server.ask("GET", "/v1/messages")
+        self.assertEqual((status, json.loads(text)["error"]["type"]), (405, "invalid_request_error"))
         for body in (b"{", b"", b"[]", b'{"messages": "\xff"}', b"[" * 100_000, b'{"a":' * 1000 + b"1" + b"}" * 1000):
             status, _, text = server.ask("POST", "/v1/chat/completions", body)
             self.assertEqual(status, 400, body[:20])
