@@ -52,6 +52,8 @@ constexpr const char* kKeys =
     "new\n"
     "line of the same message, a pasted text is one message, Tab completes commands, Ctrl-R searches earlier lines.\n";
 
+constexpr const char* kAskAboutText = "the text was read; ask about it";
+
 std::string help_text(bool edits) {
   std::string text;
   for (const auto& [name, argument, help] : kCommands) {
@@ -206,6 +208,7 @@ bool run_command(Chat& chat, const std::string& line) {
     const bool undone = chat.conversation->undo();
     if (undone && chat.options.session) save(chat, *chat.options.session);
     say(undone ? "forgotten: the last question and its answer\n" : "there is no question to forget\n");
+    if (undone && !chat.conversation->ahead().empty()) notice(chat.options, kAskAboutText);
   } else if (line == "/clear") {
     chat.conversation->clear();
     if (chat.options.session) {
@@ -263,7 +266,7 @@ void begin(Chat& chat) {
                    .found = fmt::format("\"{}\"", *chat.options.system)});
     }
     notice(chat.options, saved_line(snapshot));
-    if (!chat.conversation->ahead().empty()) notice(chat.options, "the text was read; ask about it");
+    if (!chat.conversation->ahead().empty()) notice(chat.options, kAskAboutText);
     return;
   }
   if (path) require_writable(*path, "--session");

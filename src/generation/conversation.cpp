@@ -40,7 +40,7 @@ Conversation::Conversation(const Model& model, Engine& engine, ConversationOptio
   s.options.parse_special = s.own.parse_special;
   const auto begin = s.own.messages.begin();
   s.options.opening.assign(begin, begin + (std::ptrdiff_t)s.own.n_opening);
-  s.take(std::move(s.own.messages));
+  s.take(s.own.messages);
 }
 
 Conversation::~Conversation() = default;
@@ -94,17 +94,22 @@ Turn Conversation::retry(const ConversationHooks& hooks) {
   const std::size_t n_retries = s.own.n_retries + 1;
   GenerationOptions again = s.options.generation;
   again.sampling.seed = answer_seeds(again.sampling.seed, n_retries + 1).back();
+  std::string ahead = s.own.ahead;  // of the question after this one
   Turn turn = answer(std::move(messages), again, hooks);
   s.own.n_retries = n_retries;
+  s.own.ahead = std::move(ahead);
   return turn;
 }
 
 bool Conversation::undo() {
-  const ConversationState& own = state_->own;
+  ConversationState& own = state_->own;
   std::size_t n = own.messages.size();
   while (n > own.n_opening && own.messages[n - 1].role != "user") --n;
   if (n <= own.n_opening) return false;
+  // A book is not forgotten with the question that was asked about it.
+  const std::string ahead = own.messages[n - 1].content.substr(0, state_->n_begun_ahead(n - 1));
   state_->take({own.messages.begin(), own.messages.begin() + (std::ptrdiff_t)(n - 1)});
+  own.ahead.insert(0, ahead);
   state_->go_back_to_messages();
   return true;
 }

@@ -166,9 +166,12 @@ void Conversation::State::go_back(std::size_t checkpoint) {
 
 void Conversation::State::go_back_to_messages() {
   if (!session || session->status() != SessionStatus::kReady) return;
-  for (std::size_t i = 0; i < checkpoints.size(); ++i) {
-    if (checkpoints[i].n_messages == own.messages.size()) return go_back(i);
-  }
+  const auto is_there = [&](const Checkpoint& c) {
+    const bool all_read = c.held.answered.empty() && c.held.prompt.ends_with(own.ahead);
+    return c.n_messages == own.messages.size() && (own.ahead.empty() || all_read);
+  };
+  const auto there = std::find_if(checkpoints.begin(), checkpoints.end(), is_there);
+  if (there != checkpoints.end()) go_back((std::size_t)(there - checkpoints.begin()));
 }
 
 void Conversation::State::take_back(std::size_t n_tokens, const HeldText& held) {
@@ -219,12 +222,32 @@ std::vector<Conversation::State::Part> Conversation::State::parts_of(std::span<c
 }
 
 void Conversation::State::take(std::vector<Message> messages) {
+  std::erase_if(own.begun_ahead, [&](const BegunAhead& begun) {
+    const auto beginning = [&](const std::vector<Message>& of) {
+      return std::string_view(of[begun.message].content).substr(0, begun.n_bytes);
+    };
+    return begun.message >= messages.size() || beginning(messages) != beginning(own.messages);
+  });
   own.messages = std::move(messages);
   const auto same = [](const Message& a, const Message& b) { return a.role == b.role && a.content == b.content; };
   const auto& opening = options.opening;
   const auto end = std::mismatch(own.messages.begin(), own.messages.end(), opening.begin(), opening.end(), same).first;
   own.n_opening = (std::size_t)(end - own.messages.begin());
   n_turns = (std::size_t)std::count_if(end, own.messages.end(), [](const Message& m) { return m.role == "assistant"; });
+}
+
+std::size_t Conversation::State::n_begun_ahead(std::size_t message) const {
+  for (const BegunAhead& begun : own.begun_ahead) {
+    if (begun.message == message) return begun.n_bytes;
+  }
+  return 0;
+}
+
+void Conversation::State::ask_ahead(std::size_t message) {
+  if (!own.ahead.empty() && message < own.messages.size() && own.messages[message].content.starts_with(own.ahead)) {
+    own.begun_ahead.push_back({message, own.ahead.size()});
+  }
+  own.ahead.clear();
 }
 
 std::string Conversation::State::fed_text(const AnswerFormat& format, std::span<const Token> fed) const {

@@ -82,8 +82,8 @@ struct Conversation::State {
 
   void go_back(std::size_t checkpoint);
 
-  // To before the question that came after the messages that are left, if there is a checkpoint of it: what is saved
-  // now is then what is said. Else the next question finds its way.
+  // To before the question that came after the messages that are left, or to what was read ahead of it, if there is a
+  // checkpoint of it: what is saved now is then what is said. Else the next question finds its way.
   void go_back_to_messages();
 
   // After a question that was read and has no answer. Without a checkpoint it cannot be taken out of the session.
@@ -111,8 +111,14 @@ struct Conversation::State {
   std::vector<Part> parts_of(std::span<const Message> messages, const PromptText& prompt, const ChatOptions& chat,
                              const OpeningSize& opening);
 
-  // What a caller hands over need not begin with the opening.
+  // What a caller hands over need not begin with the opening, nor with what was read ahead of a question.
   void take(std::vector<Message> messages);
+
+  // How many bytes of a question were read ahead of it.
+  std::size_t n_begun_ahead(std::size_t message) const;
+
+  // What was read ahead became the beginning of this message, or of none.
+  void ask_ahead(std::size_t message);
 
   // The text of the answer's tokens that were fed.
   std::string fed_text(const AnswerFormat& format, std::span<const Token> fed) const;

@@ -155,8 +155,12 @@ std::string to_json(const ConversationState& state, std::string_view all) {
                 {"messages", std::move(messages)},
                 {"opening", state.n_opening},
                 {"ahead", text(state.ahead)},
+                {"begun_ahead", json::array()},
                 {"retries", std::min(state.n_retries, kMostRetries)},
                 {"checkpoints", json::array()}};
+  for (const BegunAhead& begun : state.begun_ahead) {
+    whole["begun_ahead"].push_back({{"message", begun.message}, {"bytes", begun.n_bytes}});
+  }
   whole.update(held_json(state.held, text));
   for (const HeldMoment& moment : state.moments) {
     json saved = held_json(moment.held, text);
@@ -176,6 +180,13 @@ ConversationState conversation_from(std::string_view bytes, std::string_view tex
   for (const json& message : read.list(whole, "messages")) state.messages.push_back(message_from(message, read));
   state.n_opening = read.number(whole, "opening", state.messages.size());
   state.ahead = read.text(whole, "ahead");
+  if (whole.contains("begun_ahead")) {  // files of before have none
+    for (const json& begun : read.list(whole, "begun_ahead")) {
+      const std::size_t message = read.number(begun, "message");
+      if (message >= state.messages.size()) read.fail("begun_ahead");
+      state.begun_ahead.push_back({message, read.number(begun, "bytes", state.messages[message].content.size())});
+    }
+  }
   state.n_retries = read.number(whole, "retries", kMostRetries);
   state.held = held_from(whole, read);
   for (const json& saved : read.list(whole, "checkpoints")) {

@@ -17,13 +17,20 @@ struct HeldMoment {
   HeldText held;
 };
 
+// A question that begins with what was read before it was known.
+struct BegunAhead {
+  std::size_t message = 0;  // its place among the messages
+  std::size_t n_bytes = 0;  // of its text, the first that were read ahead
+};
+
 // What a conversation is beside its session: all of it that a file keeps.
 struct ConversationState {
   bool raw = false;            // ConversationOptions
   bool parse_special = false;  // likewise
   std::vector<Message> messages;
-  std::size_t n_opening = 0;  // of these, the first that are the conversation's opening
-  std::string ahead;          // the beginning of the next question, which was read already
+  std::size_t n_opening = 0;            // of these, the first that are the conversation's opening
+  std::string ahead;                    // the beginning of the next question, which was read already
+  std::vector<BegunAhead> begun_ahead;  // of the messages, so that undo() keeps what was read
   HeldText held;
   std::size_t n_retries = 0;        // of the last question: each has a seed of its own
   std::vector<HeldMoment> moments;  // of the session's checkpoints in the file, in their order

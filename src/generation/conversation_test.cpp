@@ -718,6 +718,96 @@ TEST(Conversation, ReadsTheBeginningOfAQuestionAhead) {
   }
 }
 
+TEST_P(ConversationCheckpoints, UndoKeepsWhatWasReadAheadOfAQuestion) {
+  const TemporaryFolder folder;
+  const std::string path = folder.path("book.kv"), book = "once upon a time.there was a long story of many words.";
+  Loaded loaded(chatting());
+  ConversationOptions making = with_checkpoints(GetParam());
+  making.saved_checkpoint_bytes = kPlenty;
+  Conversation conversation(loaded.model, loaded.engine, making);
+  (void)conversation.read_ahead(book.substr(0, 17));
+  (void)conversation.read_ahead(book.substr(17));
+  const Tokens read = conversation.session()->tokens();
+  const Turn first = conversation.ask(user("who"));
+  conversation.save(path);
+  EXPECT_FALSE(conversation.retry().read_again);
+
+  const auto forgets = [&](Conversation& asked) {
+    EXPECT_TRUE(asked.undo());
+    EXPECT_EQ(asked.ahead(), book);
+    EXPECT_EQ(contents(asked), std::vector<std::string>{"be brief"});
+    EXPECT_EQ(asked.session()->tokens(), read);
+    EXPECT_FALSE(asked.undo());
+    const Turn again = asked.ask(user("who"));
+    EXPECT_FALSE(again.read_again);
+    EXPECT_EQ(again.answer.tokens, first.answer.tokens);
+    EXPECT_EQ(asked.messages()[1].content, book + "who");
+  };
+  forgets(conversation);
+  Conversation opened(loaded.model, loaded.engine, making, Snapshot(path));
+  forgets(opened);
+}
+
+TEST(Conversation, UndoReadsTheBookAgainWhereNoCopyOfItIsKept) {
+  Loaded loaded(chatting());
+  const std::string book = "once upon a time.there was a long story of many words.";
+  Conversation conversation(loaded.model, loaded.engine, options());
+  (void)conversation.read_ahead(book);
+  (void)conversation.ask(user("who"));
+  (void)conversation.read_ahead("and then");
+  EXPECT_FALSE(conversation.retry().answer.tokens.empty());
+  EXPECT_EQ(conversation.ahead(), "and then");
+  EXPECT_TRUE(conversation.undo());
+  EXPECT_EQ(conversation.ahead(), book + "and then");
+  EXPECT_TRUE(conversation.ask(user("who")).read_again);
+  EXPECT_EQ(conversation.messages()[1].content, book + "and thenwho");
+}
+
+// Whose messages take the conversation's place says what they are.
+TEST(Conversation, OfAnEditedQuestionNothingWasReadAhead) {
+  Loaded loaded(chatting());
+  Conversation conversation(loaded.model, loaded.engine, options());
+  (void)conversation.read_ahead("once upon a time.");
+  (void)conversation.ask(user("who"));
+  std::vector<Message> edited = conversation.messages();
+  edited.resize(2);
+  edited[1].content = "once there was a king. who";
+  (void)conversation.answer(edited);
+  EXPECT_TRUE(conversation.undo());
+  EXPECT_EQ(conversation.ahead(), "");
+}
+
+TEST(Conversation, AFileOfBeforeOpensWithoutWhatWasReadAheadOfItsQuestions) {
+  const TemporaryFolder folder;
+  const std::string path = folder.path("a.kv");
+  Loaded loaded(chatting());
+  Conversation conversation(loaded.model, loaded.engine, options());
+  (void)conversation.read_ahead("once upon a time.");
+  (void)conversation.ask(user("who"));
+  conversation.save(path);
+  std::string json = *Snapshot(path).note("conversation");
+  const auto save_as = [&](const std::string& begun) {
+    const std::size_t at = json.find("\"begun_ahead\":["), end = json.find("],", at) + 2;
+    ASSERT_NE(at, json.npos);
+    const SnapshotNote note{"conversation", json.substr(0, at) + begun + json.substr(end)};
+    conversation.session()->save(path, {&note, 1});
+  };
+  const auto open = [&] {
+    Conversation opened(loaded.model, loaded.engine, {.generation = greedy(1)}, Snapshot(path));
+    EXPECT_TRUE(opened.undo());
+    return opened.ahead();
+  };
+  save_as("");
+  EXPECT_EQ(open(), "");
+  save_as(R"("begun_ahead":[{"message":1,"bytes":4}],)");
+  EXPECT_EQ(open(), "once");
+  for (const char* wrong : {R"("begun_ahead":[{"message":9,"bytes":4}],)",
+                            R"("begun_ahead":[{"message":1,"bytes":99}],)", R"("begun_ahead":4,)"}) {
+    save_as(wrong);
+    EXPECT_NE(refusal(Error::Kind::kInput, open), "") << wrong;
+  }
+}
+
 TEST(Conversation, ATemplateThatChangesMessagesCannotBeReadAhead) {
   Loaded loaded(chatting("{% for m in messages %}{{ m.content | upper }}{% endfor %}"));
   Conversation conversation(loaded.model, loaded.engine, options());

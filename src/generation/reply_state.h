@@ -42,13 +42,14 @@ struct Reply::State {
     answers.close_copies();
     if (!turn.answered()) return turn;  // as stopped before
     conversation.remember(prompt, turn.answer, n_read);
+    const std::size_t question = messages.size() - 1;
     const ParsedAnswer& parsed = turn.answer.parsed;
     messages.push_back({.role = "assistant",
                         .content = parsed.content,
                         .reasoning = parsed.reasoning,
                         .tool_calls = parsed.tool_calls});
     conversation.take(std::move(messages));
-    conversation.own.ahead.clear();
+    conversation.ask_ahead(question);
     conversation.own.n_retries = 0;
     reading.keep();
     return turn;

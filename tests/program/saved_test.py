@@ -237,6 +237,37 @@ class Chat(Saved):
         self.assertEqual((done.returncode, done.stderr.decode().splitlines()[-1]),
                          (1, "lacake: error: nowhere.kv: cannot be opened: No such file or directory"))
 
+    def n_tokens(self, path):
+        return json.loads(self.ok("inspect", path, "--json").stdout)["n_tokens"]
+
+    def test_undo_forgets_the_first_question_to_a_book_and_not_the_book(self):
+        book = self.ingest()
+        read, asked, other = book.read_bytes(), self.folder / "asked.kv", self.folder / "other.kv"
+        n_read = self.n_tokens(book)
+        other.write_bytes(read)
+        expected, _ = self.talk(other, "Who sang?")
+        undone, log = self.talk(book, "What did the fox want?", "/undo", "Who sang?")
+        self.assertTrue(undone.endswith(expected), undone)
+        self.assertNotIn("read again", log)
+        self.assertEqual(self.n_tokens(book), self.n_tokens(other))
+        self.assertGreater(self.n_tokens(book), n_read)
+        asked.write_bytes(read)
+        self.ok("run", *ON_MODEL, "--session", asked, "--save", "-p", "What did the fox want?", *GREEDY)
+        _, log = self.talk(asked, "/undo")
+        self.assertIn("the text was read; ask about it", log)
+        self.assertEqual(self.n_tokens(asked), n_read)
+        again, log = self.talk(asked, "Who sang?")
+        self.assertEqual(again, expected)
+        self.assertNotIn("read again", log)
+
+    def test_a_book_without_a_copy_to_go_back_to_is_read_again_and_that_is_said(self):
+        book = self.ingest()
+        n_read = self.n_tokens(book)
+        undone, log = self.talk(book, "What did the fox want?", "/undo", "Who sang?", more=["--checkpoints", "1KiB"])
+        self.assertIn("read again", log)
+        self.assertNotEqual(undone, "")
+        self.assertGreater(self.n_tokens(book), n_read)
+
     def test_a_book_is_asked_in_a_conversation(self):
         book = self.ingest()
         _, log = self.talk(book, "What did the fox want?", "/stats")
