@@ -16,12 +16,43 @@
 
 namespace lacake::cli {
 
+namespace {
+
+// As messages name it.
+std::string text_name(const std::string& path) { return path == "-" ? "standard input" : path; }
+
+std::string read_standard_input() {
+  // What is read once is gone: for a second option nothing would be left.
+  static bool taken = false;
+  if (std::exchange(taken, true)) {
+    throw Error({.kind = Error::Kind::kUsage,
+                 .subject = text_name("-"),
+                 .expected = "\"-\" for one file",
+                 .found = "it for two"});
+  }
+  return read_descriptor(STDIN_FILENO, text_name("-"));
+}
+
+}  // namespace
+
 std::string read_text(const std::string& path) {
-  const bool standard = path == "-";
-  const std::string name = standard ? "standard input" : path;
-  std::string text = standard ? read_descriptor(STDIN_FILENO, name) : read_file(path);
-  require_utf8(text, name);
+  std::string text = path == "-" ? read_standard_input() : read_file(path);
+  require_utf8(text, text_name(path));
   return text;
+}
+
+std::string read_some_text(const std::string& path) {
+  std::string text = read_text(path);
+  require_some_text(text, text_name(path));
+  return text;
+}
+
+void require_some_text(std::string_view text, std::string_view name, Error::Kind kind) {
+  if (text.find_first_not_of(" \t\r\n\v\f") != text.npos) return;
+  throw Error({.kind = kind,
+               .subject = std::string(name),
+               .expected = "some text",
+               .found = text.empty() ? "an empty one" : "none but white space"});
 }
 
 void require_utf8(std::string_view text, std::string_view name) {
@@ -35,19 +66,16 @@ void require_utf8(std::string_view text, std::string_view name) {
 
 std::optional<std::string> prompt_text(const Options& options) {
   if (!options.file && !options.prompt) return {};
-  std::string text;
-  if (options.file) text = read_text(*options.file);
+  // Each by itself: an answer without the text would look like one about it.
   if (options.prompt) require_utf8(*options.prompt, "--prompt");
-  if (options.prompt && !options.prompt->empty()) {
-    if (!text.empty()) {
-      text.erase(text.find_last_not_of('\n') + 1);
-      text += "\n\n";
-    }
-    text += *options.prompt;
+  if (options.prompt && options.prompt->empty()) {
+    throw Error({.subject = "--prompt", .expected = "some text", .found = "an empty one"});
   }
-  if (text.empty()) {
-    throw Error(
-        {.subject = options.file ? *options.file : "--prompt", .expected = "some text", .found = "an empty prompt"});
+  if (!options.file) return options.prompt;
+  std::string text = read_some_text(*options.file);
+  if (options.prompt) {
+    text.erase(text.find_last_not_of('\n') + 1);
+    text += "\n\n" + *options.prompt;
   }
   return text;
 }

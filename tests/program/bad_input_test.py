@@ -188,6 +188,22 @@ class BadInput(ProgramTest):
         self.refused(["-f", self.file("nothing.txt", b"")], 1, "nothing.txt", "empty")
         self.refused(["-f", "-"], 1, "empty")
 
+    def test_neither_part_of_a_prompt_may_be_empty(self):
+        text, question = self.file("fable.txt", FABLE), ["-p", "Summarize the text."]
+        empty, white = self.file("empty.txt", ""), self.file("white.txt", " \n\t\r\n")
+        for command in ("run", "inspect"):
+            self.refused(["-f", "-", *question], 1, "standard input: expected some text, found an empty one", command=command)
+            self.refused(["-f", empty, *question], 1, "empty.txt: expected some text, found an empty one", command=command)
+            self.refused(["-f", white, *question], 1, "white.txt: expected some text, found none but white space",
+                         command=command)
+            self.refused(["-f", text, "-p", ""], 1, "--prompt: expected some text, found an empty one", command=command)
+
+    def test_standard_input_is_read_for_one_file(self):
+        says = 'standard input: expected "-" for one file, found it for two'
+        self.refused(["-f", "-", "--grammar-file", "-"], 2, says, stdin=b'root ::= "yes"')
+        self.refused(["-f", "-", "--continuation", "-"], 2, says, stdin=FABLE.encode())
+        self.refused(["-", "-", "-o", self.folder / "out.kv"], 2, says, command="ingest", stdin=FABLE.encode())
+
     def test_file_that_cannot_be_read(self):
         self.refused(["-f", self.folder / "missing.txt"], 1, "missing.txt", "No such file")
         self.refused(["-f", self.folder], 1, str(self.folder), "directory")
