@@ -14,11 +14,14 @@ namespace {
       {.kind = Error::Kind::kUsage, .subject = one, .expected = "either it or `" + other + "`", .found = "both"});
 }
 
-// A setting that can be given as text or as a file. "": neither.
+// A setting that can be given as text or as a file. "": neither. What was given and is empty is a mistake, as where a
+// shell's variable is not set: a free answer would pass for one that follows it.
 std::string text_or_file(const std::optional<std::string>& text, const std::optional<std::string>& file,
                          const std::string& setting) {
   if (text && file) refuse_both(setting, setting + "_file");
-  return file ? read_text(*file) : text.value_or("");
+  if (file) return read_some_text(*file);
+  if (text) require_some_text(*text, setting, Error::Kind::kUsage);
+  return text.value_or("");
 }
 
 }  // namespace

@@ -204,6 +204,16 @@ class BadInput(ProgramTest):
         self.refused(["-f", "-", "--continuation", "-"], 2, says, stdin=FABLE.encode())
         self.refused(["-", "-", "-o", self.folder / "out.kv"], 2, says, command="ingest", stdin=FABLE.encode())
 
+    def test_a_grammar_or_template_that_is_empty_is_refused(self):
+        empty, white = self.file("empty.txt", ""), self.file("white.txt", " \n")
+        for name in ("--grammar", "--json-schema", "--chat-template"):
+            with self.subTest(name=name):
+                self.refused(["-p", "hi", name, ""], 2, f"{name}: expected ")
+                self.refused(["-p", "hi", name, " \n"], 2, f"{name}: expected some text, found none but white space")
+                self.refused(["-p", "hi", f"{name}-file", empty], 1, "empty.txt: expected some text, found an empty one")
+                self.refused(["-p", "hi", f"{name}-file", white], 1, "white.txt: expected some text, found none but")
+        self.refused(["-p", "hi", "--grammar-file", "-"], 1, "standard input: expected some text, found an empty one")
+
     def test_file_that_cannot_be_read(self):
         self.refused(["-f", self.folder / "missing.txt"], 1, "missing.txt", "No such file")
         self.refused(["-f", self.folder], 1, str(self.folder), "directory")
