@@ -87,6 +87,22 @@ std::string no_such_option(const std::string& name, const CommandRow& row) {
                      row.name);
 }
 
+// CLI11 takes the next word for the value of `--host=`.
+void part_empty_values(std::vector<std::string>& words, const std::vector<std::string>& with_value) {
+  const auto takes_value = [&](const std::string& flag) {
+    return std::ranges::find(with_value, flag) != with_value.end();
+  };
+  std::vector<std::string> parted;
+  bool is_value = false;
+  for (const std::string& word : words) {
+    const bool empty = !is_value && word.ends_with('=') && takes_value(word.substr(0, word.size() - 1));
+    is_value = !is_value && takes_value(word);
+    parted.push_back(empty ? word.substr(0, word.size() - 1) : word);
+    if (empty) parted.emplace_back();
+  }
+  words = std::move(parted);
+}
+
 // Before CLI11 takes one for a short option and its value. Returns lines about those that are taken, and takes them out
 // of `words`, which stand behind the command.
 std::vector<std::string> check_foreign_flags(const CommandRow& row, std::vector<std::string>& words) {
@@ -96,6 +112,7 @@ std::vector<std::string> check_foreign_flags(const CommandRow& row, std::vector<
     if (option.takes_value) with_value.insert(with_value.end(), option.flags.begin(), option.flags.end());
   }
   std::vector<std::string> said;
+  part_empty_values(words, with_value);
   if (row.bit == kServe) said = take_flags_without_effect(words, with_value);
   const std::string flag = foreign_flag(words, known, with_value);
   if (!flag.empty()) refuse(no_such_option(flag, row));

@@ -25,6 +25,15 @@ namespace {
                .found = fmt::format("\"{}\"", found)});
 }
 
+// What may rightly be empty: a system message that takes the place of the template's own, a list of no samplers. An
+// empty prompt is refused where it is read.
+constexpr const char* kMayBeEmpty[] = {"system", "samplers", "sampling_seq", "prompt"};
+
+// An empty value is what a script makes of a variable that is not set, and would pass for an option that is not given.
+void require_value(const Row& row, const std::string& text) {
+  if (text.empty() && std::ranges::find(kMayBeEmpty, row.json) == std::end(kMayBeEmpty)) fail(row, row.value, text);
+}
+
 template <typename Number>
 std::optional<Number> parse(const std::string& text) {
   Number number{};
@@ -39,6 +48,7 @@ struct Store {
   const std::string& text;
 
   void operator()(const Text& kind) const {
+    require_value(row, text);
     std::visit([&](auto field) { options.*field = text; }, kind.field);
   }
   void operator()(const Whole& kind) const {
@@ -63,7 +73,10 @@ struct Store {
     std::visit([&](auto field) { options.*field = text; }, kind.field);
   }
   void operator()(const Switch&) const {}
-  void operator()(const Texts& kind) const { (options.*kind.field).push_back(text); }
+  void operator()(const Texts& kind) const {
+    require_value(row, text);
+    (options.*kind.field).push_back(text);
+  }
   void operator()(const Wholes& kind) const {
     if (text.empty()) fail(row, "whole numbers", text);
     for (const auto part : std::views::split(text, ',')) {

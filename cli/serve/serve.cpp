@@ -33,11 +33,6 @@ namespace {
 constexpr std::int64_t kParallel = 4;
 constexpr const char* kStoreSize = "10GB";
 
-void require_key(const char* flag, const std::string& key) {
-  if (!key.empty()) return;
-  throw Error({.kind = Error::Kind::kUsage, .subject = flag, .expected = "a key", .found = "\"\""});
-}
-
 std::vector<std::string> keys_of(const Options& options) {
   std::vector<std::string> keys = options.api_keys;
   if (options.api_key_file) {
@@ -50,7 +45,6 @@ std::vector<std::string> keys_of(const Options& options) {
       throw Error({.subject = *options.api_key_file, .expected = "a key on a line", .found = "none"});
     }
   }
-  for (const std::string& key : keys) require_key("--api-key", key);
   return keys;
 }
 
@@ -78,7 +72,6 @@ HttpLimits http_limits(const Options& options) {
 
 int serve(const Options& options) {
   const std::vector<std::string> keys = keys_of(options);
-  if (options.admin_key) require_key("--admin-key", *options.admin_key);
   HttpLimits limits = http_limits(options);
   const std::shared_ptr<Tls> tls =
       options.ssl_key_file ? read_tls(*options.ssl_key_file, *options.ssl_cert_file) : nullptr;

@@ -414,6 +414,30 @@ class Everything(ProgramTest):
                     self.assertTrue(line.startswith(f"lacake: error: {flag}: expected task "), line)
 
 
+class Empty(ProgramTest):
+    """A value that a shell's unset variable leaves is no value, and none that is not given."""
+
+    # No text of the template's own; no samplers; refused with the file beside it (bad_input_test.py).
+    MAY_BE_EMPTY = ("system", "samplers", "sampling_seq", "prompt")
+
+    def test_a_text_that_is_empty_is_refused_by_name(self):
+        for command, options in table().items():
+            for option in options:
+                flag = option["flags"][-1]
+                if option["kind"] != "text" or option["json"] in self.MAY_BE_EMPTY or not flag.startswith("-"):
+                    continue
+                for words in ([flag, ""], [f"{flag}="]):
+                    with self.subTest(command=command, words=words):
+                        done = run(command, *words, *(["-q"] if command != "policies" else []))
+                        self.assertEqual((done.returncode, done.stdout), (2, b""), done.stderr)
+                        self.assertEqual(done.stderr.decode(),
+                                         f'lacake: error: {flag}: expected {option["value"]}, found ""\n')
+
+    def test_what_may_be_empty_is_not_taken_from_the_next_word(self):
+        done = run("run", "-m", self.folder / "no.gguf", "--system=", "-p", "--host=")
+        self.assertIn("no.gguf: cannot be opened", done.stderr.decode())
+
+
 class Together(ProgramTest):
     """Options that have no effect beside others are refused by name."""
 

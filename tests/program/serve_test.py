@@ -398,7 +398,7 @@ class Keeping(ServeTest):
         for flag in ("--api-key", "--admin-key"):
             done = run("serve", *ON_MODEL, "--port", "0", flag, "", timeout=20)
             self.assertEqual(done.returncode, 2)
-            self.assertIn(f'{flag}: expected a key, found ""'.encode(), done.stderr)
+            self.assertIn(f'{flag}: expected KEY, found ""'.encode(), done.stderr)
 
     def test_a_name_that_was_made_to_lead_here_opens_nothing(self):
         server = self.serve()
