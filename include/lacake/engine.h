@@ -74,7 +74,7 @@ struct SessionOptions {
   // taking a later turn back (MemoryPlan::turn_copy).
   bool single_turn = false;
   // If the user gave the budget as a share of the text and `budget` says it in entries or bytes, that share, in 0 to 1;
-  // 0: it was none. Some policies derive settings from it (PolicyType::settings_of_share). They are fixed when the
+  // 0: it was none. Some policies derive settings from it (PolicyType::settings_at_opening). They are fixed when the
   // session is opened, and stay whatever its budget becomes.
   double budget_share = 0;
 };

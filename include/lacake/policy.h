@@ -105,9 +105,10 @@ struct PolicyType {
   // min_cache_size(...), Error(kInput) naming a file that cannot be used.
   std::function<std::unique_ptr<Policy>(const PolicySettings&, const AttentionShape&, std::size_t cache_size)> make;
 
-  // What settings follow from a budget that is a share of the text (0 to 1), beside those that are given: only such as
-  // are not given. Empty: none do. Must not throw; what it says is checked with the rest.
-  std::function<PolicySettings(const PolicySettings& given, const AttentionShape&, double share)> settings_of_share =
+  // What settings follow, when a session is opened, from the model and from a budget that is a share of the text (0 to
+  // 1; 0: it is none), beside those that are given: only such as are not given. They are the session's from then on, in
+  // its saved file too. Empty: none do. Must not throw; what it says is checked with the rest.
+  std::function<PolicySettings(const PolicySettings& given, const AttentionShape&, double share)> settings_at_opening =
       {};
 };
 

@@ -103,11 +103,11 @@ Engine::~Engine() { assert(state_->sessions.empty()); }
 int Engine::threads() const { return state_->place.threads(); }
 
 SessionPlan Engine::plan(const SessionOptions& options) const {
-  return plan_session(*state_, with_settings_of_share(*state_, options));
+  return plan_session(*state_, with_settings_at_opening(*state_, options));
 }
 
 std::unique_ptr<Session> Engine::open(const SessionOptions& options) {
-  return make(with_settings_of_share(*state_, options));
+  return make(with_settings_at_opening(*state_, options));
 }
 
 std::unique_ptr<Session> Engine::make(const SessionOptions& options) {

@@ -4,8 +4,10 @@
 
 #include "engine/test_session.h"
 #include "lacake/policy_author.h"
+#include "lacake/snapshot.h"
 #include "model/loaded_model.h"
 #include "policies/pinned.h"
+#include "tools/temporary_folder.h"
 
 namespace lacake {
 namespace {
@@ -229,6 +231,35 @@ TEST(Learned, PinnedTokensAreLeftOut) {
     }
     EXPECT_TRUE(same_bits(behind[l].inputs, std::span(all[l].inputs).subspan(7 * 16)));
   }
+}
+
+// What a session begins with it ends with: a calibration that comes later is not used by what was saved before.
+TEST(Learned, JudgeTextsOfTrellisFromASessionsBeginningOrNever) {
+  const TemporaryFolder folder;
+  const TinyModel tiny = small();
+  const ModelFile file(tiny);
+  const models::TinyCalibration calibration(file.path());
+  const Model plain(file.path(), {.calibration = "none"}), calibrated(file.path(), {.calibration = calibration.path()});
+  Engine before(plain, {.threads = 1}), after(calibrated, {.threads = 1});
+  const Tokens text = random_tokens(tiny, 120, 9);
+  const auto read = [&](Engine& engine, const std::string& path) {
+    const auto session = engine.open(with("trellis", "40"));
+    session->prefill(text, {.more_follows = true});
+    session->save(path);
+    return session->options().policy.text();
+  };
+  const std::string old = folder.path("old.kv"), now = folder.path("now.kv");
+  EXPECT_EQ(read(before, old), "trellis");
+  EXPECT_EQ(read(after, now), "trellis:learned=on");
+  const auto goes_on = [&](Engine& engine, const std::string& path) {
+    const auto session = engine.open(Snapshot(path));
+    session->prefill(random_tokens(tiny, 30, 10), {.more_follows = true});
+    return std::pair(session->options().policy.text(), logits_of(*session));
+  };
+  EXPECT_EQ(goes_on(after, old).first, "trellis");
+  EXPECT_EQ(goes_on(after, old).second, goes_on(before, old).second);
+  EXPECT_EQ(goes_on(after, now).first, "trellis:learned=on");
+  EXPECT_TRUE(contains(refusal(Error::Kind::kUsage, [&] { goes_on(before, now); }), "learned scores"));
 }
 
 }  // namespace

@@ -368,13 +368,14 @@ WorkspaceShape workspace_shape(const EngineState& engine, const CacheShape& cach
           .inputs = inputs};
 }
 
-SessionOptions with_settings_of_share(const EngineState& engine, SessionOptions options) {
+SessionOptions with_settings_at_opening(const EngineState& engine, SessionOptions options) {
   const PolicyType& type = *options.policy.type;
-  const double share = options.budget.unit == Budget::Unit::kShare ? options.budget.value : options.budget_share;
-  if (!type.settings_of_share || share <= 0 || options.policy.cache_size > 0) return options;
+  if (!type.settings_at_opening) return options;
+  double share = options.budget.unit == Budget::Unit::kShare ? options.budget.value : options.budget_share;
+  if (options.policy.cache_size > 0) share = 0;  // the budget is not asked then
   options.policy.check();
   options.policy.settings.merge(
-      type.settings_of_share(options.policy.settings, engine.layers.policy_shape(), std::min(share, 1.0)));
+      type.settings_at_opening(options.policy.settings, engine.layers.policy_shape(), std::clamp(share, 0.0, 1.0)));
   return options;
 }
 

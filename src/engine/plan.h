@@ -15,7 +15,7 @@ CacheShape cache_shape(const Hyperparameters&, const CacheTypes&);
 
 // The options with what their policy's settings follow from a share of the text: decided once, when a session is
 // opened. Throws Error(kUsage) for settings that cannot be.
-SessionOptions with_settings_of_share(const EngineState&, SessionOptions options);
+SessionOptions with_settings_at_opening(const EngineState&, SessionOptions options);
 
 // Decides all sizes of a session: the policy's C from the budget, the chunk, the memory by purpose.
 // Throws Error(kUsage or kCapacity) with what would fit where these options cannot run.

@@ -132,6 +132,15 @@ void require_cache_size(std::string_view policy, std::size_t least, std::size_t 
                .found = std::to_string(cache_size)});
 }
 
+void require_calibration(const PolicyType& type, const AttentionShape& shape) {
+  if (shape.calibration != 0) return;
+  throw Error({.kind = Error::Kind::kUsage,
+               .subject = policy_subject(type.name),
+               .expected = "a model with learned scores (`calibration`)",
+               .found = "none",
+               .remedy = "lacake calibrate makes them from any text"});
+}
+
 std::size_t require_cache_size(const PolicyType& type, const PolicySettings& settings, const AttentionShape& shape,
                                std::size_t cache_size) {
   const std::size_t least = type.min_cache_size(settings, shape);

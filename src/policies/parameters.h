@@ -45,6 +45,9 @@ inline bool has_word(const PolicyType& type, const PolicySettings& settings, std
   return text_setting(type.parameters, settings, name) == word;
 }
 
+// Throws Error(kUsage) where the model has no learned scores.
+void require_calibration(const PolicyType&, const AttentionShape&);
+
 // Holds the caller to PolicyType::min_cache_size, and returns it: what the policy's resize is held to later.
 std::size_t require_cache_size(const PolicyType&, const PolicySettings&, const AttentionShape&, std::size_t cache_size);
 

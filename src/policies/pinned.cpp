@@ -233,9 +233,9 @@ PolicyType with_pinned(PolicyType type) {
     require_cache_size(inside.name, least, size);
     return std::make_unique<Pinned>(inside.name, least, inside.make(own(settings), shape, size - n), n);
   };
-  if (inside.settings_of_share) {
-    type.settings_of_share = [=](const PolicySettings& settings, const AttentionShape& shape, double share) {
-      return inside.settings_of_share(own(settings), shape, share);
+  if (inside.settings_at_opening) {
+    type.settings_at_opening = [=](const PolicySettings& settings, const AttentionShape& shape, double share) {
+      return inside.settings_at_opening(own(settings), shape, share);
     };
   }
   return type;

@@ -139,8 +139,8 @@ std::size_t span_of_share(std::size_t n_layer, double share) {
   return span;
 }
 
-PolicySettings settings_of_share(const PolicySettings& given, const AttentionShape& shape, double share) {
-  if (given.contains("span")) return {};
+PolicySettings settings_at_opening(const PolicySettings& given, const AttentionShape& shape, double share) {
+  if (share <= 0 || given.contains("span")) return {};
   const std::size_t overlap = size_setting(lacache_policy(), given, "overlap");
   return {{"span", std::max(span_of_share((std::size_t)shape.n_layer, share), overlap + 1)}};
 }
@@ -195,7 +195,7 @@ const PolicyType& lacache_policy() {
       .max_entries_per_layer = max_entries_per_layer,
       .min_cache_size = min_cache_size,
       .make = make,
-      .settings_of_share = settings_of_share,
+      .settings_at_opening = settings_at_opening,
   };
   return type;
 }

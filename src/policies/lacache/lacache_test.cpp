@@ -122,7 +122,7 @@ TEST(LaCacheResized, LayersStillKeepDifferentTokensWithoutGapsBetweenThem) {
 
 TEST(LaCache, TheDefaultSpanFollowsABudgetThatIsAShare) {
   const auto span = [](const PolicySettings& given, int n_layer, double share) {
-    const PolicySettings more = lacache_policy().settings_of_share(given, layers(n_layer), share);
+    const PolicySettings more = lacache_policy().settings_at_opening(given, layers(n_layer), share);
     return more.empty() ? -1.0 : more.at("span").number();
   };
   EXPECT_EQ(span({}, 28, 0.5), 14);  // the paper's command
@@ -150,7 +150,7 @@ TEST(LaCache, WithTheDefaultSpanOfAShareEveryTokenStaysInSomeLayer) {
     return (double)all.size() / kTokens;
   };
   for (const double share : {0.4, 0.3, 0.25, 0.2, 0.15, 0.1}) {
-    const PolicySettings more = lacache_policy().settings_of_share({}, layers(24), share);
+    const PolicySettings more = lacache_policy().settings_at_opening({}, layers(24), share);
     EXPECT_EQ(share_in_some((std::size_t)more.at("span").number(), share), 1) << share;
   }
   EXPECT_GT(share_in_some(12, 0.5), 0.98);

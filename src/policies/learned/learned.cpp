@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <utility>
 
-#include "lacake/error.h"
 #include "policies/parameters.h"
 #include "policies/ranked.h"
 #include "policies/shared_parameters.h"
@@ -39,13 +38,7 @@ class Learned final : public RankedPolicy {
 };
 
 std::size_t min_cache_size(const PolicySettings& given, const AttentionShape& shape) {
-  if (shape.calibration == 0) {
-    throw Error({.kind = Error::Kind::kUsage,
-                 .subject = policy_subject(learned_policy().name),
-                 .expected = "a model with learned scores (`calibration`)",
-                 .found = "none",
-                 .remedy = "lacake calibrate makes them from any text"});
-  }
+  require_calibration(learned_policy(), shape);
   // Sinks, a quarter for what is recent, and one entry to be chosen.
   return 2 * size_setting(learned_policy(), given, "sinks") + 2;
 }

@@ -31,6 +31,11 @@ void Memory::set_worth(std::span<const float> worth) {
   worth_.assign(worth.begin(), worth.end());
 }
 
+void Memory::set_newest_worth(std::span<const float> worth) {
+  assert(worth.size() <= size());
+  std::copy(worth.begin(), worth.end(), worth_.end() - (std::ptrdiff_t)worth.size());
+}
+
 // West's update of a weighted mean and variance (Communications of the ACM 22, 1979).
 void Memory::see_row(std::span<const float> row, float share) {
   assert(row.size() >= size() && share > 0 && share <= 1);

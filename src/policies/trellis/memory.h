@@ -25,6 +25,8 @@ class Memory {
   void see_prompt(std::span<const float> indicators, float fade);
   // What each entry is worth to questions that are not known yet.   worth [size()]
   void set_worth(std::span<const float> worth);
+  // The same of the newest entries alone.   worth [<= size()]
+  void set_newest_worth(std::span<const float> worth);
   std::span<const float> worth() const { return worth_; }  // kNoWorth where nothing was said
   static constexpr float kNoWorth = -std::numeric_limits<float>::max() / 4;
   // One query of an answer.

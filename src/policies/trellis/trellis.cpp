@@ -44,6 +44,7 @@ struct Settings {
   double recent = 0;
   double ladder = 0;
   std::size_t every = 0;  // 0: by C
+  bool learned = false;   // worth is what the model's calibration says
   float worth = 0;
   float defence = 0;
   float length = 0;
@@ -75,19 +76,26 @@ class Trellis final : public RankedPolicy {
   // In an answer also while all fits: what is remembered is of all queries.
   Measures measures(Phase phase, int layer, std::size_t, std::size_t n_new) const override {
     if (phase == Phase::kPrefill) {
-      if (!cuts(phase, layer, n_new)) return {};
-      const std::size_t window = settings_.rows > 1 ? settings_.rows : std::max<std::size_t>(settings_.preference, 1);
-      return {.window = (int)window, .last_row = settings_.rows == 1 && window > 1};
+      Measures asked{.learned = settings_.learned};  // always: what was not asked when a token came is never said again
+      if (!cuts(phase, layer, n_new)) return asked;
+      asked.window = (int)(settings_.rows > 1 ? settings_.rows : std::max<std::size_t>(settings_.preference, 1));
+      asked.last_row = settings_.rows == 1 && asked.window > 1;
+      return asked;
     }
     return n_fed() % every() == 0 ? Measures{.window = 1, .group_mean = true} : Measures{};
   }
 
   Measures measures_before_question(int layer, std::size_t n_entries, std::size_t n_new) const override {
     if (!options().changes_sharing) return measures(Phase::kPrefill, layer, n_entries, n_new);
-    return cuts(Phase::kPrefill, layer, n_new) ? worth_measures() : Measures{};
+    return cuts(Phase::kPrefill, layer, n_new) ? worth_measures() : Measures{.learned = settings_.learned};
   }
 
   void visit(PolicyFields& state) override {
+    if (settings_.learned) {
+      // Scores of another calibration mean something else.
+      std::int64_t calibration = shape().calibration;
+      state.number("calibration", calibration, calibration, calibration);
+    }
     RankedPolicy::visit(state);
     preferences_.visit(state);
     state.number("n_prompt", n_prompt_, 0, INT32_MAX);
@@ -114,6 +122,7 @@ class Trellis final : public RankedPolicy {
     memory.grow(seen.n_new, seen.n_past);
     if (seen.phase == Phase::kPrefill) {
       n_prompt_ = (std::size_t)seen.n_past + seen.n_new;
+      if (!seen.learned.empty()) memory.set_newest_worth(list_columns(seen.learned, list));
       if (seen.more_follows && options().changes_sharing) return before_question(seen, list, memory, scores);
       if (settled()) share(Options::Sharing::kSettled);
       if (seen.window > 0 && list == 0) {
@@ -175,7 +184,7 @@ class Trellis final : public RankedPolicy {
   }
 
   Measures worth_measures() const {
-    Measures asked{.key_similarity = true};
+    Measures asked{.key_similarity = !settings_.learned, .learned = settings_.learned};
     if (options().repeat_chunk > 0) {
       asked.repeat = RepeatScore::kPeak;
       asked.repeat_sinks = options().sinks;
@@ -191,8 +200,13 @@ class Trellis final : public RankedPolicy {
   }
 
   std::size_t before_question(const Observation& seen, std::size_t list, Memory& memory, std::span<float> scores) {
-    if (seen.key_similarity.empty()) return kNothingSeen;
+    if (!cuts(Phase::kPrefill, seen.layer, seen.n_new)) return kNothingSeen;
     share(Options::Sharing::kJoint);
+    if (settings_.learned) {
+      known_worth(memory, scores);
+      add_weights(seen, list, scores);
+      return 0;
+    }
     if (seen.repeat_peak.empty()) {
       judge(seen, list, scores);
     } else {
@@ -202,10 +216,27 @@ class Trellis final : public RankedPolicy {
     return 0;
   }
 
+  // What is known of entries; of those that an answer wrote nothing is, so that they are like the others on average.
+  static void known_worth(const Memory& memory, std::span<float> scores) {
+    double sum = 0;
+    std::size_t n = 0;
+    for (const float worth : memory.worth()) {
+      if (worth == Memory::kNoWorth) continue;
+      sum += worth;
+      ++n;
+    }
+    const auto mean = n > 0 ? (float)(sum / (double)n) : 0.0f;
+    std::ranges::replace_copy(memory.worth(), scores.begin(), Memory::kNoWorth, mean);
+  }
+
   // By what no second reading is needed for.
   void judge(const Observation& seen, std::size_t list, std::span<float> scores) const {
     const std::span<const float> similarity = list_columns(seen.key_similarity, list);
     for (std::size_t i = 0; i < scores.size(); ++i) scores[i] = -similarity[i];
+    add_weights(seen, list, scores);
+  }
+
+  void add_weights(const Observation& seen, std::size_t list, std::span<float> scores) const {
     if (!seen.window_peak.empty()) {
       const std::span<const float> peak = list_columns(seen.window_peak, list);
       double sum = 0;
@@ -320,6 +351,12 @@ std::unique_ptr<Policy> make(const PolicySettings& given, const AttentionShape& 
     if (!given.contains(name) || options.changes_sharing) continue;
     refuse(fmt::format("{}= with question=auto, where a text is kept by its worth", name), "a form that has none");
   }
+  const bool learned = has_word(type, given, "learned", "on");
+  if (learned) require_calibration(type, shape);
+  if (learned && !options.changes_sharing) {
+    refuse("learned=on with question=auto, where a text is kept by its worth", "a form that has none");
+  }
+  if (learned && repeats) refuse("learned=on or replay=on, each of which judges by itself", "both");
   for (const char* name : {"defence", "length"}) {
     if (!given.contains(name) || !repeats) continue;
     refuse(fmt::format("no {}= with replay=on, which judges by other measures", name), "both");
@@ -335,10 +372,21 @@ std::unique_ptr<Policy> make(const PolicySettings& given, const AttentionShape& 
   settings.recent = number_setting(type, given, "recent");
   settings.ladder = number_setting(type, given, "ladder");
   settings.every = size_setting(type, given, "every");
-  settings.defence = (float)number_setting(type, given, "defence");
-  settings.length = (float)number_setting(type, given, "length");
+  settings.learned = learned;
+  // A learned score is one of what is lost, which knows lengths.
+  if (!learned || given.contains("defence")) settings.defence = (float)number_setting(type, given, "defence");
+  if (!learned || given.contains("length")) settings.length = (float)number_setting(type, given, "length");
   settings.worth = (float)number_setting(type, given, "worth");
   return std::make_unique<trellis::Trellis>(options, shape, settings);
+}
+
+// A model's calibration is used where it is there.
+PolicySettings settings_at_opening(const PolicySettings& given, const AttentionShape& shape, double) {
+  const PolicyType& type = trellis_policy();
+  const bool has_worth = has_word(type, given, "question", "auto") && has_word(type, given, "positions", "original") &&
+                         has_word(type, given, "heads", "even");
+  const bool can = shape.calibration != 0 && has_worth && !has_word(type, given, "replay", "on");
+  return can && !given.contains("learned") ? PolicySettings{{"learned", "on"}} : PolicySettings{};
 }
 
 std::vector<PolicyParameter> parameters() {
@@ -396,16 +444,24 @@ std::vector<PolicyParameter> parameters() {
         .default_value = "off",
         .words = {"off", "on"},
         .help = "on: such a text is judged by what the model looks at when it repeats it (KVzip), a second reading"},
+       {.name = "learned",
+        .kind = PolicyParameter::Kind::kWord,
+        .default_value = "off",
+        .words = {"off", "on"},
+        .help = "on: such a text is judged by the model's calibration (see policy learned)",
+        .default_text = "on where there is one"},
        {.name = "defence",
         .default_value = 0.05,
         .min = 0,
         .max = 1e6,
-        .help = "without replay: weight of the most that the text's last queries saw, on a scale of decimal powers"},
+        .help = "without replay: weight of the most that the text's last queries saw, on a scale of decimal powers",
+        .default_text = "0.05, with learned=on 0"},
        {.name = "length",
         .default_value = 0.1,
         .min = 0,
         .max = 1e6,
-        .help = "without replay: weight of the length of the value behind W_O, likewise"},
+        .help = "without replay: weight of the length of the value behind W_O, likewise",
+        .default_text = "0.1, with learned=on 0"},
        {.name = "worth",
         .default_value = 0.5,
         .min = 0,
@@ -430,6 +486,7 @@ const PolicyType& trellis_policy() {
       .max_entries_per_layer = ranked_max_entries,
       .min_cache_size = ranked_min_cache_size<trellis_policy>,
       .make = make,
+      .settings_at_opening = settings_at_opening,
   };
   return type;
 }

@@ -279,6 +279,50 @@ TEST(TrellisBeforeAQuestion, RefusesSettingsThatWouldDoNothing) {
   EXPECT_THROW(made({{"question", "seen"}, {"replay", "on"}}), Error);
   EXPECT_THROW(made({{"positions", "compacted"}, {"worth", 1}}), Error);
   EXPECT_THROW(made({{"replay", "on"}, {"length", 1}}), Error);
+  EXPECT_THROW(made({{"learned", "on"}}), Error);  // a model without
+  AttentionShape calibrated = kShape;
+  calibrated.calibration = 7;
+  EXPECT_THROW(trellis_policy().make({{"learned", "on"}, {"replay", "on"}}, calibrated, 12), Error);
+  EXPECT_THROW(trellis_policy().make({{"learned", "on"}, {"question", "seen"}}, calibrated, 12), Error);
+}
+
+TEST(TrellisBeforeAQuestion, KeepsWhatTheCalibrationSaysAndLooksAtNothingElse) {
+  AttentionShape calibrated = kTwoLayers;
+  calibrated.calibration = 7;
+  const auto p = trellis_policy().make({{"sinks", 1}, {"window", 2}, {"floor", 0}, {"learned", "on"}}, calibrated, 12);
+  EXPECT_EQ(p->measures_before_question(0, 49, 49), (Measures{.learned = true}));
+  SimulatedCache cache(calibrated, p->traits());
+  cache.expect_more(true);
+  // What the source gives is what was learned: most of every seventh token from the fourth on.
+  const AttentionSource learned = [](int, std::size_t n_entries, std::size_t n_rows) {
+    std::vector<float> rows(n_entries * n_rows * 4);
+    for (std::size_t i = 0; i < rows.size(); ++i) rows[i] = i % n_entries % 7 == 3 ? -1.0f : -5.0f;
+    return rows;
+  };
+  // In two parts, of which the first fits: its scores are known when the second is cut.
+  cache.feed(*p, Phase::kPrefill, 10, learned);
+  cache.feed(*p, Phase::kPrefill, 39, learned);
+  for (int layer = 0; layer < 2; ++layer) {
+    const PositionList& held = cache.held(layer);
+    for (const std::int64_t token : {3, 10, 17, 24, 31, 38, 45}) {
+      EXPECT_NE(std::find(held.begin(), held.end(), token), held.end()) << token;
+    }
+  }
+}
+
+TEST(TrellisBeforeAQuestion, TakesAModelsCalibrationWhereItIsAndNobodySaidOtherwise) {
+  AttentionShape calibrated = kShape;
+  calibrated.calibration = 7;
+  const auto more = [&](const PolicySettings& given, const AttentionShape& shape) {
+    return trellis_policy().settings_at_opening(given, shape, 0);
+  };
+  EXPECT_EQ(more({}, calibrated), (PolicySettings{{"learned", "on"}}));
+  EXPECT_EQ(more({}, kShape), PolicySettings{});
+  for (const PolicySettings& given :
+       {PolicySettings{{"learned", "off"}}, PolicySettings{{"replay", "on"}}, PolicySettings{{"question", "seen"}},
+        PolicySettings{{"heads", "joint"}}, PolicySettings{{"positions", "compacted"}}}) {
+    EXPECT_EQ(more(given, calibrated), PolicySettings{});
+  }
 }
 
 TEST(TrellisBeforeAQuestion, KeepsWhatTheModelLookedAtWhenItRepeatedTheText) {
