@@ -42,10 +42,16 @@ void require_writable(const std::string& path, std::string_view flag) {
                  .expected = "a file that can be written",
                  .found = fmt::format("{}: {}", path, what)});
   };
-  const std::filesystem::path folder = std::filesystem::path(path).parent_path();
   struct stat info {};
   if (path.empty()) fail("expected a file name");
   if (::stat(path.c_str(), &info) == 0 && !S_ISREG(info.st_mode)) fail("exists and is not a regular file");
+  std::string file;
+  try {
+    file = file_to_replace(path);
+  } catch (const Error& error) {
+    fail(error.fields().found);
+  }
+  const std::filesystem::path folder = std::filesystem::path(file).parent_path();
   const std::string where = folder.empty() ? "." : folder.string();
   if (::access(where.c_str(), W_OK | X_OK) != 0) fail(fmt::format("folder {}: {}", where, std::strerror(errno)));
 }

@@ -8,9 +8,12 @@
 #include <cerrno>
 #include <cstdio>
 #include <filesystem>
+#include <optional>
+#include <system_error>
 #include <utility>
 
 #include "base/open_file.h"
+#include "lacake/error.h"
 
 namespace lacake {
 namespace {
@@ -31,6 +34,49 @@ int lock_as(OpenFile& file, const std::string& path) {
   if (::fstat(file.get(), &held) != 0) return errno;
   if (::stat(path.c_str(), &named) != 0) return errno == ENOENT ? EWOULDBLOCK : errno;
   return held.st_dev == named.st_dev && held.st_ino == named.st_ino ? 0 : EWOULDBLOCK;
+}
+
+constexpr mode_t kRights = 0777;
+
+std::optional<struct stat> facts_of(const std::string& path) {
+  struct stat facts {};
+  return ::stat(path.c_str(), &facts) == 0 ? std::optional(facts) : std::nullopt;
+}
+
+std::string behind_links(const std::string& path) {
+  constexpr int kMostLinks = 40;  // Linux's own bound
+  std::filesystem::path at = path;
+  for (int i = 0; i < kMostLinks; ++i) {
+    std::error_code failure;
+    if (!std::filesystem::is_symlink(at, failure)) return at.string();
+    const std::filesystem::path folder = at.has_parent_path() ? at.parent_path() : ".";
+    if (std::filesystem::canonical(folder, failure).string().starts_with("/proc/")) {
+      throw Error({.subject = path, .found = "cannot be written: a link of /proc leads to no name"});
+    }
+    at = folder / std::filesystem::read_symlink(at, failure);
+    if (failure) fail_at(path, "written", failure.value());
+  }
+  fail_at(path, "written", ELOOP);
+}
+
+// Who may read the file that goes may read the one that comes, and nobody else. What belongs to another owner can be
+// given back to him by few, and is better written than lost. Returns 0 or the errno.
+int take_rights(const OpenFile& file, const struct stat& of) {
+  struct stat own {};
+  if (::fstat(file.get(), &own) != 0) return errno;
+  if (own.st_uid != of.st_uid || own.st_gid != of.st_gid) (void)!::fchown(file.get(), of.st_uid, of.st_gid);
+  // Asked for only where it changes something: some file systems know no rights.
+  if ((own.st_mode & kRights) == (of.st_mode & kRights)) return 0;
+  return ::fchmod(file.get(), of.st_mode & kRights) == 0 ? 0 : errno;
+}
+
+// With no more rights than its writer's from its first moment on.
+int make_private(const std::string& path) {
+  const int fd = uninterrupted(
+      [&] { return ::open(path.c_str(), O_WRONLY | O_CREAT | O_NOFOLLOW | O_CLOEXEC, S_IRUSR | S_IWUSR); });
+  if (fd < 0) return errno;
+  ::close(fd);
+  return 0;
 }
 
 }  // namespace
@@ -82,20 +128,33 @@ void append_durably(const std::string& path, std::string_view lines) {
   fail_at(path, "written", error);
 }
 
+std::string file_to_replace(const std::string& path) {
+  std::string file = behind_links(path);
+  const std::optional<struct stat> facts = facts_of(file);
+  if (!facts) return file;
+  if (S_ISDIR(facts->st_mode)) fail_at(path, "written", EISDIR);
+  if (!S_ISREG(facts->st_mode)) throw Error({.subject = path, .found = "cannot be written: it is not a regular file"});
+  if (::access(file.c_str(), W_OK) != 0) fail_at(path, "written", errno);
+  return file;
+}
+
 void replace_durably(const std::string& path, std::string_view bytes) {
   Replacement file(path);
   file.write(bytes);
   file.commit();
 }
 
-Replacement::Replacement(std::string path) : path_(std::move(path)) {
+Replacement::Replacement(std::string path) : path_(std::move(path)), file_path_(file_to_replace(path_)) {
+  const std::optional<struct stat> old = facts_of(file_path_);
   constexpr int kMostWriters = 1000;
   for (int i = 0; i < kMostWriters; ++i) {
-    beside_ = i == 0 ? path_ + ".tmp" : fmt::format("{}.{}.tmp", path_, i);
+    beside_ = i == 0 ? file_path_ + ".tmp" : fmt::format("{}.{}.tmp", file_path_, i);
+    if (const int error = old ? make_private(beside_) : 0) fail_at(path_, "written", error);
     OpenFile file(beside_, O_WRONLY | O_CREAT | O_NOFOLLOW);
     if (file.get() < 0) fail_at(path_, "written", errno);
     int error = lock_as(file, beside_);
     if (error == 0 && uninterrupted([&] { return ::ftruncate(file.get(), 0); }) != 0) error = errno;
+    if (error == 0 && old) error = take_rights(file, *old);
     if (error == 0) {
       file_ = std::move(file);
       return;
@@ -115,12 +174,12 @@ void Replacement::write(std::string_view bytes) {
 
 void Replacement::commit() {
   if (const int error = file_.sync()) fail_at(path_, "written", error);
-  if (uninterrupted([&] { return std::rename(beside_.c_str(), path_.c_str()); }) != 0) {
+  if (uninterrupted([&] { return std::rename(beside_.c_str(), file_path_.c_str()); }) != 0) {
     fail_at(path_, "written", errno);
   }
   // Some file systems say only when it is closed that a disk is full, but what was synced is there.
   file_ = OpenFile();
-  const std::filesystem::path folder = std::filesystem::path(path_).parent_path();
+  const std::filesystem::path folder = std::filesystem::path(file_path_).parent_path();
   const OpenFile entry(folder.empty() ? "." : folder.string(), O_RDONLY | O_DIRECTORY);
   const int error = entry.get() < 0 ? errno : entry.sync();
   if (error != 0) fail_at(path_, "written for good: its folder cannot be synced", error);

@@ -27,13 +27,19 @@ int write_descriptor(int descriptor, std::string_view bytes);
 // Appends whole lines and waits until they are on disk: all of them are there when this returns, none if it throws.
 void append_durably(const std::string& path, std::string_view lines);
 
+// The file that would be replaced: a link is followed to what it leads to, which need not be there yet. Throws where
+// that is there and is no regular file (a folder, a device), or may not be written; and for a link of /proc, which
+// leads to what a process has open and not to a name.
+std::string file_to_replace(const std::string& path);
+
 // The whole new file or the old one, also if the machine stops: written beside its place, synced, renamed, and the
-// folder synced too. Costs a wait for the disk, of milliseconds to tenths of a second.
+// folder synced too. Costs a wait for the disk, of milliseconds to tenths of a second. It is file_to_replace() that is
+// replaced, and who may read and write it stays as it was.
 void replace_durably(const std::string& path, std::string_view bytes);
 
 // The same for a file that is written piece by piece. One that goes before commit() leaves the old file as it is.
 //
-// What is written meanwhile is "PATH.tmp", or "PATH.1.tmp" and so on while others write the same. It is locked as long
+// What is written meanwhile is "FILE.tmp", or "FILE.1.tmp" and so on while others write the same. It is locked as long
 // as it is written, so what a killed process left is taken over by the next writer and does not pile up.
 class Replacement {
  public:
@@ -49,8 +55,8 @@ class Replacement {
   void commit();
 
  private:
-  std::string path_, beside_;
-  OpenFile file_;  // none: committed
+  std::string path_, file_path_, beside_;  // as asked for; behind links; what is written meanwhile
+  OpenFile file_;                          // none: committed
 };
 
 }  // namespace lacake

@@ -78,6 +78,67 @@ TEST_F(Files, AReplacementThatFailsLeavesTheOldFileAndNothingBeside) {
   EXPECT_EQ(n_files(), 2u);
 }
 
+TEST_F(Files, AReplacementGoesWhereLinksLeadAndLeavesThem) {
+  std::filesystem::create_directory(path("far"));
+  replace_durably(path("far/target"), "old");
+  std::filesystem::create_symlink("far/target", path("link"));
+  std::filesystem::create_symlink(path("link"), path("other"));
+  std::filesystem::create_symlink("far/new", path("dangling"));
+  std::filesystem::create_symlink("loop", path("loop"));
+  replace_durably(path("other"), "new");
+  EXPECT_EQ(read_file(path("far/target")), "new");
+  EXPECT_TRUE(std::filesystem::is_symlink(path("link")) && std::filesystem::is_symlink(path("other")));
+  replace_durably(path("dangling"), "made");
+  EXPECT_EQ(read_file(path("far/new")), "made");
+  EXPECT_TRUE(std::filesystem::is_symlink(path("dangling")));
+  EXPECT_EQ(refused([&] { replace_durably(path("loop"), "new"); }).subject, path("loop"));
+  EXPECT_EQ(n_files(), 5u);
+}
+
+TEST_F(Files, AReplacementHasTheRightsOfTheOldFile) {
+  for (const mode_t mode : {0600, 0640, 0666}) {
+    replace_durably(path("a"), "old");
+    ASSERT_EQ(::chmod(path("a").c_str(), mode), 0);
+    replace_durably(path("a.1.tmp"), "of a writer that was killed");
+    Replacement file(path("a"));
+    struct stat facts {};
+    ASSERT_EQ(::stat(path("a.tmp").c_str(), &facts), 0);
+    EXPECT_EQ(facts.st_mode & 0777, mode);  // before a byte is written
+    file.write("new");
+    file.commit();
+    ASSERT_EQ(::stat(path("a").c_str(), &facts), 0);
+    EXPECT_EQ(facts.st_mode & 0777, mode);
+    EXPECT_EQ(read_file(path("a")), "new");
+  }
+}
+
+TEST_F(Files, WhatIsNoRegularFileIsNeverReplaced) {
+  ASSERT_EQ(::mkfifo(path("pipe").c_str(), 0600), 0);
+  std::filesystem::create_symlink("pipe", path("link"));
+  for (const char* name : {"pipe", "link"}) {
+    const Error::Fields fields = refused([&] { replace_durably(path(name), "new"); });
+    EXPECT_EQ(fields.subject, path(name));
+    EXPECT_EQ(fields.found, "cannot be written: it is not a regular file");
+  }
+  // As /dev/stdout is one: what a process has open may have another name by now, or none.
+  replace_durably(path("a"), "old");
+  const int fd = ::open(path("a").c_str(), O_RDONLY);
+  std::filesystem::create_symlink("/proc/self/fd/" + std::to_string(fd), path("open"));
+  if (std::filesystem::exists(path("open"))) {
+    EXPECT_EQ(refused([&] { (void)file_to_replace(path("open")); }).found,
+              "cannot be written: a link of /proc leads to no name");
+  }
+  ::close(fd);
+}
+
+TEST_F(Files, WhatMayNotBeWrittenIsNotReplaced) {
+  if (::geteuid() == 0) GTEST_SKIP() << "root may write everything";
+  replace_durably(path("a"), "old");
+  ASSERT_EQ(::chmod(path("a").c_str(), 0444), 0);
+  EXPECT_EQ(refused([&] { replace_durably(path("a"), "new"); }).found, "cannot be written: Permission denied");
+  EXPECT_EQ(read_file(path("a")), "old");
+}
+
 TEST_F(Files, TwoWritersOfOneFileLeaveOneOfTheirs) {
   const auto write = [&](char c) {
     for (int i = 0; i < 20; ++i) replace_durably(path("a"), std::string(5000, c));

@@ -158,6 +158,29 @@ class Files(Saved):
         self.assertEqual(book.read_bytes(), before)
         self.assertEqual(sorted(p.name for p in self.folder.iterdir()), ["book.kv", "fable.txt"])
 
+    def test_a_file_is_replaced_where_links_lead_and_stays_as_private_as_it_was(self):
+        book, link = self.ingest(), self.folder / "link.kv"
+        book.chmod(0o600)
+        link.symlink_to("book.kv")
+        before = book.read_bytes()
+        self.ask(link, "Who sang?", "--save")
+        self.assertTrue(link.is_symlink())
+        self.assertNotEqual(book.read_bytes(), before)
+        self.assertEqual(book.stat().st_mode & 0o777, 0o600)
+
+    def test_what_may_not_be_replaced_is_refused_before_anything_is_read(self):
+        text, link, book = self.file("fable.txt", FABLE), self.folder / "link.kv", self.file("book.kv", "old")
+        os.mkfifo(self.folder / "pipe")
+        link.symlink_to("pipe")
+        self.refused(["ingest", text, *ON_MODEL, "-o", link], "--output: expected a file that can be written", status=2)
+        link.unlink()
+        link.symlink_to("nowhere/book.kv")
+        self.refused(["ingest", text, *ON_MODEL, "-o", link], "nowhere: No such file or directory", status=2)
+        book.chmod(0o444)
+        if os.geteuid() != 0:
+            self.refused(["ingest", text, *ON_MODEL, "-o", book], "Permission denied", status=2)
+        self.assertEqual(book.read_text(), "old")
+
     def test_killed_while_it_saves_leaves_the_old_file_or_the_new_one(self):
         talk = self.folder / "talk.kv"
         self.ok("chat", *ON_MODEL, "--session", talk, *SMALL, *GREEDY, "-q", stdin=b"Hello.\n")
