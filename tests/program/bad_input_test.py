@@ -198,6 +198,10 @@ class BadInput(ProgramTest):
                          command=command)
             self.refused(["-f", text, "-p", ""], 1, "--prompt: expected some text, found an empty one", command=command)
 
+    def test_a_text_to_ingest_that_has_none_is_refused(self):
+        asked = [self.file("white.txt", " \t\r\n"), "-o", self.folder / "out.kv"]
+        self.refused(asked, 1, "white.txt: expected some text, found none but white space", command="ingest")
+
     def test_standard_input_is_read_for_one_file(self):
         says = 'standard input: expected "-" for one file, found it for two'
         self.refused(["-f", "-", "--grammar-file", "-"], 2, says, stdin=b'root ::= "yes"')
