@@ -8,6 +8,8 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <optional>
+#include <utility>
 
 #include "base/files.h"
 #include "base/nearest.h"
@@ -20,6 +22,7 @@
 #include "lacake/memory.h"
 #include "library_options.h"
 #include "output.h"
+#include "prompt.h"
 #include "report.h"
 #include "sizing.h"
 #include "text/utf8.h"
@@ -196,6 +199,17 @@ std::vector<std::string> chosen_tasks(const Options& options, const std::vector<
                               near.empty() ? "" : fmt::format(", did you mean {}?", near), fmt::join(names, ", "))});
   }
   return tasks;
+}
+
+std::vector<eval::DataFile> read_data(const std::vector<std::string>& paths) {
+  std::vector<eval::DataFile> files;
+  for (const std::string& path : paths) {
+    std::optional<std::string> text = read_file_if_there(path);
+    if (!text) throw Error({.subject = path, .found = "cannot be opened: no such file"});
+    require_some_text(*text, path);
+    files.push_back({path, std::move(*text)});
+  }
+  return files;
 }
 
 void warn_of_skipped(const std::vector<std::string>& lines) {

@@ -6,6 +6,7 @@
 
 #include "eval/answers.h"
 #include "eval/grid.h"
+#include "eval/json_lines.h"
 #include "eval/perplexity.h"
 #include "eval/results.h"
 #include "lacake/engine.h"
@@ -80,6 +81,9 @@ nlohmann::json file_json(const std::string& path, std::string_view content);
 
 // --tasks, each one of `names`. Throws Error(kUsage) naming those where one is not.
 std::vector<std::string> chosen_tasks(const Options& options, const std::vector<std::string>& names);
+
+// Files of samples, each read once. Throws Error(kInput) naming one that is not there or has no text in it.
+std::vector<eval::DataFile> read_data(const std::vector<std::string>& paths);
 
 // Says which broken lines were left out, the first few by name.
 void warn_of_skipped(const std::vector<std::string>& lines);

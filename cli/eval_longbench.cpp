@@ -7,8 +7,8 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <utility>
 
-#include "base/files.h"
 #include "eval.h"
 #include "lacake/error.h"
 
@@ -57,22 +57,24 @@ int eval_longbench(const Options& options) {
   longbench.limit = (std::size_t)options.limit.value_or(0);
   longbench.chat = !options.raw;
   longbench.bad_line = options.skip_broken ? eval::BadLine::kSkip : eval::BadLine::kStop;
-  const std::vector<std::string> files = data_files(given, tasks.empty() ? names : tasks);
+  std::vector<eval::DataFile> files = read_data(data_files(given, tasks.empty() ? names : tasks));
+  nlohmann::json data;
+  for (const eval::DataFile& file : files) data.push_back(file_json(file.path, file.text));
+  const std::string first = files[0].path;
 
   Options own = options;
   own.words.resize(1);  // the others are files
   Evaluation evaluation(own, "longbench");
-  const eval::LongBenchSamples read = eval::longbench_samples(evaluation.model(), files, longbench);
+  const eval::LongBenchSamples read = eval::longbench_samples(evaluation.model(), std::move(files), longbench);
   warn_of_skipped(read.skipped);
   if (read.samples.empty()) {
-    throw Error({.subject = files[0], .expected = "a sample of a task asked for", .found = "none"});
+    throw Error({.subject = first, .expected = "a sample of a task asked for", .found = "none"});
   }
 
-  nlohmann::json meaning = {
-      {"question", options.question},
-      {"chat_template", longbench.chat && evaluation.model().has_chat_template()},
-      {"max_length", options.max_length ? nlohmann::json(*options.max_length) : nlohmann::json()}};
-  for (const std::string& file : files) meaning["data"].push_back(file_json(file, read_file(file)));
+  nlohmann::json meaning = {{"question", options.question},
+                            {"chat_template", longbench.chat && evaluation.model().has_chat_template()},
+                            {"max_length", options.max_length ? nlohmann::json(*options.max_length) : nlohmann::json()},
+                            {"data", data}};
   nlohmann::json grid = {{"samples", read.samples.size()}, {"broken_lines", read.skipped.size()}};
   if (!tasks.empty()) grid["tasks"] = tasks;
   if (options.limit) grid["limit"] = *options.limit;

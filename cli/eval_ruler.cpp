@@ -7,8 +7,8 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <utility>
 
-#include "base/files.h"
 #include "commands.h"
 #include "eval.h"
 #include "lacake/error.h"
@@ -71,21 +71,19 @@ int eval_ruler(const Options& options) {
     meaning["qa"].push_back(file_json(path, text));
   }
 
+  std::vector<eval::DataFile> data = read_data(options.data);
+  for (const eval::DataFile& file : data) meaning["data"].push_back(file_json(file.path, file.text));
+
   Evaluation evaluation(options, "ruler");
   if (!options.raw) ruler.chat = eval::ChatFrame(evaluation.model());
   meaning["chat_template"] = !ruler.chat.empty();
   std::vector<eval::Sample> samples;
   if (read) {
-    std::vector<std::string> skipped;
-    for (const std::string& path : options.data) {
-      eval::RulerFile file = eval::ruler_file(path, tasks.size() == 1 ? tasks[0] : "", ruler.chat,
-                                              options.skip_broken ? eval::BadLine::kSkip : eval::BadLine::kStop);
-      std::move(file.samples.begin(), file.samples.end(), std::back_inserter(samples));
-      skipped.insert(skipped.end(), file.skipped.begin(), file.skipped.end());
-      meaning["data"].push_back(file_json(path, read_file(path)));
-    }
-    warn_of_skipped(skipped);
-    grid["broken_lines"] = skipped.size();
+    eval::RulerData of_files = eval::ruler_data(std::move(data), tasks, ruler.chat,
+                                                options.skip_broken ? eval::BadLine::kSkip : eval::BadLine::kStop);
+    warn_of_skipped(of_files.skipped);
+    samples = std::move(of_files.samples);
+    grid["broken_lines"] = of_files.skipped.size();
   } else {
     if (ruler.questions > 1 && tasks.empty()) {
       notice(options, fmt::format("{} left out: their texts have one question",

@@ -4,7 +4,6 @@
 
 #include <algorithm>
 
-#include "base/files.h"
 #include "lacake/error.h"
 
 namespace lacake::eval {
@@ -45,12 +44,6 @@ JsonLines parse_json_lines(std::string_view name, std::string_view text, BadLine
     result.skipped.emplace_back(error.what());
   }
   return result;
-}
-
-JsonLines read_json_lines(const std::string& path, BadLine bad) {
-  const auto text = read_file_if_there(path);
-  if (!text) throw Error({.subject = path, .found = "cannot be opened: no such file"});
-  return parse_json_lines(path, *text, bad);
 }
 
 }  // namespace lacake::eval

@@ -8,6 +8,12 @@
 
 namespace lacake::eval {
 
+// A file as it was read. Samples and what they are known by come of the same bytes: a pipe can be read but once.
+struct DataFile {
+  std::string path;
+  std::string text;
+};
+
 // What a line that is no JSON object means.
 enum class BadLine { kStop, kSkip };
 
@@ -23,8 +29,5 @@ struct JsonLines {
 // One JSON object a line; empty lines count but say nothing. Throws Error(kInput) "FILE:LINE: ..." at the first bad
 // line under kStop.
 JsonLines parse_json_lines(std::string_view name, std::string_view text, BadLine bad);
-
-// The same for a file. Throws Error(kInput) if it cannot be read.
-JsonLines read_json_lines(const std::string& path, BadLine bad);
 
 }  // namespace lacake::eval

@@ -1,10 +1,12 @@
 """lacake eval: grids, folders of results, refusals."""
 
 import json
+import os
 import signal
+import subprocess
 import unittest
 
-from program import FABLE, MODEL, ON_MODEL, ProgramTest, run, start
+from program import FABLE, MODEL, ON_MODEL, PROGRAM, ProgramTest, environment, run, start
 
 
 class Eval(ProgramTest):
@@ -134,6 +136,36 @@ class Eval(ProgramTest):
         config = json.loads((self.folder / "own" / "config.json").read_text())
         self.assertEqual(config["grid"]["broken_lines"], 1)
         self.assertIn("Scores by task", (self.folder / "made" / "report.html").read_text())
+
+    def ruler_file(self, name, *numbers):
+        """Of niah tasks; each line hides a number of its own."""
+        path = self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("".join(json.dumps({
+            "input": f"A special magic number is hidden.\nOne of the special magic numbers for old-fox is: {number}.\n"
+                     "What is the special magic number for old-fox mentioned in the provided text?",
+            "outputs": [str(number)], "answer_prefix": " The special magic number is"}) + "\n" for number in numbers))
+        return path
+
+    def test_data_from_a_pipe_is_known_by_what_came_through_it(self):
+        asked = {"longbench": [["@"], ["-f", "@"]], "ruler": [["--tasks", "niah_single_1", "--data", "@"]]}
+        lines = {"longbench": self.longbench_file({"dataset": "passage_count", "answers": ["5"]}).read_bytes(),
+                 "ruler": self.ruler_file("x.jsonl", 1000001).read_bytes()}
+        for task, forms in asked.items():
+            for form in forms:
+                with self.subTest(task=task, form=form):
+                    results = self.folder / f"{task}{len(form)}"
+                    hashes = []
+                    for content in (lines[task], lines[task].replace(b"5", b"6").replace(b"1000001", b"1000002")):
+                        pipe, end = os.pipe()
+                        os.write(end, content)
+                        os.close(end)
+                        command = [PROGRAM, "eval", task, *map(str, ON_MODEL), "-q", "--results", str(results), "--limit", "1",
+                                   *[word.replace("@", f"/dev/fd/{pipe}") for word in form]]
+                        done = subprocess.run(command, capture_output=True, pass_fds=[pipe], env=environment(), check=False)
+                        os.close(pipe)
+                        hashes.append((done.returncode, "another configuration" in done.stderr.decode()))
+                    self.assertEqual(hashes, [(0, False), (2, True)])
 
     def test_longbench_scores_files_as_published_and_goes_on(self):
         data = self.longbench_file({"dataset": "trec", "answers": ["Food"], "all_classes": ["Food", "Animal"]},

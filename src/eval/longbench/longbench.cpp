@@ -67,14 +67,14 @@ class Reader {
     chat_tokens_ = chat_.n_tokens(model);
   }
 
-  void read(const std::string& path, LongBenchSamples& into) {
-    JsonLines file = read_json_lines(path, options_.bad_line);
-    into.skipped.insert(into.skipped.end(), file.skipped.begin(), file.skipped.end());
-    for (const JsonLines::Line& line : file.lines) {
+  void read(const DataFile& file, LongBenchSamples& into) {
+    const JsonLines lines = parse_json_lines(file.path, file.text, options_.bad_line);
+    into.skipped.insert(into.skipped.end(), lines.skipped.begin(), lines.skipped.end());
+    for (const JsonLines::Line& line : lines.lines) {
       try {
         add(line, into.samples);
       } catch (const BadField& bad) {
-        const Error error({.subject = fmt::format("{}:{}: {}", path, line.number, bad.key),
+        const Error error({.subject = fmt::format("{}:{}: {}", file.path, line.number, bad.key),
                            .expected = bad.expected,
                            .found = bad.found});
         if (options_.bad_line == BadLine::kStop) throw error;
@@ -194,11 +194,13 @@ Halves cut_middle(const Model& model, std::string_view prompt, std::size_t quest
   return {head + tail.substr(0, tail.size() - question.size()), std::string(question)};
 }
 
-LongBenchSamples longbench_samples(const Model& model, const std::vector<std::string>& files,
-                                   const LongBenchOptions& options) {
+LongBenchSamples longbench_samples(const Model& model, std::vector<DataFile> files, const LongBenchOptions& options) {
   LongBenchSamples result;
   Reader reader(model, options);
-  for (const std::string& file : files) reader.read(file, result);
+  for (DataFile& file : files) {
+    reader.read(file, result);
+    file.text = std::string();
+  }
   return result;
 }
 

@@ -44,9 +44,9 @@ struct LongBenchSamples {
 // characters (pred.py leaves halves of them as U+FFFD). The question is what follows the context, also where the cut
 // went through it. Departures: an answer to a first-line task ends with that line (pred.py does that for samsum alone,
 // where it also forbids a line's end as the first token); Chinese scores, see text_scores.h.
-// Throws Error(kInput) "FILE:LINE: ..." at a line that cannot be used, unless it is skipped.
-LongBenchSamples longbench_samples(const Model& model, const std::vector<std::string>& files,
-                                   const LongBenchOptions& options);
+// Throws Error(kInput) "FILE:LINE: ..." at a line that cannot be used, unless it is skipped. The files' texts go one by
+// one, as samples are made of them.
+LongBenchSamples longbench_samples(const Model& model, std::vector<DataFile> files, const LongBenchOptions& options);
 
 // What is left of a prompt of at most `most` tokens, half of them from either end, as context and question; the
 // question is the prompt's last `question_bytes`, or what is left of it.

@@ -5,14 +5,13 @@
 #include <set>
 
 #include "engine/test_session.h"
-#include "tools/temporary_folder.h"
 
 namespace lacake::eval {
 namespace {
 
 class LongBench : public testing::Test {
  protected:
-  std::string file(const std::string& lines) const { return folder_.file("samples.jsonl", lines); }
+  static DataFile file(const std::string& lines) { return {"samples.jsonl", lines}; }
   static std::string line(const std::string& dataset, const std::string& answer, const std::string& id,
                           const std::string& context = "Some text.") {
     return nlohmann::json{{"input", "Which?"},
@@ -27,7 +26,6 @@ class LongBench : public testing::Test {
            "\n";
   }
   Loaded loaded_{small()};
-  TemporaryFolder folder_;
 };
 
 TEST_F(LongBench, HasItsTasksEachWithOneContextBeforeTheInput) {
@@ -99,11 +97,11 @@ TEST_F(LongBench, LimitCountsEachTask) {
 TEST_F(LongBench, ABrokenLineIsNamedAndLeftOutWhereAsked) {
   const std::string good = line("trec", "Food", "1");
   const auto refused = [&](const std::string& bad) {
-    const std::string path = file(good + bad + good.substr(0, 0) + line("trec", "Food", "9"));
-    const auto skipped = longbench_samples(loaded_.model, {path}, {.bad_line = BadLine::kSkip});
+    const DataFile data = file(good + bad + good.substr(0, 0) + line("trec", "Food", "9"));
+    const auto skipped = longbench_samples(loaded_.model, {data}, {.bad_line = BadLine::kSkip});
     EXPECT_EQ(skipped.samples.size(), 2u) << bad;
     EXPECT_EQ(skipped.skipped.size(), 1u) << bad;
-    return refusal(Error::Kind::kInput, [&] { longbench_samples(loaded_.model, {path}, {}); });
+    return refusal(Error::Kind::kInput, [&] { longbench_samples(loaded_.model, {data}, {}); });
   };
   EXPECT_TRUE(contains(refused("{\"input\": \n"), ":2: not JSON"));
   EXPECT_TRUE(contains(refused(line("treck", "Food", "2")), ":2: dataset: expected narrativeqa, "));

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <iterator>
 #include <optional>
 
 #include "eval/python_random.h"
@@ -172,6 +173,82 @@ class Maker {
   std::vector<Sample> samples_;
 };
 
+// RULER's own files.
+class DataReader {
+ public:
+  DataReader(const std::vector<std::string>& tasks, const ChatFrame& chat, BadLine bad)
+      : asked_(tasks), chat_(chat), bad_(bad) {}
+
+  void read(const DataFile& file) {
+    const std::string name = name_of(file.path);
+    const RulerTask& task = *find(name);
+    JsonLines lines = parse_json_lines(file.path, file.text, bad_);
+    std::ranges::move(lines.skipped, std::back_inserter(result_.skipped));
+    for (const JsonLines::Line& line : lines.lines) {
+      const nlohmann::json& fields = line.value;
+      const auto is_text = [&](const char* key) { return fields.contains(key) && fields[key].is_string(); };
+      const bool answers = fields.contains("outputs") && fields["outputs"].is_array() && !fields["outputs"].empty() &&
+                           std::ranges::all_of(fields["outputs"], [](const auto& item) { return item.is_string(); });
+      const std::string input = is_text("input") ? fields["input"].get<std::string>() : "";
+      const std::size_t at = ruler_question(name, input);
+      Error::Fields wrong;
+      if (!is_text("input")) {
+        wrong = {.subject = "input", .expected = "a text", .found = "none"};
+      } else if (!answers) {
+        wrong = {.subject = "outputs", .expected = "a list of texts, one or more", .found = "none"};
+      } else if (at == std::string::npos) {
+        wrong = {
+            .subject = "input", .expected = fmt::format("the question of {} at its end", name), .found = "another end"};
+      }
+      if (!wrong.subject.empty()) {
+        wrong.subject = fmt::format("{}:{}: {}", file.path, line.number, wrong.subject);
+        const Error error(wrong);
+        if (bad_ == BadLine::kStop) throw error;
+        result_.skipped.emplace_back(error.what());
+        continue;
+      }
+      RulerQuestion question{.text = input.substr(at),
+                             .prefix = is_text("answer_prefix") ? fields["answer_prefix"].get<std::string>() : "",
+                             .answers = fields["outputs"]};
+      Sample sample = sample_of(task, input.substr(0, at), std::move(question), chat_);
+      sample.id = fmt::format("{}/{}", name, line.number - 1);
+      sample.tags = {{"task", name}};
+      result_.samples.push_back(std::move(sample));
+    }
+  }
+
+  RulerData take() { return std::move(result_); }
+
+ private:
+  using Tasks = std::vector<RulerTask>;
+
+  // "qa_1" is a task's name too. The end: none.
+  Tasks::const_iterator find(const std::string& name) const {
+    return std::ranges::find_if(known_, [&](const RulerTask& task) {
+      return name == task.name || (task.name == "qa" && name.starts_with("qa_"));
+    });
+  }
+
+  // What a file's samples are called by.
+  std::string name_of(const std::string& path) const {
+    if (asked_.size() == 1) return asked_[0];
+    const std::filesystem::path file(path);
+    std::string own = file.stem().string();
+    if (find(own) == known_.end()) own = std::filesystem::absolute(file).parent_path().filename().string();
+    if (find(own) != known_.end()) return own;
+    throw Error({.subject = path,
+                 .expected = fmt::format("a file or folder named after its task ({}), or one of `tasks`",
+                                         fmt::join(ruler_task_names(), ", ")),
+                 .found = "another name"});
+  }
+
+  const std::vector<std::string>& asked_;
+  const ChatFrame& chat_;
+  const BadLine bad_;
+  const Tasks known_ = ruler_tasks({.length = 0, .haystack = ""});
+  RulerData result_;
+};
+
 }  // namespace
 
 std::vector<std::string> ruler_task_names() {
@@ -200,58 +277,14 @@ std::vector<Sample> ruler_samples(const Model& model, const RulerOptions& option
   return Maker(model, options).all();
 }
 
-RulerFile ruler_file(const std::string& path, const std::string& given, const ChatFrame& chat, BadLine bad) {
-  std::vector<RulerTask> tasks = ruler_tasks({.length = 0, .haystack = ""});
-  const auto find = [&](const std::string& name) {
-    return std::ranges::find_if(tasks, [&](const RulerTask& task) {
-      return name == task.name || (task.name == "qa" && name.starts_with("qa_"));
-    });
-  };
-  const std::filesystem::path file(path);
-  std::string name = given;
-  if (name.empty()) name = file.stem().string();
-  if (find(name) == tasks.end()) name = std::filesystem::absolute(file).parent_path().filename().string();
-  const auto task = find(name);
-  if (task == tasks.end()) {
-    throw Error({.subject = path,
-                 .expected = fmt::format("a file or folder named after its task ({}), or one of `tasks`",
-                                         fmt::join(ruler_task_names(), ", ")),
-                 .found = "another name"});
+RulerData ruler_data(std::vector<DataFile> files, const std::vector<std::string>& tasks, const ChatFrame& chat,
+                     BadLine bad) {
+  DataReader reader(tasks, chat, bad);
+  for (DataFile& file : files) {
+    reader.read(file);
+    file.text = std::string();
   }
-  JsonLines lines = read_json_lines(path, bad);
-  RulerFile result{{}, std::move(lines.skipped)};
-  for (const JsonLines::Line& line : lines.lines) {
-    const nlohmann::json& json = line.value;
-    const auto is_text = [&](const char* key) { return json.contains(key) && json[key].is_string(); };
-    const bool answers = json.contains("outputs") && json["outputs"].is_array() && !json["outputs"].empty() &&
-                         std::ranges::all_of(json["outputs"], [](const auto& item) { return item.is_string(); });
-    const std::string input = is_text("input") ? json["input"].get<std::string>() : "";
-    const std::size_t at = ruler_question(name, input);
-    Error::Fields wrong;
-    if (!is_text("input")) {
-      wrong = {.subject = "input", .expected = "a text", .found = "none"};
-    } else if (!answers) {
-      wrong = {.subject = "outputs", .expected = "a list of texts, one or more", .found = "none"};
-    } else if (at == std::string::npos) {
-      wrong = {
-          .subject = "input", .expected = fmt::format("the question of {} at its end", name), .found = "another end"};
-    }
-    if (!wrong.subject.empty()) {
-      wrong.subject = fmt::format("{}:{}: {}", path, line.number, wrong.subject);
-      const Error error(wrong);
-      if (bad == BadLine::kStop) throw error;
-      result.skipped.emplace_back(error.what());
-      continue;
-    }
-    RulerQuestion question{.text = input.substr(at),
-                           .prefix = is_text("answer_prefix") ? json["answer_prefix"].get<std::string>() : "",
-                           .answers = json["outputs"]};
-    Sample sample = sample_of(*task, input.substr(0, at), std::move(question), chat);
-    sample.id = fmt::format("{}/{}", name, line.number - 1);
-    sample.tags = {{"task", name}};
-    result.samples.push_back(std::move(sample));
-  }
-  return result;
+  return reader.take();
 }
 
 double string_match_all(std::string_view answer, const std::vector<std::string>& references) {

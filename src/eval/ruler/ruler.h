@@ -46,16 +46,17 @@ std::vector<std::string> ruler_one_question_tasks();
 // wanted.
 std::vector<Sample> ruler_samples(const Model& model, const RulerOptions& options);
 
-struct RulerFile {
+struct RulerData {
   std::vector<Sample> samples;       // "qa_1/0", tagged with their task
   std::vector<std::string> skipped;  // as in JsonLines
 };
 
-// Samples of a JSONL file made by RULER itself: input, outputs, and answer_prefix where there is one. The task is that
-// of the file's name or, as RULER names its folders, of the folder that it is in; `task` names it where neither does.
-// Its inputs should be made with the template "base", as `chat` goes around them. Throws Error(kInput) "FILE:LINE: ..."
-// at a line that cannot be used, unless it is skipped.
-RulerFile ruler_file(const std::string& path, const std::string& task, const ChatFrame& chat, BadLine bad);
+// Samples of JSONL files made by RULER itself: input, outputs, and answer_prefix where there is one. The task is the
+// single one of `tasks`, else that of the file's name or, as RULER names its folders, of the folder that it is in.
+// Inputs should be made with the template "base", as `chat` goes around them. Throws Error(kInput) "FILE:LINE: ..." at a
+// line that cannot be used, unless it is skipped. The files' texts go one by one, as samples are made of them.
+RulerData ruler_data(std::vector<DataFile> files, const std::vector<std::string>& tasks, const ChatFrame& chat,
+                     BadLine bad);
 
 // string_match_all: the share of references that the answer has in it, and string_match_part: whether it has any;
 // letters' case is ignored.

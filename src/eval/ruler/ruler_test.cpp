@@ -3,8 +3,6 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <filesystem>
-#include <fstream>
 #include <map>
 #include <set>
 
@@ -12,7 +10,6 @@
 #include "eval/python_random.h"
 #include "eval/ruler/tasks.h"
 #include "eval/ruler/words.h"
-#include "tools/temporary_folder.h"
 
 namespace lacake::eval {
 namespace {
@@ -193,27 +190,30 @@ TEST_F(RulerSamples, NeedTheirMaterialWhenAskedForAndRoom) {
   EXPECT_TRUE(contains(says({.lengths = {200}, .tasks = {"niah_single_1"}}), "for niah_single_1"));
 }
 
-TEST_F(RulerSamples, OfItsOwnFilesKeepQuestionPrefixAndMetric) {
-  const TemporaryFolder folder;
-  std::filesystem::create_directory(folder.path("qa_1"));
-  const std::string path = folder.path("qa_1/validation.jsonl");
+// A line of a file that RULER made.
+std::string line_of_qa(const std::string& context) {
   const std::string question = "\n\nAnswer the question based on the given documents. Only. \n\nQuestion: who?";
-  std::ofstream(path) << nlohmann::json{{"input", "Docs." + question},
-                                        {"outputs", {"Ann", "Bob"}},
-                                        {"answer_prefix", " Answer:"}}
-                             .dump()
-                      << "\n{\"input\": \"no question\", \"outputs\": [\"x\"]}\n";
-  const RulerFile file = ruler_file(path, "", {}, BadLine::kSkip);
-  ASSERT_EQ(file.samples.size(), 1u);
-  EXPECT_EQ(file.skipped.size(), 1u);
-  EXPECT_EQ(file.samples[0].context, "Docs.");
-  EXPECT_EQ(file.samples[0].question, question + " Answer:");
-  EXPECT_EQ(file.samples[0].score("it is BOB"), 1);
-  EXPECT_TRUE(
-      contains(refusal(Error::Kind::kInput, [&] { ruler_file(path, "", {}, BadLine::kStop); }), ":2: input: expected"));
-  const std::string nameless = folder.file("x.jsonl", "{}\n");
-  EXPECT_TRUE(contains(refusal(Error::Kind::kInput, [&] { ruler_file(nameless, "", {}, BadLine::kStop); }),
-                       "named after its task"));
+  return nlohmann::json{{"input", context + question}, {"outputs", {"Ann", "Bob"}}, {"answer_prefix", " Answer:"}}
+             .dump() +
+         "\n";
+}
+
+TEST(RulerFiles, KeepQuestionPrefixAndMetric) {
+  const DataFile file{"qa_1/validation.jsonl",
+                      line_of_qa("Docs.") + "{\"input\": \"no question\", \"outputs\": [\"x\"]}\n"};
+  const RulerData data = ruler_data({file}, {}, {}, BadLine::kSkip);
+  ASSERT_EQ(data.samples.size(), 1u);
+  EXPECT_EQ(data.skipped.size(), 1u);
+  EXPECT_EQ(data.samples[0].context, "Docs.");
+  EXPECT_TRUE(data.samples[0].question.ends_with("Question: who? Answer:"));
+  EXPECT_EQ(data.samples[0].score("it is BOB"), 1);
+  const auto says = [&](const DataFile& wrong, const std::vector<std::string>& tasks) {
+    return refusal(Error::Kind::kInput, [&] { ruler_data({wrong}, tasks, {}, BadLine::kStop); });
+  };
+  EXPECT_TRUE(contains(says(file, {}), ":2: input: expected"));
+  const DataFile nameless{"x.jsonl", "{}\n"};
+  EXPECT_TRUE(contains(says(nameless, {}), "named after its task"));
+  EXPECT_TRUE(contains(says(nameless, {"vt", "qa"}), "named after its task"));
 }
 
 // RULER's string_match_all and _part, by hand.
