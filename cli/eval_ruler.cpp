@@ -72,7 +72,17 @@ int eval_ruler(const Options& options) {
   }
 
   std::vector<eval::DataFile> data = read_data(options.data);
-  for (const eval::DataFile& file : data) meaning["data"].push_back(file_json(file.path, file.text));
+  for (const eval::DataFile& file : data) {
+    const nlohmann::json json = file_json(file.path, file.text);
+    for (const nlohmann::json& other : meaning.value("data", nlohmann::json::array())) {
+      if (other.at("xxh3") != json.at("xxh3")) continue;
+      throw Error({.kind = Error::Kind::kUsage,
+                   .subject = "--data " + file.path,
+                   .expected = "samples of its own",
+                   .found = "those of another file"});
+    }
+    meaning["data"].push_back(json);
+  }
 
   Evaluation evaluation(options, "ruler");
   if (!options.raw) ruler.chat = eval::ChatFrame(evaluation.model());

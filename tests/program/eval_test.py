@@ -147,6 +147,20 @@ class Eval(ProgramTest):
             "outputs": [str(number)], "answer_prefix": " The special magic number is"}) + "\n" for number in numbers))
         return path
 
+    def samples(self, results="results"):
+        lines = (self.folder / results / "predictions.jsonl").read_text().splitlines()
+        return [json.loads(line)["sample"] for line in lines]
+
+    def test_ruler_files_of_one_task_are_all_run(self):
+        one = self.ruler_file("a/niah_single_1/validation.jsonl", 1000001, 1000002)
+        two = self.ruler_file("b/niah_single_1/validation.jsonl", 1000003)
+        metrics = self.evaluated("ruler", "--data", one, "--data", two)
+        self.assertEqual(metrics["cells"][0]["samples"], 3)
+        self.assertEqual(self.samples(), ["niah_single_1/0", "niah_single_1/1", "niah_single_1/2/0"])
+        copy = self.ruler_file("c/niah_single_1/validation.jsonl", 1000003)
+        self.refused(2, "--data", "expected samples of its own",
+                     arguments=["ruler", *ON_MODEL, "--data", two, "--data", copy])
+
     def test_data_from_a_pipe_is_known_by_what_came_through_it(self):
         asked = {"longbench": [["@"], ["-f", "@"]], "ruler": [["--tasks", "niah_single_1", "--data", "@"]]}
         lines = {"longbench": self.longbench_file({"dataset": "passage_count", "answers": ["5"]}).read_bytes(),

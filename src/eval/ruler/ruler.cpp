@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <filesystem>
 #include <iterator>
+#include <map>
 #include <optional>
 
 #include "eval/python_random.h"
@@ -182,6 +183,9 @@ class DataReader {
   void read(const DataFile& file) {
     const std::string name = name_of(file.path);
     const RulerTask& task = *find(name);
+    // Records are known by their samples' ids, and files of one task count their lines alike.
+    const std::size_t number = ++n_files_[name];
+    const std::string before = number == 1 ? name : fmt::format("{}/{}", name, number);
     JsonLines lines = parse_json_lines(file.path, file.text, bad_);
     std::ranges::move(lines.skipped, std::back_inserter(result_.skipped));
     for (const JsonLines::Line& line : lines.lines) {
@@ -211,7 +215,7 @@ class DataReader {
                              .prefix = is_text("answer_prefix") ? fields["answer_prefix"].get<std::string>() : "",
                              .answers = fields["outputs"]};
       Sample sample = sample_of(task, input.substr(0, at), std::move(question), chat_);
-      sample.id = fmt::format("{}/{}", name, line.number - 1);
+      sample.id = fmt::format("{}/{}", before, line.number - 1);
       sample.tags = {{"task", name}};
       result_.samples.push_back(std::move(sample));
     }
@@ -246,6 +250,7 @@ class DataReader {
   const ChatFrame& chat_;
   const BadLine bad_;
   const Tasks known_ = ruler_tasks({.length = 0, .haystack = ""});
+  std::map<std::string, std::size_t> n_files_;
   RulerData result_;
 };
 

@@ -47,7 +47,7 @@ std::vector<std::string> ruler_one_question_tasks();
 std::vector<Sample> ruler_samples(const Model& model, const RulerOptions& options);
 
 struct RulerData {
-  std::vector<Sample> samples;       // "qa_1/0", tagged with their task
+  std::vector<Sample> samples;       // "qa_1/0", of a second file of a task "qa_1/2/0"; tagged with their task
   std::vector<std::string> skipped;  // as in JsonLines
 };
 

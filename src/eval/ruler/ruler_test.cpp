@@ -198,6 +198,12 @@ std::string line_of_qa(const std::string& context) {
          "\n";
 }
 
+std::vector<std::string> ids_of(const RulerData& data) {
+  std::vector<std::string> ids;
+  for (const Sample& sample : data.samples) ids.push_back(sample.id);
+  return ids;
+}
+
 TEST(RulerFiles, KeepQuestionPrefixAndMetric) {
   const DataFile file{"qa_1/validation.jsonl",
                       line_of_qa("Docs.") + "{\"input\": \"no question\", \"outputs\": [\"x\"]}\n"};
@@ -214,6 +220,16 @@ TEST(RulerFiles, KeepQuestionPrefixAndMetric) {
   const DataFile nameless{"x.jsonl", "{}\n"};
   EXPECT_TRUE(contains(says(nameless, {}), "named after its task"));
   EXPECT_TRUE(contains(says(nameless, {"vt", "qa"}), "named after its task"));
+}
+
+TEST(RulerFiles, OfOneTaskHaveSamplesOfTheirOwn) {
+  const std::vector<DataFile> files = {{"a/qa_1/validation.jsonl", line_of_qa("One.") + line_of_qa("Two.")},
+                                       {"b/qa_1/validation.jsonl", line_of_qa("Three.")},
+                                       {"qa_2.jsonl", line_of_qa("Four.")}};
+  EXPECT_EQ(ids_of(ruler_data(files, {}, {}, BadLine::kStop)),
+            (std::vector<std::string>{"qa_1/0", "qa_1/1", "qa_1/2/0", "qa_2/0"}));
+  EXPECT_EQ(ids_of(ruler_data(files, {"qa"}, {}, BadLine::kStop)),
+            (std::vector<std::string>{"qa/0", "qa/1", "qa/2/0", "qa/3/0"}));
 }
 
 // RULER's string_match_all and _part, by hand.
