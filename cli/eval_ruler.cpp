@@ -101,8 +101,8 @@ int eval_ruler(const Options& options) {
     }
     samples = eval::ruler_samples(evaluation.model(), ruler);
     grid = {{"lengths", ruler.lengths}, {"samples_each", ruler.samples}, {"seed", ruler.seed}};
-    if (!tasks.empty()) grid["tasks"] = tasks;
   }
+  if (!tasks.empty()) grid["tasks"] = tasks;
   if (options.limit) samples.resize(std::min(samples.size(), (std::size_t)(*options.limit)));
   grid["samples"] = samples.size();
 

@@ -161,6 +161,15 @@ class Eval(ProgramTest):
         self.refused(2, "--data", "expected samples of its own",
                      arguments=["ruler", *ON_MODEL, "--data", two, "--data", copy])
 
+    def test_ruler_runs_the_tasks_asked_for_of_its_files(self):
+        one, two = (self.ruler_file(f"niah_{name}.jsonl", number) for name, number in (("single_1", 1000001),
+                                                                                       ("multikey_1", 1000002)))
+        data = ["--data", one, "--data", two]
+        self.evaluated("ruler", *data, "--tasks", "niah_multikey_1", results="one")
+        self.assertEqual(self.samples("one"), ["niah_multikey_1/0"])
+        self.evaluated("ruler", *data, "--tasks", "niah_multikey_1,niah_single_1", results="both")
+        self.assertEqual(self.samples("both"), ["niah_single_1/0", "niah_multikey_1/0"])
+
     def test_data_from_a_pipe_is_known_by_what_came_through_it(self):
         asked = {"longbench": [["@"], ["-f", "@"]], "ruler": [["--tasks", "niah_single_1", "--data", "@"]]}
         lines = {"longbench": self.longbench_file({"dataset": "passage_count", "answers": ["5"]}).read_bytes(),

@@ -182,6 +182,7 @@ class DataReader {
 
   void read(const DataFile& file) {
     const std::string name = name_of(file.path);
+    if (name.empty()) return;
     const RulerTask& task = *find(name);
     // Records are known by their samples' ids, and files of one task count their lines alike.
     const std::size_t number = ++n_files_[name];
@@ -233,17 +234,22 @@ class DataReader {
     });
   }
 
-  // What a file's samples are called by.
+  // What a file's samples are called by; "": it is of no task that was asked for.
   std::string name_of(const std::string& path) const {
-    if (asked_.size() == 1) return asked_[0];
     const std::filesystem::path file(path);
     std::string own = file.stem().string();
     if (find(own) == known_.end()) own = std::filesystem::absolute(file).parent_path().filename().string();
-    if (find(own) != known_.end()) return own;
-    throw Error({.subject = path,
-                 .expected = fmt::format("a file or folder named after its task ({}), or one of `tasks`",
-                                         fmt::join(ruler_task_names(), ", ")),
-                 .found = "another name"});
+    const auto task = find(own);
+    if (task == known_.end()) {
+      if (asked_.size() == 1) return asked_[0];
+      throw Error({.subject = path,
+                   .expected = fmt::format("a file or folder named after its task ({}), or one of `tasks`",
+                                           fmt::join(ruler_task_names(), ", ")),
+                   .found = "another name"});
+    }
+    if (asked_.empty()) return own;
+    if (std::ranges::find(asked_, task->name) == asked_.end()) return "";
+    return asked_.size() == 1 ? asked_[0] : own;
   }
 
   const std::vector<std::string>& asked_;

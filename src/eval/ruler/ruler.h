@@ -51,10 +51,12 @@ struct RulerData {
   std::vector<std::string> skipped;  // as in JsonLines
 };
 
-// Samples of JSONL files made by RULER itself: input, outputs, and answer_prefix where there is one. The task is the
-// single one of `tasks`, else that of the file's name or, as RULER names its folders, of the folder that it is in.
-// Inputs should be made with the template "base", as `chat` goes around them. Throws Error(kInput) "FILE:LINE: ..." at a
-// line that cannot be used, unless it is skipped. The files' texts go one by one, as samples are made of them.
+// Samples of JSONL files made by RULER itself: input, outputs, and answer_prefix where there is one. The task is that
+// of the file's name or, as RULER names its folders, of the folder that it is in; where neither says one, it is the one
+// of `tasks`. Files of other tasks than these are left out; of all tasks where there are none. A single task of `tasks`
+// is also what its samples are called by, where names say more ("qa" instead of "qa_1"). Inputs should be made with the
+// template "base", as `chat` goes around them. Throws Error(kInput) "FILE:LINE: ..." at a line that cannot be used,
+// unless it is skipped. The files' texts go one by one, as samples are made of them.
 RulerData ruler_data(std::vector<DataFile> files, const std::vector<std::string>& tasks, const ChatFrame& chat,
                      BadLine bad);
 

@@ -232,6 +232,15 @@ TEST(RulerFiles, OfOneTaskHaveSamplesOfTheirOwn) {
             (std::vector<std::string>{"qa/0", "qa/1", "qa/2/0", "qa/3/0"}));
 }
 
+TEST(RulerFiles, OfTasksThatNobodyAskedForAreLeftOut) {
+  const std::vector<DataFile> files = {{"qa_1.jsonl", line_of_qa("One.")}, {"vt.jsonl", "{}"}};
+  for (const std::vector<std::string>& tasks : {std::vector<std::string>{"qa"}, {"cwe", "qa"}}) {
+    EXPECT_EQ(ruler_data(files, tasks, {}, BadLine::kStop).samples.size(), 1u);
+  }
+  const DataFile nameless{"x.jsonl", line_of_qa("One.")};
+  EXPECT_EQ(ids_of(ruler_data({nameless}, {"qa"}, {}, BadLine::kStop)), std::vector<std::string>{"qa/0"});
+}
+
 // RULER's string_match_all and _part, by hand.
 TEST(RulerScores, CountReferencesFoundOrAskForAny) {
   EXPECT_DOUBLE_EQ(string_match_all("1 and 22", {"1", "22", "3"}), 2.0 / 3);
