@@ -212,6 +212,21 @@ std::vector<eval::DataFile> read_data(const std::vector<std::string>& paths) {
   return files;
 }
 
+void require_samples(const std::vector<eval::Sample>& samples, const std::vector<std::string>& tasks,
+                     const std::string& path) {
+  if (samples.empty()) {
+    throw Error({.subject = path, .expected = "a sample of a task asked for", .found = "none"});
+  }
+  for (const std::string& task : tasks) {
+    const auto is_of_it = [&](const eval::Sample& sample) {
+      const std::string tag = sample.tags.at("task");
+      return tag == task || tag.starts_with(task + "_");  // RULER's qa is qa_1 or qa_2
+    };
+    if (std::ranges::any_of(samples, is_of_it)) continue;
+    throw Error({.subject = "--tasks", .expected = "tasks that the data has samples of", .found = task});
+  }
+}
+
 void warn_of_skipped(const std::vector<std::string>& lines) {
   constexpr std::size_t kNamed = 5;
   for (std::size_t i = 0; i < std::min(lines.size(), kNamed); ++i) warn("left out: " + lines[i]);

@@ -85,6 +85,11 @@ std::vector<std::string> chosen_tasks(const Options& options, const std::vector<
 // Files of samples, each read once. Throws Error(kInput) naming one that is not there or has no text in it.
 std::vector<eval::DataFile> read_data(const std::vector<std::string>& paths);
 
+// Throws Error(kInput) where there is none, or none of a task that was asked for: the mean of the others would pass for
+// that of all. `path` stands for all files.
+void require_samples(const std::vector<eval::Sample>& samples, const std::vector<std::string>& tasks,
+                     const std::string& path);
+
 // Says which broken lines were left out, the first few by name.
 void warn_of_skipped(const std::vector<std::string>& lines);
 

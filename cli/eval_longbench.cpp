@@ -67,9 +67,7 @@ int eval_longbench(const Options& options) {
   Evaluation evaluation(own, "longbench");
   const eval::LongBenchSamples read = eval::longbench_samples(evaluation.model(), std::move(files), longbench);
   warn_of_skipped(read.skipped);
-  if (read.samples.empty()) {
-    throw Error({.subject = first, .expected = "a sample of a task asked for", .found = "none"});
-  }
+  require_samples(read.samples, tasks, first);
 
   nlohmann::json meaning = {{"question", options.question},
                             {"chat_template", longbench.chat && evaluation.model().has_chat_template()},

@@ -93,6 +93,7 @@ int eval_ruler(const Options& options) {
                                                 options.skip_broken ? eval::BadLine::kSkip : eval::BadLine::kStop);
     warn_of_skipped(of_files.skipped);
     samples = std::move(of_files.samples);
+    require_samples(samples, tasks, options.data[0]);
     grid["broken_lines"] = of_files.skipped.size();
   } else {
     if (ruler.questions > 1 && tasks.empty()) {

@@ -169,6 +169,13 @@ class Eval(ProgramTest):
         self.assertEqual(self.samples("one"), ["niah_multikey_1/0"])
         self.evaluated("ruler", *data, "--tasks", "niah_multikey_1,niah_single_1", results="both")
         self.assertEqual(self.samples("both"), ["niah_single_1/0", "niah_multikey_1/0"])
+        self.refused(1, "--tasks: expected tasks that the data has samples of, found vt",
+                     arguments=["ruler", *ON_MODEL, "-q", *data, "--tasks", "niah_single_1,vt"])
+
+    def test_longbench_has_a_sample_of_each_task_asked_for(self):
+        data = self.longbench_file({"dataset": "trec", "answers": ["Food"], "all_classes": ["Food", "Animal"]})
+        self.refused(1, "--tasks: expected tasks that the data has samples of, found lcc",
+                     arguments=["longbench", *ON_MODEL, "-q", data, "--tasks", "trec,lcc"])
 
     def test_data_from_a_pipe_is_known_by_what_came_through_it(self):
         asked = {"longbench": [["@"], ["-f", "@"]], "ruler": [["--tasks", "niah_single_1", "--data", "@"]]}
