@@ -48,6 +48,9 @@ int eval_report(const Options& options) {
     throw Error({.subject = path, .expected = "the configuration of an evaluation", .found = "another text"});
   }
   const eval::Results results(folder, config);
+  if (results.records().empty()) {
+    throw Error({.subject = folder, .expected = "records of an evaluation", .found = "none"});
+  }
   const std::vector<eval::Configuration> grid = cells_of(config, results.records());
   const std::string task = config["meaning"]["task"], beside = chosen_beside(options, grid);
   if (options.window && task != "perplexity") {

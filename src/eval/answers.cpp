@@ -71,6 +71,7 @@ class Run {
   }
 
   bool all(const std::vector<Sample>& samples) {
+    if (samples.empty()) throw Error({.subject = "samples", .expected = "one or more", .found = "none"});
     // Tokens are counted before anything runs, so that the time left means something.
     const std::vector<std::span<const Sample>> texts = by_text(samples);
     std::vector<std::size_t> sizes;
@@ -84,6 +85,8 @@ class Run {
       if (!one(asked(texts[i]), sizes[i])) return false;
       finished_ += sizes[i];
     }
+    const auto has_some = [&](const Sample& sample) { return missing(sample).size() < grid_.size(); };
+    if (std::ranges::none_of(samples, has_some)) throw Error({.kind = Error::Kind::kUsage, .found = left_out_});
     return true;
   }
 
@@ -159,7 +162,9 @@ class Run {
       } catch (const Error& error) {
         const std::string line = fmt::format("{} left out at {} tokens: {}", grid_[i].name(),
                                              text.context().size() + text.longest, watch_.words(error));
-        if (noticed_.insert(grid_[i].name()).second) watch_.notice(line);
+        if (!noticed_.insert(grid_[i].name()).second) continue;
+        watch_.notice(line);
+        left_out_ += (left_out_.empty() ? "" : "; ") + line;
       }
     }
     return bytes;
@@ -364,6 +369,7 @@ class Run {
   ReferenceAnswer truth_;
   std::set<std::pair<std::string, std::string>> done_, timed_;
   std::set<std::string> noticed_;
+  std::string left_out_;  // what was noticed
   std::size_t finished_ = 0, total_ = 0;
 };
 

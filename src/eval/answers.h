@@ -62,7 +62,8 @@ bool has_line(std::string_view text);
 //   kv            bytes
 //   pass {cells, prefill_ms, passes}   the pass this was part of: its time is shared by its cells
 //   decode_ms     a token of this cell alone, mean of a few after the answer; of the first sample of each length only
-// False if the watch stopped it. A cell that cannot run a sample is left out with a notice.
+// False if the watch stopped it. A cell that cannot run a sample is left out with a notice. Throws Error(kInput) where
+// there is no sample, Error(kUsage) with these notices where no cell can run any.
 bool run_answers(const Model& model, Engine& engine, const std::vector<Configuration>& grid,
                  const std::vector<Sample>& samples, const AnswerOptions& options, const RunControl& watch,
                  Results& results);

@@ -241,6 +241,18 @@ TEST_F(AnswersOfTinyModel, LeaveOutCellsThatCannotRunAndSaySo) {
   EXPECT_NE(notice.find("cake"), std::string::npos) << notice;
 }
 
+TEST_F(AnswersOfTinyModel, AreNoneWhereNoCellCanRunOrNothingIsAsked) {
+  Results results = folder("a");
+  const std::vector<Configuration> cells =
+      make_grid(std::vector<std::string>{"cake:window=8"}, std::vector<std::string>{"1"});
+  const std::string none = refusal(Error::Kind::kUsage, [&] { run(results, cells, Question::kSeen); });
+  EXPECT_TRUE(none.starts_with("cake:window=8 @ 1 left out at")) << none;
+  ASSERT_TRUE(run(results, grid(), Question::kSeen));
+  samples_.clear();
+  const std::string nothing = refusal(Error::Kind::kInput, [&] { run(results, grid(), Question::kSeen); });
+  EXPECT_TRUE(nothing.starts_with("samples: expected one or more")) << nothing;
+}
+
 TEST(AnswerMetrics, AreMeansWithIntervalsByCellAndTags) {
   const auto record = [](const char* cell, int depth, double score) {
     return nlohmann::json{{"sample", std::to_string(depth)},

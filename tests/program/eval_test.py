@@ -197,6 +197,19 @@ class Eval(ProgramTest):
                         hashes.append((done.returncode, "another configuration" in done.stderr.decode()))
                     self.assertEqual(hashes, [(0, False), (2, True)])
 
+    def test_nothing_to_show_is_an_error(self):
+        needle = ["needle", *ON_MODEL, "-q", "--length", 300, "--seeds", 1, "--limit", 1]
+        done = run("eval", *needle, "--policy", "cake", "--kv-budget", 1, "--results", self.folder / "needle")
+        self.assertEqual((done.returncode, done.stdout), (2, b""), done.stderr)
+        self.assertRegex(done.stderr.decode(), r"\Acake @ 1 left out [^\n]*\nlacake: error: cake @ 1 left out [^\n]*\n\Z")
+        self.refused(1, "expected records", arguments=["report", self.folder / "needle"])
+        empty = self.file("niah_single_1.jsonl", "\n")
+        self.refused(1, "niah_single_1.jsonl: expected some text", arguments=["ruler", *ON_MODEL, "--data", empty])
+        broken = self.file("vt.jsonl", "{\n")
+        done = run("eval", "ruler", *ON_MODEL, "--data", broken, "--skip-broken")
+        self.assertEqual((done.returncode, done.stdout), (1, b""), done.stderr)
+        self.assertIn("vt.jsonl: expected a sample", done.stderr.decode().splitlines()[-1])
+
     def test_longbench_scores_files_as_published_and_goes_on(self):
         data = self.longbench_file({"dataset": "trec", "answers": ["Food"], "all_classes": ["Food", "Animal"]},
                                    {"dataset": "passage_count", "answers": ["5"]},
