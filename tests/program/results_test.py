@@ -66,6 +66,42 @@ class Results(ProgramTest):
         done = subprocess.run([MAKE, "pages", folder], capture_output=True, text=True, check=False)
         self.assertEqual((done.returncode, done.stderr), (1, "no data/nowhere.json, which a page has a table of\n"))
 
+    def folder_of_results(self, name, policy, meaning, grid):
+        folder = self.folder / name
+        folder.mkdir()
+        model = {"file": "small.gguf", "weight_types": "f32"}
+        config = {"meaning": {"task": "needle", "model": model, **meaning}, "grid": {"seed": 1, "cells": [policy], **grid}}
+        cell = {"cell": f"{policy} @ 64", "policy": policy, "budget": "64", "samples": 4, "score": 0.5, "interval": [0.4, 0.6]}
+        (folder / "config.json").write_text(json.dumps(config))
+        (folder / "metrics.json").write_text(json.dumps({"task": "needle", "cells": [cell]}))
+        return folder
+
+    def test_a_table_is_of_folders_of_one_model_and_the_same_samples(self):
+        # A repository of its own: what is added is written to it.
+        root = self.folder / "root"
+        for path in ("scripts/make-results", "bench/chart.py"):
+            (root / path).parent.mkdir(parents=True)
+            shutil.copy(ROOT / path, root / path)
+        data = root / "docs" / "results" / "data"
+        data.mkdir(parents=True)
+        first = self.folder_of_results("first", "cake", {}, {})
+
+        def added(folder):
+            return subprocess.run([root / "scripts" / "make-results", "add", "table", first, folder], capture_output=True,
+                                  text=True, check=False)
+        other = {"model": {"file": "large.gguf", "weight_types": "f32"}}
+        for name, policy, meaning, grid, says in (
+                ("model", "h2o", other, {}, f"meaning: expected that of {first}, found another model"),
+                ("seed", "h2o", {}, {"seed": 2}, f"grid: expected that of {first}, found another seed"),
+                ("again", "cake", {}, {}, "expected cells that no other folder has, found cake @ 64 again")):
+            folder = self.folder_of_results(name, policy, meaning, grid)
+            done = added(folder)
+            self.assertEqual((done.returncode, done.stderr), (1, f"{folder}: {says}\n"))
+            self.assertEqual(list(data.iterdir()), [])
+        self.assertEqual(added(self.folder_of_results("second", "h2o", {}, {})).returncode, 0)
+        table = json.loads((data / "table.json").read_text())
+        self.assertEqual([row[0] for row in table["rows"]], ["cake", "h2o"])
+
 
 if __name__ == "__main__":
     unittest.main()
