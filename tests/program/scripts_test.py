@@ -1,5 +1,6 @@
-"""scripts/test, in a repository of its own with as little in it as it needs."""
+"""scripts/test and scripts/setup, each in a repository of its own with as little in it as they need."""
 
+import os
 import pathlib
 import shutil
 import subprocess
@@ -39,6 +40,34 @@ class Scripts(ProgramTest):
         none = self.done("scripts/test", "small", "-R", "nosuch")
         self.assertNotEqual(none.returncode, 0)
         self.assertIn("No tests were found", none.stdout)
+
+    def test_setup_does_all_that_its_words_ask_for(self):
+        self.copied("scripts/setup")
+        script = "#!/bin/sh\n"
+        for name, content in {
+                "scripts/quietly": 'log=$1; shift; echo "$log $*" >>done', "scripts/get-llama-sources": "true",
+                "scripts/get-model": "echo model", "bin/cmake": "echo cmake version 4.0", "bin/dpkg-query": "echo ii",
+                "bin/chromium": "true", "bin/apt-get": "exit 1"}.items():
+            self.file(name, script + content + "\n").chmod(0o755)
+        for name in ("cmake/llama.cmake", "cmake/probe/CMakeLists.txt", "model",
+                     "build/_deps/llama.cpp/ggml/src/CMakeLists.txt", "build/_deps/llama.cpp/.sha256"):
+            self.file(name, "")
+
+        def built(*words):
+            shutil.rmtree(self.folder / "build" / "_deps" / "prefix-portable", ignore_errors=True)
+            for left in ("done", "build/_deps/clients.stamp"):
+                (self.folder / left).unlink(missing_ok=True)
+            done = self.done("scripts/setup", *words, env={**os.environ, "PATH": f"{self.folder}/bin:{os.environ['PATH']}"})
+            self.assertEqual(done.returncode, 0, done.stderr)
+            log = (self.folder / "done").read_text() if (self.folder / "done").exists() else ""
+            return "prefix-portable" in log, "pip install" in log
+        self.assertEqual(built("--portable"), (True, False))
+        self.assertEqual(built("--tests"), (False, True))
+        self.assertEqual(built("--tests", "--portable"), (True, True))
+        self.assertEqual(built("--portable", "--tests"), (True, True))
+        unknown = self.done("scripts/setup", "--tests", "--portabel")
+        self.assertEqual(unknown.returncode, 1)
+        self.assertIn("unknown argument '--portabel'", unknown.stderr)
 
 
 if __name__ == "__main__":
