@@ -48,6 +48,7 @@ int calibrate(const Options& options) {
   }
   const std::string output = options.output.value_or(calibration_path(options.model));
   require_writable(output, "--output");
+  require_apart({{"--output", output}}, files_read(options, kCalibrate));
   const std::vector<CalibrationText> texts = read_texts(options.files);
   const Terminal terminal(STDERR_FILENO, options.color);
   watch_interrupt();

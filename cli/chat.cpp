@@ -218,6 +218,7 @@ bool run_command(Chat& chat, const std::string& line) {
     say(chat.statistics.text(*chat.conversation, chat.making.checkpoint_bytes).c_str());
   } else if (const auto path = argument_of(line, "/save")) {
     const std::string to = path->empty() ? chat.options.session.value_or("") : *path;
+    if (!path->empty()) require_apart({{"/save", to}}, files_read(chat.options, kChat));
     if (to.empty()) {
       say("/save: expected a file, as nothing was said with --session\n");
     } else {

@@ -41,6 +41,9 @@ void require_files(const Options& options) {
   if (options.words.empty()) refuse("text", "one file or more (lacake ingest FILE... -o OUT)");
   if (!options.output) refuse("--output", "a file (-o book.kv)");
   require_writable(*options.output, "--output");
+  std::vector<NamedFile> read = files_read(options, kIngest);
+  for (const std::string& path : options.words) read.push_back({"text", path});
+  require_apart({{"--output", *options.output}}, read);
 }
 
 }  // namespace

@@ -26,6 +26,7 @@ namespace {
 
 // What can be refused before the model is opened.
 void check(const Options& options, bool has_prompt) {
+  std::vector<NamedFile> written;
   const auto check_file = [&](const std::optional<std::string>& path, std::string_view flag) {
     if (!path) return;
     if (!has_prompt) {
@@ -36,9 +37,11 @@ void check(const Options& options, bool has_prompt) {
     }
     if (flag == "--plot") require_picture_name(*path, flag);
     require_writable(*path, flag);
+    written.push_back({std::string(flag), *path});
   };
   check_file(options.plot, "--plot");
   check_file(options.kept, "--kept");
+  require_apart(written, files_read(options, kInspect));
 }
 
 nlohmann::json session_plan_json(const SessionPlan& plan) {

@@ -37,9 +37,13 @@ void check(const Options& options) {
   if (options.plot) require_picture_name(*options.plot, "--plot");
   const std::pair<const std::optional<std::string>*, const char*> files[] = {
       {&options.plot, "--plot"}, {&options.kept, "--kept"}, {&options.html, "--html"}};
+  std::vector<NamedFile> written;
   for (const auto& [path, flag] : files) {
-    if (*path) require_writable(**path, flag);
+    if (!*path) continue;
+    require_writable(**path, flag);
+    written.push_back({flag, **path});
   }
+  require_apart(written, {{"the conversation", options.words.front()}});
 }
 
 // "2, to go back to after 480 and 512 tokens"

@@ -138,6 +138,18 @@ std::string file_to_replace(const std::string& path) {
   return file;
 }
 
+bool is_same_file(const std::string& path, const std::string& other) {
+  const std::optional<struct stat> facts = facts_of(path), of_other = facts_of(other);
+  if (facts && of_other) return facts->st_dev == of_other->st_dev && facts->st_ino == of_other->st_ino;
+  if (facts || of_other) return false;
+  std::error_code failure;
+  const auto name = [&](const std::string& of) {
+    return std::filesystem::weakly_canonical(std::filesystem::absolute(behind_links(of)), failure);
+  };
+  const std::filesystem::path made = name(path);
+  return !failure && made == name(other) && !failure;
+}
+
 void replace_durably(const std::string& path, std::string_view bytes) {
   Replacement file(path);
   file.write(bytes);

@@ -32,6 +32,9 @@ void append_durably(const std::string& path, std::string_view lines);
 // leads to what a process has open and not to a name.
 std::string file_to_replace(const std::string& path);
 
+// Whether two paths lead to one file: one that is there, by whatever names, or one that would be made by both.
+bool is_same_file(const std::string& path, const std::string& other);
+
 // The whole new file or the old one, also if the machine stops: written beside its place, synced, renamed, and the
 // folder synced too. Costs a wait for the disk, of milliseconds to tenths of a second. It is file_to_replace() that is
 // replaced, and who may read and write it stays as it was.

@@ -95,6 +95,26 @@ TEST_F(Files, AReplacementGoesWhereLinksLeadAndLeavesThem) {
   EXPECT_EQ(n_files(), 5u);
 }
 
+TEST_F(Files, KnowsAFileByAllItsNames) {
+  std::filesystem::create_directory(path("folder"));
+  std::filesystem::create_directory_symlink("folder", path("way"));
+  std::filesystem::create_symlink("folder/new", path("dangling"));
+  replace_durably(path("a"), "a");
+  replace_durably(path("b"), "a");
+  std::filesystem::create_symlink("a", path("link"));
+  std::filesystem::create_hard_link(path("a"), path("hard"));
+  for (const char* name : {"a", "folder/../a", "link", "hard", "way/../link"}) {
+    EXPECT_TRUE(is_same_file(path("a"), path(name))) << name;
+    EXPECT_FALSE(is_same_file(path(name), path("b"))) << name;
+    EXPECT_FALSE(is_same_file(path("folder/new"), path(name))) << name;
+  }
+  for (const char* name : {"folder/new", "folder/./new", "way/new", "dangling"}) {
+    EXPECT_TRUE(is_same_file(path("folder/new"), path(name))) << name;
+    EXPECT_FALSE(is_same_file(path(name), path("new"))) << name;
+  }
+  EXPECT_TRUE(is_same_file("nowhere.new", "./nowhere.new"));
+}
+
 TEST_F(Files, AReplacementHasTheRightsOfTheOldFile) {
   for (const mode_t mode : {0600, 0640, 0666}) {
     replace_durably(path("a"), "old");

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 
 from program import FABLE, MODEL, PATIENCE, ProgramTest, run, start
@@ -70,6 +71,14 @@ class Calibrate(ProgramTest):
         self.refused(["calibrate", "-m", self.model, "-f", self.text, "-o", self.folder / "no" / "c.gguf"], 2,
                      "--output: expected a file that can be written, found ", "no/c.gguf")
         self.assertFalse(self.beside.exists())
+
+    def test_a_file_that_is_read_is_never_written_over(self):
+        model = self.folder / "copy.gguf"  # of its own: what fails here would write over it
+        shutil.copy(MODEL, model)
+        for output, says in ((self.text, f"--file {self.text}"), (model, f"--model {model}")):
+            self.refused(["calibrate", "-m", model, "-f", self.text, *SMALL, "-o", output], 2,
+                         f"--output: expected another file than {says}, found {output}")
+        self.assertEqual(self.text.read_text(), FABLE * 3)
 
     def test_ctrl_c_leaves_what_was_there(self):
         self.beside.write_bytes(b"old")

@@ -56,6 +56,16 @@ class Inspect(ProgramTest):
         self.assertEqual(json.loads(kept.read_text())["schema"], 1)
         self.assertEqual(xml.etree.ElementTree.parse(picture).getroot().tag, "{http://www.w3.org/2000/svg}svg")
 
+    def test_a_file_that_is_read_is_never_written_over(self):
+        text, kept, again = self.file("fable.txt", FABLE), self.folder / "kept.svg", self.folder / "." / "kept.svg"
+        for flags, says in ((["-f", text, "--kept", text], f"--kept: expected another file than --file {text}, found {text}"),
+                            (["-p", FABLE, "--kept", again, "--plot", kept],
+                             f"--kept: expected another file than --plot {kept}, found {again}")):
+            done = run("inspect", *ON_MODEL, *flags)
+            self.assertEqual((done.returncode, done.stdout, done.stderr.decode()),
+                             (2, b"", f"lacake: error: {says}\n"))
+        self.assertEqual((text.read_text(), kept.exists()), (FABLE, False))
+
     def test_tokens_generated_are_kept_too(self):
         path = self.folder / "kept.json"
         self.inspect("-p", FABLE, "--kept", path, "-n", 5, "--ignore-eos", *KEPT_BY)

@@ -5,6 +5,7 @@ import os
 import random
 import re
 import resource
+import shutil
 import signal
 import subprocess
 import time
@@ -88,6 +89,32 @@ class Ingest(Saved):
         self.refused(["ingest", text, *ON_MODEL, "-o", self.folder / "no" / "out.kv"], "--output", status=2)
         self.assertFalse(out.exists())
 
+    def test_a_file_that_is_read_is_never_written_over(self):
+        text, other, model = self.file("fable.txt", FABLE), self.folder / "other.txt", self.folder / "model.gguf"
+        other.symlink_to("fable.txt")
+        shutil.copy(MODEL, model)
+        before = model.read_bytes()
+        on_model = ["-m", model, "-t", 1, "-q", *SMALL]
+        self.refused(["ingest", text, *on_model, "-o", other],
+                     f"--output: expected another file than text {text}, found {other}", status=2)
+        self.refused(["ingest", text, *on_model, "-o", self.folder / "." / "model.gguf"],
+                     f"--output: expected another file than --model {model}, found", status=2)
+        self.refused(["ingest", text, *on_model, "-o", other, "--chat-template-file", text],
+                     f"another file than --chat-template-file {text}", status=2)
+        part, parts = self.folder / "m-00002-of-00002.gguf", self.folder / "m-00001-of-00002.gguf"
+        parts.write_bytes(b"1")
+        part.write_bytes(b"2")
+        self.refused(["ingest", text, "-m", parts, "-o", part], f"another file than --model {part}", status=2)
+        with open(text, "rb") as stdin:
+            done = subprocess.run([PROGRAM, "ingest", "-", *map(str, on_model), "-o", str(text)], stdin=stdin,
+                                  capture_output=True, env=environment(), check=False)
+        self.assertEqual((done.returncode, done.stderr.decode()),
+                         (2, f"lacake: error: --output: expected another file than text -, found {text}\n"))
+        done = run("chat", *on_model, stdin=f"/save {model}\n".encode())
+        self.assertEqual((done.returncode, done.stderr.decode()),
+                         (2, f"lacake: error: /save: expected another file than --model {model}, found {model}\n"))
+        self.assertEqual((text.read_text(), model.read_bytes()), (FABLE, before))
+
     def test_it_is_made_even_if_nobody_reads_what_is_said_of_it(self):
         path = self.folder / "unread.kv"
         done = run_unread("ingest", self.file("fable.txt", FABLE), *ON_MODEL, "-o", path, "-q", *SMALL)
@@ -167,6 +194,16 @@ class Files(Saved):
         self.assertTrue(link.is_symlink())
         self.assertNotEqual(book.read_bytes(), before)
         self.assertEqual(book.stat().st_mode & 0o777, 0o600)
+
+    def test_a_picture_takes_no_file_that_is_read_or_written_besides(self):
+        book, same, again = self.ingest(), self.folder / "same.svg", self.folder / "." / "same.svg"
+        before = book.read_bytes()
+        self.refused(["inspect", book, "--html", book],
+                     f"--html: expected another file than the conversation {book}, found {book}", status=2)
+        self.refused(["inspect", book, "--html", again, "--plot", same],
+                     f"--html: expected another file than --plot {same}, found {again}", status=2)
+        self.assertFalse(same.exists())
+        self.assertEqual(book.read_bytes(), before)
 
     def test_what_may_not_be_replaced_is_refused_before_anything_is_read(self):
         text, link, book = self.file("fable.txt", FABLE), self.folder / "link.kv", self.file("book.kv", "old")
