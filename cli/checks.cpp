@@ -4,9 +4,11 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <nlohmann/json.hpp>
 
 #include "chat_input.h"
 #include "lacake/error.h"
+#include "lacake/snapshot.h"
 #include "output.h"
 
 namespace lacake::cli {
@@ -66,6 +68,13 @@ constexpr Rule kRules[] = {
 constexpr const char* kOfTemplate[] = {
     "system", "tools", "chat_template", "chat_template_file", "chat_template_kwargs", "reasoning"};
 
+// Whether a saved conversation has no template around its texts. Throws as Snapshot does.
+bool is_raw(const std::string& path) {
+  const Snapshot saved(path);
+  const nlohmann::json note = nlohmann::json::parse(saved.note("conversation").value_or(""), nullptr, false);
+  return note.is_object() && note.value("raw", false);
+}
+
 struct TaskRule {
   const char* task;
   const char* json;
@@ -110,7 +119,12 @@ void check_effects(const Options& options, Command command) {
     refuse(flag_of(command, rule.json), rule.expected, rule.found);
   }
   for (const char* json : kOfTemplate) {
-    if (options.raw && is_given(options, json)) refuse(flag_of(command, json), "a chat template", "--raw");
+    if (!is_given(options, json)) continue;
+    if (options.raw) refuse(flag_of(command, json), "a chat template", "--raw");
+    if (command == kRun && options.session && is_raw(*options.session)) {
+      refuse(flag_of(command, json), "a conversation in a chat template",
+             fmt::format("{}, which was read without one", *options.session));
+    }
   }
   if (command != kInspect || samples(options)) return;
   for (const OptionFacts& option : option_facts(command)) {

@@ -219,6 +219,22 @@ class Continuation(ProgramTest):
         self.assertTrue(1 < score["perplexity"] < 1000, score)
 
 
+class Raw(ProgramTest):
+    def test_a_conversation_that_was_read_raw_has_no_use_for_a_template(self):
+        saved = self.folder / "raw.kv"
+        done = run("ingest", self.file("fable.txt", FABLE), *ON_MODEL, "--raw", "-o", saved, "-q")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        tools = self.file("tools.json", json.dumps(Tools.TOOLS))
+        asked = ["run", *ON_MODEL, "--session", saved, "-p", "The moral:", "-n", 2, "-q"]
+        for option in (["--chat-template", "chatml"], ["--tools-file", tools], ["--reasoning", "off"],
+                       ["--chat-template-kwargs", "{}"]):
+            done = run(*asked, *option)
+            self.assertEqual((done.returncode, done.stdout), (2, b""))
+            self.assertEqual(done.stderr.decode(), f"lacake: error: {option[0]}: expected a conversation in a chat template, "
+                                                   f"found {saved}, which was read without one\n")
+        self.assertEqual(run(*asked).returncode, 0)
+
+
 class Stopping(ProgramTest):
     def test_ctrl_c_ends_the_answer_with_what_there_is(self):
         with start("run", *ON_MODEL, "-q", *ENDLESS) as program:
