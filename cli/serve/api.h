@@ -19,6 +19,7 @@
 #include "serve/http.h"
 #include "serve/metrics.h"
 #include "serve/sending.h"
+#include "serve/store_watch.h"
 
 namespace lacake::cli {
 
@@ -29,6 +30,7 @@ struct ApiOptions {
   std::vector<std::string> keys;  // one of them is needed, if there are any
   std::string admin_key;          // for POST /drain; "": nobody may
   bool local = false;             // it listens to this machine alone
+  std::string store;              // the folder where conversations are kept; "": nowhere
   std::string cors;               // the origin that browsers may come from; "": none but this server
   bool page = true;               // in the browser
   std::size_t n_ctx = 0;          // most tokens of a conversation
@@ -55,6 +57,7 @@ class Api {
   Scheduler& scheduler() { return scheduler_; }
   const ApiOptions& options() const { return options_; }
   ServerMetrics& metrics() { return metrics_; }
+  StoreWatch& store_watch() { return store_watch_; }
   Worker& worker() { return worker_; }
   // A body's request to the scheduler; cancelled when the client goes. Throws what Scheduler::submit throws.
   void submit(const std::shared_ptr<HttpExchange>& exchange, Request request, std::shared_ptr<RequestClient> client);
@@ -84,6 +87,7 @@ class Api {
   Scheduler& scheduler_;
   const ApiOptions options_;
   ServerMetrics metrics_;
+  StoreWatch store_watch_;
   const std::time_t started_ = std::time(nullptr);
   std::atomic<bool> draining_ = false;
   Worker worker_;  // borrows what stands above

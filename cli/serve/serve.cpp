@@ -116,6 +116,10 @@ int serve(const Options& options) {
   Engine engine(model, engine_of);
   std::optional<Store> store;
   if (options.store) store.emplace(*options.store, store_bytes);
+  if (store && store_bytes < one) {
+    warn(fmt::format("--store-size: {} is less than a conversation may take, {}: those that are larger are not kept",
+                     bytes_text(store_bytes), bytes_text(one)));
+  }
   if (store) scheduling.store = &*store;
   if (options.queue) scheduling.most_waiting = (std::size_t)*options.queue;
   const std::size_t n_parallel = (std::size_t)(engine_of.kv_memory / one);
@@ -132,6 +136,7 @@ int serve(const Options& options) {
                      .keys = keys,
                      .admin_key = options.admin_key.value_or(""),
                      .local = is_local(host),
+                     .store = options.store.value_or(""),
                      .cors = options.cors.value_or(""),
                      .page = !options.no_ui,
                      .n_ctx = n_ctx,

@@ -82,6 +82,37 @@ class Sessions(ServeTest):
         self.assertEqual(server.get("/v1/sessions")[1]["data"], [])
         self.assertEqual(self.go_on(server, messages, "book")[0], 0)
 
+    def test_whoever_runs_the_server_hears_that_conversations_are_not_kept(self):
+        store = self.folder / "store"
+        server = self.serve("--store", store, "--store-size", "10KB")
+        started = [line for line in server.log if "--store-size" in line]
+        self.assertEqual(len(started), 1, server.log)
+        self.assertIn("9.77 KiB is less than a conversation may take", started[0])
+
+        def asked(key):
+            return server.chat("Hello", 2, lacake={"session": key})["lacake"]
+        first = asked("one")
+        self.assertEqual([first["stored"], asked("two")["stored"]], [False, False])
+        server.stop()
+        said = [line for line in server.log if "not kept" in line and line not in started]
+        self.assertEqual(len(said), 1, server.log)
+        self.assertIn(f"{store}: cannot be written, or has no room; conversation {first['id']} and those after it", said[0])
+
+    def test_a_store_that_works_again_is_said_to_fail_again(self):
+        store, away = self.folder / "store", self.folder / "away"
+        server = self.serve("--store", store)
+
+        def stored(key):
+            return server.chat("Hello", 2, lacake={"session": key})["lacake"]["stored"]
+        for key in ("a", "b"):
+            self.assertTrue(stored(key + "1"))
+            store.rename(away)
+            self.assertFalse(stored(key + "2"))
+            self.assertFalse(stored(key + "3"))
+            away.rename(store)
+        server.stop()
+        self.assertEqual(len([line for line in server.log if "not kept" in line]), 2, server.log)
+
     def test_what_is_wrong_is_named(self):
         server = self.serve()
         id, _ = self.begun(server, "book")
