@@ -11,6 +11,7 @@
 
 #include "lacake/error.h"
 #include "option_table.h"
+#include "prompt.h"
 
 namespace lacake::cli {
 
@@ -29,9 +30,15 @@ namespace {
 // empty prompt is refused where it is read.
 constexpr const char* kMayBeEmpty[] = {"system", "samplers", "sampling_seq", "prompt"};
 
+// The system's names may be any bytes. The words of a task are files too.
+bool is_path(const Row& row) {
+  return row.value.starts_with("FILE") || row.value.starts_with("FOLDER") || row.value == "TASK";
+}
+
 // An empty value is what a script makes of a variable that is not set, and would pass for an option that is not given.
 void require_value(const Row& row, const std::string& text) {
   if (text.empty() && std::ranges::find(kMayBeEmpty, row.json) == std::end(kMayBeEmpty)) fail(row, row.value, text);
+  if (!is_path(row)) require_utf8(text, row.name());
 }
 
 template <typename Number>

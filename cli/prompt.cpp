@@ -67,7 +67,6 @@ void require_utf8(std::string_view text, std::string_view name) {
 std::optional<std::string> prompt_text(const Options& options) {
   if (!options.file && !options.prompt) return {};
   // Each by itself: an answer without the text would look like one about it.
-  if (options.prompt) require_utf8(*options.prompt, "--prompt");
   if (options.prompt && options.prompt->empty()) {
     throw Error({.subject = "--prompt", .expected = "some text", .found = "an empty one"});
   }

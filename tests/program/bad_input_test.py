@@ -55,6 +55,14 @@ class BadInput(ProgramTest):
         done = run()
         self.assertEqual((done.returncode, done.stdout), (2, b""))
 
+    def test_texts_of_the_command_line_are_utf_8(self):
+        for name in ("--prompt", "--system", "--stop", "--grammar", "--json-schema", "--chat-template"):
+            with self.subTest(name=name):
+                self.refused(["-p", "hi", name, "caf\udce9"], 1, f"{name}: expected UTF-8 text, found byte 0xe9 at offset 3")
+        self.refused(["--alias", "\udcff"], 1, "--alias: expected UTF-8 text", command="serve")
+        # A file's name may be any bytes.
+        self.assertIn(b"\xff: cannot be opened", run("run", *ON_MODEL, "-f", self.folder / "\udcff").stderr)
+
     # --- model ------------------------------------------------------------------------------------------------------
 
     def test_model_that_is_missing_or_no_gguf(self):
