@@ -87,32 +87,39 @@ std::string no_such_option(const std::string& name, const CommandRow& row) {
                      row.name);
 }
 
-// CLI11 takes the next word for the value of `--host=`.
-void part_empty_values(std::vector<std::string>& words, const std::vector<std::string>& with_value) {
+// CLI11 takes the word after `--host=` for its value, and a file that is named [a,b] for the two files a and b.
+std::vector<std::string> as_meant(const std::vector<std::string>& words, const std::vector<std::string>& with_value,
+                                  bool has_files) {
   const auto takes_value = [&](const std::string& flag) {
     return std::ranges::find(with_value, flag) != with_value.end();
   };
-  std::vector<std::string> parted;
+  std::vector<std::string> meant;
   bool is_value = false;
   for (const std::string& word : words) {
-    const bool empty = !is_value && word.ends_with('=') && takes_value(word.substr(0, word.size() - 1));
+    if (!is_value && word.starts_with("--") && word.ends_with('=') && takes_value(word.substr(0, word.size() - 1))) {
+      meant.push_back(word.substr(0, word.size() - 1));
+      meant.emplace_back();
+      continue;
+    }
+    const bool in_brackets = !is_value && has_files && word.starts_with('[') && word.ends_with(']');
+    meant.push_back(in_brackets ? "./" + word : word);
     is_value = !is_value && takes_value(word);
-    parted.push_back(empty ? word.substr(0, word.size() - 1) : word);
-    if (empty) parted.emplace_back();
   }
-  words = std::move(parted);
+  return meant;
 }
 
 // Before CLI11 takes one for a short option and its value. Returns lines about those that are taken, and takes them out
 // of `words`, which stand behind the command.
 std::vector<std::string> check_foreign_flags(const CommandRow& row, std::vector<std::string>& words) {
   std::vector<std::string> known, with_value;
+  bool has_files = false;
   for (const OptionFacts& option : option_facts(row.bit)) {
+    has_files = has_files || !option.name().starts_with('-');
     known.insert(known.end(), option.flags.begin(), option.flags.end());
     if (option.takes_value) with_value.insert(with_value.end(), option.flags.begin(), option.flags.end());
   }
   std::vector<std::string> said;
-  part_empty_values(words, with_value);
+  words = as_meant(words, with_value, has_files);
   if (row.bit == kServe) said = take_flags_without_effect(words, with_value);
   const std::string flag = foreign_flag(words, known, with_value);
   if (!flag.empty()) refuse(no_such_option(flag, row));

@@ -63,6 +63,12 @@ class BadInput(ProgramTest):
         # A file's name may be any bytes.
         self.assertIn(b"\xff: cannot be opened", run("run", *ON_MODEL, "-f", self.folder / "\udcff").stderr)
 
+    def test_a_file_named_in_brackets_is_one_file(self):
+        self.file("a.txt", "One."), self.file("b.txt", "Two.")
+        self.refused([f"[{self.folder}/a.txt,{self.folder}/b.txt]", "-o", self.folder / "out.kv"], 1,
+                     "a.txt,", "b.txt]: cannot be opened: No such file", command="ingest")
+        self.refused(["[a.kv,b.kv]"], 1, "[a.kv,b.kv]: cannot be opened", command="inspect", model=None)
+
     # --- model ------------------------------------------------------------------------------------------------------
 
     def test_model_that_is_missing_or_no_gguf(self):
