@@ -209,7 +209,15 @@ int run_command_line(int argc, char** argv, Options& options) {
   }
   app.add_subcommand("help", "the options of a command");
   // CLI11 would take the command's name after `help` for the command itself.
-  if (argc > 1 && std::string_view(argv[1]) == "help") return print_help(app, argc > 2 ? argv[2] : "");
+  const std::string_view first = argc > 1 ? argv[1] : "";
+  const auto refuse_after = [&](int n) {
+    if (argc > n) refuse(fmt::format("\"{}\": expected nothing after {} (see lacake --help)", argv[n], argv[n - 1]));
+  };
+  if (first == "help") {
+    refuse_after(3);
+    return print_help(app, argc > 2 ? argv[2] : "");
+  }
+  if (first == "--version") refuse_after(2);
 
   const CommandRow* named = argc > 1 ? command_named(argv[1]) : nullptr;
   std::vector<std::string> words(argv + std::min(argc, named ? 2 : 1), argv + argc), said;

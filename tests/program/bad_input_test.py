@@ -69,6 +69,10 @@ class BadInput(ProgramTest):
                      "a.txt,", "b.txt]: cannot be opened: No such file", command="ingest")
         self.refused(["[a.kv,b.kv]"], 1, "[a.kv,b.kv]: cannot be opened", command="inspect", model=None)
 
+    def test_words_behind_what_takes_none_are_refused(self):
+        self.refused(["run", "chat"], 2, '"chat": expected nothing after run', command="help", model=None)
+        self.refused(["bogus"], 2, '"bogus": expected nothing after --version', command="--version", model=None)
+
     # --- model ------------------------------------------------------------------------------------------------------
 
     def test_model_that_is_missing_or_no_gguf(self):
