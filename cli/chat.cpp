@@ -8,9 +8,11 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <utility>
 #include <vector>
 
 #include "answer_report.h"
+#include "base/files.h"
 #include "chat_input.h"
 #include "checks.h"
 #include "commands.h"
@@ -120,6 +122,7 @@ struct Chat {
   const Terminal& terminal;
   const Options& options;
   bool interactive;
+  std::optional<SessionFile> file;  // of --session
 };
 
 // What is to be answered: a new question, or the last one again.
@@ -144,9 +147,13 @@ Turn ask(Chat& chat, const Asking& asking) {
 }
 
 // Where an answer is lost only if the process and the disk are: what cannot be saved is said, and the talk goes on.
-void save(const Chat& chat, const std::string& path) {
+void save(Chat& chat, const std::string& path) {
   try {
-    chat.conversation->save(path);
+    if (chat.file && is_same_file(path, chat.file->path())) {
+      chat.file->save(*chat.conversation);
+    } else {
+      chat.conversation->save(path);
+    }
   } catch (const Error& error) {
     if (!chat.interactive) throw;
     print_error(chat.terminal, error);
@@ -181,12 +188,18 @@ void ask_line(Chat& chat, const std::string& line) {
   });
 }
 
+SessionFile session_file(const std::string& path) { return {path, "/save FILE keeps this conversation elsewhere"}; }
+
 void load(Chat& chat, const std::string& path) {
+  std::optional<SessionFile> file = chat.file;
+  // What another program left there is known now, and goes on.
+  if (file && is_same_file(path, file->path())) file = session_file(file->path());
   const Snapshot snapshot(path);
   // The old one goes when the new one is there.
   chat.conversation = std::make_unique<Conversation>(chat.model, chat.engine, chat.making, snapshot);
+  chat.file = std::move(file);
   notice(chat.options, saved_line(snapshot));
-  if (chat.options.session && *chat.options.session != path) {
+  if (chat.options.session && !is_same_file(*chat.options.session, path)) {
     warn(fmt::format("from the next answer on it is saved in {}, in place of what is there", *chat.options.session));
   }
 }
@@ -303,7 +316,9 @@ int chat(const Options& options) {
             .statistics = {},
             .terminal = terminal,
             .options = options,
-            .interactive = interactive};
+            .interactive = interactive,
+            .file = {}};
+  if (options.session) chat.file = session_file(*options.session);
   begin(chat);
   if (interactive && !options.quiet) {
     std::fputs(terminal.paint(Style::kDim, "/help lists what else can be said\n").c_str(), stderr);

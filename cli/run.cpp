@@ -132,6 +132,7 @@ int run_saved(const Options& options) {
 
   Result result;
   Stopwatch watch;
+  SessionFile file(*options.session, "the answer was not saved");
   const Snapshot snapshot(*options.session);
   require_same(options, kRun, snapshot);
   const Model model(options.model, model_options(options));
@@ -166,15 +167,21 @@ int run_saved(const Options& options) {
     throw;
   }
   result.interrupted = interrupted();
+  std::optional<Error> unsaved;
   result.prompt_tokens = turn.n_read;
   result.prefill_ms = turn.read_ms;
   if (turn.answered()) {
     result.answer = turn.answer;
     result.logits_hash = hash_of(conversation.session()->logits());
     result.use = conversation.session()->use();
-    if (options.save) conversation.save(*options.session);
+    try {
+      if (options.save) file.save(conversation);
+    } catch (const Error& error) {
+      unsaved = error;
+    }
   }
-  show(result, model, session, options);
+  show(result, model, session, options);  // the answer is there all the same
+  if (unsaved) throw Error(*unsaved);
   return result.interrupted ? kInterruptedStatus : 0;
 }
 

@@ -1,6 +1,12 @@
 #include "saved.h"
 
+#include <fcntl.h>
 #include <fmt/format.h>
+
+#include <chrono>
+#include <filesystem>
+#include <thread>
+#include <utility>
 
 #include "lacake/error.h"
 #include "sizing.h"
@@ -22,6 +28,38 @@ void require_same(const Options& options, Command command, const Snapshot& snaps
   require("kv_type", saved.types.text(), asked.types.text());
   require("prefill", prefill_name(saved.prefill), prefill_name(asked.prefill));
   require("chunk", fmt::format("{}", saved.chunk), fmt::format("{}", asked.chunk));
+}
+
+namespace {
+
+// The right to look at a file and to replace it: of those that save it one at a time. Its holder has it as long as a
+// file takes to be written; whoever holds it for longer is no program of ours and is not waited for. Where there are no
+// locks there is none.
+OpenFile lock_of(const std::string& path) {
+  using std::chrono::milliseconds;
+  constexpr milliseconds kStep(10), kMost(60'000);
+  const std::filesystem::path folder = std::filesystem::path(path).parent_path();
+  OpenFile file(path, O_RDONLY);
+  if (file.get() < 0) file = OpenFile(folder.empty() ? "." : folder.string(), O_RDONLY | O_DIRECTORY);
+  for (milliseconds waited(0); waited < kMost && file.try_lock() == EWOULDBLOCK; waited += kStep) {
+    std::this_thread::sleep_for(kStep);
+  }
+  return file;
+}
+
+}  // namespace
+
+SessionFile::SessionFile(std::string path, std::string otherwise)
+    : path_(std::move(path)), otherwise_(std::move(otherwise)), known_(file_mark(path_)) {}
+
+void SessionFile::save(const Conversation& conversation) {
+  const OpenFile lock = lock_of(path_);
+  const std::optional<FileMark> now = file_mark(path_);
+  if (now && now != known_) {  // of one that is gone nothing can be lost
+    throw Error({.subject = path_, .found = "another program changed it meanwhile", .remedy = otherwise_});
+  }
+  conversation.save(path_);
+  known_ = file_mark(path_);
 }
 
 std::uint64_t usual_checkpoint_bytes(const SessionPlan& plan) { return 2 * plan.memory.turn_copy; }

@@ -1,8 +1,10 @@
 #pragma once
 
 #include <cstddef>
+#include <optional>
 #include <string>
 
+#include "base/files.h"
 #include "lacake/conversation.h"
 #include "options.h"
 
@@ -18,6 +20,24 @@ void require_same(const Options& options, Command command, const Snapshot& snaps
 // Memory for checkpoints where the user does not say: that of two, with which the last answer can be asked for again
 // and the last question be changed.
 std::uint64_t usual_checkpoint_bytes(const SessionPlan& plan);
+
+// The file of --session, as long as a conversation of it goes on.
+class SessionFile {
+ public:
+  // Takes what is there now for what is known of it: to be made before it is opened. `otherwise`: what is said to a
+  // user whose conversation cannot be saved there.
+  SessionFile(std::string path, std::string otherwise);
+
+  const std::string& path() const { return path_; }
+
+  // Throws Error(kInput), and the file stays as it is, where another program has changed it since: its turns would be
+  // lost. Of several programs that save one conversation at the same time the first does. Else as Conversation::save.
+  void save(const Conversation& conversation);
+
+ private:
+  std::string path_, otherwise_;
+  std::optional<FileMark> known_;
+};
 
 // What is said before a conversation is read again (ConversationHooks::read_again).
 std::string read_again_line(std::size_t n_tokens);

@@ -150,6 +150,14 @@ bool is_same_file(const std::string& path, const std::string& other) {
   return !failure && made == name(other) && !failure;
 }
 
+std::optional<FileMark> file_mark(const std::string& path) {
+  const std::optional<struct stat> facts = facts_of(path);
+  std::error_code failure;
+  const std::filesystem::file_time_type written = std::filesystem::last_write_time(path, failure);
+  if (!facts || failure) return {};
+  return FileMark{facts->st_dev, facts->st_ino, (std::uint64_t)facts->st_size, written};
+}
+
 void replace_durably(const std::string& path, std::string_view bytes) {
   Replacement file(path);
   file.write(bytes);

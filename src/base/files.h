@@ -1,5 +1,7 @@
 #pragma once
 
+#include <cstdint>
+#include <filesystem>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -34,6 +36,16 @@ std::string file_to_replace(const std::string& path);
 
 // Whether two paths lead to one file: one that is there, by whatever names, or one that would be made by both.
 bool is_same_file(const std::string& path, const std::string& other);
+
+// What tells a file from one that was written into it or in its place since.
+struct FileMark {
+  std::uint64_t device = 0, inode = 0, bytes = 0;
+  std::filesystem::file_time_type written = {};
+
+  bool operator==(const FileMark&) const = default;
+};
+// Of the file that a path leads to now; empty where there is none.
+std::optional<FileMark> file_mark(const std::string& path);
 
 // The whole new file or the old one, also if the machine stops: written beside its place, synced, renamed, and the
 // folder synced too. Costs a wait for the disk, of milliseconds to tenths of a second. It is file_to_replace() that is

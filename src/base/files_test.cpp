@@ -115,6 +115,20 @@ TEST_F(Files, KnowsAFileByAllItsNames) {
   EXPECT_TRUE(is_same_file("nowhere.new", "./nowhere.new"));
 }
 
+TEST_F(Files, AMarkTellsAFileFromWhatIsWrittenInItsPlaceOrIntoIt) {
+  EXPECT_EQ(file_mark(path("a")), std::nullopt);
+  replace_durably(path("a"), "one");
+  std::filesystem::create_symlink("a", path("link"));
+  const std::optional<FileMark> before = file_mark(path("a"));
+  EXPECT_TRUE(before);
+  EXPECT_EQ(file_mark(path("link")), before);
+  replace_durably(path("a"), "two");
+  const std::optional<FileMark> replaced = file_mark(path("a"));
+  EXPECT_NE(replaced, before);
+  append_durably(path("a"), "three");
+  EXPECT_NE(file_mark(path("a")), replaced);
+}
+
 TEST_F(Files, AReplacementHasTheRightsOfTheOldFile) {
   for (const mode_t mode : {0600, 0640, 0666}) {
     replace_durably(path("a"), "old");

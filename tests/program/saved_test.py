@@ -11,7 +11,7 @@ import subprocess
 import time
 import unittest
 
-from program import FABLE, MODEL, ON_MODEL, PROGRAM, ProgramTest, environment, run, run_unread, start
+from program import FABLE, MODEL, ON_MODEL, PATIENCE, PROGRAM, ProgramTest, environment, run, run_unread, start
 
 SMALL = ["--kv-budget", "96", "--policy", "keydiff"]
 GREEDY = ["--temp", "0", "-n", "12"]
@@ -258,6 +258,61 @@ class Chat(Saved):
         self.assertEqual((done.returncode, done.stderr.decode()),
                          (0, f"nobody read the whole answer: {path} stays as it was\n"))
         self.assertEqual(path.read_bytes(), before)
+
+    def test_turns_of_another_program_are_never_written_over(self):
+        talk = self.ingest()
+        with self.talking(talk) as chat:
+            self.ok("run", *ON_MODEL, "--session", talk, "--save", "-p", "What did the fox want?", *GREEDY)
+            others = talk.read_bytes()
+            answer, log = chat.communicate(b"Who sang?\nWho ate?\n", timeout=300 * PATIENCE)
+        self.assertEqual(chat.returncode, 1)
+        self.assertNotEqual(answer, b"")
+        self.assertEqual(log.decode(), f"lacake: error: {talk}: another program changed it meanwhile; "
+                         "/save FILE keeps this conversation elsewhere\n")
+        self.assertEqual(talk.read_bytes(), others)
+
+    def test_a_conversation_that_another_program_began_is_never_written_over(self):
+        talk = self.folder / "talk.kv"
+        with self.talking(talk) as chat:
+            others = self.ingest("talk.kv").read_bytes()
+            answer, log = chat.communicate(b"Who sang?\n", timeout=300 * PATIENCE)
+        self.assertEqual(chat.returncode, 1)
+        self.assertNotEqual(answer, b"")
+        self.assertIn("another program changed it meanwhile", log.decode())
+        self.assertEqual(talk.read_bytes(), others)
+
+    def talking(self, path):
+        """The running program, its conversation open."""
+        chat = subprocess.Popen([PROGRAM, "chat", *map(str, ON_MODEL), *SMALL, *GREEDY, "--session", str(path)],
+                                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                                env=environment())
+        self.addCleanup(chat.kill)
+        opened = b"ask about it\n" if path.exists() else b"  total"
+        while opened not in (line := chat.stderr.readline()):
+            self.assertNotEqual(line, b"")
+        return chat
+
+    def test_of_two_programs_that_answer_at_once_one_is_not_saved_and_says_so(self):
+        book = self.ingest()
+        asked = ["run", *ON_MODEL, "--session", book, "--save", "--temp", "0", "--ignore-eos", "-q", "-p", "Who sang?"]
+        with start(*asked, "-n", "80", "--json") as slow:
+            while not self.is_reading(slow.pid, book):
+                time.sleep(0.01)
+            self.ok(*asked, "-n", "2")
+            others = book.read_bytes()
+            answer, log = slow.communicate(timeout=300 * PATIENCE)
+        self.assertEqual((slow.returncode, log.decode()),
+                         (1, f"lacake: error: {book}: another program changed it meanwhile; the answer was not saved\n"))
+        self.assertEqual(len(json.loads(answer)["tokens"]["ids"]), 80)
+        self.assertEqual(book.read_bytes(), others)
+
+    @staticmethod
+    def is_reading(pid, path):
+        try:
+            with open(f"/proc/{pid}/maps", encoding="utf-8") as maps:
+                return str(path) in maps.read()
+        except OSError:
+            return False
 
     def test_undo_and_retry(self):
         path, other = self.folder / "talk.kv", self.folder / "other.kv"

@@ -123,7 +123,7 @@ class Progress(ProgramTest):
         self.assertNotIn("\rprompt", self.log("--json"))
 
 
-class Chat(unittest.TestCase):
+class Chat(ProgramTest):
     def test_a_line_is_a_turn_and_earlier_turns_are_remembered(self):
         first, second = "What is the capital of France?", "And of Italy?"
         flags = ["--temp", "0", "-n", "12"]
@@ -155,6 +155,32 @@ class Chat(unittest.TestCase):
         self.assertIn(" 0 tokens", screen.wait_for("planned"))
         screen.type(CTRL_D)
         self.assertEqual(screen.status(), 0)
+
+    def test_what_another_program_saved_meanwhile_stays_and_the_talk_is_kept_elsewhere(self):
+        talk, elsewhere = self.folder / "talk.kv", self.folder / "elsewhere.kv"
+        chat = ["chat", *ON_MODEL, "--temp", 0, "-n", 6, "--session", talk]
+        self.assertEqual(run(*chat, stdin=b"Hello\n").returncode, 0)
+        screen = Screen(*chat)
+        screen.wait_for("> ")
+        self.assertEqual(run(*chat, stdin=b"A fruit!\n").returncode, 0)
+        others = talk.read_bytes()
+        for keys in (b"A bird!\n", b"/save\n", b"/undo\n"):
+            screen.type(keys)
+            self.assertIn("another program changed it meanwhile", screen.wait_for(r"changed it[^>]*> "))
+        screen.type(b"A bird!\n")
+        screen.wait_for(r"changed it[^>]*> ")
+        screen.type(f"/save {elsewhere}\n".encode())
+        screen.wait_for("> ")
+        self.assertEqual(talk.read_bytes(), others)
+        self.assertTrue(elsewhere.exists())
+        screen.type(f"/load {talk}\n".encode())
+        screen.wait_for(r"tokens[^>]*> ")
+        screen.type(b"A bird!\n")
+        self.assertNotIn("changed", screen.wait_for(r"\n[^>]*> "))
+        screen.type(CTRL_D)
+        self.assertEqual(screen.status(), 0)
+        self.assertNotEqual(talk.read_bytes(), others)
+        self.assertTrue(run(*chat, stdin=b"/stats\n").stderr.decode().splitlines()[1].startswith("3 turns, "))
 
     def test_exit_leaves(self):
         self.assertEqual(run("chat", *ON_MODEL, "-q", stdin=b"/exit\nnever said\n").returncode, 0)
