@@ -204,12 +204,16 @@ void load(Chat& chat, const std::string& path) {
   }
 }
 
+std::string without_blanks(const std::string& text) {
+  const std::size_t begin = text.find_first_not_of(" \t");
+  return begin == text.npos ? "" : text.substr(begin, text.find_last_not_of(" \t") + 1 - begin);
+}
+
 // "/load FILE": what stands behind the command's name, without blanks around it. Nothing where the line is another.
 std::optional<std::string> argument_of(const std::string& line, std::string_view command) {
   if (line == command) return "";
   if (!line.starts_with(command) || line[command.size()] != ' ' || line.find('\n') != line.npos) return {};
-  const std::size_t begin = line.find_first_not_of(' ', command.size());
-  return begin == line.npos ? "" : line.substr(begin, line.find_last_not_of(' ') + 1 - begin);
+  return without_blanks(line.substr(command.size()));
 }
 
 // A command that needs the conversation. False: the line is none.
@@ -294,6 +298,7 @@ void begin(Chat& chat) {
 }  // namespace
 
 int chat(const Options& options) {
+  require_input();
   const GenerationOptions generating = generation_options(options);
   const SessionOptions asked = session_options(options);
   if (options.system) require_utf8(*options.system, "--system");
@@ -329,15 +334,16 @@ int chat(const Options& options) {
   for (;;) {
     const auto line = input.next();
     if (!line) return input.interrupted() ? kInterruptedStatus : 0;
-    if (*line == "/exit") return 0;
-    if (line->empty()) continue;
+    const std::string said = without_blanks(*line);
+    if (said == "/exit") return 0;
+    if (said.empty()) continue;
     watch_interrupt();
-    if (*line == "/help") {
+    if (said == "/help") {
       std::fputs(help_text(ChatInput::edits()).c_str(), stderr);
-    } else if (run_command(chat, *line)) {
+    } else if (run_command(chat, said)) {
       // done
-    } else if (line->front() == '/' && line->find_first_of(" \n") == std::string::npos && interactive) {
-      std::fputs(fmt::format("{} is no command; /help lists them\n", *line).c_str(), stderr);
+    } else if (said.front() == '/' && said.find_first_of(" \n") == std::string::npos && interactive) {
+      std::fputs(fmt::format("{} is no command; /help lists them\n", said).c_str(), stderr);
     } else {
       ask_line(chat, *line);
     }

@@ -11,13 +11,25 @@
 
 namespace lacake::cli {
 
-// Lines of standard input, without its buffering: what comes after a line stays for the next read.
+// Throws Error(kInput) where standard input cannot be read: known before a model is opened, which would get its number
+// where it is closed.
+void require_input();
+
+// Lines of standard input, without its buffering: what comes after a line stays for the next read. A carriage return at
+// the end of a line and a byte order mark at the beginning are other systems' and no part of what is said.
 class InputLines {
  public:
-  std::optional<std::string> next();  // empty at the end of the input
+  // Empty at the end of the input. Throws Error(kInput) where it cannot be read.
+  std::optional<std::string> next();
+  // The next line if it is there already, else nothing.
+  std::optional<std::string> next_at_hand();
 
  private:
+  std::optional<std::string> held_line(bool at_end);
+  bool read_more();  // false: it is at its end
+
   std::string held_;
+  bool begun_ = false;
 };
 
 // What the user of `lacake chat` says: typed at a terminal, where lines are edited and those of earlier conversations
@@ -29,8 +41,10 @@ class ChatInput {
 
   ChatInput(const Options& options, const Terminal& terminal, std::span<const EditedCommand> commands);
 
-  // Empty at the end.
+  // Empty at the end. Throws Error(kInput) where standard input cannot be read.
   std::optional<std::string> next();
+  // Of a file or pipe: the next line if it is there already.
+  std::optional<std::string> next_at_hand() { return editor_ ? std::nullopt : lines_.next_at_hand(); }
   bool interrupted() const { return editor_ && editor_->interrupted(); }  // it ended by Ctrl-C
 
  private:

@@ -182,6 +182,25 @@ class Chat(ProgramTest):
         self.assertNotEqual(talk.read_bytes(), others)
         self.assertTrue(run(*chat, stdin=b"/stats\n").stderr.decode().splitlines()[1].startswith("3 turns, "))
 
+    def test_input_that_cannot_be_read_is_said_and_fails(self):
+        command = [PROGRAM, "chat", *map(str, ON_MODEL), "-q"]
+        folder = os.open(self.folder, os.O_RDONLY)
+        self.addCleanup(os.close, folder)
+        for input_, reason in ((folder, "Is a directory"), (None, "Bad file descriptor")):
+            done = subprocess.run(command, stdin=input_, preexec_fn=None if input_ else lambda: os.close(0),
+                                  capture_output=True, env=environment(), check=False)
+            self.assertEqual((done.returncode, done.stderr.decode()),
+                             (1, f"lacake: error: standard input: cannot be read: {reason}\n"))
+
+    def test_lines_of_other_systems_are_what_they_say(self):
+        flags, kept = ["chat", *ON_MODEL, "-q", "--temp", 0, "-n", 6], self.folder / "kept.kv"
+        plain = run(*flags, stdin=b"Hello\nA fruit!\n")
+        lines = f"\ufeffHello\r\n\r\n  \t\r\n /save {kept} \r\nA fruit!\r\n\t/exit \r\nnever said\r\n"
+        done = run(*flags, stdin=lines.encode())
+        self.assertEqual((done.returncode, done.stdout), (0, plain.stdout))
+        self.assertEqual(list(self.folder.iterdir()), [kept])
+        self.assertEqual(run(*flags, stdin="\ufeff/exit\r\nnever said\r\n".encode()).stdout, b"")
+
     def test_exit_leaves(self):
         self.assertEqual(run("chat", *ON_MODEL, "-q", stdin=b"/exit\nnever said\n").returncode, 0)
 
