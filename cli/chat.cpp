@@ -161,23 +161,17 @@ void save(Chat& chat, const std::string& path) {
 }
 
 void answer(Chat& chat, const Asking& asking) {
-  try {
-    const Turn turn = ask(chat, asking);
-    chat.statistics.add(turn);
-    const Answer& answer = turn.answer;
-    if (chat.options.session && turn.answered()) save(chat, *chat.options.session);
-    if (answer.finish == Finish::kCancelled) notice(chat.options, chat.terminal.paint(Style::kDim, "(stopped)"));
-    if (answer.finish != Finish::kLength) return;
-    const std::string cut = length_notice(answer, chat.options);
-    if (cut.empty()) {
-      notice(chat.options, chat.terminal.paint(Style::kDim, "(length reached)"));
-    } else {
-      warn(chat.terminal.paint(Style::kDim, fmt::format("({})", cut)));
-    }
-  } catch (const Error& error) {
-    // A conversation goes on after a line that did not fit; a script's should fail.
-    if (!chat.interactive) throw;
-    print_error(chat.terminal, error);
+  const Turn turn = ask(chat, asking);
+  chat.statistics.add(turn);
+  const Answer& answer = turn.answer;
+  if (chat.options.session && turn.answered()) save(chat, *chat.options.session);
+  if (answer.finish == Finish::kCancelled) notice(chat.options, chat.terminal.paint(Style::kDim, "(stopped)"));
+  if (answer.finish != Finish::kLength) return;
+  const std::string cut = length_notice(answer, chat.options);
+  if (cut.empty()) {
+    notice(chat.options, chat.terminal.paint(Style::kDim, "(length reached)"));
+  } else {
+    warn(chat.terminal.paint(Style::kDim, fmt::format("({})", cut)));
   }
 }
 
@@ -216,16 +210,20 @@ std::optional<std::string> argument_of(const std::string& line, std::string_view
   return without_blanks(line.substr(command.size()));
 }
 
+[[noreturn]] void refuse(const char* command, const char* expected) {
+  throw Error({.subject = command, .expected = expected, .found = "none"});
+}
+
 // A command that needs the conversation. False: the line is none.
 bool run_command(Chat& chat, const std::string& line) {
   const auto say = [](const char* text) { std::fputs(text, stderr); };
   if (line == "/retry") {
     answer(chat, [](Conversation& conversation, const ConversationHooks& hooks) { return conversation.retry(hooks); });
   } else if (line == "/undo") {
-    const bool undone = chat.conversation->undo();
-    if (undone && chat.options.session) save(chat, *chat.options.session);
-    say(undone ? "forgotten: the last question and its answer\n" : "there is no question to forget\n");
-    if (undone && !chat.conversation->ahead().empty()) notice(chat.options, kAskAboutText);
+    if (!chat.conversation->undo()) refuse("/undo", "a question to forget");
+    if (chat.options.session) save(chat, *chat.options.session);
+    say("forgotten: the last question and its answer\n");
+    if (!chat.conversation->ahead().empty()) notice(chat.options, kAskAboutText);
   } else if (line == "/clear") {
     chat.conversation->clear();
     if (chat.options.session) {
@@ -235,20 +233,12 @@ bool run_command(Chat& chat, const std::string& line) {
     say(chat.statistics.text(*chat.conversation, chat.making.checkpoint_bytes).c_str());
   } else if (const auto path = argument_of(line, "/save")) {
     const std::string to = path->empty() ? chat.options.session.value_or("") : *path;
+    if (to.empty()) refuse("/save", "a file, as nothing was said with --session");
     if (!path->empty()) require_apart({{"/save", to}}, files_read(chat.options, kChat));
-    if (to.empty()) {
-      say("/save: expected a file, as nothing was said with --session\n");
-    } else {
-      save(chat, to);
-    }
+    save(chat, to);
   } else if (const auto from = argument_of(line, "/load")) {
-    try {
-      if (from->empty()) throw Error({.subject = "/load", .expected = "a file", .found = "none"});
-      load(chat, *from);
-    } catch (const Error& error) {
-      if (!chat.interactive) throw;
-      print_error(chat.terminal, error);
-    }
+    if (from->empty()) refuse("/load", "a file");
+    load(chat, *from);
   } else {
     return false;
   }
@@ -258,6 +248,20 @@ bool run_command(Chat& chat, const std::string& line) {
 std::vector<Message> opening(const Options& options) {
   if (!options.system) return {};
   return {{.role = "system", .content = *options.system}};
+}
+
+// A line: a command or a question.
+void take_line(Chat& chat, const std::string& line) {
+  const std::string command = without_blanks(line);
+  if (command == "/help") {
+    std::fputs(help_text(ChatInput::edits()).c_str(), stderr);
+  } else if (run_command(chat, command)) {
+    // done
+  } else if (command.front() == '/' && command.find_first_of(" \n") == command.npos && chat.interactive) {
+    std::fputs(fmt::format("{} is no command; /help lists them\n", command).c_str(), stderr);
+  } else {
+    ask_line(chat, line);
+  }
 }
 
 // In memory, and beside the conversation in its file.
@@ -338,14 +342,12 @@ int chat(const Options& options) {
     if (said == "/exit") return 0;
     if (said.empty()) continue;
     watch_interrupt();
-    if (said == "/help") {
-      std::fputs(help_text(ChatInput::edits()).c_str(), stderr);
-    } else if (run_command(chat, said)) {
-      // done
-    } else if (said.front() == '/' && said.find_first_of(" \n") == std::string::npos && interactive) {
-      std::fputs(fmt::format("{} is no command; /help lists them\n", said).c_str(), stderr);
-    } else {
-      ask_line(chat, *line);
+    try {
+      take_line(chat, *line);
+    } catch (const Error& error) {
+      // A conversation goes on after a line that did not fit; a script's should fail.
+      if (!interactive) throw;
+      print_error(terminal, error);
     }
     if (interrupted() && !interactive) return kInterruptedStatus;
   }

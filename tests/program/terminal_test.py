@@ -201,6 +201,23 @@ class Chat(ProgramTest):
         self.assertEqual(list(self.folder.iterdir()), [kept])
         self.assertEqual(run(*flags, stdin="\ufeff/exit\r\nnever said\r\n".encode()).stdout, b"")
 
+    def test_a_command_that_can_do_nothing_fails_a_script(self):
+        for command, says in (("/undo", "expected a question to forget"), ("/retry", "expected a question"),
+                              ("/save", "expected a file, as nothing was said with --session"),
+                              ("/load", "expected a file")):
+            done = run("chat", *ON_MODEL, "-q", stdin=f"{command}\nHello\n".encode())
+            self.assertEqual((done.returncode, done.stdout), (1, b""))
+            self.assertRegex(done.stderr.decode(), f"^lacake: error: [^\n]*{says}, found none\n$")
+
+    def test_a_command_that_can_do_nothing_at_a_terminal_is_said_and_the_talk_goes_on(self):
+        screen = Screen("chat", *ON_MODEL, "-q")
+        screen.wait_for("> ")
+        for command, says in ((b"/undo\n", "a question to forget"), (b"/save\n", "a file")):
+            screen.type(command)
+            self.assertIn(f"expected {says}", screen.wait_for(r"error:[^>]*> "))
+        screen.type(b" /exit \n")
+        self.assertEqual(screen.status(), 0)
+
     def test_exit_leaves(self):
         self.assertEqual(run("chat", *ON_MODEL, "-q", stdin=b"/exit\nnever said\n").returncode, 0)
 
