@@ -135,15 +135,10 @@ Turn ask(Chat& chat, const Asking& asking) {
       .on_text = write_output,
       .read_again = [&](std::size_t n_tokens) { notice(chat.options, read_again_line(n_tokens)); },
   };
-  try {
-    const Turn turn = asking(*chat.conversation, hooks);
-    bar.check_output();
-    write_output("\n");
-    return turn;
-  } catch (const OutputClosed&) {
-    if (chat.options.session) warn(unread_line(*chat.options.session));
-    throw;
-  }
+  const Turn turn = asking(*chat.conversation, hooks);
+  bar.check_output();
+  write_output("\n");
+  return turn;
 }
 
 // Where an answer is lost only if the process and the disk are: what cannot be saved is said, and the talk goes on.
@@ -264,6 +259,22 @@ void take_line(Chat& chat, const std::string& line) {
   }
 }
 
+// Whether anything is still to be done of what is there, when nobody reads the answers any more.
+bool leaves_lines(ChatInput& input) {
+  while (const auto line = input.next_at_hand()) {
+    const std::string said = without_blanks(*line);
+    if (said == "/exit") return false;
+    if (!said.empty()) return true;
+  }
+  return false;
+}
+
+std::string unread_line(const Chat& chat, ChatInput& input) {
+  const std::string left = leaves_lines(input) ? "the lines after it are left undone" : "";
+  if (!chat.options.session) return left.empty() ? "" : "nobody read the whole answer: " + left;
+  return cli::unread_line(*chat.options.session) + (left.empty() ? "" : ", and " + left);
+}
+
 // In memory, and beside the conversation in its file.
 void size_checkpoints(Chat& chat, const SessionPlan& plan) {
   const std::optional<std::string>& size = chat.options.checkpoints;
@@ -344,6 +355,9 @@ int chat(const Options& options) {
     watch_interrupt();
     try {
       take_line(chat, *line);
+    } catch (const OutputClosed&) {
+      warn(unread_line(chat, input));
+      throw;
     } catch (const Error& error) {
       // A conversation goes on after a line that did not fit; a script's should fail.
       if (!interactive) throw;

@@ -12,7 +12,7 @@ import termios
 import time
 import unittest
 
-from program import FABLE, ON_MODEL, PROGRAM, ProgramTest, answer, environment, run
+from program import FABLE, ON_MODEL, PROGRAM, ProgramTest, answer, environment, run, run_unread
 
 CTRL_C, CTRL_D = b"\x03", b"\x04"
 
@@ -217,6 +217,19 @@ class Chat(ProgramTest):
             self.assertIn(f"expected {says}", screen.wait_for(r"error:[^>]*> "))
         screen.type(b" /exit \n")
         self.assertEqual(screen.status(), 0)
+
+    def test_lines_that_are_left_because_nobody_reads_are_told(self):
+        flags, talk = ["chat", *ON_MODEL, "-q", "--temp", 0, "-n", 6], self.folder / "talk.kv"
+        left = "the lines after it are left undone"
+        for lines, says in ((f"Hello\nHow are you?\n/save {talk}\n", f"nobody read the whole answer: {left}\n"),
+                            (f"Hello\n/save {talk}", f"nobody read the whole answer: {left}\n"),
+                            ("Hello\n\n /exit\nnever said\n", "")):
+            done = run_unread(*flags, stdin=lines.encode())
+            self.assertEqual((done.returncode, done.stderr.decode()), (0, says))
+        done = run_unread(*flags, "--session", talk, stdin=b"Hello\nHow are you?\n")
+        self.assertEqual((done.returncode, done.stderr.decode()),
+                         (0, f"nobody read the whole answer: {talk} stays as it was, and {left}\n"))
+        self.assertEqual(list(self.folder.iterdir()), [])
 
     def test_exit_leaves(self):
         self.assertEqual(run("chat", *ON_MODEL, "-q", stdin=b"/exit\nnever said\n").returncode, 0)
