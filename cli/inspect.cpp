@@ -96,13 +96,17 @@ int inspect(const Options& given) {
                          {"prompt_tokens", sized.prompt_tokens},
                          {"plan", session_plan_json(plan)},
                          {"options", options_json(options, kInspect)}};
-  bool closed = false;  // nobody reads any more, and files are to be made even so
+  bool closed = false;             // nobody reads any more, and files are to be made even so
+  std::optional<Error> unwritten;  // likewise, and it is said at the end
   try {
     if (!options.json)
       write_output(model_text(model.facts(), terminal) + plan_text(plan, model.facts(), sized, terminal));
   } catch (const OutputClosed&) {
     if (!makes_files) throw;
     closed = true;
+  } catch (const Error& error) {
+    if (!makes_files) throw;
+    unwritten = error;
   }
 
   if (text) {
@@ -121,7 +125,7 @@ int inspect(const Options& given) {
     json["kv"] = cache_json(session->use(), sized);
     json["n_tokens"] = kept.n_tokens;
     json["layers"] = layers_json(kept);
-    if (!options.json && !closed) {
+    if (!options.json && !closed && !unwritten) {
       const bool blocks = utf8_locale() && options.color != "never";
       // A wider terminal shows more of a text than 80 columns can.
       const std::size_t columns = terminal.interactive() ? std::clamp<std::size_t>(terminal.columns(), 40, 200) : 80;
@@ -129,6 +133,7 @@ int inspect(const Options& given) {
     }
   }
   if (options.json) write_output(json_line(json));
+  if (unwritten) throw Error(*unwritten);
   return 0;
 }
 

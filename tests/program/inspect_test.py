@@ -1,12 +1,15 @@
 """lacake inspect and lacake policies: facts, plans and pictures."""
 
 import json
+import os
 import signal
 import struct
+import subprocess
 import unittest
 import xml.etree.ElementTree
 
-from program import FABLE, MODEL_LENGTH, N_LAYER, ON_MODEL, ProgramTest, run, run_unread, start
+from program import (FABLE, MODEL_LENGTH, N_LAYER, ON_MODEL, PROGRAM, ProgramTest, environment, run, run_unread,
+                     start)
 
 KEPT_BY = ["--policy", "streaming-llm:sinks=4", "--kv-budget", "40"]
 
@@ -65,6 +68,19 @@ class Inspect(ProgramTest):
             self.assertEqual((done.returncode, done.stdout, done.stderr.decode()),
                              (2, b"", f"lacake: error: {says}\n"))
         self.assertEqual((text.read_text(), kept.exists()), (FABLE, False))
+
+    @unittest.skipUnless(os.path.exists("/dev/full"), "needs /dev/full")
+    def test_files_are_made_even_if_the_rest_cannot_be_written_which_is_said(self):
+        kept = self.folder / "kept.json"
+        for flags in ([], ["--json"]):
+            with open("/dev/full", "wb") as full:
+                done = subprocess.run([PROGRAM, "inspect", *ON_MODEL, "-q", "-p", FABLE, "--kept", kept, *KEPT_BY, *flags],
+                                      stdin=subprocess.DEVNULL, stdout=full, stderr=subprocess.PIPE,
+                                      env=environment(), check=False)
+            self.assertEqual((done.returncode, done.stderr.decode()),
+                             (1, "lacake: error: standard output: cannot be written: No space left on device\n"))
+            self.assertEqual(json.loads(kept.read_text())["schema"], 1)
+            kept.unlink()
 
     def test_tokens_generated_are_kept_too(self):
         path = self.folder / "kept.json"
