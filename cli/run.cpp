@@ -176,6 +176,9 @@ int run_saved(const Options& options) {
     result.use = conversation.session()->use();
     try {
       if (options.save) file.save(conversation);
+      if (options.save && turn.answer.finish == Finish::kCancelled) {
+        warn(fmt::format("stopped: {} keeps the answer as far as it went", file.path()));
+      }
     } catch (const Error& error) {
       unsaved = error;
     }

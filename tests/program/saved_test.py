@@ -75,6 +75,17 @@ class Ingest(Saved):
         self.assertGreater(second["session"]["held_tokens"], first["session"]["held_tokens"])
         self.assertLess(second["tokens"]["prompt"], 60)
 
+    def test_an_answer_that_was_stopped_is_saved_as_far_as_it_went_and_that_is_said(self):
+        book = self.ingest()
+        with start("run", *ON_MODEL, "--session", book, "--save", "-p", "Who sang?", "--ignore-eos", "-n", "-1",
+                   "-q") as process:
+            self.assertNotEqual(process.stdout.read(1), b"")
+            process.send_signal(signal.SIGINT)
+            _, log = process.communicate(timeout=300 * PATIENCE)
+        self.assertEqual((process.returncode, log.decode()),
+                         (130, f"stopped: {book} keeps the answer as far as it went\n"))
+        self.assertIn("1 turn, ", self.ok("chat", *ON_MODEL, "--session", book, stdin=b"/stats\n").stderr.decode())
+
     def test_a_full_cache_has_room_for_an_answer(self):
         book = self.ingest("full.kv", "-c", "2048")
         self.assertEqual(len(self.ask(book, "Who sang?")["tokens"]["ids"]), 12)
