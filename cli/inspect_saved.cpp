@@ -34,6 +34,10 @@ void check(const Options& options) {
                  .expected = "a model to look at (-m FILE alone)",
                  .found = "a saved conversation"});
   }
+  if (options.json && options.show_text) {
+    throw Error(
+        {.kind = Error::Kind::kUsage, .subject = "--text", .expected = "one of --text and --json", .found = "both"});
+  }
   if (options.plot) require_picture_name(*options.plot, "--plot");
   const std::pair<const std::optional<std::string>*, const char*> files[] = {
       {&options.plot, "--plot"}, {&options.kept, "--kept"}, {&options.html, "--html"}};

@@ -179,6 +179,8 @@ class Files(Saved):
         self.refused(["run", *ON_MODEL, "-p", "Who?", "--save"], "--save", "--session FILE", status=2)
         self.refused(["inspect", book, *ON_MODEL], "--model", "a saved conversation", status=2)
         self.refused(["inspect", *ON_MODEL, "--html", book], "--html", "a saved conversation", status=2)
+        self.refused(["inspect", book, "--json", "--text"], "--text: expected one of --text and --json, found both",
+                     status=2)
 
     def test_a_disk_that_is_full_leaves_the_old_file(self):
         book = self.ingest()
