@@ -61,12 +61,11 @@ class Inspect(ProgramTest):
 
     def test_a_file_that_is_read_is_never_written_over(self):
         text, kept, again = self.file("fable.txt", FABLE), self.folder / "kept.svg", self.folder / "." / "kept.svg"
-        for flags, says in ((["-f", text, "--kept", text], f"--kept: expected another file than --file {text}, found {text}"),
-                            (["-p", FABLE, "--kept", again, "--plot", kept],
-                             f"--kept: expected another file than --plot {kept}, found {again}")):
+        for flags, than, found in ((["-f", text, "--kept", text], f"--file {text}", text),
+                                   (["-p", FABLE, "--kept", again, "--plot", kept], f"--plot {kept}", again)):
             done = run("inspect", *ON_MODEL, *flags)
-            self.assertEqual((done.returncode, done.stdout, done.stderr.decode()),
-                             (2, b"", f"lacake: error: {says}\n"))
+            says = f"lacake: error: --kept: expected another file than {than}, found {found}\n"
+            self.assertEqual((done.returncode, done.stdout, done.stderr.decode()), (2, b"", says))
         self.assertEqual((text.read_text(), kept.exists()), (FABLE, False))
 
     @unittest.skipUnless(os.path.exists("/dev/full"), "needs /dev/full")
@@ -74,9 +73,9 @@ class Inspect(ProgramTest):
         kept = self.folder / "kept.json"
         for flags in ([], ["--json"]):
             with open("/dev/full", "wb") as full:
-                done = subprocess.run([PROGRAM, "inspect", *ON_MODEL, "-q", "-p", FABLE, "--kept", kept, *KEPT_BY, *flags],
-                                      stdin=subprocess.DEVNULL, stdout=full, stderr=subprocess.PIPE,
-                                      env=environment(), check=False)
+                arguments = ["inspect", *ON_MODEL, "-q", "-p", FABLE, "--kept", kept, *KEPT_BY, *flags]
+                done = subprocess.run([PROGRAM, *arguments], stdin=subprocess.DEVNULL, stdout=full,
+                                      stderr=subprocess.PIPE, env=environment(), check=False)
             self.assertEqual((done.returncode, done.stderr.decode()),
                              (1, "lacake: error: standard output: cannot be written: No space left on device\n"))
             self.assertEqual(json.loads(kept.read_text())["schema"], 1)

@@ -314,8 +314,8 @@ class Chat(Saved):
             self.ok(*asked, "-n", "2")
             others = book.read_bytes()
             answer, log = slow.communicate(timeout=300 * PATIENCE)
-        self.assertEqual((slow.returncode, log.decode()),
-                         (1, f"lacake: error: {book}: another program changed it meanwhile; the answer was not saved\n"))
+        says = f"{book}: another program changed it meanwhile; the answer was not saved"
+        self.assertEqual((slow.returncode, log.decode()), (1, f"lacake: error: {says}\n"))
         self.assertEqual(len(json.loads(answer)["tokens"]["ids"]), 80)
         self.assertEqual(book.read_bytes(), others)
 
