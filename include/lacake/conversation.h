@@ -161,7 +161,7 @@ class Conversation {
   // Answers the last question once more, with another seed; the answer before is forgotten, and stays where this fails.
   // Throws Error(kState) where there was no question.
   Turn retry(const ConversationHooks& hooks = {});
-  // Forgets the last question with its answer. False if there is none.
+  // Forgets the last question with its answer. False if there is none. What was read ahead of it stays, as ahead().
   bool undo();
 
   // Reads the beginning of the next question, a book say: it becomes one message with what is asked next. Policies are
