@@ -1,20 +1,16 @@
 #include "policies/trellis/trellis.h"
 
-#include <fmt/format.h>
-
 #include <algorithm>
 #include <cmath>
 #include <limits>
 #include <numeric>
 #include <utility>
 
-#include "lacake/error.h"
 #include "policies/layer_budgets.h"
-#include "policies/parameters.h"
 #include "policies/ranked.h"
 #include "policies/score.h"
-#include "policies/shared_parameters.h"
 #include "policies/trellis/memory.h"
+#include "policies/trellis/settings.h"
 
 namespace lacake {
 namespace trellis {
@@ -26,29 +22,11 @@ constexpr float kHeld = std::numeric_limits<float>::max() / 2;
 // Last queries whose attention is part of a text's worth.
 constexpr int kDefenceRows = 32;
 
-// Tokens that the model repeats at a time.
-constexpr std::size_t kRepeatChunk = 2000;
-
 // Worth of a template's words: above that of everything that was repeated.
 constexpr float kOfTemplate = std::numeric_limits<float>::max() / 8;
 
 // Entries for which one query of an answer is skipped.
 constexpr std::size_t kEntriesPerLook = 1024;
-
-struct Settings {
-  std::size_t rows = 1;
-  std::size_t preference = 0;
-  float gamma = 0;
-  float spread = 0;
-  double memory = 0;
-  double recent = 0;
-  double ladder = 0;
-  std::size_t every = 0;  // 0: by C
-  bool learned = false;   // worth is what the model's calibration says
-  float worth = 0;
-  float defence = 0;
-  float length = 0;
-};
 
 // The share of values below each.
 std::vector<float> percentiles(std::span<const float> values) {
@@ -328,149 +306,9 @@ class Trellis final : public RankedPolicy {
 namespace {
 
 std::unique_ptr<Policy> make(const PolicySettings& given, const AttentionShape& shape, std::size_t cache_size) {
-  const PolicyType& type = trellis_policy();
-  RankedPolicy::Options options = ranked_options(type, given, shape, cache_size);
-  const auto refuse = [&](std::string expected, const char* found) {
-    throw Error({.kind = Error::Kind::kUsage,
-                 .subject = policy_subject(type.name),
-                 .expected = std::move(expected),
-                 .found = found});
-  };
-  const bool joint = options.sharing == RankedPolicy::Options::Sharing::kJoint;
-  if (joint && given.contains("preference")) {
-    refuse("no preference= with heads=joint, where scores alone divide the entries among layers", "both");
-  }
-  const bool even =
-      options.sharing == RankedPolicy::Options::Sharing::kEven && options.positions == Positions::kOriginal;
-  if (given.contains("question") && !even) {
-    refuse("no question= beside heads=adaptive, heads=joint or positions=compacted", "both");
-  }
-  options.changes_sharing = even && has_word(type, given, "question", "auto");
-  const bool repeats = has_word(type, given, "replay", "on");
-  for (const char* name : {"worth", "replay", "defence", "length"}) {
-    if (!given.contains(name) || options.changes_sharing) continue;
-    refuse(fmt::format("{}= with question=auto, where a text is kept by its worth", name), "a form that has none");
-  }
-  const bool learned = has_word(type, given, "learned", "on");
-  if (learned) require_calibration(type, shape);
-  if (learned && !options.changes_sharing) {
-    refuse("learned=on with question=auto, where a text is kept by its worth", "a form that has none");
-  }
-  if (learned && repeats) refuse("learned=on or replay=on, each of which judges by itself", "both");
-  for (const char* name : {"defence", "length"}) {
-    if (!given.contains(name) || !repeats) continue;
-    refuse(fmt::format("no {}= with replay=on, which judges by other measures", name), "both");
-  }
-  if (options.changes_sharing && repeats) options.repeat_chunk = trellis::kRepeatChunk;
-  options.uneven_layers = !joint && size_setting(type, given, "preference") > 0;
-  trellis::Settings settings;
-  settings.rows = size_setting(type, given, "rows");
-  settings.preference = joint ? 0 : size_setting(type, given, "preference");
-  settings.gamma = (float)number_setting(type, given, "gamma");
-  settings.spread = (float)number_setting(type, given, "spread");
-  settings.memory = number_setting(type, given, "memory");
-  settings.recent = number_setting(type, given, "recent");
-  settings.ladder = number_setting(type, given, "ladder");
-  settings.every = size_setting(type, given, "every");
-  settings.learned = learned;
-  // A learned score is one of what is lost, which knows lengths.
-  if (!learned || given.contains("defence")) settings.defence = (float)number_setting(type, given, "defence");
-  if (!learned || given.contains("length")) settings.length = (float)number_setting(type, given, "length");
-  settings.worth = (float)number_setting(type, given, "worth");
+  RankedPolicy::Options options = ranked_options(trellis_policy(), given, shape, cache_size);
+  const trellis::Settings settings = trellis::read_settings(given, shape, options);
   return std::make_unique<trellis::Trellis>(options, shape, settings);
-}
-
-// A model's calibration is used where it is there.
-PolicySettings settings_at_opening(const PolicySettings& given, const AttentionShape& shape, double) {
-  const PolicyType& type = trellis_policy();
-  const bool has_worth = has_word(type, given, "question", "auto") && has_word(type, given, "positions", "original") &&
-                         has_word(type, given, "heads", "even");
-  const bool can = shape.calibration != 0 && has_worth && !has_word(type, given, "replay", "on");
-  return can && !given.contains("learned") ? PolicySettings{{"learned", "on"}} : PolicySettings{};
-}
-
-std::vector<PolicyParameter> parameters() {
-  return with_head_parameters(
-      {{.name = "rows",
-        .kind = PolicyParameter::Kind::kWholeNumber,
-        .default_value = 1,
-        .min = 1,
-        .max = 4096,
-        .help = "last queries of a prompt that are looked at"},
-       {.name = "preference",
-        .kind = PolicyParameter::Kind::kWholeNumber,
-        .default_value = 16,
-        .min = 0,
-        .max = 4096,
-        .help = "last queries of a prompt whose dispersion and shift divide the entries among layers; 0: layers alike"},
-       {.name = "gamma",
-        .default_value = 200,
-        .min = 0,
-        .max = 1e6,
-        .help = "weight of a prompt's variance over these rows beside their mean; nothing with rows=1"},
-       {.name = "memory",
-        .default_value = 1024,
-        .min = 1,
-        .max = 1e9,
-        .help = "tokens of an answer after which what an entry received counts 1/e"},
-       {.name = "spread",
-        .default_value = 1,
-        .min = 0,
-        .max = 1e6,
-        .help = "weight of the remembered standard deviation beside the mean"},
-       {.name = "recent",
-        .default_value = 0.25,
-        .min = 0,
-        .max = 1,
-        .help = "share of a layer for the newest entries of an answer; the prompt's are none"},
-       {.name = "ladder",
-        .default_value = 0.2,
-        .min = 0,
-        .max = 1,
-        .help = "in an answer, share of a layer for the best entry of each region, shifted from layer to layer"},
-       {.name = "every",
-        .kind = PolicyParameter::Kind::kWholeNumber,
-        .min = 0,
-        .max = 1024,
-        .help = "in decoding one query in so many is looked at",
-        .default_text = "C / 1024, rounded up"},
-       {.name = "question",
-        .kind = PolicyParameter::Kind::kWord,
-        .default_value = "auto",
-        .words = {"auto", "seen"},
-        .help = "auto: a text whose question is not there yet is kept by what any question may need; seen: never so"},
-       {.name = "replay",
-        .kind = PolicyParameter::Kind::kWord,
-        .default_value = "off",
-        .words = {"off", "on"},
-        .help = "on: such a text is judged by what the model looks at when it repeats it (KVzip), a second reading"},
-       {.name = "learned",
-        .kind = PolicyParameter::Kind::kWord,
-        .default_value = "off",
-        .words = {"off", "on"},
-        .help = "on: such a text is judged by the model's calibration (see policy learned)",
-        .default_text = "on where there is one"},
-       {.name = "defence",
-        .default_value = 0.05,
-        .min = 0,
-        .max = 1e6,
-        .help = "without replay: weight of the most that the text's last queries saw, on a scale of decimal powers",
-        .default_text = "0.05, with learned=on 0"},
-       {.name = "length",
-        .default_value = 0.1,
-        .min = 0,
-        .max = 1e6,
-        .help = "without replay: weight of the length of the value behind W_O, likewise",
-        .default_text = "0.1, with learned=on 0"},
-       {.name = "worth",
-        .default_value = 0.5,
-        .min = 0,
-        .max = 1e6,
-        .help = "weight of that beside what the question and the answer attended to"},
-       sinks_parameter(),
-       window_parameter(4, 1, 4096),
-       evict_fraction_parameter(1.0 / 32),
-       positions_parameter()});
 }
 
 }  // namespace
@@ -482,11 +320,11 @@ const PolicyType& trellis_policy() {
           "what the last query of a prompt or the remembered queries of an answer attended to; layers share by "
           "preference",
       .paper = "",
-      .parameters = parameters(),
+      .parameters = trellis::parameters(),
       .max_entries_per_layer = ranked_max_entries,
       .min_cache_size = ranked_min_cache_size<trellis_policy>,
       .make = make,
-      .settings_at_opening = settings_at_opening,
+      .settings_at_opening = trellis::settings_at_opening,
   };
   return type;
 }
