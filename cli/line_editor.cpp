@@ -20,6 +20,7 @@ namespace {
 // libedit takes part of the prompt that moves no cursor between two of these.
 constexpr wchar_t kNoWidth = L'\1';
 constexpr wchar_t kCtrlC = L'\3';
+constexpr wchar_t kCtrlD = L'\4';
 constexpr wchar_t kNoLetter = 0xFFFD;
 
 // Asks the terminal to put a pasted text between two marks, or no longer to.
@@ -279,6 +280,8 @@ int LineEditor::Editing::read_letter(wchar_t* letter) {
       if (taken == (std::size_t)(-2)) continue;  // the letter goes on
       const bool is_letter = taken <= 1;
       if (!is_letter) *letter = kNoLetter;
+      // What Linux keeps of a Ctrl-D that came before raw mode, while an answer was written.
+      if (*letter == L'\0') *letter = kCtrlD;
       unread_.erase(0, i + 1);
       return 1;
     }

@@ -152,7 +152,15 @@ class Chat(ProgramTest):
         screen.type(b"/sats\n")
         self.assertIn("/sats is no command", screen.wait_for("> "))
         screen.type(b"/clear\n/stats\n")
-        self.assertIn(" 0 tokens", screen.wait_for("planned"))
+        self.assertIn(" 0 tokens", screen.wait_for("planned[^>]*> "))
+        screen.type(CTRL_D)
+        self.assertEqual(screen.status(), 0)
+
+    def test_ctrl_d_during_an_answer_leaves_after_it(self):
+        screen = Screen("chat", *ON_MODEL, "-q", "--temp", 0, "-n", 40, "--ignore-eos")
+        screen.wait_for("> ")
+        screen.type(b"Hello\n")
+        screen.wait_for(r"(?s)2004l.*\w \w")  # words of the answer
         screen.type(CTRL_D)
         self.assertEqual(screen.status(), 0)
 
@@ -170,13 +178,13 @@ class Chat(ProgramTest):
         screen.type(b"A bird!\n")
         screen.wait_for(r"changed it[^>]*> ")
         screen.type(f"/save {elsewhere}\n".encode())
-        screen.wait_for("> ")
+        screen.wait_for(r"elsewhere\.kv[^>]*> ")
         self.assertEqual(talk.read_bytes(), others)
         self.assertTrue(elsewhere.exists())
         screen.type(f"/load {talk}\n".encode())
         screen.wait_for(r"tokens[^>]*> ")
         screen.type(b"A bird!\n")
-        self.assertNotIn("changed", screen.wait_for(r"\n[^>]*> "))
+        self.assertNotIn("changed", screen.wait_for(r"bird![^>]*> "))
         screen.type(CTRL_D)
         self.assertEqual(screen.status(), 0)
         self.assertNotEqual(talk.read_bytes(), others)
