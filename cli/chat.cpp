@@ -21,6 +21,7 @@
 #include "lacake/error.h"
 #include "lacake/memory.h"
 #include "library_options.h"
+#include "named_files.h"
 #include "output.h"
 #include "prompt.h"
 #include "reading.h"

@@ -14,6 +14,7 @@
 #include "kept_picture.h"
 #include "lacake/error.h"
 #include "library_options.h"
+#include "named_files.h"
 #include "output.h"
 #include "picture.h"
 #include "prompt.h"
@@ -96,16 +97,17 @@ int inspect(const Options& given) {
                          {"prompt_tokens", sized.prompt_tokens},
                          {"plan", session_plan_json(plan)},
                          {"options", options_json(options, kInspect)}};
-  bool closed = false;             // nobody reads any more, and files are to be made even so
-  std::optional<Error> unwritten;  // likewise, and it is said at the end
+  // Where nothing can be written any more, files that were asked for are made even so, and a full disk is said then.
+  bool shows = !options.json;
+  std::optional<Error> unwritten;
   try {
-    if (!options.json)
-      write_output(model_text(model.facts(), terminal) + plan_text(plan, model.facts(), sized, terminal));
+    if (shows) write_output(model_text(model.facts(), terminal) + plan_text(plan, model.facts(), sized, terminal));
   } catch (const OutputClosed&) {
     if (!makes_files) throw;
-    closed = true;
+    shows = false;
   } catch (const Error& error) {
     if (!makes_files) throw;
+    shows = false;
     unwritten = error;
   }
 
@@ -125,7 +127,7 @@ int inspect(const Options& given) {
     json["kv"] = cache_json(session->use(), sized);
     json["n_tokens"] = kept.n_tokens;
     json["layers"] = layers_json(kept);
-    if (!options.json && !closed && !unwritten) {
+    if (shows) {
       const bool blocks = utf8_locale() && options.color != "never";
       // A wider terminal shows more of a text than 80 columns can.
       const std::size_t columns = terminal.interactive() ? std::clamp<std::size_t>(terminal.columns(), 40, 200) : 80;

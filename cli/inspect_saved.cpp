@@ -12,6 +12,7 @@
 #include "kept_picture.h"
 #include "lacake/error.h"
 #include "lacake/snapshot.h"
+#include "named_files.h"
 #include "output.h"
 #include "picture.h"
 #include "report.h"

@@ -2,9 +2,6 @@
 
 #include <string>
 #include <string_view>
-#include <vector>
-
-#include "options.h"
 
 namespace lacake::cli {
 
@@ -27,18 +24,5 @@ void warn(const std::string& line);
 
 // Throws Error(kUsage) naming `flag` if replace_durably(path) is bound to fail: known before hours of work, not after.
 void require_writable(const std::string& path, std::string_view flag);
-
-// A file as it stood on the command line, and what it is there: the flag before it, or "text".
-struct NamedFile {
-  std::string name;
-  std::string path;
-};
-
-// The files that the options of a command name to be read: its model, its prompt, grammars, tools, ...
-std::vector<NamedFile> files_read(const Options& options, Command command);
-
-// Throws Error(kUsage) where a file that is to be written is one of those that are read, or is to be written twice: it
-// would be lost.
-void require_apart(const std::vector<NamedFile>& written, const std::vector<NamedFile>& read);
 
 }  // namespace lacake::cli

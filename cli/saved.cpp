@@ -12,24 +12,6 @@
 #include "sizing.h"
 
 namespace lacake::cli {
-
-void require_same(const Options& options, Command command, const Snapshot& snapshot) {
-  const SessionOptions& saved = snapshot.facts().options;
-  const SessionOptions asked = session_options(options);
-  const auto require = [&](const char* setting, const std::string& of_file, const std::string& of_options) {
-    if (!is_given(options, setting) || of_file == of_options) return;
-    throw Error({.kind = Error::Kind::kUsage,
-                 .subject = flag_of(command, setting),
-                 .expected = fmt::format("{}, as {} was read", of_file, snapshot.path()),
-                 .found = of_options});
-  };
-  require("policy", saved.policy.text(), asked.policy.text());
-  require("kv_budget", saved.budget.text(), asked.budget.text());
-  require("kv_type", saved.types.text(), asked.types.text());
-  require("prefill", prefill_name(saved.prefill), prefill_name(asked.prefill));
-  require("chunk", fmt::format("{}", saved.chunk), fmt::format("{}", asked.chunk));
-}
-
 namespace {
 
 // The right to look at a file and to replace it: of those that save it one at a time. Its holder has it as long as a
@@ -48,6 +30,23 @@ OpenFile lock_of(const std::string& path) {
 }
 
 }  // namespace
+
+void require_same(const Options& options, Command command, const Snapshot& snapshot) {
+  const SessionOptions& saved = snapshot.facts().options;
+  const SessionOptions asked = session_options(options);
+  const auto require = [&](const char* setting, const std::string& of_file, const std::string& of_options) {
+    if (!is_given(options, setting) || of_file == of_options) return;
+    throw Error({.kind = Error::Kind::kUsage,
+                 .subject = flag_of(command, setting),
+                 .expected = fmt::format("{}, as {} was read", of_file, snapshot.path()),
+                 .found = of_options});
+  };
+  require("policy", saved.policy.text(), asked.policy.text());
+  require("kv_budget", saved.budget.text(), asked.budget.text());
+  require("kv_type", saved.types.text(), asked.types.text());
+  require("prefill", prefill_name(saved.prefill), prefill_name(asked.prefill));
+  require("chunk", fmt::format("{}", saved.chunk), fmt::format("{}", asked.chunk));
+}
 
 SessionFile::SessionFile(std::string path, std::string otherwise)
     : path_(std::move(path)), otherwise_(std::move(otherwise)), known_(file_mark(path_)) {}

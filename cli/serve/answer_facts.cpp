@@ -4,8 +4,11 @@
 #include <vector>
 
 namespace lacake::cli {
+namespace {
 
 using nlohmann::json;
+
+}  // namespace
 
 json cache_facts(const ServedCache& cache) {
   std::size_t n_entries = 0;

@@ -7,10 +7,9 @@
 #include "serve/asking.h"
 
 namespace lacake::cli {
+namespace {
 
 using nlohmann::json;
-
-namespace {
 
 void require_template(const Model& model) {
   if (model.has_chat_template()) return;

@@ -117,10 +117,10 @@ void send_error(HttpExchange& exchange, const ApiError& error) {
   exchange.send(error.status, "application/json", dumped(body), error.headers);
 }
 
-std::string dumped(const json& json) { return json.dump(-1, ' ', false, json::error_handler_t::replace); }
+std::string dumped(const json& value) { return value.dump(-1, ' ', false, json::error_handler_t::replace); }
 
-void send_json(HttpExchange& exchange, const json& json, int status) {
-  exchange.send(status, "application/json", dumped(json));
+void send_json(HttpExchange& exchange, const json& value, int status) {
+  exchange.send(status, "application/json", dumped(value));
 }
 
 }  // namespace lacake::cli
