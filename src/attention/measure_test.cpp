@@ -210,12 +210,14 @@ TEST(KeySimilarity, IsTheCosineWithTheMeanOfAllKeys) {
   const std::vector<float> past = {3, 0, 0, 0}, fresh = {0, 3, 3, 3};  // 2 keys of 2 numbers each; mean (1.5, 1.5)
   const Shape shape = {.d_k = 2, .d_v = 0, .group = 1, .type_k = GGML_TYPE_F32, .type_v = GGML_TYPE_F32};
   std::vector<float> cosines(4);
-  key_similarity(shape, {.k = past.data(), .k_stride = 8, .n = 2}, {.k = fresh.data(), .k_stride = 8, .n = 2}, false,
-                 cosines.data());
-  EXPECT_NEAR(cosines[0], std::sqrt(0.5), 1e-7);
-  EXPECT_EQ(cosines[1], 0.0f);  // a key of zeros is like nothing
-  EXPECT_NEAR(cosines[2], std::sqrt(0.5), 1e-7);
-  EXPECT_NEAR(cosines[3], 1.0, 1e-7);
+  on_every_target([&] {
+    key_similarity(shape, {.k = past.data(), .k_stride = 8, .n = 2}, {.k = fresh.data(), .k_stride = 8, .n = 2}, false,
+                   cosines.data());
+    EXPECT_NEAR(cosines[0], std::sqrt(0.5), 1e-7);
+    EXPECT_EQ(cosines[1], 0.0f);  // a key of zeros is like nothing
+    EXPECT_NEAR(cosines[2], std::sqrt(0.5), 1e-7);
+    EXPECT_NEAR(cosines[3], 1.0, 1e-7);
+  });
 }
 
 TEST(KeySimilarity, OfKeysOfAnyLengthFollowsTheFormula) {
@@ -227,15 +229,21 @@ TEST(KeySimilarity, OfKeysOfAnyLengthFollowsTheFormula) {
     for (std::size_t i = 0; i < keys.size(); ++i) mean[i % (std::size_t)d] += keys[i] / (double)kKeys;
     const Shape shape = {.d_k = d, .d_v = 0, .group = 1, .type_k = GGML_TYPE_F32, .type_v = GGML_TYPE_F32};
     const Rows rows{.k = keys.data(), .k_stride = (std::size_t)d * sizeof(float), .n = kKeys};
-    key_similarity(shape, rows, {}, false, cosines.data());
     for (std::size_t i = 0; i < kKeys; ++i) {
       double product = 0, square = 0, of_mean = 0;
       for (std::size_t c = 0; c < (std::size_t)d; ++c) {
         const double k = keys[i * (std::size_t)d + c];
         product += k * mean[c], square += k * k, of_mean += mean[c] * mean[c];
       }
-      EXPECT_NEAR(cosines[i], product / std::sqrt(square * of_mean), 1e-6) << i << " of " << d << " numbers";
+      expected.push_back(product / std::sqrt(square * of_mean));
     }
+    std::vector<float> first;
+    on_every_target([&] {
+      key_similarity(shape, rows, {}, false, cosines.data());
+      for (std::size_t i = 0; i < kKeys; ++i) EXPECT_NEAR(cosines[i], expected[i], 1e-6) << i << " of " << d;
+      if (first.empty()) first = cosines;
+      EXPECT_EQ(cosines, first) << "bits of another machine";
+    });
   }
 }
 
@@ -249,10 +257,16 @@ TEST(RaiseToPooled, FollowsTheFormulaForRowsOfAnyLength) {
       for (std::size_t j = i - std::min<std::size_t>(i, 2); j < std::min(i + 3, n); ++j) pooled[i] += row[j] / 5.0;
       mass += row[i], of_pooled += pooled[i];
     }
-    raise_to_pooled(row, peak);
-    for (std::size_t i = 0; i < n; ++i) {
-      EXPECT_NEAR(peak[i], std::max(0.1, pooled[i] * mass / of_pooled), 1e-5) << i << " of " << n;
-    }
+    std::vector<float> first;
+    on_every_target([&] {
+      std::fill(peak.begin(), peak.end(), 0.1f);
+      raise_to_pooled(row, peak);
+      for (std::size_t i = 0; i < n; ++i) {
+        EXPECT_NEAR(peak[i], std::max(0.1, pooled[i] * mass / of_pooled), 1e-5) << i << " of " << n;
+      }
+      if (first.empty()) first = peak;
+      EXPECT_EQ(peak, first) << "bits of another machine";
+    });
   }
 }
 

@@ -445,5 +445,18 @@ TEST(EntryMeasures, TakeTheMemoryThatWasPlanned) {
   }
 }
 
+TEST(WindowPeak, IsShownAloneWhereNoMeanIsWanted) {
+  Loaded loaded(model());
+  Log with_mean, alone;
+  const std::vector<Token> tokens = random_tokens(loaded.tiny, 50, 3);
+  loaded.engine.open(watching({.window = 8, .window_peak = true}, with_mean))->prefill(tokens);
+  loaded.engine.open(watching({.window = 8, .window_peak = true, .window_mean = false}, alone))->prefill(tokens);
+  for (std::size_t layer = 0; layer < alone.size(); ++layer) {
+    EXPECT_TRUE(alone[layer].mean.empty());
+    EXPECT_FALSE(alone[layer].peak.empty());
+    EXPECT_TRUE(same_bits(alone[layer].peak, with_mean[layer].peak));
+  }
+}
+
 }  // namespace
 }  // namespace lacake

@@ -41,6 +41,7 @@ void Observer::see_window(const Measures& asked, const Cache& cache, const Layer
   const std::size_t rows = std::min((std::size_t)asked.window, recording.n_rows);
   const std::size_t skip = recording.n_rows - rows;
   observation_.window = (int)rows;
+  if (!asked.window_mean) return;
   mean_.resize(n * n_columns);
   observation_.window_mean = {mean_.data(), n * n_columns};
   const auto rows_of = [&](std::size_t h) {

@@ -13,6 +13,7 @@
 
 #define XXH_INLINE_ALL
 #include "lacake/model.h"
+#include "matmul/dot.h"
 #include "snapshot/parts.h"
 #include "xxhash.h"
 
@@ -61,22 +62,10 @@ double CalibrationFacts::mean_r2() const {
   return std::accumulate(r2.begin(), r2.end(), 0.0) / (double)std::max<std::size_t>(r2.size(), 1);
 }
 
-// Sixteen sums abreast in an order of their own, so that compilers may use vectors and no instruction set changes bits.
 void learned_scores(const LearnedLayer& layer, const float* input, float* to, std::size_t stride) {
-  constexpr std::size_t kSums = 16;
   const std::size_t n_heads = layer.bias.size(), n = layer.weights.size() / n_heads;
   for (std::size_t head = 0; head < n_heads; ++head) {
-    const float* weights = layer.weights.data() + head * n;
-    float sums[kSums] = {};
-    std::size_t i = 0;
-    for (; i + kSums <= n; i += kSums) {
-      for (std::size_t j = 0; j < kSums; ++j) sums[j] += weights[i + j] * input[i + j];
-    }
-    for (std::size_t j = 0; i + j < n; ++j) sums[j] += weights[i + j] * input[i + j];
-    for (std::size_t half = kSums / 2; half > 0; half /= 2) {
-      for (std::size_t j = 0; j < half; ++j) sums[j] += sums[j + half];
-    }
-    to[head * stride] = sums[0] + layer.bias[head];
+    to[head * stride] = matmul::dot(layer.weights.data() + head * n, input, n) + layer.bias[head];
   }
 }
 

@@ -140,6 +140,10 @@ std::size_t RankedPolicy::n_safe(std::size_t size) const {
 }
 
 // The best of all lists together (AdaKV), `room` of them beside the protected ones, but of each the `n_safe` best.
+//
+// To rank a list by itself costs as much as its share of ranking all together, so a long one is ranked only when the
+// common choice has left it less than it is sure of: then all choose again. What is chosen when every list has enough
+// is what would have been chosen if all had been ranked.
 RankedPolicy::Kept RankedPolicy::choose_together(const Scores& lists, std::size_t room, std::size_t n_safe) const {
   std::vector<float> all;
   std::vector<std::size_t> begin;
@@ -149,12 +153,33 @@ RankedPolicy::Kept RankedPolicy::choose_together(const Scores& lists, std::size_
     const std::size_t n = length - std::min(length, n_protected());
     const auto candidates = scores.subspan(std::min(options_.sinks, length), n);
     all.insert(all.end(), candidates.begin(), candidates.end());
-    for (const std::uint32_t i : top(candidates, std::min(n_safe, n))) {
-      all[begin.back() + i] = std::numeric_limits<float>::max();
-    }
   }
   begin.push_back(all.size());
-  const std::vector<std::uint32_t> best = top(all, std::min(room, all.size()));
+  room = std::min(room, all.size());
+  std::vector<bool> has_safe(lists.size());
+  const auto give_safe = [&](std::size_t i) {
+    const std::span<float> candidates(all.begin() + (std::ptrdiff_t)begin[i], begin[i + 1] - begin[i]);
+    for (const std::uint32_t entry : top(candidates, std::min(n_safe, candidates.size()))) {
+      candidates[entry] = std::numeric_limits<float>::max();
+    }
+    has_safe[i] = true;
+  };
+  constexpr std::size_t kShort = 4;  // times n_safe
+  for (std::size_t i = 0; i < lists.size(); ++i) {
+    if (begin[i + 1] - begin[i] <= kShort * n_safe) give_safe(i);
+  }
+  std::vector<std::uint32_t> best;
+  for (bool again = true; again;) {
+    again = false;
+    best = top(all, room);
+    for (std::size_t i = 0; i < lists.size(); ++i) {
+      const auto from = std::lower_bound(best.begin(), best.end(), begin[i]);
+      const auto n = (std::size_t)(std::lower_bound(from, best.end(), begin[i + 1]) - from);
+      if (has_safe[i] || n >= n_safe) continue;
+      give_safe(i);
+      again = true;
+    }
+  }
 
   Kept kept;
   for (std::size_t i = 0; i < lists.size(); ++i) {

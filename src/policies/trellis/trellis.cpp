@@ -168,7 +168,8 @@ class Trellis final : public RankedPolicy {
       asked.repeat_sinks = options().sinks;
     } else if (settings_.defence > 0) {
       asked.window = kDefenceRows;
-      asked.window_peak = asked.group_mean = true;
+      asked.window_peak = true;
+      asked.window_mean = false;
     }
     if (settings_.length > 0 || options().repeat_chunk > 0) {
       asked.value_norm = ValueNorm::kOutput;

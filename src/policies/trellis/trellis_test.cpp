@@ -263,7 +263,7 @@ TEST(TrellisBeforeAQuestion, AsksForWhatItsWorthIsMadeOf) {
   };
   EXPECT_EQ(asks({{"defence", 0}, {"length", 0}}), (Measures{.key_similarity = true}));
   EXPECT_EQ(asks({{"length", 0}}),
-            (Measures{.window = 32, .key_similarity = true, .group_mean = true, .window_peak = true}));
+            (Measures{.window = 32, .key_similarity = true, .window_peak = true, .window_mean = false}));
   EXPECT_EQ(asks({{"replay", "on"}}), (Measures{.key_similarity = true,
                                                 .group_mean = true,
                                                 .value_norm = ValueNorm::kOutput,
