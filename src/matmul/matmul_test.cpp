@@ -156,6 +156,22 @@ TEST(Packed, HoldsTheSameNumbersInAsManyBytes) {
   }
 }
 
+TEST(Packed, SaysInPiecesWhichRowsItHasRead) {
+  const std::size_t n_in = 2048, row_bytes = ggml_row_size(GGML_TYPE_Q8_0, (std::int64_t)n_in),
+                    n_out = (9 << 20) / row_bytes;
+  std::vector<std::byte> zeros(n_out * row_bytes);
+  const Matrix matrix{.data = zeros.data(), .type = GGML_TYPE_Q8_0, .n_in = n_in, .n_out = n_out};
+  LargePages memory(Packed::bytes_for(matrix));
+  std::size_t next = 0, n_pieces = 0;
+  const Packed packed(matrix, memory.take(Packed::bytes_for(matrix)), [&](std::size_t first, std::size_t last) {
+    EXPECT_EQ(first, next);
+    EXPECT_LE((last - first) * row_bytes, 4u << 20);
+    next = last, ++n_pieces;
+  });
+  EXPECT_EQ(next, n_out);
+  EXPECT_EQ(n_pieces, 3u);
+}
+
 // `test` on every target that can.
 template <class Test>
 void on_every_target_with_int8(const Test& test) {

@@ -105,13 +105,17 @@ template <>
 struct Stored<kPackedIQ4_XS> : As<BlockIQ4_XS> {};
 
 template <PackedFormat f>
-void pack(const Matrix& m, std::byte* to) {
+void pack(const Matrix& m, std::byte* to, const Packed::RowsRead& read) {
+  constexpr std::size_t kPiece = 4 << 20;
   const std::size_t n_blocks = m.n_in / f.columns(), tile_bytes = n_blocks * f.bytes();
+  const std::size_t at_once = std::max<std::size_t>(kPiece / m.row_bytes(), 1);
   for (std::size_t i = 0; i < m.n_out; ++i) {
     const auto* row = (const typename Stored<f>::Block*)m.row(i);
     std::byte* tile = to + i / kTileRows * tile_bytes;
     if (i % kTileRows == 0) std::memset(tile, 0, tile_bytes);
     for (std::size_t b = 0; b < n_blocks; ++b) place<f>(row[b], i % kTileRows, tile + b * f.bytes());
+    const std::size_t n_read = i + 1;
+    if (read && (n_read % at_once == 0 || n_read == m.n_out)) read(i / at_once * at_once, n_read);
   }
 }
 
@@ -233,10 +237,10 @@ std::size_t Packed::bytes_for(const Matrix& m) {
   return (m.n_out + kTileRows - 1) / kTileRows * tile;
 }
 
-Packed::Packed(const Matrix& m, std::byte* memory)
+Packed::Packed(const Matrix& m, std::byte* memory, const RowsRead& read)
     : type_(m.type), n_in_(m.n_in), n_out_(m.n_out), tile_bytes_(bytes_for(m) / n_tiles()), memory_(memory) {
   assert(is_packable(m.type) && m.n_in % kBlock == 0);
-  with_packed_format(type_, [&]<PackedFormat f> { pack<f>(m, memory); });
+  with_packed_format(type_, [&]<PackedFormat f> { pack<f>(m, memory, read); });
 }
 
 void Packed::unpack(std::size_t i, const Tile& to) const {

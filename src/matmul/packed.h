@@ -3,6 +3,7 @@
 // The second form of a quantised matrix: the same bits as in the file, ordered for the vector unit and in one stream.
 
 #include <cstddef>
+#include <functional>
 
 #include "matmul/unpack.h"
 
@@ -27,8 +28,11 @@ bool is_packable(ggml_type type);
 class Packed {
  public:
   // Packs into `memory`, which must outlive this: bytes_for(m) bytes, 64-byte aligned.
+  //   read  told of rows [first, last) that were read for the last time: in order, a few MiB at a time, so that whoever
+  //         maps them need not keep a large matrix in memory twice
   // REQUIRES: is_packable(m.type), m.n_in a multiple of kBlock and of the type's own block.
-  Packed(const Matrix& m, std::byte* memory);
+  using RowsRead = std::function<void(std::size_t first, std::size_t last)>;
+  Packed(const Matrix& m, std::byte* memory, const RowsRead& read = {});
 
   ggml_type type() const { return type_; }
   std::size_t n_in() const { return n_in_; }

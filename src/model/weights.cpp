@@ -179,9 +179,11 @@ bool Weights::place_packed(ggml_tensor* tensor, const ggml_tensor* described) {
     packed_memory_.emplace(all);
   }
   const std::size_t bytes = matmul::Packed::bytes_for(*matrix);
-  packed_.emplace(tensor, matmul::Packed(*matrix, packed_memory_->take(bytes)));
+  const auto forget = [&](std::size_t first, std::size_t last) {
+    file_.forget({(const std::byte*)matrix->row(first), (last - first) * described->nb[1]});
+  };
+  packed_.emplace(tensor, matmul::Packed(*matrix, packed_memory_->take(bytes), forget));
   second_bytes_ += bytes;
-  file_.forget(described);
   return true;
 }
 
