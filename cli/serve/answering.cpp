@@ -36,7 +36,7 @@ void Answering::answered(std::span<const Served> all) {
   double queue_ms = 0;
   json finish = json::array(), texts = json::array();
   for (const Served& served : all) {
-    api_.store_watch().answered(served.cache, api_.scheduler());
+    api_.store_watch().answered(served.cache);
     n_prompt += served.cache.n_prompt, n_held += served.cache.n_held;
     queue_ms = std::max(queue_ms, served.queue_ms);
     for (const Answer& answer : served.answers) {

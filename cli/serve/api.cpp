@@ -77,7 +77,7 @@ std::string key_of(const HttpRequest& request) {
 }  // namespace
 
 Api::Api(const Model& model, Scheduler& scheduler, ApiOptions options)
-    : model_(model), scheduler_(scheduler), options_(std::move(options)), store_watch_(options_.store) {}
+    : model_(model), scheduler_(scheduler), options_(std::move(options)) {}
 
 bool Api::is_allowed(const HttpRequest& request) const {
   if (options_.keys.empty()) return true;

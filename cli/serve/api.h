@@ -30,7 +30,6 @@ struct ApiOptions {
   std::vector<std::string> keys;  // one of them is needed, if there are any
   std::string admin_key;          // for POST /drain; "": nobody may
   bool local = false;             // it listens to this machine alone
-  std::string store;              // the folder where conversations are kept; "": nowhere
   std::string cors;               // the origin that browsers may come from; "": none but this server
   bool page = true;               // in the browser
   std::size_t n_ctx = 0;          // most tokens of a conversation

@@ -136,7 +136,6 @@ int serve(const Options& options) {
                      .keys = keys,
                      .admin_key = options.admin_key.value_or(""),
                      .local = is_local(host),
-                     .store = options.store.value_or(""),
                      .cors = options.cors.value_or(""),
                      .page = !options.no_ui,
                      .n_ctx = n_ctx,

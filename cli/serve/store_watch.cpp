@@ -4,6 +4,9 @@
 #include <poll.h>
 #include <unistd.h>
 
+#include <string>
+#include <string_view>
+
 #include "output.h"
 
 namespace lacake::cli {
@@ -17,7 +20,7 @@ bool can_be_said() {
 
 }  // namespace
 
-void StoreWatch::answered(const ServedCache& cache, const Scheduler& scheduler) {
+void StoreWatch::answered(const ServedCache& cache) {
   if (!cache.stored) return;
   const std::lock_guard lock(mutex_);
   if (*cache.stored) {
@@ -25,14 +28,11 @@ void StoreWatch::answered(const ServedCache& cache, const Scheduler& scheduler) 
     return;
   }
   // One that belongs to another server is kept there, and counts as no failure.
-  const std::uint64_t n_failures = scheduler.status().n_store_failures;
-  if (n_failures == n_failures_) return;
-  n_failures_ = n_failures;
-  if (failing_ || !can_be_said()) return;
+  if (!cache.store_failure || failing_ || !can_be_said()) return;
   failing_ = true;
-  warn(fmt::format(
-      "{}: cannot be written, or has no room; conversation {} and those after it are answered, and not kept", folder_,
-      cache.id));
+  const std::string cause = cache.store_failure->with_names(
+      [](std::string_view setting) { return setting == "most_bytes" ? std::string("--store-size") : std::string(); });
+  warn(fmt::format("{}; conversation {} and those after it are answered, and not kept", cause, cache.id));
 }
 
 }  // namespace lacake::cli

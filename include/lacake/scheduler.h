@@ -71,6 +71,8 @@ struct ServedCache {
   std::string policy = {};
   // Whether the store has the conversation as it is now; none where there is no store.
   std::optional<bool> stored = {};
+  // Why it has not, where it or the system refused: told once. None where another process has the conversation.
+  std::optional<Error> store_failure = {};
 };
 
 struct Served {

@@ -146,7 +146,8 @@ std::optional<std::string> Conversations::stored(Resident& resident) {
   try {
     resident.lease = options_.store->acquire(resident.id);
     return resident.lease ? resident.lease->path() : std::nullopt;
-  } catch (const Error&) {  // a folder that cannot be read, say: the conversation is answered without it
+  } catch (const Error& error) {  // a folder that cannot be read, say: the conversation is answered without it
+    resident.store_failure = error;
     ++counts_.n_store_failures;
     return {};
   }

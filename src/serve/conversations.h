@@ -10,6 +10,7 @@
 
 #include "generation/openings.h"
 #include "lacake/conversation.h"
+#include "lacake/error.h"
 #include "lacake/scheduler.h"
 #include "lacake/store.h"
 
@@ -25,7 +26,8 @@ std::string opening_group(const std::string& owner, const SessionOptions& sessio
 struct Resident {
   std::string id;
   std::unique_ptr<Conversation> conversation;
-  std::optional<Store::Lease> lease;  // where there is a store, and nobody else has it
+  std::optional<Store::Lease> lease;   // where there is a store, and nobody else has it
+  std::optional<Error> store_failure;  // why there is none; until it is told
   bool running = false;
   Budget budget = {};  // when nothing was given up
   int n_halvings = 0;  // of it

@@ -145,15 +145,18 @@ std::deque<Scheduler::State::Job>::iterator Scheduler::State::ended(std::deque<J
 bool Scheduler::State::save(Job& job, Served& served) {
   Resident& resident = *job.resident;
   if (options.store) served.cache.stored = false;
+  served.cache.store_failure = std::exchange(resident.store_failure, {});
   if (!resident.lease || !resident.conversation->session()) return false;
   try {
     saver.save(job.ticket, *resident.lease, resident.conversation->saved());
-  } catch (const std::exception&) {  // no memory for it
+  } catch (const std::exception& error) {  // no memory for it
+    served.cache.store_failure = error_of(error);
     conversations.count_saved(false);
     return false;
   }
-  const auto tell = [client = job.client, served](bool kept) mutable {
-    served.cache.stored = kept;
+  const auto tell = [client = job.client, served](const std::optional<Error>& failure) mutable {
+    served.cache.stored = !failure;
+    served.cache.store_failure = failure;
     client->ended(served);
   };
   saving.push_back({job.ticket, &resident, tell});
@@ -166,10 +169,10 @@ void Scheduler::State::take_saved() {
         std::find_if(saving.begin(), saving.end(), [&](const Saving& s) { return s.ticket == done.number; });
     const Saving ended = std::move(*at);
     saving.erase(at);
-    conversations.count_saved(done.kept);
+    conversations.count_saved(!done.failure);
     conversations.give_back(*ended.resident);
     publish(1);
-    ended.tell(done.kept);
+    ended.tell(done.failure);
   }
 }
 

@@ -1,6 +1,7 @@
 #include "serve/saver.h"
 
 #include <exception>
+#include <utility>
 
 #include "base/files.h"
 
@@ -8,15 +9,17 @@ namespace lacake {
 
 void Saver::save(std::uint64_t number, Store::Lease& lease, std::string bytes) {
   worker_.add([this, number, &lease, bytes = std::move(bytes)] {
-    bool kept = true;
+    std::optional<Error> failure;
     try {
       lease.save(bytes.size(), [&](const std::string& path) { replace_durably(path, bytes); });
-    } catch (const std::exception&) {  // a full disk, say: the conversation is in memory still
-      kept = false;
+    } catch (const Error& error) {  // a full disk, say: the conversation is in memory still
+      failure = error;
+    } catch (const std::exception& error) {
+      failure = Error({.kind = Error::Kind::kState, .subject = "store", .found = error.what()});
     }
     {
       const std::lock_guard lock(mutex_);
-      done_.push_back({number, kept});
+      done_.push_back({number, std::move(failure)});
     }
     when_done_();
   });

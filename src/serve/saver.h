@@ -3,11 +3,13 @@
 #include <cstdint>
 #include <functional>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "base/worker.h"
+#include "lacake/error.h"
 #include "lacake/store.h"
 
 namespace lacake {
@@ -17,8 +19,8 @@ namespace lacake {
 class Saver {
  public:
   struct Done {
-    std::uint64_t number = 0;  // of the call of save()
-    bool kept = false;         // false: the store has what it had before
+    std::uint64_t number = 0;           // of the call of save()
+    std::optional<Error> failure = {};  // the store has what it had before, and this is why
   };
 
   // `when_done` is called by the thread after each.

@@ -60,7 +60,7 @@ struct Scheduler::State {
   struct Saving {
     Ticket ticket;
     Resident* resident;
-    std::function<void(bool kept)> tell;
+    std::function<void(const std::optional<Error>& failure)> tell;
   };
 
   State(const Model& model, Engine& engine, SchedulerOptions options);

@@ -236,6 +236,30 @@ TEST_F(SchedulerTest, AStoreThatFailsEndsNoAnswer) {
   EXPECT_EQ(scheduler.status().n_store_failures, 2U);
 }
 
+TEST_F(SchedulerTest, AStoreThatFailsIsToldWithItsCauseOnce) {
+  const TemporaryFolder folder;
+  const Store tight(folder.path("tight"), 2000), gone(folder.path("gone"), 1 << 24);
+  const auto why = [](const Served& served) -> std::string { return served.cache.store_failure.value().what(); };
+  SchedulerOptions kept = options();
+  kept.store = &tight;
+  {
+    Scheduler scheduler(loaded.model, engine, kept);
+    EXPECT_TRUE(contains(why(serve(scheduler, chat({user("why is it")}))), "most_bytes: expected "));
+  }
+  kept.store = &gone;
+  Scheduler scheduler(loaded.model, engine, kept);
+  EXPECT_FALSE(serve(scheduler, chat({user("why is it")}, 12, "j")).cache.store_failure);
+  std::filesystem::remove_all(gone.folder());
+  // Of one that has its place in the store, and of one that gets none.
+  const std::string cause = gone.folder() + "/lock: cannot be opened: No such file or directory";
+  EXPECT_EQ(why(serve(scheduler, chat({user("why is it")}, 12, "j"))), cause);
+  const Served other_one = serve(scheduler, chat({user("and then")}, 12, "k"));
+  EXPECT_EQ(why(other_one), cause);
+  const Served again = serve(scheduler, chat({user("and then")}, 12, "k"));
+  EXPECT_EQ(again.cache.stored, false);
+  EXPECT_FALSE(again.cache.store_failure);
+}
+
 TEST_F(SchedulerTest, IdleConversationsGiveHalvesUpBeforeAnyGoes) {
   SchedulerOptions elastic = options();
   elastic.elastic = true;
@@ -591,6 +615,19 @@ TEST_F(OfOwners, WhatIsRestoredOrForkedIsInTheStore) {
   drop(scheduler, {.id = copy});
   EXPECT_EQ(scheduler.stored("").size(), 1U);
   EXPECT_EQ(serve(scheduler, chat(next, 12, "copy")).cache.n_held, 0U);
+}
+
+TEST_F(OfOwners, WhatIsRestoredAndNotKeptIsToldWithItsCause) {
+  const TemporaryFolder folder;
+  const Store store(folder.path("store"), 1 << 24);
+  SchedulerOptions kept = options();
+  kept.store = &store;
+  Scheduler scheduler(loaded.model, engine, kept);
+  (void)begun(scheduler, "k");
+  const std::string bytes = snapshot(scheduler, {.id = id});
+  std::filesystem::remove_all(store.folder());
+  EXPECT_EQ(refusal(Error::Kind::kState, [&] { (void)restore(scheduler, bytes, "k"); }),
+            "store: cannot be opened: No such file or directory; the conversation is in memory alone");
 }
 
 TEST_F(OfOwners, AViewIsWhatTheCacheHolds) {

@@ -100,16 +100,19 @@ void Scheduler::State::give_restore(const std::string& key, const std::string& o
       const SessionOptions& session = resident->conversation->session()->options();
       const RestoredConversation restored{resident->id, session.policy.text(), session.budget.text(),
                                           session.types.text()};
-      const auto end = [told, restored](bool kept) {
-        if (kept) return tell<RestoredConversation>(told, restored);
-        tell<RestoredConversation>(told, Error({.kind = Error::Kind::kState,
-                                                .subject = "store",
-                                                .found = "no room, or an error: the conversation is in memory alone"}));
+      const auto end = [told, restored](const std::optional<Error>& failure) {
+        if (!failure) return tell<RestoredConversation>(told, restored);
+        // Without the path: where the store lies is no client's business.
+        Error::Fields fields = failure->fields();
+        fields.kind = Error::Kind::kState;
+        fields.subject = "store";
+        fields.remedy = "the conversation is in memory alone";
+        tell<RestoredConversation>(told, Error(std::move(fields)));
       };
       if (!resident->lease) {
         conversations.give_back(*resident);
         publish();
-        return end(true);
+        return end({});
       }
       const Ticket ticket = next_ticket();
       saver.save(ticket, *resident->lease, std::move(bytes));
