@@ -283,27 +283,35 @@ void size_checkpoints(Chat& chat, const SessionPlan& plan) {
   chat.making.saved_checkpoint_bytes = chat.making.checkpoint_bytes;
 }
 
-// The conversation of --session where the file is there, or a new one.
-void begin(Chat& chat) {
-  const std::optional<std::string>& path = chat.options.session;
-  if (path && std::filesystem::exists(*path)) {
-    const Snapshot snapshot(*path);
-    require_same(chat.options, kChat, snapshot);
-    size_checkpoints(chat, chat.engine.plan(snapshot.facts().options));
-    chat.conversation = std::make_unique<Conversation>(chat.model, chat.engine, chat.making, snapshot);
+// What the file of --session has, if it is there; looked at before the model is opened, which takes longer.
+std::optional<Snapshot> saved_conversation(const Options& options) {
+  if (!options.session) return {};
+  if (!std::filesystem::exists(*options.session)) {
+    require_writable(*options.session, "--session");
+    return {};
+  }
+  Snapshot saved(*options.session);
+  require_same(options, kChat, saved);
+  return saved;
+}
+
+// The conversation that --session has, or a new one.
+void begin(Chat& chat, const std::optional<Snapshot>& saved) {
+  if (saved) {
+    size_checkpoints(chat, chat.engine.plan(saved->facts().options));
+    chat.conversation = std::make_unique<Conversation>(chat.model, chat.engine, chat.making, *saved);
     const std::vector<Message>& messages = chat.conversation->messages();
     const std::string system = messages.empty() || messages[0].role != "system" ? "" : messages[0].content;
     if (chat.options.system && *chat.options.system != system) {
       throw Error({.kind = Error::Kind::kUsage,
                    .subject = "--system",
-                   .expected = fmt::format("\"{}\", as {} begins", system, *path),
+                   .expected = fmt::format("\"{}\", as {} begins", system, saved->path()),
                    .found = fmt::format("\"{}\"", *chat.options.system)});
     }
-    notice(chat.options, saved_line(snapshot));
+    notice(chat.options, saved_line(*saved));
     if (!chat.conversation->ahead().empty()) notice(chat.options, kAskAboutText);
     return;
   }
-  if (path) require_writable(*path, "--session");
   const SessionOptions& sized = chat.making.session;
   const SessionPlan plan = chat.engine.plan(sized);
   size_checkpoints(chat, plan);
@@ -320,10 +328,18 @@ int chat(const Options& options) {
   if (options.system) require_utf8(*options.system, "--system");
   const bool interactive = ::isatty(STDIN_FILENO) == 1;
   const Terminal terminal(STDERR_FILENO, options.color);
+  std::optional<SessionFile> file;
+  if (options.session) file = session_file(*options.session);
+  std::optional<Snapshot> saved = saved_conversation(options);
   const Model model(options.model, model_options(options));
   Engine engine(model, engine_options(options));
   if (!model.chat_notice().empty()) notice(options, model.chat_notice());
-  if (!model.has_chat_template()) warn_without_template(options, kChat);
+  if (!model.has_chat_template()) {
+    // Said and no more, so that the command line that began a conversation goes on with it too.
+    warn_without_template(options, kChat);
+  } else if (saved) {
+    require_template(options, kChat, *saved);
+  }
 
   Chat chat{.model = model,
             .engine = engine,
@@ -338,9 +354,9 @@ int chat(const Options& options) {
             .terminal = terminal,
             .options = options,
             .interactive = interactive,
-            .file = {}};
-  if (options.session) chat.file = session_file(*options.session);
-  begin(chat);
+            .file = std::move(file)};
+  begin(chat, saved);
+  saved.reset();
   if (interactive && !options.quiet) {
     std::fputs(terminal.paint(Style::kDim, "/help lists what else can be said\n").c_str(), stderr);
   }

@@ -8,7 +8,6 @@
 
 #include "chat_input.h"
 #include "lacake/error.h"
-#include "lacake/snapshot.h"
 #include "output.h"
 
 namespace lacake::cli {
@@ -68,9 +67,11 @@ constexpr Rule kRules[] = {
 constexpr const char* kOfTemplate[] = {
     "system", "tools", "chat_template", "chat_template_file", "chat_template_kwargs", "reasoning"};
 
-// Whether a saved conversation has no template around its texts. Throws as Snapshot does.
-bool is_raw(const std::string& path) {
-  const Snapshot saved(path);
+// A text that begins the conversation with or without a template.
+bool is_opening(Command command, std::string_view json) { return command == kChat && json == "system"; }
+
+// Whether a saved conversation has no template around its texts.
+bool is_raw(const Snapshot& saved) {
   const nlohmann::json note = nlohmann::json::parse(saved.note("conversation").value_or(""), nullptr, false);
   return note.is_object() && note.value("raw", false);
 }
@@ -119,12 +120,7 @@ void check_effects(const Options& options, Command command) {
     refuse(flag_of(command, rule.json), rule.expected, rule.found);
   }
   for (const char* json : kOfTemplate) {
-    if (!is_given(options, json)) continue;
-    if (options.raw) refuse(flag_of(command, json), "a chat template", "--raw");
-    if (command == kRun && options.session && is_raw(*options.session)) {
-      refuse(flag_of(command, json), "a conversation in a chat template",
-             fmt::format("{}, which was read without one", *options.session));
-    }
+    if (options.raw && is_given(options, json)) refuse(flag_of(command, json), "a chat template", "--raw");
   }
   if (command != kInspect || samples(options)) return;
   for (const OptionFacts& option : option_facts(command)) {
@@ -134,11 +130,18 @@ void check_effects(const Options& options, Command command) {
   }
 }
 
+void require_template(const Options& options, Command command, const Snapshot& saved) {
+  if (!is_raw(saved)) return;
+  for (const char* json : kOfTemplate) {
+    if (is_opening(command, json) || !is_given(options, json)) continue;
+    refuse(flag_of(command, json), "a conversation in a chat template",
+           fmt::format("{}, which was read without one", saved.path()));
+  }
+}
+
 void warn_without_template(const Options& options, Command command) {
   for (const char* json : kOfTemplate) {
-    const bool is_text =
-        command == kChat && std::string_view(json) == "system";  // begins the conversation all the same
-    if (is_text || !is_given(options, json)) continue;
+    if (is_opening(command, json) || !is_given(options, json)) continue;
     warn(fmt::format("{} has no effect: the model has no chat template", flag_of(command, json)));
   }
 }

@@ -6,6 +6,7 @@
 
 #include "eval/grid.h"
 #include "lacake/model.h"
+#include "lacake/snapshot.h"
 #include "options.h"
 
 namespace lacake::cli {
@@ -15,6 +16,10 @@ namespace lacake::cli {
 // Throws Error(kUsage) for the first option that changes nothing beside the others, saying what it needs. Options of
 // sampling are not looked at where an answer is sampled: `--temp 0 --seed 1` is what people write, and harmless.
 void check_effects(const Options& options, Command command);
+
+// The same for options of a chat template beside a saved conversation whose texts have none around them. What chat
+// begins a conversation with is another matter: it is held against the file.
+void require_template(const Options& options, Command command, const Snapshot& saved);
 
 // Says which options have no effect on a model that has no chat template.
 void warn_without_template(const Options& options, Command command);

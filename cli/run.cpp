@@ -135,6 +135,7 @@ int run_saved(const Options& options) {
   SessionFile file(*options.session, "the answer was not saved");
   const Snapshot snapshot(*options.session);
   require_same(options, kRun, snapshot);
+  require_template(options, kRun, snapshot);
   const Model model(options.model, model_options(options));
   Engine engine(model, engine_options(options));
   ConversationOptions making;

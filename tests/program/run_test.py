@@ -226,13 +226,15 @@ class Raw(ProgramTest):
         self.assertEqual(done.returncode, 0, done.stderr)
         tools = self.file("tools.json", json.dumps(Tools.TOOLS))
         asked = ["run", *ON_MODEL, "--session", saved, "-p", "The moral:", "-n", 2, "-q"]
-        for option in (["--chat-template", "chatml"], ["--tools-file", tools], ["--reasoning", "off"],
-                       ["--chat-template-kwargs", "{}"]):
-            done = run(*asked, *option)
-            self.assertEqual((done.returncode, done.stdout), (2, b""))
-            self.assertEqual(done.stderr.decode(), f"lacake: error: {option[0]}: expected a conversation in a chat template, "
-                                                   f"found {saved}, which was read without one\n")
-        self.assertEqual(run(*asked).returncode, 0)
+        talked = ["chat", *ON_MODEL, "--session", saved, "-n", 2, "-q"]
+        of_template = (["--chat-template", "chatml"], ["--reasoning", "off"], ["--chat-template-kwargs", "{}"])
+        for command, options in ((asked, (*of_template, ["--tools-file", tools])), (talked, of_template)):
+            for option in options:
+                done = run(*command, *option, stdin=b"The moral:\n")
+                self.assertEqual((done.returncode, done.stdout), (2, b""))
+                self.assertEqual(done.stderr.decode(), f"lacake: error: {option[0]}: expected a conversation in a chat "
+                                                       f"template, found {saved}, which was read without one\n")
+            self.assertEqual(run(*command, stdin=b"The moral:\n").returncode, 0)
 
 
 class Stopping(ProgramTest):
