@@ -286,10 +286,8 @@ void size_checkpoints(Chat& chat, const SessionPlan& plan) {
 // What the file of --session has, if it is there; looked at before the model is opened, which takes longer.
 std::optional<Snapshot> saved_conversation(const Options& options) {
   if (!options.session) return {};
-  if (!std::filesystem::exists(*options.session)) {
-    require_writable(*options.session, "--session");
-    return {};
-  }
+  require_writable(*options.session, "--session");
+  if (!std::filesystem::exists(*options.session)) return {};
   Snapshot saved(*options.session);
   require_same(options, kChat, saved);
   return saved;

@@ -132,6 +132,7 @@ int run_saved(const Options& options) {
 
   Result result;
   Stopwatch watch;
+  if (options.save) require_writable(*options.session, "--session");
   SessionFile file(*options.session, "the answer was not saved");
   const Snapshot snapshot(*options.session);
   require_same(options, kRun, snapshot);

@@ -231,6 +231,34 @@ class Files(Saved):
             self.refused(["ingest", text, *ON_MODEL, "-o", book], "Permission denied", status=2)
         self.assertEqual(book.read_text(), "old")
 
+    def test_a_session_that_cannot_be_saved_is_refused_before_it_is_asked(self):
+        book, no_model = self.ingest(), ["-m", str(self.folder / "no.gguf")]
+        chat = ["chat", *no_model, "--session"]
+        asked = ["run", *no_model, "-p", "Who sang?", "--save", "--session"]
+        says = "lacake: error: --session: expected a file that can be written, found"
+
+        def refused(command, path, why, **options):
+            done = subprocess.run([PROGRAM, *command, str(path)], input=b"Who sang?\n", capture_output=True,
+                                  env=environment(), check=False, **options)
+            self.assertEqual((done.returncode, done.stdout, done.stderr.decode()), (2, b"", f"{says} {path}: {why}\n"))
+
+        with open(book, "rb") as opened:
+            for command in (chat, asked):
+                refused(command, f"/dev/fd/{opened.fileno()}", "cannot be written: a link of /proc leads to no name",
+                        pass_fds=[opened.fileno()])
+        # Root may write everything, and somebody else may not even read what lies in root's folders.
+        nobody = {"user": 65534, "group": 65534, "extra_groups": []} if os.geteuid() == 0 else {}
+        for of_file, of_folder, why in ((0o444, 0o755, "cannot be written: Permission denied"),
+                                        (0o666, 0o555, f"folder {self.folder}: Permission denied")):
+            book.chmod(of_file)
+            self.folder.chmod(of_folder)
+            self.addCleanup(self.folder.chmod, 0o700)
+            for command in (chat, asked):
+                try:
+                    refused(command, book, why, **nobody)
+                except PermissionError:
+                    self.skipTest("somebody else may not run the program here")
+
     def test_killed_while_it_saves_leaves_the_old_file_or_the_new_one(self):
         talk = self.folder / "talk.kv"
         self.ok("chat", *ON_MODEL, "--session", talk, *SMALL, *GREEDY, "-q", stdin=b"Hello.\n")
