@@ -158,10 +158,12 @@ std::string refusal(const CLI::App& app, const CLI::ParseError& error) {
     }
     return fmt::format("{} (see lacake {} --help)", what, row.name);
   }
-  const std::string extra = app.remaining(true).empty() ? "" : app.remaining(true).front();
-  if (extra.empty()) return fmt::format("{} (see lacake --help)", error.what());
-  if (extra.starts_with('-')) return fmt::format("{}: no such option before a command (see lacake --help)", extra);
-  return fmt::format("\"{}\": no such command{} (see lacake --help)", extra, did_you_mean(extra, command_names()));
+  return fmt::format("{} (see lacake --help)", error.what());
+}
+
+[[noreturn]] void refuse_command(std::string_view word) {
+  if (word.starts_with('-')) refuse(fmt::format("{}: no such option before a command (see lacake --help)", word));
+  refuse(fmt::format("\"{}\": no such command{} (see lacake --help)", word, did_you_mean(word, command_names())));
 }
 
 // Everything that --help says, for programs: completions, man pages, tests.
@@ -189,9 +191,7 @@ int print_help(const CLI::App& app, const std::string& topic) {
     return 0;
   }
   const auto known = command_names();
-  if (!topic.empty() && std::find(known.begin(), known.end(), topic) == known.end()) {
-    refuse(fmt::format("\"{}\": no such command{} (see lacake --help)", topic, did_you_mean(topic, known)));
-  }
+  if (!topic.empty() && std::find(known.begin(), known.end(), topic) == known.end()) refuse_command(topic);
   write_output(topic.empty() ? app.help() : app.get_subcommand(topic)->help("lacake"));
   return 0;
 }
@@ -213,13 +213,15 @@ int run_command_line(int argc, char** argv, Options& options) {
   const auto refuse_after = [&](int n) {
     if (argc > n) refuse(fmt::format("\"{}\": expected nothing after {} (see lacake --help)", argv[n], argv[n - 1]));
   };
-  if (first == "help") {
+  if (first == "help" || first == "--help" || first == "-h") {
     refuse_after(3);
     return print_help(app, argc > 2 ? argv[2] : "");
   }
   if (first == "--version") refuse_after(2);
 
   const CommandRow* named = argc > 1 ? command_named(argv[1]) : nullptr;
+  // Before CLI11 takes a --help behind it for all that was asked.
+  if (argc > 1 && named == nullptr && first != "--version") refuse_command(first);
   std::vector<std::string> words(argv + std::min(argc, named ? 2 : 1), argv + argc), said;
   if (named != nullptr) said = check_foreign_flags(*named, words);
   if (named != nullptr) words.insert(words.begin(), argv[1]);

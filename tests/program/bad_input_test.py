@@ -69,6 +69,15 @@ class BadInput(ProgramTest):
                      "a.txt,", "b.txt]: cannot be opened: No such file", command="ingest")
         self.refused(["[a.kv,b.kv]"], 1, "[a.kv,b.kv]: cannot be opened", command="inspect", model=None)
 
+    def test_help_about_what_is_no_command_is_refused(self):
+        nearest = '"inspct": no such command, did you mean inspect? (see lacake --help)'
+        for words in (["--help", "inspct"], ["-h", "inspct"], ["help", "inspct"], ["inspct", "--help"]):
+            with self.subTest(words=words):
+                self.refused(words[1:], 2, nearest, command=words[0], model=None)
+        self.refused(["bogus"], 2, '"bogus": no such command (see lacake --help)', command="--help", model=None)
+        self.refused(["--help"], 2, "--bogus: no such option before a command", command="--bogus", model=None)
+        self.refused(["run", "chat"], 2, '"chat": expected nothing after run', command="--help", model=None)
+
     def test_words_behind_what_takes_none_are_refused(self):
         self.refused(["run", "chat"], 2, '"chat": expected nothing after run', command="help", model=None)
         self.refused(["bogus"], 2, '"bogus": expected nothing after --version', command="--version", model=None)

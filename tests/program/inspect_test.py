@@ -143,8 +143,9 @@ class Policies(unittest.TestCase):
         for name in policies:
             self.assertIn(name, text.splitlines())
 
-    def test_help_is_the_same_both_ways_and_promises_only_what_exists(self):
-        self.assertEqual(run("help", "run").stdout, run("run", "--help").stdout)
+    def test_help_is_the_same_every_way_and_promises_only_what_exists(self):
+        for words in (("help", "run"), ("--help", "run"), ("-h", "run")):
+            self.assertEqual(run(*words).stdout, run("run", "--help").stdout)
         listed = run("--help").stdout.decode()
         for command in ("run", "chat", "inspect", "bench", "policies"):
             self.assertIn(f"  {command} ", listed)
