@@ -63,6 +63,36 @@ constexpr Rule kRules[] = {
      "a depth (-d N)", "none"},
 };
 
+bool uses_dry(const Options& o) { return o.dry_multiplier.value_or(0) != 0; }
+bool uses_mirostat(const Options& o) { return o.mirostat.value_or(0) != 0; }
+
+// An option of a sampler, and the one that turns the sampler on. Not of serve: there they are defaults, beside which a
+// request may turn it on.
+struct SamplerRule {
+  const char* json;
+  bool (*is_on)(const Options&);
+  const char* expected;
+};
+
+constexpr SamplerRule kSamplerRules[] = {
+    {"xtc_threshold", [](const Options& o) { return o.xtc_probability.value_or(0) != 0; },
+     "--xtc-probability above 0 beside it"},
+    {"dynatemp_exponent", [](const Options& o) { return o.dynatemp_range.value_or(0) != 0; },
+     "--dynatemp-range above 0 beside it"},
+    {"repeat_last_n",
+     [](const Options& o) {
+       return o.repeat_penalty.value_or(1) != 1 || o.presence_penalty.value_or(0) != 0 ||
+              o.frequency_penalty.value_or(0) != 0;
+     },
+     "--repeat-penalty, --presence-penalty or --frequency-penalty beside it"},
+    {"dry_base", uses_dry, "--dry-multiplier above 0 beside it"},
+    {"dry_allowed_length", uses_dry, "--dry-multiplier above 0 beside it"},
+    {"dry_penalty_last_n", uses_dry, "--dry-multiplier above 0 beside it"},
+    {"dry_sequence_breakers", uses_dry, "--dry-multiplier above 0 beside it"},
+    {"mirostat_eta", uses_mirostat, "--mirostat 1 or 2 beside it"},
+    {"mirostat_tau", uses_mirostat, "--mirostat 1 or 2 beside it"},
+};
+
 // What nothing but a chat template looks at.
 constexpr const char* kOfTemplate[] = {
     "system", "tools", "chat_template", "chat_template_file", "chat_template_kwargs", "reasoning"};
@@ -122,11 +152,17 @@ void check_effects(const Options& options, Command command) {
   for (const char* json : kOfTemplate) {
     if (options.raw && is_given(options, json)) refuse(flag_of(command, json), "a chat template", "--raw");
   }
-  if (command != kInspect || samples(options)) return;
-  for (const OptionFacts& option : option_facts(command)) {
-    if (option.group == "Sampling" && is_given(options, option.json)) {
-      refuse(option.name(), "a prompt and the length of an answer (-n N)", "none");
+  if (command == kInspect && !samples(options)) {
+    for (const OptionFacts& option : option_facts(command)) {
+      if (option.group == "Sampling" && is_given(options, option.json)) {
+        refuse(option.name(), "a prompt and the length of an answer (-n N)", "none");
+      }
     }
+  }
+  if (command == kServe) return;
+  for (const SamplerRule& rule : kSamplerRules) {
+    if (!is_given(options, rule.json) || rule.is_on(options)) continue;
+    refuse(flag_of(command, rule.json), rule.expected, "none");
   }
 }
 

@@ -448,6 +448,27 @@ class Together(ProgramTest):
         for words in says:
             self.assertIn(words, line)
 
+    def test_options_of_a_sampler_that_is_off(self):
+        dry, with_dry = "--dry-multiplier above 0 beside it, found none", ["--dry-multiplier", "1"]
+        cases = (("--xtc-threshold", "0.2", "--xtc-probability above 0 beside it", ["--xtc-probability", "0.5"]),
+                 ("--dynatemp-exp", "2", "--dynatemp-range above 0 beside it", ["--dynatemp-range", "0.5"]),
+                 ("--repeat-last-n", "32", "--repeat-penalty, --presence-penalty or --frequency-penalty beside it",
+                  ["--frequency-penalty", "0.5"]),
+                 ("--dry-base", "2", dry, with_dry), ("--dry-allowed-length", "3", dry, with_dry),
+                 ("--dry-penalty-last-n", "32", dry, with_dry), ("--dry-sequence-breaker", "x", dry, with_dry),
+                 ("--mirostat-lr", "0.2", "--mirostat 1 or 2 beside it", ["--mirostat", "1"]),
+                 ("--mirostat-ent", "4", "--mirostat 1 or 2 beside it", ["--mirostat", "2"]))
+        # None of them needs the model for that.
+        none = ["-m", self.folder / "none.gguf", "-n", "3"]
+        for flag, value, expected, switch in cases:
+            for command in (["run", *none, "-p", TEXT], ["chat", *none], ["inspect", *none, "-p", TEXT]):
+                with self.subTest(flag=flag, command=command[0]):
+                    self.refused([*command, flag, value], f"{flag}: expected {expected}")
+                    self.assertIn(b"none.gguf: cannot be opened", run(*command, flag, value, *switch).stderr)
+        self.refused(["run", *none, "-p", TEXT, "--dry-base", "2", "--dry-multiplier", "0"], "--dry-base: expected --dry-multiplier")
+        # What a server is started with are defaults of its clients, who may turn the sampler on.
+        self.assertIn(b"none.gguf: cannot be opened", run("serve", *none, "--dry-base", "2").stderr)
+
     def test_by_name(self):
         text = self.file("fable.txt", FABLE)
         text = self.file("fable.txt", FABLE)
