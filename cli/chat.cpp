@@ -13,6 +13,7 @@
 
 #include "answer_report.h"
 #include "base/files.h"
+#include "base/nearest.h"
 #include "chat_input.h"
 #include "checks.h"
 #include "commands.h"
@@ -210,6 +211,15 @@ std::optional<std::string> argument_of(const std::string& line, std::string_view
   throw Error({.subject = command, .expected = expected, .found = "none"});
 }
 
+// What looks like a command and is none: a misspelt one is no question to the model.
+[[noreturn]] void refuse_word(const std::string& word) {
+  std::vector<std::string> names;
+  for (const ChatCommand& command : kCommands) names.emplace_back(command.name);
+  const std::string near = nearest(word, names);
+  throw Error({.found = word + " is no command",
+               .remedy = near.empty() ? "/help lists them" : fmt::format("did you mean {}? /help lists them", near)});
+}
+
 // A command that needs the conversation. False: the line is none.
 bool run_command(Chat& chat, const std::string& line) {
   const auto say = [](const char* text) { std::fputs(text, stderr); };
@@ -253,8 +263,8 @@ void take_line(Chat& chat, const std::string& line) {
     std::fputs(help_text(ChatInput::edits()).c_str(), stderr);
   } else if (run_command(chat, command)) {
     // done
-  } else if (command.front() == '/' && command.find_first_of(" \n") == command.npos && chat.interactive) {
-    std::fputs(fmt::format("{} is no command; /help lists them\n", command).c_str(), stderr);
+  } else if (command.front() == '/' && command.find_first_of(" \n") == command.npos) {
+    refuse_word(command);
   } else {
     ask_line(chat, line);
   }

@@ -150,7 +150,7 @@ class Chat(ProgramTest):
         screen.type(b"/help\n")
         self.assertIn("/exit", screen.wait_for("> "))
         screen.type(b"/sats\n")
-        self.assertIn("/sats is no command", screen.wait_for("> "))
+        self.assertIn("/sats is no command; did you mean /stats? /help lists them", screen.wait_for("> "))
         screen.type(b"/clear\n/stats\n")
         self.assertIn(" 0 tokens", screen.wait_for("planned[^>]*> "))
         screen.type(CTRL_D)
@@ -216,6 +216,17 @@ class Chat(ProgramTest):
             done = run("chat", *ON_MODEL, "-q", stdin=f"{command}\nHello\n".encode())
             self.assertEqual((done.returncode, done.stdout), (1, b""))
             self.assertRegex(done.stderr.decode(), f"^lacake: error: [^\n]*{says}, found none\n$")
+
+    def test_a_misspelt_command_fails_a_script_and_a_message_that_begins_with_a_path_is_one(self):
+        chat = ["chat", *ON_MODEL, "-q", "--temp", 0, "-n", 6]
+        for word, hint in (("/sats", "did you mean /stats? /help"), ("\t/usr/bin ", "/help")):
+            done = run(*chat, stdin=f"{word}\nHello\n".encode())
+            self.assertEqual((done.returncode, done.stdout), (1, b""))
+            self.assertEqual(done.stderr.decode(),
+                             f"lacake: error: {word.strip()} is no command; {hint} lists them\n")
+        done = run(*chat, stdin=b"/usr/bin is what?\n")
+        self.assertEqual((done.returncode, done.stderr), (0, b""))
+        self.assertNotEqual(done.stdout, b"")
 
     def test_a_command_that_can_do_nothing_at_a_terminal_is_said_and_the_talk_goes_on(self):
         screen = Screen("chat", *ON_MODEL, "-q")
