@@ -8,10 +8,13 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
 #include "answer_report.h"
+#include "base/blanks.h"
 #include "base/files.h"
 #include "base/nearest.h"
 #include "chat_input.h"
@@ -195,16 +198,11 @@ void load(Chat& chat, const std::string& path) {
   }
 }
 
-std::string without_blanks(const std::string& text) {
-  const std::size_t begin = text.find_first_not_of(" \t");
-  return begin == text.npos ? "" : text.substr(begin, text.find_last_not_of(" \t") + 1 - begin);
-}
-
 // "/load FILE": what stands behind the command's name, without blanks around it. Nothing where the line is another.
 std::optional<std::string> argument_of(const std::string& line, std::string_view command) {
   if (line == command) return "";
   if (!line.starts_with(command) || line[command.size()] != ' ' || line.find('\n') != line.npos) return {};
-  return without_blanks(line.substr(command.size()));
+  return std::string(without_blanks(std::string_view(line).substr(command.size())));
 }
 
 [[noreturn]] void refuse(const char* command, const char* expected) {
@@ -258,7 +256,7 @@ std::vector<Message> opening(const Options& options) {
 
 // A line: a command or a question.
 void take_line(Chat& chat, const std::string& line) {
-  const std::string command = without_blanks(line);
+  const std::string command(without_blanks(line));
   if (command == "/help") {
     std::fputs(help_text(ChatInput::edits()).c_str(), stderr);
   } else if (run_command(chat, command)) {
@@ -273,7 +271,7 @@ void take_line(Chat& chat, const std::string& line) {
 // Whether anything is still to be done of what is there, when nobody reads the answers any more.
 bool leaves_lines(ChatInput& input) {
   while (const auto line = input.next_at_hand()) {
-    const std::string said = without_blanks(*line);
+    const std::string_view said = without_blanks(*line);
     if (said == "/exit") return false;
     if (!said.empty()) return true;
   }
@@ -374,7 +372,7 @@ int chat(const Options& options) {
   for (;;) {
     const auto line = input.next();
     if (!line) return input.interrupted() ? kInterruptedStatus : 0;
-    const std::string said = without_blanks(*line);
+    const std::string_view said = without_blanks(*line);
     if (said == "/exit") return 0;
     if (said.empty()) continue;
     watch_interrupt();

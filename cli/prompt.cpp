@@ -5,6 +5,7 @@
 
 #include <utility>
 
+#include "base/blanks.h"
 #include "base/files.h"
 #include "checks.h"
 #include "interrupt.h"
@@ -48,7 +49,7 @@ std::string read_some_text(const std::string& path) {
 }
 
 void require_some_text(std::string_view text, std::string_view name, Error::Kind kind) {
-  if (text.find_first_not_of(" \t\r\n\v\f") != text.npos) return;
+  if (!without_blanks(text).empty()) return;
   throw Error({.kind = kind,
                .subject = std::string(name),
                .expected = "some text",

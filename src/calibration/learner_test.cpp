@@ -7,7 +7,7 @@
 namespace lacake {
 namespace {
 
-constexpr AttentionShape kShape{.n_layer = 1, .n_head = 2, .n_head_kv = 1};
+constexpr AttentionShape kOneLayer{.n_layer = 1, .n_head = 2, .n_head_kv = 1};
 
 struct Segment {
   std::vector<float> inputs, peak, norm;
@@ -41,7 +41,7 @@ TEST(Lessons, LearnTheLogarithmOfWhatIsKnownOfTheTokensTheyAttendTo) {
     s.peak.push_back(i % 7 == 0 ? -1 : std::exp(x + 1));
     if (i < 5 || i >= 35) s.peak.back() = 1e6f;
   }
-  Lessons lessons(kShape, 1);
+  Lessons lessons(kOneLayer, 1);
   lessons.attend_to(5, 35);
   lessons.see(s.seen());
   ASSERT_TRUE(lessons.learned(1e-6));
@@ -55,7 +55,7 @@ TEST(Lessons, LearnNothingFromWhatWasNotRepeated) {
   Segment s{.inputs = {1, 2}, .peak = {1, 1}, .norm = {1, 1}};
   Observation seen = s.seen();
   seen.repeat_peak = {};
-  Lessons lessons(kShape, 1);
+  Lessons lessons(kOneLayer, 1);
   lessons.attend_to(0, 2);
   lessons.see(seen);
   EXPECT_FALSE(lessons.learned(1));

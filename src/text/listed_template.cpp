@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "base/blanks.h"
 #include "lacake/error.h"
 #include "lacake/model.h"
 #include "text/chat_template.h"
@@ -28,12 +29,6 @@ std::string imitated(const std::string& source, std::span<const Message> message
   out.resize((std::size_t)length);
   run();
   return out;
-}
-
-std::string trimmed(const std::string& text) {
-  constexpr const char* kSpace = " \t\n\v\f\r";
-  const std::size_t begin = text.find_first_not_of(kSpace);
-  return begin == text.npos ? "" : text.substr(begin, text.find_last_not_of(kSpace) + 1 - begin);
 }
 
 // Stands for the content of a message: a text that occurs in no template.
@@ -69,7 +64,7 @@ PromptText render_listed(const std::string& source, std::span<const Message> mes
     if (at > done && frame[at - 1] == ' ' && end < frame.size() && frame[end] == ' ') {
       --at, ++end;
     } else {
-      content = trimmed(content);
+      content = std::string(without_blanks(content));
     }
     result.text += frame.substr(done, at - done);
     if (!content.empty()) result.letters.push_back({result.text.size(), result.text.size() + content.size()});

@@ -203,7 +203,7 @@ class Chat(ProgramTest):
     def test_lines_of_other_systems_are_what_they_say(self):
         flags, kept = ["chat", *ON_MODEL, "-q", "--temp", 0, "-n", 6], self.folder / "kept.kv"
         plain = run(*flags, stdin=b"Hello\nA fruit!\n")
-        lines = f"\ufeffHello\r\n\r\n  \t\r\n /save {kept} \r\nA fruit!\r\n\t/exit \r\nnever said\r\n"
+        lines = f"\ufeffHello\r\n\r\n  \t\r\n\f\r\n /save {kept} \r\nA fruit!\r\n\t/exit \r\nnever said\r\n"
         done = run(*flags, stdin=lines.encode())
         self.assertEqual((done.returncode, done.stdout), (0, plain.stdout))
         self.assertEqual(list(self.folder.iterdir()), [kept])
