@@ -4,7 +4,6 @@
 
 #include <filesystem>
 #include <optional>
-#include <string_view>
 #include <utility>
 
 #include "base/files.h"
@@ -13,22 +12,6 @@
 #include "lacake/model.h"
 
 namespace lacake::cli {
-namespace {
-
-// A model of several files is named by its first: "NAME-00001-of-00003.gguf".
-std::vector<std::string> model_files(const std::string& path) {
-  constexpr std::string_view kFirst = "-00001-of-";
-  const std::size_t at = path.rfind(kFirst);
-  if (at == path.npos) return {path};
-  std::vector<std::string> files;
-  for (int part = 1;; ++part) {
-    std::string file = fmt::format("{}-{:05}-of-{}", path.substr(0, at), part, path.substr(at + kFirst.size()));
-    if (!std::filesystem::exists(file)) return files;
-    files.push_back(std::move(file));
-  }
-}
-
-}  // namespace
 
 std::vector<NamedFile> files_read(const Options& options, Command command) {
   std::vector<NamedFile> files;

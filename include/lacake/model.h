@@ -16,6 +16,10 @@
 
 namespace lacake {
 
+// The files of the model that is opened by this path: the path alone, or those that a model was split into, of which it
+// is opened by the first (NAME-00001-of-00003.gguf). By the name: none is looked at.
+std::vector<std::string> model_files(const std::string& path);
+
 // What a GGUF file says of its model.
 struct ModelFacts {
   std::string path;

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <charconv>
 #include <cstring>
 #include <string_view>
 
@@ -23,13 +24,6 @@ namespace {
 [[noreturn]] void fail_on(const std::string& path, const std::string& key, const std::string& expected,
                           const std::string& found, const std::string& remedy = "") {
   throw Error({.subject = path + ": " + key, .expected = expected, .found = found, .remedy = remedy});
-}
-
-// NAME-00001-of-00003.gguf -> the same of another number; "" if the name is not of this form.
-std::string sibling(const std::string& path, int number, int count) {
-  const std::string ending = fmt::format("-{:05}-of-{:05}.gguf", 1, count);
-  if (path.size() < ending.size() || path.substr(path.size() - ending.size()) != ending) return "";
-  return path.substr(0, path.size() - ending.size()) + fmt::format("-{:05}-of-{:05}.gguf", number, count);
 }
 
 // What people have given instead of a GGUF file, by its first bytes.
@@ -69,6 +63,18 @@ std::unique_ptr<MappedFile> map_gguf(const std::string& path) {
 }
 
 }  // namespace
+
+std::vector<std::string> model_files(const std::string& path) {
+  const auto ending = [](int number, int count) { return fmt::format("-{:05}-of-{:05}.gguf", number, count); };
+  const std::size_t at = path.size() - std::min(path.size(), ending(1, 1).size());
+  constexpr std::string_view kFirst = "-00001-of-";
+  int count = 0;
+  std::from_chars(path.data() + std::min(at + kFirst.size(), path.size()), path.data() + path.size(), count);
+  if (count < 1 || path.substr(at) != ending(1, count)) return {path};
+  std::vector<std::string> files;
+  for (int i = 1; i <= count; ++i) files.push_back(path.substr(0, at) + ending(i, count));
+  return files;
+}
 
 GgufFile::GgufFile(std::string path, std::span<const MetadataOverride> overrides) : path_(std::move(path)) {
   open_part(path_);
@@ -114,12 +120,13 @@ void GgufFile::open_others() {
     fail("split.no", fmt::format("the first part (-00001-of-{:05}.gguf)", count),
          fmt::format("part {} of {}", number + 1, count));
   }
-  if (sibling(path_, 1, count).empty()) {
+  const std::vector<std::string> files = model_files(path_);
+  if ((int)files.size() != count) {
     fail("split.count", fmt::format("a file name that ends in -00001-of-{:05}.gguf, to find the others by", count),
          fmt::format("{} parts and another name", count));
   }
   for (int i = 1; i < count; ++i) {
-    const std::string path = sibling(path_, i + 1, count);
+    const std::string& path = files[(std::size_t)i];
     if (::access(path.c_str(), F_OK) != 0) {
       throw Error({.subject = path,
                    .found = fmt::format("cannot be opened: {}", std::strerror(errno)),

@@ -275,6 +275,18 @@ TEST(Override, OfAnotherFormIsRefused) {
   }
 }
 
+TEST(GgufFile, AModelsFilesAreKnownByTheNameOfTheFirst) {
+  using Paths = std::vector<std::string>;
+  EXPECT_EQ(model_files("a/m-00001-of-00003.gguf"),
+            (Paths{"a/m-00001-of-00003.gguf", "a/m-00002-of-00003.gguf", "a/m-00003-of-00003.gguf"}));
+  EXPECT_EQ(model_files("m-00001-of-00001.gguf"), Paths{"m-00001-of-00001.gguf"});
+  for (const char* one :
+       {"m.gguf", "", "-of-", "m-00002-of-00003.gguf", "m-00001-of-00000.gguf", "m-00001-of-0003.gguf",
+        "m-00001-of--0003.gguf", "m-00001-of-00003.bin", "m-00001-of-00003.gguf.gguf"}) {
+    EXPECT_EQ(model_files(one), Paths{one});
+  }
+}
+
 TEST(GgufFile, RangesSayWhatWasExpectedAndFound) {
   TinyModel tiny = smallest();
   tiny.edit = [](gguf_context* g) {

@@ -116,6 +116,11 @@ class Ingest(Saved):
         parts.write_bytes(b"1")
         part.write_bytes(b"2")
         self.refused(["ingest", text, "-m", parts, "-o", part], f"another file than --model {part}", status=2)
+        # One that is missing hides none behind it.
+        first, third = self.folder / "n-00001-of-00003.gguf", self.folder / "n-00003-of-00003.gguf"
+        first.write_bytes(b"1")
+        third.write_bytes(b"3")
+        self.refused(["ingest", text, "-m", first, "-o", third], f"another file than --model {third}", status=2)
         with open(text, "rb") as stdin:
             done = subprocess.run([PROGRAM, "ingest", "-", *map(str, on_model), "-o", str(text)], stdin=stdin,
                                   capture_output=True, env=environment(), check=False)
