@@ -2,18 +2,14 @@
 
 #include <gtest/gtest.h>
 
-#include <functional>
 #include <regex>
 #include <string>
 
+#include "engine/test_session.h"
 #include "lacake/error.h"
-#include "models/tiny_model.h"
 
 namespace lacake {
 namespace {
-
-using models::ModelFile;
-using models::TinyModel;
 
 constexpr int kLayers = 6;
 
@@ -50,8 +46,6 @@ class Plan : public testing::Test {
   Model model_{file_.path()};
   mutable Engine engine_{model_, {.threads = 1}};
 };
-
-bool contains(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
 
 TEST_F(Plan, TakesTheLargestCacheSizeThatFitsAndNotOneMore) {
   for (const char* text : {"streaming-llm", "lacache", "lacache:span=2,overlap=1", "cake", "cake:window=4"}) {
