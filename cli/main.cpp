@@ -148,7 +148,7 @@ std::string refusal(const CLI::App& app, const CLI::ParseError& error) {
     if (!command->parsed()) continue;
     std::string what = error.what();
     if (dynamic_cast<const CLI::ExtrasError*>(&error) != nullptr) {
-      // Those before the command's name are the program's.
+      // Where the command has none they are the program's.
       const auto extras = command->remaining().empty() ? app.remaining() : command->remaining();
       const std::string extra = extras.empty() ? "" : extras.front();
       const std::string name = extra.substr(0, extra.find('='));
@@ -200,6 +200,7 @@ int run_command_line(int argc, char** argv, Options& options) {
   CLI::App app("lacake: long texts in a language model, in as much KV cache memory as you give it", "lacake");
   app.set_version_flag("--version", "lacake " LACAKE_VERSION);
   app.set_help_flag("-h,--help", "this help");
+  app.require_subcommand(0, 1);  // a second one is a word too much
   app.get_formatter()->column_width(34);
   app.footer(wrapped(fmt::format("Model families: {}.", fmt::join(supported_architectures(), ", ")), 0, 80));
   for (const CommandRow& row : kCommands) {

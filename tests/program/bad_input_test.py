@@ -79,6 +79,8 @@ class BadInput(ProgramTest):
         self.refused(["run", "chat"], 2, '"chat": expected nothing after run', command="--help", model=None)
 
     def test_words_behind_what_takes_none_are_refused(self):
+        for word in ("chat", "help", "bogus"):
+            self.refused(["-p", "hi", word], 2, f'"{word}": expected an option, found a word')
         self.refused(["run", "chat"], 2, '"chat": expected nothing after run', command="help", model=None)
         self.refused(["bogus"], 2, '"bogus": expected nothing after --version', command="--version", model=None)
 
