@@ -344,8 +344,10 @@ class Chat(Saved):
         with start(*asked, "-n", "80", "--json") as slow:
             while not self.is_reading(slow.pid, book):
                 time.sleep(0.01)
+            slow.send_signal(signal.SIGSTOP)  # so that it is the slower one on any machine
             self.ok(*asked, "-n", "2")
             others = book.read_bytes()
+            slow.send_signal(signal.SIGCONT)
             answer, log = slow.communicate(timeout=300 * PATIENCE)
         says = f"{book}: another program changed it meanwhile; the answer was not saved"
         self.assertEqual((slow.returncode, log.decode()), (1, f"lacake: error: {says}\n"))
