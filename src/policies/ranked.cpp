@@ -11,6 +11,44 @@
 #include "policies/shared_parameters.h"
 
 namespace lacake {
+namespace {
+
+// The `room` best of lists that stand one behind the other, but of each the `n_safe` best. Rising.
+//
+// To rank a list by itself costs as much as its part of ranking all, so a long one is ranked only when the common
+// choice has left it less than it is sure of: then all choose again. What is chosen when every list has enough is what
+// would have been chosen if all had been ranked.
+//   begin  of each list in `all`, and the end of the last
+std::vector<std::uint32_t> best_of_lists(std::vector<float>& all, std::span<const std::size_t> begin, std::size_t room,
+                                         std::size_t n_safe) {
+  constexpr std::size_t kShort = 4;  // times n_safe: ranked at once
+  const std::size_t n_lists = begin.size() - 1;
+  std::vector<bool> has_safe(n_lists);
+  const auto give_safe = [&](std::size_t i) {
+    const std::span<float> list(all.begin() + (std::ptrdiff_t)begin[i], begin[i + 1] - begin[i]);
+    for (const std::uint32_t entry : top(list, std::min(n_safe, list.size()))) {
+      list[entry] = std::numeric_limits<float>::max();
+    }
+    has_safe[i] = true;
+  };
+  for (std::size_t i = 0; i < n_lists; ++i) {
+    if (begin[i + 1] - begin[i] <= kShort * n_safe) give_safe(i);
+  }
+  for (;;) {
+    std::vector<std::uint32_t> best = top(all, room);
+    bool enough = true;
+    for (std::size_t i = 0; i < n_lists; ++i) {
+      const auto from = std::lower_bound(best.begin(), best.end(), begin[i]);
+      const auto n = (std::size_t)(std::lower_bound(from, best.end(), begin[i + 1]) - from);
+      if (has_safe[i] || n >= n_safe) continue;
+      give_safe(i);
+      enough = false;
+    }
+    if (enough) return best;
+  }
+}
+
+}  // namespace
 
 RankedPolicy::RankedPolicy(const Options& options, const AttentionShape& shape)
     : options_(options), shape_(shape), most_window_(options.window > 0 ? options.window : SIZE_MAX) {
@@ -140,10 +178,6 @@ std::size_t RankedPolicy::n_safe(std::size_t size) const {
 }
 
 // The best of all lists together (AdaKV), `room` of them beside the protected ones, but of each the `n_safe` best.
-//
-// To rank a list by itself costs as much as its share of ranking all together, so a long one is ranked only when the
-// common choice has left it less than it is sure of: then all choose again. What is chosen when every list has enough
-// is what would have been chosen if all had been ranked.
 RankedPolicy::Kept RankedPolicy::choose_together(const Scores& lists, std::size_t room, std::size_t n_safe) const {
   std::vector<float> all;
   std::vector<std::size_t> begin;
@@ -155,31 +189,7 @@ RankedPolicy::Kept RankedPolicy::choose_together(const Scores& lists, std::size_
     all.insert(all.end(), candidates.begin(), candidates.end());
   }
   begin.push_back(all.size());
-  room = std::min(room, all.size());
-  std::vector<bool> has_safe(lists.size());
-  const auto give_safe = [&](std::size_t i) {
-    const std::span<float> candidates(all.begin() + (std::ptrdiff_t)begin[i], begin[i + 1] - begin[i]);
-    for (const std::uint32_t entry : top(candidates, std::min(n_safe, candidates.size()))) {
-      candidates[entry] = std::numeric_limits<float>::max();
-    }
-    has_safe[i] = true;
-  };
-  constexpr std::size_t kShort = 4;  // times n_safe
-  for (std::size_t i = 0; i < lists.size(); ++i) {
-    if (begin[i + 1] - begin[i] <= kShort * n_safe) give_safe(i);
-  }
-  std::vector<std::uint32_t> best;
-  for (bool again = true; again;) {
-    again = false;
-    best = top(all, room);
-    for (std::size_t i = 0; i < lists.size(); ++i) {
-      const auto from = std::lower_bound(best.begin(), best.end(), begin[i]);
-      const auto n = (std::size_t)(std::lower_bound(from, best.end(), begin[i + 1]) - from);
-      if (has_safe[i] || n >= n_safe) continue;
-      give_safe(i);
-      again = true;
-    }
-  }
+  const std::vector<std::uint32_t> best = best_of_lists(all, begin, std::min(room, all.size()), n_safe);
 
   Kept kept;
   for (std::size_t i = 0; i < lists.size(); ++i) {
