@@ -5,10 +5,9 @@
 #include <numeric>
 #include <utility>
 
-#include "attention/expected.h"
-#include "engine/deferred_edits.h"
 #include "engine/entry_measures.h"
 #include "engine/input_watch.h"
+#include "engine/layer_decision.h"
 #include "engine/layer_graph.h"
 #include "engine/layer_record.h"
 #include "engine/pass_chunks.h"
@@ -226,58 +225,23 @@ class PrefillPass::Run {
     stage_ = Stage::kFinished;
   }
 
-  // What some of the sessions are shown of a layer: those whose caches are empty see the same if they ask for the same.
-  struct Shown {
-    Measures asked;
-    SegmentRows fresh;  // in the form that they store
-    SessionState* first;
-    const Observation* seen = nullptr;
-  };
-
-  // Sessions know nothing of each other: first what each kind of them asked for is measured, then each decides about
-  // its own cache, all of it on the engine's threads.
   void decide() {
-    const PolicyTime::Running timed(engine_.policy_time);
-    const bool slides = engine_.layers.slides(layer_);
-    std::vector<std::size_t> shown_to;  // by session
-    std::vector<Shown> shown = distinct_views(shown_to);
-    if (!slides) {
-      measure_entries();
-      const auto observe = [&](Shown& of, Workers* workers) {
-        of.seen = &of.first->observer().observe(of.asked, of.first->cache(), visit(of, workers));
-      };
-      if (shown.size() == 1) {
-        observe(shown[0], &engine_.workers);
-      } else {
-        engine_.workers.each(shown.size(), [&](std::size_t i, int) { observe(shown[i], nullptr); });
-      }
-    }
-    std::vector<DeferredEdits> edits;
-    for (SessionState* s : sessions_) edits.emplace_back(s->cache(), engine_.layers, layer_, n_new_);
-    engine_.workers.each(sessions_.size(), [&](std::size_t i, int) {
-      if (slides) {
-        edits[i].keep_newest(n_kept_ + n_new_, sessions_[i]->plan().sliding_entries);
-      } else {
-        sessions_[i]->policy().update(*shown[shown_to[i]].seen, edits[i]);
-      }
-    });
-    apply(edits, shown, shown_to);
-  }
-
-  // A cascade shrinks many layers at once, also where one session has all threads.
-  void apply(std::span<const DeferredEdits> edits, std::span<const Shown> shown,
-             std::span<const std::size_t> shown_to) const {
-    std::vector<std::pair<std::size_t, std::size_t>> elsewhere;  // session, its decision
-    for (std::size_t i = 0; i < edits.size(); ++i) {
-      for (std::size_t j = 0; j < edits[i].n_elsewhere(); ++j) elsewhere.emplace_back(i, j);
-    }
-    engine_.workers.each(elsewhere.size(), [&](std::size_t i, int) {
-      const auto [session, decision] = elsewhere[i];
-      edits[session].apply_elsewhere(sessions_[session]->cache(), decision);
-    });
-    engine_.workers.each(sessions_.size(), [&](std::size_t i, int) {
-      edits[i].apply_own(sessions_[i]->cache(), shown[shown_to[i]].fresh);
-    });
+    PassedLayer layer{.index = layer_,
+                      .n_past = n_past_,
+                      .n_probe = chunks_.n_probe(),
+                      .more_follows = options_.more_follows,
+                      .shape = layer_shape(),
+                      .attended = {.k = memory_.workspace.k.data(),
+                                   .v = memory_.workspace.v.data(),
+                                   .capacity = chunks_.n_rows(),
+                                   .n = n_new_,
+                                   .first_position = (std::int64_t)n_past_},
+                      .rotates_kept = rotates_stored_,
+                      .fresh_index = rotates_stored_ ? fresh_index_.data() : nullptr,
+                      .first_position = first_position_};
+    layer.plain = layer.attended;
+    if (keeps_plain_) layer.plain.k = memory_.workspace.k_plain.data();
+    decide_layer(engine_, sessions_, layer, record_);
   }
 
   // With the form of the keys that attention reads.
@@ -285,77 +249,6 @@ class PrefillPass::Run {
     attention::Shape shape = engine_.attention_shape(layer_, shape_);
     if (rotates_stored_) shape.key_form = engine_.key_forms.plain(layer_);
     return shape;
-  }
-
-  // Keys count as attention read them; where several sessions watch, they hold nothing from before.
-  void measure_entries() {
-    const attention::Shape shape = layer_shape();
-    std::vector<float> mean;
-    const auto turn = [&](int positions) -> attention::Rope {
-      const int kind = h_.layers[(std::size_t)layer_].rope;
-      if (kind == kNoRope) return {};
-      const auto n_rot = (std::size_t)h_.n_rot;
-      std::vector<float> table((std::size_t)positions * n_rot);
-      make_rotations(engine_.place, engine_.model, kind, (std::size_t)first_position_ + n_new_, (std::size_t)positions,
-                     table.data());
-      mean.resize(n_rot);
-      attention::mean_rotation(table, n_rot, mean);
-      return {.table = mean.data(), .n_rot = h_.n_rot, .neox = h_.rope_mode == GGML_ROPE_TYPE_NEOX};
-    };
-    const EntryMeasures::Layer layer{.layer = layer_,
-                                     .cache = &sessions_[0]->cache(),
-                                     .shape = shape,
-                                     .fresh = attended_rows(),
-                                     .fresh_index = rotates_stored_ ? fresh_index_.data() : nullptr,
-                                     .rotates_past = rotates_stored_,
-                                     .recording = record_.recording(),
-                                     .n_probe = chunks_.n_probe()};
-    const auto output = [&] { return output_projection(engine_.model, layer_); };
-    record_.entries().measure(layer, turn, output, engine_.output_grams, engine_.workers, engine_.scratch);
-  }
-
-  SegmentRows attended_rows() const {
-    return {.k = memory_.workspace.k.data(),
-            .v = memory_.workspace.v.data(),
-            .capacity = chunks_.n_rows(),
-            .n = n_new_,
-            .first_position = (std::int64_t)n_past_};
-  }
-
-  std::vector<Shown> distinct_views(std::vector<std::size_t>& shown_to) const {
-    const SegmentRows attended = attended_rows();
-    SegmentRows plain = attended;
-    if (keeps_plain_) plain.k = memory_.workspace.k_plain.data();
-    std::vector<Shown> shown;
-    for (std::size_t i = 0; i < sessions_.size(); ++i) {
-      SessionState* s = sessions_[i];
-      const SegmentRows& fresh = s->cache_index() ? plain : attended;
-      const Measures& asked = record_.asked_by(i);
-      const auto same = [&](const Shown& other) { return other.asked == asked && other.fresh.k == fresh.k; };
-      const auto it = std::find_if(shown.begin(), shown.end(), same);
-      shown_to.push_back((std::size_t)(it - shown.begin()));
-      if (it == shown.end()) shown.push_back({.asked = asked, .fresh = fresh, .first = s});
-    }
-    return shown;
-  }
-
-  // REQUIRES: the layer does not slide.
-  LayerVisit visit(const Shown& shown, Workers* workers) const {
-    return {.phase = Phase::kPrefill,
-            .layer = layer_,
-            .policy_layer = engine_.layers.policy_layer(layer_),
-            .n_head = h_.n_head,
-            .n_new = n_new_,
-            .n_past = (std::int64_t)n_past_,
-            .n_probe = chunks_.n_probe(),
-            .more_follows = options_.more_follows,
-            .recording = record_.recording(),
-            .learned = record_.scores(),
-            .inputs = record_.inputs(),
-            .fresh = shown.fresh,
-            .entries = &record_.entries(),
-            .key_form = shown.first->key_form(layer_),
-            .workers = workers};
   }
 
   Measures asked_by(const SessionState& s) const {
