@@ -24,7 +24,7 @@ struct AnswerPiece {
 // Content, reasoning and calls of one answer as they come.
 class AnswerPieces {
  public:
-  // `parses`: whether the answer may be anything but content.
+  // `parses`: whether the answer may be anything but its text as content.
   explicit AnswerPieces(bool parses) : parses_(parses) {}
   AnswerPiece next(std::string_view text, const Generation& generation);
   // What is left when it has ended.

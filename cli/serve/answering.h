@@ -61,7 +61,7 @@ struct ChatCall {
   const ChatRequest& chat() const { return std::get<ChatRequest>(request.what); }
 
   Request request;
-  bool parses = false;   // whether the answer may be anything but content
+  bool parses = false;   // whether the answer may be anything but its text as content
   nlohmann::json shown;  // `__verbose` of the answer, where it is wished
 };
 

@@ -31,6 +31,14 @@ class TextCompletion final : public Completion {
                  const TextWish& wish)
       : Completion(api, std::move(exchange), std::move(prompts), wish.stream), wish_(wish) {}
 
+  // An echo comes first, as it does where nothing streams.
+  void begin(std::size_t prompt, const ServedCache& cache) noexcept override {
+    Completion::begin(prompt, cache);
+    if (!stream_ || !wish_.echo) return;
+    for (std::size_t i = 0; i < wish_.n_answers; ++i) {
+      event(frame(json::array({choice(prompt, i, prompt_text(prompt), nullptr)})));
+    }
+  }
   void written(std::size_t prompt, std::size_t answer, std::string_view text, const Generation&) noexcept override {
     count_token();
     if (stream_ && !text.empty() && !wish_.no_answer)
@@ -132,7 +140,7 @@ class TextCompletion final : public Completion {
   void end_of(std::size_t prompt) override {
     for (std::size_t i = 0; i < served_[prompt].answers.size(); ++i) {
       json last = choice_of(prompt, i);
-      if (!wish_.echo) last["text"] = "";
+      last["text"] = "";  // it was all sent
       event(frame(json::array({std::move(last)})));
     }
   }
