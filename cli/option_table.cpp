@@ -122,7 +122,7 @@ const std::vector<Row>& rows() {
       {"-a,--alias", "alias", "NAME", "HTTP", "the model's name for clients [the file's]", kServe, Text{&O::alias}},
       {"--api-key", "api_keys", "KEY", "HTTP", "a key that clients must send; several by giving it again", kServe,
        Texts{&O::api_keys}},
-      {"--api-key-file", "api_key_file", "FILE", "HTTP", "keys from a file, a line each", kServe,
+      {"--api-key-file", "api_key_file", "FILE", "HTTP", "keys from a file, a line each; # begins a comment", kServe,
        Text{&O::api_key_file}},
       {"--ssl-key-file", "ssl_key_file", "FILE", "HTTP", "TLS: the private key, in PEM [no TLS]", kServe,
        Text{&O::ssl_key_file}},

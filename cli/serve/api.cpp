@@ -1,6 +1,10 @@
 #include "serve/api.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <cctype>
 
 #include "lacake/error.h"
 #include "serve/page.h"
@@ -18,7 +22,14 @@ struct Route {
   void (*handle)(Api&, const std::shared_ptr<HttpExchange>&);
 };
 
+// Alive, whoever asks.
+void health(Api&, const std::shared_ptr<HttpExchange>& exchange) { send_json(*exchange, {{"status", "ok"}}); }
+
 constexpr Route kRoutes[] = {
+    {"GET", "/health", true, health},
+    {"GET", "/v1/health", true, health},
+    {"GET", "/ready", true, is_ready},
+    {"GET", "/metrics", false, show_metrics},
     {"POST", "/v1/chat/completions", false, chat_completions},
     {"POST", "/chat/completions", false, chat_completions},
     {"POST", "/v1/chat/completions/input_tokens", false, count_chat_tokens},
@@ -67,12 +78,62 @@ bool same_key(std::string_view a, std::string_view b) {
   return differs == 0;
 }
 
+// The name of the scheme may be in small letters too (RFC 9110, 11.1).
 std::string key_of(const HttpRequest& request) {
   const std::string authorization = request.header("authorization");
-  constexpr std::string_view kBearer = "Bearer ";
-  if (authorization.starts_with(kBearer)) return authorization.substr(kBearer.size());
-  return request.header("x-api-key");
+  constexpr std::string_view kBearer = "bearer ";
+  const bool bears =
+      authorization.size() >= kBearer.size() &&
+      std::equal(kBearer.begin(), kBearer.end(), authorization.begin(),
+                 [](char expected, unsigned char found) { return expected == (char)std::tolower(found); });
+  return bears ? authorization.substr(kBearer.size()) : request.header("x-api-key");
 }
+
+ApiError key_refusal(const HttpRequest& request) {
+  const bool has_one = !request.header("authorization").empty() || !request.header("x-api-key").empty();
+  ApiError refusal =
+      api_error(401, fmt::format("Authorization or X-Api-Key: expected a key of this server (\"Authorization: Bearer "
+                                 "KEY\" or \"X-Api-Key: KEY\"), found {}",
+                                 has_one ? "another" : "none"));
+  refusal.headers = {{"WWW-Authenticate", "Bearer"}};
+  return refusal;
+}
+
+// What a client wrote, short enough for a line and harmless on a terminal.
+std::string shown(const std::string& text) {
+  constexpr std::size_t kLongest = 120;
+  std::string line = json(text.substr(0, kLongest)).dump(-1, ' ', true, json::error_handler_t::replace);
+  return text.size() > kLongest ? line + "..." : line;
+}
+
+// A body that would be read as what it is not.
+std::optional<ApiError> encoding_refusal(const HttpRequest& request) {
+  const std::string encoding = request.header("content-encoding");
+  if (encoding.empty() || encoding == "identity") return {};
+  ApiError refusal =
+      api_error(415, "Content-Encoding: expected none, as bodies are not decompressed, found " + shown(encoding));
+  refusal.headers = {{"Accept-Encoding", "identity"}};
+  return refusal;
+}
+
+// All methods of a path. HEAD is GET without the body.
+class Allowed {
+ public:
+  void add(const std::string& method) {
+    if (std::find(methods_.begin(), methods_.end(), method) == methods_.end()) methods_.push_back(method);
+    if (method == "GET") add("HEAD");
+  }
+  bool none() const { return methods_.empty(); }
+  ApiError refusal(const HttpRequest& request) const {
+    ApiError wrong = api_error(405, fmt::format("{}: expected {}, found {}", shown(request.path),
+                                                fmt::join(methods_, " or "), shown(request.method)));
+    wrong.headers = {{"Allow", fmt::format("{}", fmt::join(methods_, ", "))}};
+    return wrong;
+  }
+
+ private:
+  std::vector<std::string> methods_;
+};
 
 }  // namespace
 
@@ -126,48 +187,44 @@ std::optional<ApiError> Api::refusal_of(const HttpRequest& request) const {
   return {};
 }
 
-void Api::send_metrics(HttpExchange& exchange) {
-  exchange.send(200, "text/plain; version=0.0.4", metrics_.text(scheduler_.status()),
-                {{"Process-Start-Time-Unix", std::to_string(started_)}});
+void show_metrics(Api& api, const std::shared_ptr<HttpExchange>& exchange) {
+  exchange->send(200, "text/plain; version=0.0.4", api.metrics().text(api.scheduler().status()),
+                 {{"Process-Start-Time-Unix", std::to_string(api.started())}});
+}
+
+void is_ready(Api& api, const std::shared_ptr<HttpExchange>& exchange) {
+  if (api.is_draining()) return send_error(*exchange, try_later(503, "the server is stopping"));
+  send_json(*exchange, {{"status", "ok"}});
 }
 
 void Api::answer(const std::shared_ptr<HttpExchange>& exchange) {
   const HttpRequest& request = exchange->request();
-  const bool gets = request.method == "GET";
-  if (gets && (request.path == "/health" || request.path == "/v1/health")) {
-    return send_json(*exchange, {{"status", "ok"}});
-  }
+  const std::string method = request.method == "HEAD" ? "GET" : request.method;
+  // Whether the server is alive whoever asks may know, by whatever name.
+  const bool asks_health = method == "GET" && (request.path == "/health" || request.path == "/v1/health");
+  if (asks_health) return health(*this, exchange);
   if (const auto refusal = refusal_of(request)) return send_error(*exchange, *refusal);
   if (request.method == "OPTIONS" && !options_.cors.empty()) {
     return exchange->send(204, "text/plain", "",
                           {{"Access-Control-Allow-Methods", "GET, POST, DELETE, OPTIONS"},
                            {"Access-Control-Allow-Headers", "*, Authorization, Content-Type, X-Api-Key"}});
   }
-  if (gets && request.path == "/ready") {
-    if (draining_) return send_error(*exchange, try_later(503, "the server is stopping"));
-    return send_json(*exchange, {{"status", "ok"}});
-  }
-  const auto refuse_key = [&] { send_error(*exchange, api_error(401, "Invalid API Key")); };
-  const char* allowed = nullptr;
+  Allowed allowed;
   for (const Route& route : kRoutes) {
     if (!is_at(route, request.path)) continue;
-    allowed = route.method;
-    if (request.method != route.method) continue;
-    if (!route.open && !is_allowed(request)) return refuse_key();
+    allowed.add(route.method);
+    if (method != route.method) continue;
+    if (!route.open && !is_allowed(request)) return send_error(*exchange, key_refusal(request));
+    if (const auto refusal = encoding_refusal(request)) return send_error(*exchange, *refusal);
     return route.handle(*this, exchange);
-  }
-  if (gets && request.path == "/metrics") {
-    return is_allowed(request) ? send_metrics(*exchange) : refuse_key();
   }
   // It holds nothing of anybody: what it shows it asks for with the key that its user has.
   if (const PageFile* const file = options_.page ? page_file(request.path) : nullptr) {
-    if (gets) return send_page(*exchange, *file);
-    allowed = "GET";
+    if (method == "GET") return send_page(*exchange, *file);
+    allowed.add("GET");
   }
-  if (!allowed) return send_error(*exchange, api_error(404, "File Not Found"));
-  ApiError wrong = api_error(405, fmt::format("{}: expected {}", request.path, allowed));
-  wrong.headers = {{"Allow", allowed}};
-  send_error(*exchange, wrong);
+  if (allowed.none()) return send_error(*exchange, api_error(404, "File Not Found: " + shown(request.path)));
+  send_error(*exchange, allowed.refusal(request));
 }
 
 void Api::handle(const std::shared_ptr<HttpExchange>& exchange) {

@@ -49,6 +49,7 @@ class Api {
   void handle(const std::shared_ptr<HttpExchange>& exchange);
   // From here on GET /ready says no.
   void drain() { draining_ = true; }
+  bool is_draining() const { return draining_; }
 
   // --- for the handlers ------------------------------------------------------------------------------------------
 
@@ -58,6 +59,7 @@ class Api {
   ServerMetrics& metrics() { return metrics_; }
   StoreWatch& store_watch() { return store_watch_; }
   Worker& worker() { return worker_; }
+  std::time_t started() const { return started_; }
   // A body's request to the scheduler; cancelled when the client goes. Throws what Scheduler::submit throws.
   void submit(const std::shared_ptr<HttpExchange>& exchange, Request request, std::shared_ptr<RequestClient> client);
   std::string token_text(Token token) const { return model_.piece(token, true); }  // bytes
@@ -76,7 +78,6 @@ class Api {
 
  private:
   void answer(const std::shared_ptr<HttpExchange>& exchange);
-  void send_metrics(HttpExchange& exchange);
   // Why it may not ask, whatever it asks for.
   std::optional<ApiError> refusal_of(const HttpRequest& request) const;
   bool may_come_from(const HttpRequest& request) const;
@@ -107,6 +108,8 @@ void detokenize(Api& api, const std::shared_ptr<HttpExchange>& exchange);
 void apply_template(Api& api, const std::shared_ptr<HttpExchange>& exchange);
 void tokenizer_info(Api& api, const std::shared_ptr<HttpExchange>& exchange);
 void list_models(Api& api, const std::shared_ptr<HttpExchange>& exchange);
+void is_ready(Api& api, const std::shared_ptr<HttpExchange>& exchange);
+void show_metrics(Api& api, const std::shared_ptr<HttpExchange>& exchange);
 void props(Api& api, const std::shared_ptr<HttpExchange>& exchange);
 void slots(Api& api, const std::shared_ptr<HttpExchange>& exchange);
 void begin_drain(Api& api, const std::shared_ptr<HttpExchange>& exchange);

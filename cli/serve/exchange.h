@@ -38,6 +38,8 @@ class Exchange final : public HttpExchange, public std::enable_shared_from_this<
   }
 
   const HttpRequest& request() const override { return record_.request; }
+  // Whether it is about the headers alone, as load balancers ask.
+  bool is_head() const { return record_.request.method == "HEAD"; }
   void send(int status, std::string content_type, std::string body, Headers headers) override {
     change([&] {
       if (begun_) return;
@@ -95,7 +97,7 @@ class Exchange final : public HttpExchange, public std::enable_shared_from_this<
         .head = std::exchange(head_, std::nullopt), .ended = ended_, .flooded = n_unsent_ > most_unsent_ && streamed_};
     if (news.head) streamed_ = news.head->streamed, record_.status = news.head->status;
     for (const std::string& piece : pieces_) news.bytes += piece;
-    record_.bytes += news.bytes.size();
+    if (!is_head()) record_.bytes += news.bytes.size();
     pieces_.clear();
     n_unsent_ = 0;
     return news;

@@ -10,6 +10,7 @@
 #include <boost/beast/version.hpp>
 #include <cctype>
 #include <cstring>
+#include <optional>
 #include <thread>
 
 #include "lacake/error.h"
@@ -89,6 +90,54 @@ HttpRequest head_of(const http::request<http::string_body>& message) {
   request.id = request.header("x-request-id");
   if (!is_harmless_id(request.id)) request.id = random_id("req_");
   return request;
+}
+
+// Of a request that cannot be read.
+struct Refusal {
+  int status = 400;
+  std::string message;
+};
+
+// The most that is read of a body, and what sets it.
+struct BodyLimit {
+  std::size_t bytes = 0;
+  const char* cause = "";
+};
+
+// The value of the header at which the reading stopped: it stands first in what is left.
+std::string refused_value(const beast::flat_buffer& left) {
+  constexpr std::size_t kLongest = 60;
+  std::string_view line(static_cast<const char*>(left.data().data()), left.size());
+  line = line.substr(0, line.find_first_of("\r\n"));
+  line.remove_prefix(std::min(line.size(), line.find(':') == line.npos ? 0 : line.find(':') + 1));
+  line.remove_prefix(std::min(line.size(), line.find_first_not_of(" \t")));
+  return line.size() > kLongest ? std::string(line.substr(0, kLongest)) + "..." : std::string(line);
+}
+
+// None: the client has gone, or was too slow to be told anything.
+std::optional<Refusal> refusal_of(const error_code& error, const http::request<http::string_body>& head,
+                                  const beast::flat_buffer& left, std::size_t header_bytes, const BodyLimit& limit) {
+  if (error == http::error::end_of_stream || error == asio::error::operation_aborted || error == asio::error::eof ||
+      error == asio::error::connection_reset || error == http::error::partial_message ||
+      error == beast::error::timeout) {
+    return {};
+  }
+  if (error == http::error::body_limit) {
+    const std::string length(head[http::field::content_length]);  // of chunks none is known
+    return Refusal{413, fmt::format("body: expected at most {} bytes {}, found {}", limit.bytes, limit.cause,
+                                    length.empty() ? "more" : length)};
+  }
+  if (error == http::error::header_limit) {
+    return Refusal{431, fmt::format("headers: expected at most {} bytes together, found more", header_bytes)};
+  }
+  if (error == http::error::bad_content_length) {
+    return Refusal{400, fmt::format("Content-Length: expected one number of bytes, found \"{}\"", refused_value(left))};
+  }
+  if (error == http::error::multiple_content_length) {
+    return Refusal{400, fmt::format("Content-Length: expected one number of bytes, found \"{}\" beside \"{}\"",
+                                    refused_value(left), std::string(head[http::field::content_length]))};
+  }
+  return Refusal{400, fmt::format("expected a request that is HTTP/1.1, found one with a {}", error.message())};
 }
 
 // Two names: OpenAI's clients read the first, Anthropic's the second.
@@ -217,7 +266,8 @@ struct HttpServer::State {
       stream.tcp().expires_after(limits.request_time);
       http::request_parser<http::string_body> parser;
       parser.header_limit((std::uint32_t)limits.header_bytes);
-      parser.body_limit(limits.body_bytes);
+      BodyLimit body_limit{limits.body_bytes, "(--body-size)"};
+      parser.body_limit(body_limit.bytes);
       error_code error;
       {
         auto [header_error, n] = co_await http::async_read_header(stream, buffer, parser, kToken);
@@ -226,9 +276,12 @@ struct HttpServer::State {
       HttpRequest request;
       if (!error) request = head_of(parser.get());
       if (!error && limits.trusts && !limits.trusts(request)) {
-        parser.body_limit(std::min(limits.body_bytes, limits.untrusted_body_bytes));
+        if (limits.untrusted_body_bytes < body_limit.bytes) {
+          body_limit = {limits.untrusted_body_bytes, "from a client without a key of this server"};
+        }
+        parser.body_limit(body_limit.bytes);
         const auto length = parser.content_length();
-        if (length && *length > limits.untrusted_body_bytes) error = http::error::body_limit;
+        if (length && *length > body_limit.bytes) error = http::error::body_limit;
       }
       if (!error && beast::iequals(parser.get()[http::field::expect], "100-continue")) {
         http::response<http::empty_body> go_on(http::status::continue_, parser.get().version());
@@ -240,7 +293,8 @@ struct HttpServer::State {
         error = body_error;
       }
       if (error) {
-        co_await refuse(stream, error, parser, client);
+        auto refusal = refusal_of(error, parser.get(), buffer, limits.header_bytes, body_limit);
+        if (refusal) co_await refuse(stream, std::move(*refusal), parser, client);
         break;
       }
       http::request<http::string_body> message = parser.release();
@@ -260,22 +314,14 @@ struct HttpServer::State {
   }
 
   // A request that cannot be read.
-  asio::awaitable<void> refuse(Wire& stream, error_code error, http::request_parser<http::string_body>& parser,
+  asio::awaitable<void> refuse(Wire& stream, Refusal refusal, http::request_parser<http::string_body>& parser,
                                const std::string& client) {
-    int status = 400;
-    const char* what = "a request that is HTTP/1.1";
-    if (error == http::error::end_of_stream || error == asio::error::operation_aborted || error == asio::error::eof ||
-        error == asio::error::connection_reset || error == http::error::partial_message) {
-      co_return;
-    }
-    if (error == beast::error::timeout) co_return;
-    if (error == http::error::body_limit) status = 413, what = "a smaller body";
-    if (error == http::error::header_limit) status = 431, what = "smaller headers";
-    http::response<http::string_body> response((http::status)status, 11);
+    http::response<http::string_body> response((http::status)refusal.status, 11);
     response.set(http::field::content_type, "application/json");
     response.keep_alive(false);
-    response.body() = fmt::format(
-        "{{\"error\":{{\"code\":{},\"message\":\"expected {}\",\"type\":\"invalid_request_error\"}}}}", status, what);
+    const nlohmann::json body = {
+        {"error", {{"code", refusal.status}, {"message", refusal.message}, {"type", "invalid_request_error"}}}};
+    response.body() = body.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
     HttpRecord record;
     if (parser.is_header_done()) record.request = head_of(parser.get());
     if (record.request.id.empty()) record.request.id = random_id("req_");
@@ -283,7 +329,8 @@ struct HttpServer::State {
     response.prepare_payload();
     record.request.client = client;
     record.time = std::chrono::system_clock::now();
-    record.status = status;
+    record.status = refusal.status;
+    record.facts["error"] = std::move(refusal.message);
     record.bytes = response.body().size();
     stream.tcp().expires_after(limits.write_time);
     (void)co_await http::async_write(stream, response, kToken);
@@ -309,6 +356,12 @@ struct HttpServer::State {
             answer_head<http::string_body>(exchange, *news.head, version, keep_alive);
         response.body() = std::move(news.bytes);
         response.prepare_payload();
+        if (exchange.is_head()) {  // with the length of a body that is not sent
+          http::response_serializer<http::string_body> serializer(response);
+          auto [write_error, n] = co_await http::async_write_header(stream, serializer, kToken);
+          fine = !write_error;
+          break;
+        }
         auto [write_error, n] = co_await http::async_write(stream, response, kToken);
         fine = !write_error;
         break;

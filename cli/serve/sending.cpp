@@ -15,6 +15,7 @@ const char* type_of(int status) {
   switch (status) {
     case 400:
     case 405:
+    case 415:
       return "invalid_request_error";
     case 401:
       return "authentication_error";

@@ -39,7 +39,8 @@ std::vector<std::string> keys_of(const Options& options) {
     std::istringstream lines(read_text(*options.api_key_file));
     for (std::string line; std::getline(lines, line);) {
       line.erase(line.find_last_not_of(" \r\t") + 1);
-      if (!line.empty()) keys.push_back(line);
+      // A comment that were a key too would be one that anybody can guess.
+      if (!line.empty() && !line.starts_with('#')) keys.push_back(line);
     }
     if (keys.empty()) {
       throw Error({.subject = *options.api_key_file, .expected = "a key on a line", .found = "none"});

@@ -135,12 +135,16 @@ class Tls(ProgramTest):
         none, locked = self.folder / "none.pem", self.folder / "locked.key"
         subprocess.run(["openssl", "pkey", "-in", self.key, "-out", locked, "-aes256", "-passout", "pass:x"], check=True)
         text = self.file("text.pem", "no certificate")
+        empty = self.file("empty.pem", "")
         for key, cert, named in ((none, self.cert, none), (self.key, none, none), (text, self.cert, text),
-                                 (self.key, text, text), (other_key, self.cert, other_key), (locked, self.cert, locked)):
+                                 (self.key, text, text), (other_key, self.cert, other_key), (locked, self.cert, locked),
+                                 (empty, self.cert, empty), (self.key, empty, empty)):
             done = run("serve", *ON_MODEL, "--port", "0", "--ssl-key-file", key, "--ssl-cert-file", cert)
             line = done.stderr.decode()
             self.assertEqual((done.returncode, line.count("\n")), (1, 1), line)
-            self.assertIn(f"{named}: expected ", line)
+            flag = "--ssl-key-file" if key == named else "--ssl-cert-file"
+            self.assertIn(f"{flag} {named}: expected ", line)
+            self.assertEqual("found an empty file" in line, named == empty, line)
         for alone, missing in (("--ssl-key-file", "--ssl-cert-file"), ("--ssl-cert-file", "--ssl-key-file")):
             done = run("serve", *ON_MODEL, "--port", "0", alone, self.key)
             self.assertEqual(done.returncode, 2)
