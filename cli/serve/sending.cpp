@@ -96,7 +96,7 @@ ApiError api_error(const Error& error) {
   }
   const std::string line = error.with_names(field_of);
   int status = 400;
-  if (error.kind() == Error::Kind::kState) status = fields.subject == "conversation" ? 409 : 503;
+  if (error.kind() == Error::Kind::kState) status = fields.subject == "conversation" || fields.subject == "session" ? 409 : 503;
   if (error.kind() == Error::Kind::kInput && fields.subject == "conversation") status = 404;
   if (error.kind() == Error::Kind::kCapacity && !fields.remedy.empty() && fields.subject == "kv_memory") status = 429;
   if (fields.subject == "queue") status = 429;

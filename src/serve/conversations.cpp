@@ -82,6 +82,14 @@ Error busy(const char* found) {
                 .remedy = "try again later"});
 }
 
+Error taken(const std::string& key) {
+  return Error({.kind = Error::Kind::kState,
+                .subject = "session",
+                .expected = "a key that no conversation has",
+                .found = '"' + key + '"',
+                .remedy = "delete the one that has it, or give another key"});
+}
+
 // `Held`: a Session or a Snapshot.
 template <class Held>
 ConversationView view_of(const Held& held, const SessionOptions& options, int n_layer, int n_head_kv) {
@@ -261,13 +269,11 @@ std::unique_ptr<Resident> Conversations::take_out(Residents::const_iterator at) 
   return std::move(one.front());
 }
 
-// For a conversation that takes so many bytes: idle ones go. True: what it replaces must go too.
-bool Conversations::make_room(std::uint64_t bytes, std::uint64_t promised, const Resident* replaced) {
+// For a conversation that takes so many bytes idle ones go.
+void Conversations::make_room(std::uint64_t bytes, std::uint64_t promised) {
   const auto free = [&] { return engine_.kv_memory().free - std::min(engine_.kv_memory().free, promised); };
-  const Session* const old = replaced ? replaced->conversation->session() : nullptr;
-  const std::uint64_t own = old ? old->plan().budget_bytes : 0;
   wanted_.clear();
-  while (free() + own < bytes) {
+  while (free() < bytes) {
     if (let_go_one()) continue;
     throw Error({.kind = Error::Kind::kCapacity,
                  .subject = "kv_memory",
@@ -275,7 +281,6 @@ bool Conversations::make_room(std::uint64_t bytes, std::uint64_t promised, const
                  .found = fmt::format("{} bytes, the rest is in use", free()),
                  .remedy = "try again later"});
   }
-  return free() < bytes;
 }
 
 Resident* Conversations::restore(const std::string& bytes, const std::string& key, const std::string& owner,
@@ -293,25 +298,15 @@ Resident* Conversations::restore(const std::string& bytes, const std::string& ke
   auto resident = std::make_unique<Resident>();
   resident->id = id_by_key(owner, facts.options, key);
   resident->running = true;
-  // What it replaces stays until there is room, and comes back where that is not enough.
-  std::unique_ptr<Resident> replaced;
-  if (const auto at = find_idle({resident->id, owner}); at != all_.end()) {
-    replaced = take_out(at);
-  } else if (options_.store) {
+  // Nobody's conversation is replaced by a key that was taken by mistake.
+  if (find(resident->id) != all_.end()) throw taken(key);
+  if (options_.store) {
     resident->lease = options_.store->acquire(resident->id);
     if (!resident->lease) throw busy("one that another server has");
+    if (resident->lease->path()) throw taken(key);
   }
-  try {
-    if (make_room(facts.budget_bytes, promised, replaced.get())) {
-      resident->lease = std::move(replaced->lease);
-      replaced.reset();
-    }
-    resident->conversation = std::make_unique<Conversation>(model_, engine_, making(owner, facts.options), snapshot);
-  } catch (...) {
-    if (replaced) all_.push_back(std::move(replaced));
-    throw;
-  }
-  if (replaced) resident->lease = std::move(replaced->lease);
+  make_room(facts.budget_bytes, promised);
+  resident->conversation = std::make_unique<Conversation>(model_, engine_, making(owner, facts.options), snapshot);
   all_.push_back(std::move(resident));
   return all_.back().get();
 }

@@ -93,7 +93,7 @@ class Conversations {
   std::unique_ptr<Resident> take_out(Residents::const_iterator at);
   // Of one that is not in memory. Throws where there is none, or another process has it.
   Store::Lease lease_of(const ConversationName& name) const;
-  bool make_room(std::uint64_t bytes, std::uint64_t promised, const Resident* replaced);
+  void make_room(std::uint64_t bytes, std::uint64_t promised);
 
   ConversationOptions making(const std::string& owner, const SessionOptions& session) const;
   Resident* use(Resident& resident);

@@ -1,5 +1,6 @@
 #include "lacake/scheduler.h"
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include <condition_variable>
@@ -619,15 +620,45 @@ TEST_F(OfOwners, WhatIsRestoredOrForkedIsInTheStore) {
 
 TEST_F(OfOwners, WhatIsRestoredAndNotKeptIsToldWithItsCause) {
   const TemporaryFolder folder;
-  const Store store(folder.path("store"), 1 << 24);
+  const Store store(folder.path("store"), 100);
   SchedulerOptions kept = options();
   kept.store = &store;
   Scheduler scheduler(loaded.model, engine, kept);
   (void)begun(scheduler, "k");
   const std::string bytes = snapshot(scheduler, {.id = id});
-  std::filesystem::remove_all(store.folder());
-  EXPECT_EQ(refusal(Error::Kind::kState, [&] { (void)restore(scheduler, bytes, "k"); }),
-            "store: cannot be opened: No such file or directory; the conversation is in memory alone");
+  const std::string cause = refusal(Error::Kind::kState, [&] { (void)restore(scheduler, bytes, "l"); });
+  EXPECT_TRUE(cause.starts_with("store: expected ")) << cause;
+  EXPECT_TRUE(contains(cause, "found 100 B;")) << cause;
+  EXPECT_TRUE(cause.ends_with("; the conversation is in memory alone")) << cause;
+  EXPECT_EQ(scheduler.status().conversations.size(), 2U);
+}
+
+TEST_F(OfOwners, AKeyThatAConversationHasIsNotTakenFromIt) {
+  const TemporaryFolder folder;
+  const Store store(folder.path("store"), 1 << 24);
+  SchedulerOptions kept = options();
+  kept.store = &store;
+  std::string first, bytes;
+  for (const bool in_memory : {true, false}) {
+    Scheduler scheduler(loaded.model, engine, kept);
+    if (in_memory) {
+      (void)begun(scheduler, "l");
+      (void)begun(scheduler, "k");
+      first = id;
+      bytes = snapshot(scheduler, {.id = first});
+    }
+    for (const char* const key : {"k", "l"}) {
+      const std::string taken = fmt::format("session: expected a key that no conversation has, found \"{}\"", key);
+      EXPECT_TRUE(contains(refusal(Error::Kind::kState, [&] { (void)fork(scheduler, {.id = first}, key); }), taken));
+      EXPECT_TRUE(contains(refusal(Error::Kind::kState, [&] { (void)restore(scheduler, bytes, key); }), taken));
+    }
+    EXPECT_EQ(snapshot(scheduler, {.id = first}), bytes);
+    EXPECT_EQ(scheduler.stored("").size(), 2U);
+    // Somebody else's key of the same name is another.
+    if (!in_memory) {
+      EXPECT_FALSE(restore(scheduler, bytes, "k", "somebody else").id.empty());
+    }
+  }
 }
 
 TEST_F(OfOwners, AViewIsWhatTheCacheHolds) {
@@ -704,7 +735,6 @@ TEST_F(OfOwners, WhatCannotBeRestoredLeavesWhatIsThere) {
     tickets.push_back(client_ticket);
     clients.back()->until([&] { return clients.back()->n_tokens > 0; });
   }
-  EXPECT_EQ(restore(scheduler, bytes, "k").id, id);  // in the place of what it replaces
   clients.push_back(submit(scheduler, chat(next, 100'000, "k")));
   tickets.push_back(client_ticket);
   clients.back()->until([&] { return clients.back()->n_tokens > 0; });

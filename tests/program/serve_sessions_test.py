@@ -43,6 +43,23 @@ class Sessions(ServeTest):
         path.write_bytes(snapshot)
         self.assertIn(b"entries in f16, exact prefill", run("inspect", path, "--color", "never").stdout)
 
+    def test_a_key_that_a_conversation_has_is_not_taken_from_it(self):
+        server = self.serve()
+        id, _ = self.begun(server, "book")
+        other, messages = self.begun(server, "other")
+        snapshot = server.ask("GET", f"/v1/sessions/{id}/snapshot")[2]
+        for key in ("book", "other"):
+            for path, body in ((f"/v1/sessions/{id}/fork", {"session": key}), (f"/v1/sessions?session={key}", snapshot)):
+                with self.subTest(path=path, key=key):
+                    status, answered = server.post(path, body)
+                    self.assertEqual((status, answered["error"]["type"]), (409, "conflict_error"))
+                    self.assertEqual(answered["error"]["message"],
+                                     f'session: expected a key that no conversation has, found "{key}"; '
+                                     "delete the one that has it, or give another key")
+        self.assertGreater(self.go_on(server, messages, "other")[0], 150)
+        self.assertEqual(server.ask("DELETE", f"/v1/sessions/{other}")[0], 200)
+        self.assertEqual(server.post(f"/v1/sessions/{id}/fork", {"session": "other"})[0], 201)
+
     def test_the_list_has_those_in_memory_and_on_disk_of_the_one_who_asks(self):
         server = self.serve("--store", self.folder / "store", "--parallel", "1", "--api-key", "a", "--api-key", "b")
         ask = {"messages": [{"role": "user", "content": "Hello"}], "max_tokens": 4}
