@@ -195,7 +195,9 @@ void anthropic_count_tokens(Api& api, const std::shared_ptr<HttpExchange>& excha
   const json body = parse_body(exchange->request().body);
   const Fields fields(body);
   const std::vector<Message> messages = messages_of_anthropic(fields);
-  Asking asking{.chat = chat_options_of_anthropic(fields, api.options().defaults)};
+  Asking asking;
+  // Not as its initializer: where that throws, GCC 12 destroys the members before it, which it has not made.
+  asking.chat = chat_options_of_anthropic(fields, api.options().defaults);
   wish_thinking(api.model(), fields, messages, asking);
   count_tokens(api, *exchange, fields, messages, asking.chat);
 }

@@ -66,5 +66,12 @@ class Streams(FieldsTest):
                 self.assertEqual(pieces[-1]["logprobs"], choice["logprobs"])
 
 
+class Refused(FieldsTest):
+    def test_tools_that_cannot_be_counted_do_not_end_the_server(self):
+        self.refused("/v1/messages/count_tokens", "tools[0].name: expected a name", messages=ASKED, tools=[{}])
+        self.assertEqual(self.server.get("/health")[0], 200)
+
+
+
 if __name__ == "__main__":
     unittest.main()
