@@ -18,6 +18,7 @@ using nlohmann::json;
 
 struct NativeWish {
   bool stream = false, tokens = false;
+  bool no_answer = false;  // n_predict 0: the prompt is read, and that is all
   News news;
   bool probabilities = false;
   std::vector<std::pair<std::string, json::json_pointer>> fields;  // of the answer by their paths; none: all
@@ -46,8 +47,16 @@ class NativeCompletion final : public Completion {
     news["prompt_progress"] = std::move(progress);
     event(news);
   }
+  // Reading ends with a token, which nobody asked for then.
+  void ended(std::size_t prompt, const Served& served) noexcept override {
+    if (!wish_.no_answer) return Completion::ended(prompt, served);
+    Served read = served;
+    read.answers = {Answer{.finish = Finish::kLength}};
+    Completion::ended(prompt, read);
+  }
   void written(std::size_t prompt, std::size_t, std::string_view text, const Generation& generation) noexcept override {
     count_token();
+    if (wish_.no_answer) return;
     const Answer& answer = generation.answer();
     underway_[prompt].written(answer.tokens.size());
     if (!stream_ || text.empty()) return;
@@ -141,10 +150,13 @@ void native_completion(Api& api, const std::shared_ptr<HttpExchange>& exchange) 
     const auto n = fields.whole(name, 0, 1000);
     if (n && *n > 0) generation.log_probabilities = (std::size_t)*n;
   }
-  if (generation.limits.answer == std::size_t{0}) generation.limits.answer = 1;
+  const GenerationOptions wished = generation;
+  const bool no_answer = generation.limits.answer == std::size_t{0};
+  if (no_answer) generation.limits.answer = 1;
   request.session = session_of(fields, api.options().defaults, false);
   NativeWish wish{.stream = fields.flag("stream").value_or(false),
                   .tokens = fields.flag("return_tokens").value_or(false),
+                  .no_answer = no_answer,
                   .news = News(fields),
                   .probabilities = generation.log_probabilities.has_value()};
   for (const std::string& path : fields.texts("response_fields")) {
@@ -152,7 +164,7 @@ void native_completion(Api& api, const std::shared_ptr<HttpExchange>& exchange) 
     wish.fields.emplace_back(path, "/" + path);
   }
   submit_all(api, exchange, prompts, request,
-             std::make_shared<NativeCompletion>(api, exchange, prompts, std::move(wish), generation));
+             std::make_shared<NativeCompletion>(api, exchange, prompts, std::move(wish), wished));
 }
 
 }  // namespace lacake::cli

@@ -71,6 +71,17 @@ class Refused(FieldsTest):
         self.refused("/v1/messages/count_tokens", "tools[0].name: expected a name", messages=ASKED, tools=[{}])
         self.assertEqual(self.server.get("/health")[0], 200)
 
+    def test_no_token_is_no_token(self):
+        asked = {"prompt": "Once upon a time", "n_predict": 0, "return_tokens": True, "n_probs": 1}
+        whole = self.taken("/completion", **asked)
+        self.assertEqual((whole["content"], whole["tokens"], whole["tokens_predicted"], whole["stop_type"]),
+                         ("", [], 0, "limit"))
+        self.assertEqual((whole["completion_probabilities"], whole["timings"]["predicted_n"]), ([], 0))
+        self.assertEqual(whole["generation_settings"]["n_predict"], 0)
+        self.assertGreater(whole["tokens_evaluated"], 3)
+        events, _ = self.server.events("/completion", asked)
+        self.assertEqual(([e["content"] for e in events], events[-1]["tokens"]), ([""], []))
+
 
 
 if __name__ == "__main__":
