@@ -94,8 +94,7 @@ ChatCall::ChatCall(const Api& api, const HttpRequest& http, const Fields& fields
              {"generation_settings", generation_settings(api.model(), request.asking.generation)}};
   }
   // What a schema asks for may stand in a fence ("```json"), which is no part of the content either.
-  parses =
-      prompt.format.has_reasoning() || prompt.format.has_tool_calls() || !request.asking.chat.json_schema.empty();
+  parses = prompt.format.has_reasoning() || prompt.format.has_tool_calls() || !request.asking.chat.json_schema.empty();
   request.what = ChatRequest{
       .messages = std::move(messages), .key = Api::conversation_key(http, fields), .owner = api.owner_of(http)};
 }

@@ -18,10 +18,13 @@ using nlohmann::json;
 // and the answer shows which.
 void wish_thinking(const Model& model, const Fields& fields, const std::vector<Message>& messages, Asking& asking) {
   const json* const thinking = fields.object("thinking");
-  if (!thinking || !model.has_chat_template()) return;
+  if (!thinking) return;
   const Fields own(*thinking, "thinking.");
-  const std::string type = own.text("type").value_or("");
-  if (type != "enabled" && type != "disabled") return;
+  const auto type = own.text("type");
+  if (type != "enabled" && type != "disabled" && type != "adaptive") {
+    refuse_field("thinking.type", "enabled, disabled or adaptive", type ? json(*type) : json());
+  }
+  if (type == "adaptive" || !model.has_chat_template()) return;
   const auto budget = own.whole("budget_tokens", 0, INT32_MAX);
   ChatOptions wished = asking.chat;
   wished.thinking = type == "enabled";
@@ -182,7 +185,12 @@ void anthropic_messages(Api& api, const std::shared_ptr<HttpExchange>& exchange)
   const Fields fields(body);
   Asking asking{.generation = generation_of(fields, api.options().defaults),
                 .chat = chat_options_of_anthropic(fields, api.options().defaults)};
-  if (fields.find("stop_sequences")) asking.generation.stop = fields.texts("stop_sequences");
+  if (fields.find("stop_sequences")) {
+    asking.generation.stop = fields.texts("stop_sequences");
+    for (const std::string& one : asking.generation.stop) {
+      if (one.empty()) refuse_field("stop_sequences", "texts that are not empty", one);
+    }
+  }
   if (!fields.whole("max_tokens", 1, INT32_MAX)) refuse_field("max_tokens", "a whole number", json());
   std::vector<Message> messages = messages_of_anthropic(fields);
   wish_thinking(api.model(), fields, messages, asking);

@@ -29,10 +29,10 @@ std::string system_text(const json& system) {
   if (system.is_string()) return without_changing_token(system.get<std::string>());
   if (!system.is_array()) refuse_field("system", "a text or a list of parts", system);
   std::string text;
-  for (const json& part : system) {
-    const std::string one = text_of_content(json::array({part}), "system");
+  for (std::size_t i = 0; i < system.size(); ++i) {
+    const std::string one = text_of_part(system[i], fmt::format("system[{}]", i));
     if (!text.empty() && !one.empty()) text += "\n";
-    text += &part == &system.front() ? without_changing_token(one) : one;
+    text += i == 0 ? without_changing_token(one) : one;
   }
   return text;
 }
@@ -55,12 +55,14 @@ void add_message(const json& given, const std::string& where, std::vector<Messag
   }
   if (!content->is_array()) refuse_field(where + ".content", "a text or a list of parts", *content);
   bool has_own = content->empty();
-  for (const json& part : *content) {
-    if (!part.is_object()) refuse_field(where + ".content", "parts that are objects", part);
-    const Fields own(part, where + ".content.");
-    const std::string type = own.text("type").value_or("");
+  for (std::size_t i = 0; i < content->size(); ++i) {
+    const json& part = (*content)[i];
+    const std::string part_where = fmt::format("{}.content[{}]", where, i);
+    if (!part.is_object()) refuse_field(part_where, "an object", part);
+    const Fields own(part, part_where + ".");
+    const auto type = own.text("type");
     if (type == "text") {
-      message.content += own.text("text").value_or("");
+      message.content += own.needed_text("text");
       has_own = true;
     } else if (type == "thinking") {
       message.reasoning += own.text("thinking").value_or("");
@@ -68,18 +70,19 @@ void add_message(const json& given, const std::string& where, std::vector<Messag
     } else if (type == "redacted_thinking") {
       has_own = true;
     } else if (type == "tool_use") {
+      if (role != "assistant") refuse_field(own.path("type"), "no tool_use but in an assistant's message", *type);
       const json* const input = own.find("input");
-      message.tool_calls.push_back({.name = own.text("name").value_or(""),
+      message.tool_calls.push_back({.name = own.needed_text("name"),
                                     .arguments = input ? input->dump() : "{}",
                                     .id = own.text("id").value_or("")});
       has_own = true;
     } else if (type == "tool_result") {
       const json* const result = own.find("content");
-      all.push_back({.role = "tool",
-                     .content = result ? text_of_content(*result, where + ".content.content") : "",
-                     .tool_call_id = own.text("tool_use_id").value_or("")});
+      const std::string text = result ? text_of_content(*result, own.path("content")) : "";
+      const std::string id = own.text("tool_use_id").value_or("");
+      all.push_back({.role = "tool", .content = text, .tool_call_id = id});
     } else {
-      refuse_field(where + ".content.type", "text, thinking, tool_use or tool_result", type);
+      refuse_field(own.path("type"), "text, thinking, tool_use or tool_result", type ? json(*type) : json());
     }
   }
   if (has_own) all.push_back(std::move(message));
@@ -100,12 +103,35 @@ std::vector<Message> messages_of_anthropic(const Fields& fields) {
   return all;
 }
 
+namespace {
+
+// Tools that the service itself runs have a type with a date ("web_search_20250305"), and no schema.
+bool is_of_service(const std::string& type) {
+  constexpr std::size_t kDate = 8;
+  const std::size_t end = type.find_last_not_of("0123456789");
+  return type == "mcp_toolset" || (end != type.npos && type[end] == '_' && type.size() - end - 1 == kDate);
+}
+
+// What the content must follow. `output_format` is the older name.
+void set_output_format(ChatOptions& chat, const Fields& fields) {
+  const json* const config = fields.object("output_config");
+  const json* const format = config ? Fields(*config, "output_config.").object("format") : nullptr;
+  const json* const older = fields.object("output_format");
+  if (format && older) refuse_field("output_format", "none beside output_config.format", *older);
+  if (!format && !older) return;
+  const Fields own(format ? *format : *older, format ? "output_config.format." : "output_format.");
+  set_format(chat, own, own.object("schema"), own.path("schema"));
+}
+
+}  // namespace
+
 ChatOptions chat_options_of_anthropic(const Fields& fields, const ServeDefaults& defaults) {
   ChatOptions chat = defaults.chat;
   if (const json* const tools = fields.list("tools")) {
     const std::vector<Tool> own_tools = tools_of(*tools, [](const Fields& own) -> std::optional<Tool> {
-      // Tools that the service itself runs have a type and no schema.
-      if (own.text("type").value_or("custom") != "custom") return {};
+      const std::string type = own.text("type").value_or("custom");
+      if (is_of_service(type)) return {};  // it runs it, as nobody does here
+      if (type != "custom") refuse_field(own.path("type"), "custom, or a tool of the service with its date", type);
       return tool_of(own, "input_schema");
     });
     chat.tools.insert(chat.tools.end(), own_tools.begin(), own_tools.end());
@@ -121,6 +147,8 @@ ChatOptions chat_options_of_anthropic(const Fields& fields, const ServeDefaults&
     }
     if (const auto single = own.flag("disable_parallel_tool_use")) chat.parallel_tool_calls = !*single;
   }
+  set_output_format(chat, fields);
+  check_tool_choice(chat);
   return chat;
 }
 

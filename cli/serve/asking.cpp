@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "lacake/error.h"
+#include "lacake/sampler.h"
 
 namespace lacake::cli {
 namespace {
@@ -71,15 +72,30 @@ Token token_of(const json& value, const std::string& where) {
   return value.get<Token>();
 }
 
+// A text in the place of a token.
+std::string biased_text(const std::string& text) {
+  if (text.empty()) refuse_field("logit_bias", "a token or a text before each bias", text);
+  return text;
+}
+
+// A key that is a whole number is a token's, and no text, also where there is no such token.
+LogitBias bias_by_key(const std::string& key) {
+  const std::string_view digits = std::string_view(key).substr(key.starts_with('-') ? 1 : 0);
+  const bool is_number = !digits.empty() && digits.find_first_not_of("0123456789") == digits.npos;
+  if (!is_number) return {.text = biased_text(key)};
+  constexpr std::size_t kSafe = 9;  // digits that an int holds
+  if (digits.size() > kSafe || digits.size() < key.size()) refuse_field("logit_bias", "a token's number", key);
+  return {.token = std::stoi(key)};
+}
+
 // {"1639": -100} as OpenAI has it, or [[1639, -100], ["text", false]] as llama.cpp has.
 std::vector<LogitBias> biases_of(const json& value) {
   const std::string where = "logit_bias";
   std::vector<LogitBias> biases;
   if (value.is_object()) {
     for (const auto& [key, bias] : value.items()) {
-      const bool number = !key.empty() && key.size() < 10 && key.find_first_not_of("0123456789") == key.npos;
-      LogitBias one{.bias = bias_of(bias, where)};
-      number ? void(one.token = std::stoi(key)) : void(one.text = key);
+      LogitBias one = bias_by_key(key);
+      one.bias = bias_of(bias, where);
       biases.push_back(std::move(one));
     }
     return biases;
@@ -88,10 +104,22 @@ std::vector<LogitBias> biases_of(const json& value) {
   for (const json& pair : value) {
     if (!pair.is_array() || pair.size() != 2) refuse_field(where, "pairs of a token or text and a number", pair);
     LogitBias one{.bias = bias_of(pair[1], where)};
-    pair[0].is_string() ? void(one.text = pair[0].get<std::string>()) : void(one.token = token_of(pair[0], where));
+    pair[0].is_string() ? void(one.text = biased_text(pair[0].get<std::string>()))
+                        : void(one.token = token_of(pair[0], where));
     biases.push_back(std::move(one));
   }
   return biases;
+}
+
+// Refuses one that no answer can be held to, by the name that the client has for it.
+void check_schema(const std::string& schema, const std::string& path) {
+  try {
+    (void)json_schema_grammar(schema);
+  } catch (const Error& error) {
+    Error::Fields fields = error.fields();
+    if (fields.subject == "json_schema") fields.subject = path;
+    throw Error(std::move(fields));
+  }
 }
 
 std::vector<ToolCall> calls_of(const json& calls, const std::string& where) {
@@ -114,6 +142,18 @@ std::vector<ToolCall> calls_of(const json& calls, const std::string& where) {
 
 }  // namespace
 
+std::optional<std::int64_t> length_of(const Fields& fields, std::initializer_list<const char*> names) {
+  std::optional<std::int64_t> length;
+  const char* by = nullptr;
+  for (const char* name : names) {
+    const auto n = fields.whole(name, -1, kMost);
+    if (!n) continue;
+    if (length && *n != *length) refuse_field(name, fmt::format("{}, as {} says", *length, by), *n);
+    length = n, by = name;
+  }
+  return length;
+}
+
 GenerationOptions generation_of(const Fields& fields, const ServeDefaults& defaults) {
   GenerationOptions generation = defaults.generation;
   SamplerOptions& sampling = generation.sampling;
@@ -128,9 +168,8 @@ GenerationOptions generation_of(const Fields& fields, const ServeDefaults& defau
   if (const auto seed = fields.whole("seed", -1, std::numeric_limits<std::uint32_t>::max())) {
     sampling.seed = *seed < 0 ? SamplerOptions::kRandomSeed : (std::uint32_t)*seed;
   }
-  for (const char* name : {"n_predict", "max_tokens", "max_completion_tokens"}) {
-    const auto n = fields.whole(name, -1, kMost);
-    if (n) generation.limits.answer = *n < 0 ? std::optional<std::size_t>() : std::optional((std::size_t)*n);
+  if (const auto n = length_of(fields, {"n_predict", "max_tokens", "max_completion_tokens"})) {
+    generation.limits.answer = *n < 0 ? std::optional<std::size_t>() : std::optional((std::size_t)*n);
   }
   if (fields.find("stop")) generation.stop = fields.texts("stop");
   std::erase(generation.stop, "");
@@ -151,20 +190,21 @@ GenerationOptions generation_of(const Fields& fields, const ServeDefaults& defau
   return generation;
 }
 
+std::string text_of_part(const json& part, const std::string& where) {
+  if (!part.is_object()) refuse_field(where, "an object", part);
+  const Fields fields(part, where + ".");
+  const auto type = fields.text("type");
+  const bool is_text =
+      type ? type == "text" || type == "input_text" || type == "output_text" : fields.find("text") != nullptr;
+  if (!is_text) refuse_field(where + ".type", "\"text\": this model reads nothing else", type ? json(*type) : json());
+  return fields.needed_text("text");
+}
+
 std::string text_of_content(const json& content, const std::string& where) {
-  if (content.is_null()) return "";
   if (content.is_string()) return content.get<std::string>();
   if (!content.is_array()) refuse_field(where, "a text or a list of parts", content);
   std::string text;
-  for (const json& part : content) {
-    if (!part.is_object()) refuse_field(where, "parts that are objects", part);
-    const Fields fields(part, where + ".");
-    const std::string type = fields.text("type").value_or("text");
-    if (type != "text" && type != "input_text" && type != "output_text") {
-      refuse_field(where + ".type", "\"text\": this model reads nothing else", type);
-    }
-    text += fields.text("text").value_or("");
-  }
+  for (std::size_t i = 0; i < content.size(); ++i) text += text_of_part(content[i], fmt::format("{}[{}]", where, i));
   return text;
 }
 
@@ -178,10 +218,14 @@ std::vector<Message> openai_messages(const json& messages) {
     Message message{.role = fields.text("role").value_or("")};
     if (message.role.empty()) refuse_field(where + ".role", "a role", "");
     if (message.role == "developer") message.role = "system";
-    if (const json* const content = fields.find("content")) {
-      message.content = text_of_content(*content, where + ".content");
+    // Only an answer may have said nothing: it called tools, or was stopped.
+    const json* const content = fields.find("content");
+    if (content || message.role != "assistant") {
+      message.content = text_of_content(content ? *content : json(), where + ".content");
     }
-    if (const json* const calls = fields.find("tool_calls")) {
+    if (const json* const calls = fields.find("tool_calls"); calls && !calls->empty()) {
+      if (message.role != "assistant")
+        refuse_field(where + ".role", "assistant, where there are tool_calls", message.role);
       message.tool_calls = calls_of(*calls, where + ".tool_calls");
     }
     message.reasoning = fields.text("reasoning_content").value_or("");
@@ -210,6 +254,22 @@ Tool tool_of(const Fields& fields, const char* schema) {
   return tool;
 }
 
+void check_tool_choice(const ChatOptions& chat) {
+  if (chat.tool_choice != ToolChoice::kRequired) return;
+  if (chat.tools.empty()) {
+    throw Error({.kind = Error::Kind::kUsage,
+                 .subject = "tool_choice",
+                 .expected = "auto or none, where there are no tools to call",
+                 .found = "one that requires a call"});
+  }
+  if (!chat.json_schema.empty()) {
+    throw Error({.kind = Error::Kind::kUsage,
+                 .subject = "tool_choice",
+                 .expected = "auto or none, where the answer's content has a format",
+                 .found = "one that requires a call"});
+  }
+}
+
 void choose_tools(ChatOptions& chat, const json& choice) {
   if (choice == "required") {
     chat.tool_choice = ToolChoice::kRequired;
@@ -231,17 +291,30 @@ void set_format(ChatOptions& chat, const Fields& format, const json* schema, con
   const std::string type = format.text("type").value_or("");
   if (type == "json_schema" && !schema) refuse_field(schema_path, "an object", json());
   if (type == "json_schema" || type == "json_object") {
+    if (schema) check_schema(schema->dump(), schema_path);
     chat.json_schema = schema ? schema->dump() : R"({"type":"object"})";
   } else if (type != "text") {
     refuse_field(format.path("type"), "text, json_object or json_schema", type);
   }
 }
 
+void set_response_format(ChatOptions& chat, const Fields& fields) {
+  const json* const format = fields.object("response_format");
+  if (!format) return;
+  const Fields own(*format, "response_format.");
+  const json* const named = own.object("json_schema");
+  const json* const bare = named ? nullptr : own.object("schema");  // as llama-server has it
+  const Fields named_fields(named ? *named : *format, "response_format.json_schema.");
+  set_format(chat, own, named ? named_fields.object("schema") : bare,
+             bare ? own.path("schema") : named_fields.path("schema"));
+}
+
 ChatOptions openai_chat_options(const Fields& fields, const ServeDefaults& defaults) {
   ChatOptions chat = defaults.chat;
   if (const json* const tools = fields.list("tools")) {
     chat.tools = tools_of(*tools, [](const Fields& own) -> std::optional<Tool> {
-      if (own.text("type").value_or("function") != "function") return {};
+      const std::string type = own.text("type").value_or("function");
+      if (type != "function") refuse_field(own.path("type"), "function", type);
       const json* const function = own.object("function");
       if (!function) refuse_field(own.path("function"), "an object", json());
       return tool_of(Fields(*function, own.path("function.")), "parameters");
@@ -252,22 +325,24 @@ ChatOptions openai_chat_options(const Fields& fields, const ServeDefaults& defau
     function ? require_tool(chat, Fields(*function, "tool_choice.function.")) : choose_tools(chat, *choice);
   }
   if (const auto parallel = fields.flag("parallel_tool_calls")) chat.parallel_tool_calls = *parallel;
-  if (const json* const format = fields.object("response_format")) {
-    const Fields own(*format, "response_format.");
-    const json* const named = own.object("json_schema");
-    const std::string path = "response_format.json_schema.";
-    set_format(chat, own, named ? Fields(*named, path).object("schema") : own.object("schema"), path + "schema");
-  }
+  set_response_format(chat, fields);
+  check_tool_choice(chat);
   if (const json* const arguments = fields.object("chat_template_kwargs")) {
     for (const auto& [name, value] : arguments->items()) {
-      if (name == "enable_thinking" && value.is_boolean()) {
-        chat.thinking = value.get<bool>();
+      if (name == "enable_thinking") {
+        const auto thinking = Fields(*arguments, "chat_template_kwargs.").flag("enable_thinking");
+        if (thinking) chat.thinking = *thinking;
       } else {
         chat.template_arguments[name] = value.dump();
       }
     }
   }
-  if (const auto format = fields.text("reasoning_format")) chat.reasoning_apart = *format != "none";
+  if (const auto format = fields.text("reasoning_format")) {
+    if (*format != "none" && *format != "auto" && *format != "deepseek" && *format != "deepseek-legacy") {
+      refuse_field("reasoning_format", "none, auto, deepseek or deepseek-legacy", *format);
+    }
+    chat.reasoning_apart = *format != "none";
+  }
   return chat;
 }
 

@@ -3,7 +3,9 @@
 // What clients' fields mean: samplers, lengths, messages, tools. The names are OpenAI's and llama.cpp's; docs/server.md
 // lists them.
 
+#include <cstdint>
 #include <functional>
+#include <initializer_list>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
@@ -23,6 +25,9 @@ struct ServeDefaults {
 
 // Samplers, lengths, stop strings, seed, grammar. Throws Error(kUsage) naming the field.
 GenerationOptions generation_of(const Fields& fields, const ServeDefaults& defaults);
+// How long an answer may be, which several names say, clients more than one of them: the same then. None where no field
+// says it; negative: as long as there is room.
+std::optional<std::int64_t> length_of(const Fields& fields, std::initializer_list<const char*> names);
 
 // `messages` as OpenAI's API has them. Throws Error(kUsage) naming the field ("messages[2].content").
 std::vector<Message> openai_messages(const nlohmann::json& messages);
@@ -34,8 +39,12 @@ Tool tool_of(const Fields& fields, const char* schema);
 void choose_tools(ChatOptions& chat, const nlohmann::json& choice);
 // One that names a tool in its field `name`: only that one may be called, and must be.
 void require_tool(ChatOptions& chat, const Fields& choice);
+// Refuses to require a call of tools where there are none, or beside a format of the content, which a call is not.
+void check_tool_choice(const ChatOptions& chat);
 // What the answer's content must follow: `type` of the format, and the schema where it has one, a field of this name.
 void set_format(ChatOptions& chat, const Fields& format, const nlohmann::json* schema, const std::string& schema_path);
+// `response_format`.
+void set_response_format(ChatOptions& chat, const Fields& fields);
 // tools, tool_choice, parallel_tool_calls, response_format, chat_template_kwargs, reasoning.
 ChatOptions openai_chat_options(const Fields& fields, const ServeDefaults& defaults);
 
@@ -52,7 +61,9 @@ void go_on_with_last(ChatOptions& chat, const Fields& fields, const std::vector<
 // it has besides is refused; `session` belongs to conversations.
 std::optional<SessionOptions> session_of(const Fields& fields, const ServeDefaults& defaults, bool conversation);
 
-// Mime parts that a content list may hold: its texts, one after the other.
+// A part of a content list: a text.
+std::string text_of_part(const nlohmann::json& part, const std::string& where);
+// A text, or a list of parts: their texts, one after the other.
 std::string text_of_content(const nlohmann::json& content, const std::string& where);
 
 }  // namespace lacake::cli

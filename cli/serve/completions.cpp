@@ -183,6 +183,14 @@ void completions(Api& api, const std::shared_ptr<HttpExchange>& exchange) {
   if (!generation.limits.answer && !said) generation.limits.answer = 16;  // as OpenAI has it
   if (generation.limits.answer == std::size_t{0}) wish.no_answer = true, generation.limits.answer = 1;
   generation.log_probabilities = wish.probabilities;
+  ChatOptions format;
+  set_response_format(format, fields);
+  if (!format.json_schema.empty()) {
+    SamplerOptions& sampling = generation.sampling;
+    if (!sampling.json_schema.empty())
+      refuse_field("response_format", "none beside json_schema", body["response_format"]);
+    sampling.json_schema = format.json_schema;
+  }
   request.session = session_of(fields, api.options().defaults, false);
   TextRequest text;
   if (wish.echo) text.log_probabilities = wish.probabilities;

@@ -90,6 +90,12 @@ std::optional<std::string> Fields::text(const char* name) const {
   return value->get<std::string>();
 }
 
+std::string Fields::needed_text(const char* name) const {
+  const auto value = text(name);
+  if (!value) refuse_field(path(name), "a text", json());
+  return *value;
+}
+
 const json* Fields::object(const char* name) const {
   const json* const value = find(name);
   if (value && !value->is_object()) refuse_field(path(name), "an object", *value);

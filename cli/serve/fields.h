@@ -29,6 +29,8 @@ class Fields {
   std::optional<std::int64_t> whole(const char* name, std::int64_t least, std::int64_t most) const;
   std::optional<bool> flag(const char* name) const;
   std::optional<std::string> text(const char* name) const;
+  // One that must be there, if only as "".
+  std::string needed_text(const char* name) const;
   const nlohmann::json* object(const char* name) const;
   const nlohmann::json* list(const char* name) const;
   // One text, or a list of them.

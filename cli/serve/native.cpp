@@ -40,8 +40,9 @@ void detokenize(Api& api, const std::shared_ptr<HttpExchange>& exchange) {
   const json body = parse_body(exchange->request().body);
   const Fields fields(body);
   const json* const tokens = fields.list("tokens");
+  if (!tokens) refuse_field("tokens", "a list of tokens", json());
   std::string text;
-  for (const json& token : tokens ? *tokens : json::array()) text += api.token_text(api.token_of(token, "tokens"));
+  for (const json& token : *tokens) text += api.token_text(api.token_of(token, "tokens"));
   send_json(*exchange, {{"content", text}, {"prompt", text}});
 }
 

@@ -4,6 +4,7 @@
 
 #include <ctime>
 
+#include "lacake/error.h"
 #include "serve/answer_facts.h"
 #include "serve/answer_pieces.h"
 #include "serve/answering.h"
@@ -219,21 +220,49 @@ class ResponseClient final : public RequestClient, ChatAnswering {
   std::size_t n_events_ = 0;
 };
 
+// What the service would know by a name, and nothing here does.
+void refuse_what_is_kept(const Fields& fields) {
+  constexpr const char* kWhole = "none, but the whole conversation as `input`: ";
+  if (const auto previous = fields.text("previous_response_id")) {
+    refuse_field("previous_response_id", std::string(kWhole) + "responses are not kept", *previous);
+  }
+  if (const json* const conversation = fields.find("conversation")) {
+    refuse_field("conversation", std::string(kWhole) + "conversations are not kept under an id", *conversation);
+  }
+  // A text by this name is a field of other APIs.
+  if (const json* const prompt = fields.find("prompt"); prompt && prompt->is_object()) {
+    refuse_field("prompt", std::string(kWhole) + "prompts are not kept", *prompt);
+  }
+}
+
+// An error about messages by the name that they have here.
+template <class Do>
+auto naming_input(const Do& work) {
+  try {
+    return work();
+  } catch (const Error& error) {
+    if (error.fields().subject != "messages") throw;
+    Error::Fields fields = error.fields();
+    fields.subject = "input";
+    throw Error(std::move(fields));
+  }
+}
+
 }  // namespace
 
 void responses(Api& api, const std::shared_ptr<HttpExchange>& exchange) {
   const json body = parse_body(exchange->request().body);
   const Fields fields(body);
-  if (const auto previous = fields.text("previous_response_id")) {
-    refuse_field("previous_response_id", "none, but the whole conversation as `input`: responses are not kept",
-                 *previous);
-  }
+  refuse_what_is_kept(fields);
   Asking asking{.generation = generation_of(fields, api.options().defaults),
                 .chat = chat_options_of_responses(fields, api.options().defaults)};
   if (const auto most = fields.whole("max_output_tokens", 1, INT32_MAX)) {
+    (void)length_of(fields, {"n_predict", "max_tokens", "max_completion_tokens", "max_output_tokens"});
     asking.generation.limits.answer = (std::size_t)*most;
   }
-  ChatCall call(api, exchange->request(), fields, messages_of_responses(fields), std::move(asking));
+  std::vector<Message> messages = messages_of_responses(fields);
+  ChatCall call =
+      naming_input([&] { return ChatCall(api, exchange->request(), fields, std::move(messages), std::move(asking)); });
   auto client = std::make_shared<ResponseClient>(api, exchange, fields.flag("stream").value_or(false), call, fields);
   api.submit(exchange, std::move(call.request), std::move(client));
 }
@@ -241,8 +270,10 @@ void responses(Api& api, const std::shared_ptr<HttpExchange>& exchange) {
 void count_response_tokens(Api& api, const std::shared_ptr<HttpExchange>& exchange) {
   const json body = parse_body(exchange->request().body);
   const Fields fields(body);
-  count_tokens(api, *exchange, fields, messages_of_responses(fields),
-               chat_options_of_responses(fields, api.options().defaults));
+  refuse_what_is_kept(fields);
+  const std::vector<Message> messages = messages_of_responses(fields);
+  const ChatOptions chat = chat_options_of_responses(fields, api.options().defaults);
+  naming_input([&] { count_tokens(api, *exchange, fields, messages, chat); });
 }
 
 }  // namespace lacake::cli

@@ -2,12 +2,41 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <iterator>
+#include <string_view>
+
 #include "serve/asking.h"
 
 namespace lacake::cli {
 namespace {
 
 using nlohmann::json;
+
+// Calls that the service ran itself, elsewhere: what came of them stands in the answer behind them.
+bool is_call_of_service(const std::string& type) {
+  constexpr std::string_view kTypes[] = {"web_search_call", "file_search_call", "code_interpreter_call",
+                                         "image_generation_call", "mcp_list_tools"};
+  return std::find(std::begin(kTypes), std::end(kTypes), type) != std::end(kTypes);
+}
+
+// Tools that clients offer whoever answers; nobody here could run them, or hold to their grammar.
+bool is_ignored_tool(const std::string& type) {
+  constexpr std::string_view kTypes[] = {"custom",
+                                         "local_shell",
+                                         "shell",
+                                         "apply_patch",
+                                         "file_search",
+                                         "code_interpreter",
+                                         "image_generation",
+                                         "mcp",
+                                         "namespace",
+                                         "computer",
+                                         "computer_use_preview",
+                                         "tool_search",
+                                         "programmatic_tool_calling"};
+  return type.starts_with("web_search") || std::find(std::begin(kTypes), std::end(kTypes), type) != std::end(kTypes);
+}
 
 // A message, a call of a tool or its result. Calls that follow an assistant's message, or each other, are one message.
 void add_item(const json& item, const std::string& where, std::vector<Message>& all) {
@@ -21,23 +50,28 @@ void add_item(const json& item, const std::string& where, std::vector<Message>& 
       refuse_field(where + ".role", "user, assistant, system or developer", message.role);
     }
     const json* const content = fields.find("content");
-    message.content = text_of_content(content ? *content : json(), where + ".content");
+    if (content || message.role != "assistant") {
+      message.content = text_of_content(content ? *content : json(), where + ".content");
+    }
     if (message.role == "assistant" && !all.empty() && all.back().role == "assistant" && all.back().content.empty() &&
         all.back().tool_calls.empty()) {
       all.back().content = std::move(message.content);  // behind its reasoning
     } else {
       all.push_back(std::move(message));
     }
-  } else if (type == "function_call") {
+  } else if (type == "function_call" || type == "custom_tool_call") {
     if (all.empty() || all.back().role != "assistant") all.push_back({.role = "assistant"});
-    all.back().tool_calls.push_back({.name = fields.text("name").value_or(""),
-                                     .arguments = fields.text("arguments").value_or("{}"),
-                                     .id = fields.text("call_id").value_or("")});
-  } else if (type == "function_call_output") {
+    // What a custom tool gets is a text of any form: templates know arguments by their names.
+    const bool custom = type == "custom_tool_call";
+    const std::string arguments =
+        custom ? json{{"input", fields.needed_text("input")}}.dump() : fields.text("arguments").value_or("{}");
+    all.back().tool_calls.push_back(
+        {.name = fields.needed_text("name"), .arguments = arguments, .id = fields.text("call_id").value_or("")});
+  } else if (type == "function_call_output" || type == "custom_tool_call_output") {
     const json* const output = fields.find("output");
-    all.push_back({.role = "tool",
-                   .content = text_of_content(output ? *output : json(), where + ".output"),
-                   .tool_call_id = fields.text("call_id").value_or("")});
+    const std::string text = text_of_content(output ? *output : json(), where + ".output");
+    const std::string id = fields.text("call_id").value_or("");
+    all.push_back({.role = "tool", .content = text, .tool_call_id = id});
   } else if (type == "reasoning") {
     Message message{.role = "assistant"};
     const json* const content = fields.list("content");
@@ -45,8 +79,12 @@ void add_item(const json& item, const std::string& where, std::vector<Message>& 
       if (part.is_object()) message.reasoning += Fields(part).text("text").value_or("");
     }
     if (!message.reasoning.empty()) all.push_back(std::move(message));
+  } else if (!is_call_of_service(type)) {
+    refuse_field(where + ".type",
+                 "message, reasoning, function_call, function_call_output, custom_tool_call or "
+                 "custom_tool_call_output",
+                 type);
   }
-  // What else there is belongs to tools that the service itself would run.
 }
 
 }  // namespace
@@ -71,7 +109,11 @@ ChatOptions chat_options_of_responses(const Fields& fields, const ServeDefaults&
   ChatOptions chat = defaults.chat;
   if (const json* const tools = fields.list("tools")) {
     const std::vector<Tool> functions = tools_of(*tools, [](const Fields& own) -> std::optional<Tool> {
-      if (own.text("type").value_or("") != "function") return {};  // web_search, custom, local_shell
+      const auto type = own.text("type");
+      if (type && is_ignored_tool(*type)) return {};
+      if (type != "function") {
+        refuse_field(own.path("type"), "function, or a tool of the service", type ? json(*type) : json());
+      }
       return tool_of(own, "parameters");
     });
     chat.tools.insert(chat.tools.end(), functions.begin(), functions.end());
@@ -86,6 +128,9 @@ ChatOptions chat_options_of_responses(const Fields& fields, const ServeDefaults&
       set_format(chat, own, own.object("schema"), "text.format.schema");
     }
   }
+  check_tool_choice(chat);
+  // How much of it a model does, its template says; what is asked for is still no nonsense.
+  if (const json* const reasoning = fields.object("reasoning")) (void)Fields(*reasoning, "reasoning.").text("effort");
   return chat;
 }
 

@@ -94,8 +94,12 @@ ChatPrompt ChatPrompts::rendered(std::span<const Message> messages, const ChatOp
       if (ChatTemplate::has_jinja()) template_.render(messages, options);  // a broken template says why
       refuse(setting, kNoSources);
     }
-    if (!options.tools.empty() && !llama_chat()->knows_tools()) {
-      refuse("tools", "the model's chat template knows no tools");
+    if (!llama_chat()->knows_tools()) {
+      if (!options.tools.empty()) refuse("tools", "the model's chat template knows no tools");
+      // It would leave them out, and say nothing of it.
+      const bool calls =
+          std::any_of(messages.begin(), messages.end(), [](const Message& m) { return !m.tool_calls.empty(); });
+      if (calls) refuse("messages", "they have calls of tools, and the model's chat template knows no tools");
     }
     check_thinking(messages, options);
     LlamaChat::Result made = llama_chat()->apply(messages, options, vocabulary_);

@@ -212,7 +212,7 @@ class Clients(ServeTest):
             self.assertIn(next(iter(more)), body["error"]["message"])
         status, body = asked(messages=[{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}])
         self.assertEqual(status, 400)
-        self.assertIn("messages[0].content.type", body["error"]["message"])
+        self.assertIn("messages[0].content[0].type", body["error"]["message"])
 
     def test_requests_that_are_none_are_refused(self):
         server = self.server
