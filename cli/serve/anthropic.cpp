@@ -17,12 +17,15 @@ using nlohmann::json;
 // `thinking` is a wish: clients have it for all models alike. Where the template can do but one of both, it does that,
 // and the answer shows which.
 void wish_thinking(const Model& model, const Fields& fields, const std::vector<Message>& messages, Asking& asking) {
-  const json* const thinking = fields.object("thinking");
+  constexpr const char* kTypes = "enabled, disabled or adaptive";
+  const json* const thinking = fields.find("thinking");
   if (!thinking) return;
+  // Not by "thinking" alone: an error about that means a field of OpenAI's clients.
+  if (!thinking->is_object()) refuse_field("thinking.type", kTypes, *thinking);
   const Fields own(*thinking, "thinking.");
   const auto type = own.text("type");
   if (type != "enabled" && type != "disabled" && type != "adaptive") {
-    refuse_field("thinking.type", "enabled, disabled or adaptive", type ? json(*type) : json());
+    refuse_field("thinking.type", kTypes, type ? json(*type) : json());
   }
   if (type == "adaptive" || !model.has_chat_template()) return;
   const auto budget = own.whole("budget_tokens", 0, INT32_MAX);

@@ -46,10 +46,18 @@ std::string field_of(std::string_view setting) {
       {"template_arguments", "chat_template_kwargs"},
       {"thinking", "chat_template_kwargs.enable_thinking"},
       {"ctx_size", "prompt"},
+      {"sampling_seq", "samplers"},
+      {"reasoning_budget", "reasoning_budget_tokens"},
       {"continue_last_message", "continue_final_message"},
   };
   const auto at = names.find(setting);
   return at == names.end() ? "" : at->second;
+}
+
+// The field that an error is about, by the name that it has in requests.
+std::string param_of(const std::string& subject) {
+  const std::string name = field_of(std::string_view(subject).substr(0, subject.find_first_of(" :")));
+  return name.empty() ? subject : name;
 }
 
 ApiError with_type(int status, const char* type, const std::string& message) {
@@ -96,12 +104,13 @@ ApiError api_error(const Error& error) {
   }
   const std::string line = error.with_names(field_of);
   int status = 400;
-  if (error.kind() == Error::Kind::kState) status = fields.subject == "conversation" || fields.subject == "session" ? 409 : 503;
+  if (error.kind() == Error::Kind::kState)
+    status = fields.subject == "conversation" || fields.subject == "session" ? 409 : 503;
   if (error.kind() == Error::Kind::kInput && fields.subject == "conversation") status = 404;
   if (error.kind() == Error::Kind::kCapacity && !fields.remedy.empty() && fields.subject == "kv_memory") status = 429;
   if (fields.subject == "queue") status = 429;
   ApiError plain = status == 503 || status == 429 ? try_later(status, line) : api_error(status, line);
-  if (error.kind() == Error::Kind::kUsage) plain.body["error"]["param"] = fields.subject;
+  if (error.kind() == Error::Kind::kUsage) plain.body["error"]["param"] = param_of(fields.subject);
   return plain;
 }
 

@@ -223,6 +223,16 @@ class Refused(FieldsTest):
                      text={"format": {"type": "json_schema", "schema": wrong}})
         self.refused_chat("json_schema" + line, json_schema=wrong)
 
+    def test_an_error_names_the_field_that_was_sent(self):
+        for field, value, line in (("samplers", "kz", "samplers: expected letters of"),
+                                   ("reasoning_budget_tokens", 5, "reasoning_budget_tokens: cannot be used"),
+                                   ("lacake", {"policy": "nope"}, "lacake.policy"),
+                                   ("lacake", {"kv_budget": "many"}, "lacake.kv_budget")):
+            error = self.refused_chat(line, **{field: value})
+            self.assertEqual(error["param"], line.split(":")[0], error)
+        self.refused("/v1/messages", "thinking.type: expected enabled, disabled or adaptive, found 5", messages=ASKED,
+                     max_tokens=8, thinking=5)
+
     def test_stop_sequences_are_named_as_they_were_sent(self):
         self.refused("/v1/messages", 'stop_sequences: expected texts that are not empty, found ""', messages=ASKED,
                      max_tokens=8, stop_sequences=[""])
