@@ -142,6 +142,21 @@ TEST_F(Tools, AreRefusedWhereTheTemplateKnowsNone) {
   }
 }
 
+TEST_F(Tools, TheirCallsAreRefusedWhereTheTemplateWouldLeaveThemOut) {
+  const ChatPrompts plain(smollm2(), ChatTemplate::of(smollm2()));
+  const std::vector<Message> called = {
+      {"user", "And?"},
+      {.role = "assistant", .content = "", .tool_calls = {{"weather", R"({"town":"Paris"})", "1"}}},
+      {.role = "tool", .content = "Rain.", .tool_call_id = "1"}};
+  try {
+    plain.prompt(called, {});
+    ADD_FAILURE();
+  } catch (const Error& e) {
+    EXPECT_STREQ(e.what(), "messages: they have calls of tools, and the model's chat template knows no tools");
+  }
+  EXPECT_NO_THROW(prompts.prompt(called, {}));
+}
+
 TEST_F(Tools, ThatAreNoToolsAreRefused) {
   const auto message = [&](const ChatOptions& options,
                            const std::vector<Message>& messages = kQuestion) -> std::string {
