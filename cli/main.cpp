@@ -121,6 +121,10 @@ std::vector<std::string> check_foreign_flags(const CommandRow& row, std::vector<
   std::vector<std::string> said;
   words = as_meant(words, with_value, has_files);
   if (row.bit == kServe) said = take_flags_without_effect(words, with_value);
+  const bool wants_slots = std::ranges::any_of(said, [](const auto& line) { return line.starts_with("--slots:"); });
+  if (wants_slots && std::ranges::find(words, "--no-slots") != words.end()) {
+    refuse("--slots: expected one of --slots and --no-slots, found both");
+  }
   const std::string flag = foreign_flag(words, known, with_value);
   if (!flag.empty()) refuse(no_such_option(flag, row));
   return said;

@@ -4,6 +4,9 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <cctype>
+#include <cstring>
 #include <filesystem>
 #include <memory>
 #include <optional>
@@ -13,6 +16,7 @@
 #include "commands.h"
 #include "lacake/error.h"
 #include "lacake/policy.h"
+#include "lacake/sampler.h"
 #include "lacake/scheduler.h"
 #include "lacake/store.h"
 #include "lacake/version.h"
@@ -57,8 +61,27 @@ std::vector<std::string> policy_names() {
 
 bool is_local(const std::string& host) { return host == "localhost" || host == "::1" || host.starts_with("127."); }
 
+// As browsers say it: in small letters and without a path, or nothing would ever be equal to it.
+bool is_origin(std::string_view text) {
+  const std::size_t colon = text.find("://");
+  if (text == "*" || text == "null") return true;
+  if (colon == text.npos || colon == 0) return false;
+  const std::string_view host = text.substr(colon + 3);
+  const auto may_be = [](unsigned char c) {
+    return std::islower(c) != 0 || std::isdigit(c) != 0 || std::strchr("-._:[]", c) != nullptr;
+  };
+  return !host.empty() && std::ranges::all_of(host, may_be) &&
+         std::ranges::all_of(text.substr(0, colon), [](unsigned char c) { return std::islower(c) || c == '-'; });
+}
+
 HttpLimits http_limits(const Options& options) {
   HttpLimits limits;
+  if (options.cors && !is_origin(*options.cors)) {
+    throw Error({.kind = Error::Kind::kUsage,
+                 .subject = "cors",
+                 .expected = "* or an origin as browsers send it (https://example.org)",
+                 .found = fmt::format("\"{}\"", *options.cors)});
+  }
   if (options.body_size) limits.body_bytes = bytes_option("body_size", *options.body_size);
   if (options.request_time) limits.request_time = std::chrono::seconds(*options.request_time);
   if (options.connections) limits.connections = (std::size_t)*options.connections;
@@ -67,6 +90,42 @@ HttpLimits http_limits(const Options& options) {
     if (*options.cors != "*") limits.headers.emplace_back("Vary", "Origin");
   }
   return limits;
+}
+
+// What requests would be refused for, though their clients never asked for it.
+void check_defaults(const Model& model, const Options& options, const GenerationOptions& generation,
+                    const ChatOptions& chat) {
+  SamplerOptions sampling = generation.sampling;
+  if (!model.has_chat_template()) {
+    warn_without_template(options, kServe);
+  } else if (chat.thinking || sampling.reasoning_budget >= 0) {
+    const Message any{.role = "user", .content = "Hello"};
+    model.render_chat({&any, 1}, chat).format.apply_to(sampling);
+  }
+  const Sampler any(model, sampling);
+}
+
+// What all conversations are planned with. A length that cannot be is that of -c: there is no prompt yet.
+SessionOptions conversation_session(const Engine& engine, const ModelFacts& facts, const SessionOptions& asked,
+                                    const LengthLimits& limits) {
+  try {
+    SessionOptions session = sized_for_conversation(engine, facts, asked, limits);
+    (void)engine.plan(session);
+    return session;
+  } catch (const Error& error) {
+    Error::Fields fields = error.fields();
+    if (fields.subject != "prompt" || !limits.conversation) throw;
+    fields.kind = Error::Kind::kUsage;
+    fields.subject = "ctx_size";
+    throw Error(std::move(fields));
+  }
+}
+
+// The most tokens of a conversation: where nothing is forgotten, as many as the cache holds.
+std::size_t longest_conversation(const ModelFacts& facts, const SessionOptions& session, const SessionPlan& plan,
+                                 const LengthLimits& limits) {
+  const std::size_t allowed = limits.conversation.value_or((std::size_t)facts.training_length);
+  return session.policy.type->bounded ? allowed : std::min(allowed, plan.cache_size);
 }
 
 }  // namespace
@@ -94,15 +153,24 @@ int serve(const Options& options) {
 
   const Model model(options.model, model_options(options));
   if (!model.chat_notice().empty()) notice(options, model.chat_notice());
+  check_defaults(model, options, generation, chat_options(options));
+  if (options.kv_elastic && !asked.policy.type->bounded) {
+    warn(
+        fmt::format("--kv-elastic has no effect on conversations of policy {}, which cannot do with half of their "
+                    "memory: only requests that ask for a policy and a budget of their own give any up",
+                    asked.policy.text()));
+  }
   Engine::Options engine_of = engine_options(options);
   SchedulerOptions scheduling{.session = asked, .limits = generation.limits};
   std::uint64_t one = 0;
+  std::size_t n_ctx = 0;
   MemoryPlan memory;
   {
     // Memory is reserved when an engine is made: how much of it a conversation takes, one without a reservation says.
     const Engine sizes(model, engine_of);
-    scheduling.session = sized_for_conversation(sizes, model.facts(), asked, generation.limits);
+    scheduling.session = conversation_session(sizes, model.facts(), asked, generation.limits);
     const SessionPlan plan = sizes.plan(scheduling.session);
+    n_ctx = longest_conversation(model.facts(), scheduling.session, plan, generation.limits);
     one = plan.budget_bytes;
     memory = plan.memory;
     scheduling.checkpoint_bytes =
@@ -124,7 +192,6 @@ int serve(const Options& options) {
   if (store) scheduling.store = &*store;
   if (options.queue) scheduling.most_waiting = (std::size_t)*options.queue;
   const std::size_t n_parallel = (std::size_t)(engine_of.kv_memory / one);
-  const std::size_t n_ctx = generation.limits.conversation.value_or((std::size_t)model.facts().training_length);
   const std::uint64_t checkpoints = scheduling.checkpoint_bytes;
   const std::size_t n_waiting = scheduling.most_waiting;
   const std::chrono::seconds drain(options.drain_time.value_or(3));
