@@ -23,7 +23,7 @@ constexpr ByteUnit kByteUnits[] = {{"KiB", 1024.0}, {"MiB", 1048576.0}, {"GiB", 
 
 Budget Budget::parse(std::string_view text) {
   const auto fail = [&](const char* expected =
-                            "entries a layer (1024), a share of the prompt (3.2%) or bytes (256MiB)") {
+                            "entries a layer (1024), a share (3.2%) or bytes (256MiB)") {
     throw Error({.kind = Error::Kind::kUsage,
                  .subject = "kv_budget",
                  .expected = expected,
@@ -34,7 +34,7 @@ Budget Budget::parse(std::string_view text) {
   if (error != std::errc() || !std::isfinite(number) || number <= 0) fail();
   const std::string_view suffix(end, (std::size_t)(text.data() + text.size() - end));
   if (suffix == "%") {
-    if (number > 100) fail("a share of the prompt of at most 100%");
+    if (number > 100) fail("a share of at most 100%");
     return {Unit::kShare, number / 100};
   }
   if (suffix.empty()) {

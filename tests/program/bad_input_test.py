@@ -181,7 +181,7 @@ class BadInput(ProgramTest):
         for budget in ("", "-5", "0", "12 apples", "nan", "1e999"):
             with self.subTest(budget=budget):
                 self.refused(["-p", "hi", "--kv-budget", budget], 2, "--kv-budget")
-        self.refused(["-p", "hi", "--kv-budget", "200%"], 2, "--kv-budget: expected a share of the prompt of at most 100%",
+        self.refused(["-p", "hi", "--kv-budget", "200%"], 2, "--kv-budget: expected a share of at most 100%",
                      '"200%"')
 
     def test_type_that_is_none(self):
