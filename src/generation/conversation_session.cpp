@@ -79,8 +79,9 @@ Conversation::State::OpeningSize Conversation::State::opening_size(std::span<con
 }
 
 Conversation::State::Start Conversation::State::start_of(const PromptText& text) const {
+  const std::vector<ControlPlace> controls = control_places(model, text);
   const auto behind = [&](const HeldText& held, Start start) -> std::optional<Start> {
-    const std::optional<std::size_t> n_bytes = held.beginning_of(text.text);
+    const std::optional<std::size_t> n_bytes = held.beginning_of(text.text, controls);
     if (!n_bytes) return {};
     start.tokens = held.pending;
     start.text = text.from(*n_bytes);
@@ -96,7 +97,7 @@ Conversation::State::Start Conversation::State::start_of(const PromptText& text)
     }
   }
   if (options.openings) {
-    if (auto opening = options.openings->find(options.opening_group, text.text)) {
+    if (auto opening = options.openings->find(options.opening_group, text.text, controls)) {
       PromptText rest = text.from(opening->text.size());
       std::vector<Token> tokens = model.tokenize(rest, false);
       return {Start::From::kOpening, 0, opening->stem->n_tokens(), std::move(tokens), opening, std::move(rest)};
@@ -121,7 +122,7 @@ bool Conversation::State::go_to(const Start& start, const OpeningSize& opening) 
   if (start.from == Start::From::kOpening) {
     close();
     session = engine.open(*start.opening->stem);
-    own.held = {.prompt = start.opening->text};
+    own.held = {.prompt = start.opening->text, .controls = start.opening->controls};
     keep_checkpoint();
     return again;
   }
@@ -215,7 +216,8 @@ std::vector<Conversation::State::Part> Conversation::State::parts_of(std::span<c
     parts.push_back({prompt.first(opening.n_bytes), true});
   }
   const PromptText question = prompt.first(lasting_bytes(messages, prompt, chat));
-  const bool ahead_of_it = own.held.prompt.empty() || own.held.beginning_of(question.text);
+  const bool ahead_of_it =
+      own.held.prompt.empty() || own.held.beginning_of(question.text, control_places(model, question));
   if (question.text.size() != prompt.text.size() && ahead_of_it) parts.push_back({question});
   parts.push_back({prompt});
   return parts;
@@ -259,13 +261,16 @@ std::string Conversation::State::fed_text(const AnswerFormat& format, std::span<
 
 void Conversation::State::remember(const ChatPrompt& prompt, const Answer& answer, std::size_t n_read) {
   const std::size_t n_fed = session->tokens().size() - n_read;
-  own.held = {.prompt = prompt.text.text};
+  own.held = {.prompt = prompt.text.text, .controls = control_places(model, prompt.text)};
+  std::span<const Token> held = answer.tokens;
   if (answer.finish == Finish::kStop) {
-    own.held.answered = fed_text(prompt.format, std::span(answer.tokens).first(n_fed));
+    held = held.first(n_fed);
+    own.held.answered = fed_text(prompt.format, held);
   } else {
     own.held.answered = answer.text;
     own.held.pending.assign(answer.tokens.begin() + (std::ptrdiff_t)n_fed, answer.tokens.end());
   }
+  add_control_places(model, held, own.held.answered, prompt.text.text.size(), own.held.controls);
 }
 
 PromptText Conversation::State::text_ahead(const std::string& ahead) const {

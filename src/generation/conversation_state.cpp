@@ -73,6 +73,14 @@ class Reader {
     if (!value.is_array()) fail(field);
     return value;
   }
+  std::vector<Token> numbers(const json& from, const char* field) const {
+    std::vector<Token> all;
+    for (const json& value : list(from, field)) {
+      if (!value.is_number_unsigned() || value.get<std::uint64_t>() > INT32_MAX) fail(field);
+      all.push_back(value.get<Token>());
+    }
+    return all;
+  }
   [[noreturn]] void fail(const std::string& field) const {
     throw Error(
         {.subject = where_, .expected = "a conversation as lacake writes it", .found = "another \"" + field + "\""});
@@ -131,14 +139,27 @@ Message message_from(const json& from, const Reader& read) {
 }
 
 json held_json(const HeldText& held, Writer& text) {
-  return {{"prompt", text(held.prompt)}, {"answered", text(held.answered)}, {"pending", held.pending}};
+  json controls = json::array();
+  for (const ControlPlace& place : held.controls) {
+    controls.push_back(place.offset);
+    controls.push_back(place.token);
+  }
+  return {{"prompt", text(held.prompt)},
+          {"answered", text(held.answered)},
+          {"controls", std::move(controls)},
+          {"pending", held.pending}};
 }
 
 HeldText held_from(const json& from, const Reader& read) {
-  HeldText held{.prompt = read.text(from, "prompt"), .answered = read.text(from, "answered")};
-  for (const json& token : read.list(from, "pending")) {
-    if (!token.is_number_unsigned() || token.get<std::uint64_t>() > INT32_MAX) read.fail("pending");
-    held.pending.push_back(token.get<Token>());
+  HeldText held{.prompt = read.text(from, "prompt"),
+                .answered = read.text(from, "answered"),
+                .pending = read.numbers(from, "pending")};
+  // Files of before have none: where a text has some, it is none that they hold, and is read again.
+  if (!from.contains("controls")) return held;
+  const std::vector<Token> numbers = read.numbers(from, "controls");
+  if (numbers.size() % 2 != 0) read.fail("controls");
+  for (std::size_t i = 0; i < numbers.size(); i += 2) {
+    held.controls.push_back({(std::size_t)numbers[i], numbers[i + 1]});
   }
   return held;
 }

@@ -8,10 +8,13 @@
 
 namespace lacake {
 
-std::shared_ptr<const Opening> Openings::find(std::string_view group, std::string_view text) {
+std::shared_ptr<const Opening> Openings::find(std::string_view group, std::string_view text,
+                                              std::span<const ControlPlace> controls) {
   auto best = all_.end();
   for (auto at = all_.begin(); at != all_.end(); ++at) {
-    if ((*at)->group != group || !text.starts_with((*at)->text)) continue;
+    const Opening& opening = **at;
+    if (opening.group != group || !text.starts_with(opening.text)) continue;
+    if (!same_places(controls, opening.text.size(), opening.controls)) continue;
     if (best == all_.end() || (*at)->text.size() > (*best)->text.size()) best = at;
   }
   if (best == all_.end()) return nullptr;
@@ -19,12 +22,15 @@ std::shared_ptr<const Opening> Openings::find(std::string_view group, std::strin
   return all_.back();
 }
 
-void Openings::keep(const std::string& group, const std::string& text, const Session& session) {
-  const auto same = [&](const auto& opening) { return opening->group == group && opening->text == text; };
+void Openings::keep(const std::string& group, const std::string& text, std::vector<ControlPlace> controls,
+                    const Session& session) {
+  const auto same = [&](const auto& opening) {
+    return opening->group == group && opening->text == text && opening->controls == controls;
+  };
   if (std::any_of(all_.begin(), all_.end(), same)) return;
   // Its bytes, rows before anything else, without making it.
   if (session.use().held_bytes > most_bytes_) return;
-  auto opening = std::make_shared<const Opening>(Opening{group, text, session.stem()});
+  auto opening = std::make_shared<const Opening>(Opening{group, text, std::move(controls), session.stem()});
   const std::uint64_t wanted = opening->stem->bytes();
   if (wanted > most_bytes_) return;
   while (bytes() > most_bytes_ - wanted) all_.pop_front();

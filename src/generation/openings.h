@@ -7,7 +7,9 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
+#include "generation/control_places.h"
 #include "lacake/chat.h"
 #include "lacake/engine.h"
 #include "lacake/model.h"
@@ -18,6 +20,7 @@ namespace lacake {
 struct Opening {
   std::string group;  // conversations of other groups do not share it: another owner's, or with another cache
   std::string text;
+  std::vector<ControlPlace> controls;  // of the text
   std::unique_ptr<SessionStem> stem;
 };
 
@@ -31,9 +34,11 @@ class Openings {
   explicit Openings(std::uint64_t most_bytes) : most_bytes_(most_bytes) {}
 
   // The longest that the text begins with. Null: there is none.
-  std::shared_ptr<const Opening> find(std::string_view group, std::string_view text);
+  std::shared_ptr<const Opening> find(std::string_view group, std::string_view text,
+                                      std::span<const ControlPlace> controls);
   // Of a session that was fed this text and nothing else. Nothing where there is no room for it or one is there.
-  void keep(const std::string& group, const std::string& text, const Session& session);
+  void keep(const std::string& group, const std::string& text, std::vector<ControlPlace> controls,
+            const Session& session);
   std::uint64_t bytes() const;
 
  private:

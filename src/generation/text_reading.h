@@ -109,9 +109,10 @@ class TextReading {
     tokens_.reset();
     const Conversation::State::Part part = std::move(parts_.front());
     parts_.erase(parts_.begin());
-    c_.own.held = {.prompt = part.text.text};
+    c_.own.held = {.prompt = part.text.text, .controls = control_places(c_.model, part.text)};
     c_.keep_checkpoint();
-    if (part.is_opening) c_.options.openings->keep(c_.options.opening_group, part.text.text, *c_.session);
+    if (part.is_opening)
+      c_.options.openings->keep(c_.options.opening_group, part.text.text, c_.own.held.controls, *c_.session);
   }
 
   Conversation::State& c_;
