@@ -13,13 +13,18 @@ class Flags(unittest.TestCase):
     def test_flags_that_change_nothing_are_taken_and_said(self):
         taken = ["--metrics", "--slots", "--no-jinja", "--kv-unified", "-cb", "--no-context-shift", "-b", "2048",
                  "--ubatch-size=512"]
-        server = Server(*SMALL, *taken, "--no-slots")
-        status, body = server.get("/slots")
+        server = Server(*SMALL, *taken)
+        self.assertEqual(server.get("/slots")[0], 200)
         self.assertEqual(server.stop(), 0)
-        self.assertEqual((status, body["error"]["type"]), (501, "not_supported_error"))
         said = "".join(server.log)
         for flag in (word.split("=")[0] for word in taken if word.startswith("-")):
             self.assertIn(f"{flag}: has no effect: ", said)
+
+    def test_slots_that_are_not_shown_are_refused_as_there(self):
+        server = Server(*SMALL, "--no-slots")
+        status, body = server.get("/slots")
+        self.assertEqual(server.stop(), 0)
+        self.assertEqual((status, body["error"]["type"]), (501, "not_supported_error"))
 
     def test_flags_that_promise_what_is_not_kept_are_refused_with_what_to_write(self):
         for flag, hint in (("--context-shift", "streaming-llm"), ("--slot-save-path", "--store"), ("--cache-ram", "--store"),
