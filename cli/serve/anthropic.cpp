@@ -17,17 +17,18 @@ using nlohmann::json;
 // `thinking` is a wish: clients have it for all models alike. Where the template can do but one of both, it does that,
 // and the answer shows which.
 void wish_thinking(const Model& model, const Fields& fields, const std::vector<Message>& messages, Asking& asking) {
-  constexpr const char* kTypes = "enabled, disabled or adaptive";
+  constexpr const char* kTypes = "enabled, disabled, adaptive or between_tools";
   const json* const thinking = fields.find("thinking");
   if (!thinking) return;
   // Not by "thinking" alone: an error about that means a field of OpenAI's clients.
   if (!thinking->is_object()) refuse_field("thinking.type", kTypes, *thinking);
   const Fields own(*thinking, "thinking.");
   const auto type = own.text("type");
-  if (type != "enabled" && type != "disabled" && type != "adaptive") {
+  const bool left_to_model = type == "adaptive" || type == "between_tools";
+  if (type != "enabled" && type != "disabled" && !left_to_model) {
     refuse_field("thinking.type", kTypes, type ? json(*type) : json());
   }
-  if (type == "adaptive" || !model.has_chat_template()) return;
+  if (left_to_model || !model.has_chat_template()) return;
   const auto budget = own.whole("budget_tokens", 0, INT32_MAX);
   ChatOptions wished = asking.chat;
   wished.thinking = type == "enabled";

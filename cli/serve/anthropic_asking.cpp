@@ -105,11 +105,12 @@ std::vector<Message> messages_of_anthropic(const Fields& fields) {
 
 namespace {
 
-// Tools that the service itself runs have a type with a date ("web_search_20250305"), and no schema.
+// Tools that the service itself runs have a type with a date ("web_search_20250305"), but for a few, and no schema.
 bool is_of_service(const std::string& type) {
   constexpr std::size_t kDate = 8;
   const std::size_t end = type.find_last_not_of("0123456789");
-  return type == "mcp_toolset" || (end != type.npos && type[end] == '_' && type.size() - end - 1 == kDate);
+  return type == "mcp_toolset" || type.starts_with("tool_search_tool_") ||
+         (end != type.npos && type[end] == '_' && type.size() - end - 1 == kDate);
 }
 
 // What the content must follow. `output_format` is the older name.

@@ -163,7 +163,8 @@ class Refused(FieldsTest):
             self.refused(path, "tools[0].type: expected custom, or a tool of the service", **asked,
                          tools=[{"type": "function", "function": TOOL}])
             self.refused(path, "tools[0].name: expected", **asked, tools=[{"function": TOOL}])
-            self.taken(path, **asked, tools=[{"type": "web_search_20250305", "name": "web_search"}])
+            for type in ("web_search_20250305", "tool_search_tool_regex", "mcp_toolset"):
+                self.taken(path, **asked, tools=[{"type": type, "name": "x"}])
         ignored = [{"type": "web_search"}, {"type": "custom", "name": "apply_patch"}, {"type": "local_shell"},
                    {"type": "web_search_preview_2025_03_11"}]
         self.taken("/v1/responses", input="Hi", max_output_tokens=1, tools=ignored, tool_choice="auto")
@@ -177,8 +178,10 @@ class Refused(FieldsTest):
         self.refused_chat('chat_template_kwargs.enable_thinking: expected true or false, found "yes"',
                           chat_template_kwargs={"enable_thinking": "yes"})
         for thinking, found in (({"type": "nope"}, '"nope"'), ({}, "none")):
-            self.refused("/v1/messages", f"thinking.type: expected enabled, disabled or adaptive, found {found}",
+            self.refused("/v1/messages", f"thinking.type: expected enabled, disabled, adaptive or between_tools, found {found}",
                          messages=ASKED, max_tokens=8, thinking=thinking)
+        for type in ("adaptive", "between_tools"):
+            self.taken("/v1/messages", messages=ASKED, max_tokens=2, thinking={"type": type})
         self.refused("/v1/responses", "reasoning: expected an object, found 5", input="Hi", reasoning=5)
         for body in ({}, {"token": [1]}):
             self.refused("/detokenize", "tokens: expected a list of tokens, found none", **body)
@@ -230,7 +233,7 @@ class Refused(FieldsTest):
                                    ("lacake", {"kv_budget": "many"}, "lacake.kv_budget")):
             error = self.refused_chat(line, **{field: value})
             self.assertEqual(error["param"], line.split(":")[0], error)
-        self.refused("/v1/messages", "thinking.type: expected enabled, disabled or adaptive, found 5", messages=ASKED,
+        self.refused("/v1/messages", "thinking.type: expected enabled, disabled, adaptive or between_tools, found 5", messages=ASKED,
                      max_tokens=8, thinking=5)
 
     def test_stop_sequences_are_named_as_they_were_sent(self):
