@@ -70,7 +70,7 @@ class Files(ServeTest):
     def test_the_page_is_only_to_be_read(self):
         for path in ("/", "/page/main.js"):
             status, headers, _ = self.server.ask("POST", path, {})
-            self.assertEqual((status, headers["Allow"]), (405, "GET"))
+            self.assertEqual((status, headers["Allow"]), (405, "GET, HEAD"))
 
     def test_without_it_nothing_is_there(self):
         server = self.serve("--no-ui")
