@@ -196,9 +196,9 @@ class Scheduler {
   // The bytes of a file that Snapshot reads (lacake/snapshot.h).
   void snapshot(ConversationName name, Told<std::string> told);
   // Of such bytes a conversation that is known by the key, in memory and in the store, if there is one. Told when it is
-  // there, and Error(kState) about `session` where its owner has one under that key, Error(kInput) about `snapshot` that
-  // cannot be used, Error(kUsage or kCapacity) where it does not fit, ever or now, Error(kState) about `store` that did
-  // not take it: it is in memory then.
+  // there, and Error(kState) about `session` where its owner has one under that key, Error(kInput) about `snapshot`
+  // that cannot be used, Error(kUsage or kCapacity) where it does not fit, ever or now, Error(kState) about `store`
+  // that did not take it: it is in memory then.
   void restore(std::string bytes, std::string key, std::string owner, Told<RestoredConversation> told);
   // A copy that is known by the key. Told as snapshot() and restore().
   void fork(ConversationName name, std::string key, Told<RestoredConversation> told);

@@ -22,8 +22,7 @@ constexpr ByteUnit kByteUnits[] = {{"KiB", 1024.0}, {"MiB", 1048576.0}, {"GiB", 
 }  // namespace
 
 Budget Budget::parse(std::string_view text) {
-  const auto fail = [&](const char* expected =
-                            "entries a layer (1024), a share (3.2%) or bytes (256MiB)") {
+  const auto fail = [&](const char* expected = "entries a layer (1024), a share (3.2%) or bytes (256MiB)") {
     throw Error({.kind = Error::Kind::kUsage,
                  .subject = "kv_budget",
                  .expected = expected,
