@@ -37,7 +37,7 @@ Settings read_settings(const PolicySettings& given, const AttentionShape& shape,
   }
   options.changes_sharing = even && has_word(type, given, "question", "auto");
   const bool repeats = has_word(type, given, "replay", "on");
-  for (const char* name : {"worth", "replay", "defence", "length"}) {
+  for (const char* name : {"worth", "replay", "defence", "length", "regions"}) {
     if (!given.contains(name) || options.changes_sharing) continue;
     refuse(fmt::format("{}= with question=auto, where a text is kept by its worth", name), "a form that has none");
   }
@@ -67,6 +67,7 @@ Settings read_settings(const PolicySettings& given, const AttentionShape& shape,
   if (!learned || given.contains("defence")) settings.defence = (float)number_setting(type, given, "defence");
   if (!learned || given.contains("length")) settings.length = (float)number_setting(type, given, "length");
   settings.worth = (float)number_setting(type, given, "worth");
+  settings.regions = number_setting(type, given, "regions");
   return settings;
 }
 
@@ -156,6 +157,11 @@ std::vector<PolicyParameter> parameters() {
         .min = 0,
         .max = 1e6,
         .help = "weight of that beside what the question and the answer attended to"},
+       {.name = "regions",
+        .default_value = 0,
+        .min = 0,
+        .max = 1,
+        .help = "share of a head's even part for the best entry of each region of such a text, whatever its worth"},
        sinks_parameter(),
        window_parameter(4, 1, 4096),
        evict_fraction_parameter(1.0 / 32),

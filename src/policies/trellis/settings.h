@@ -24,6 +24,7 @@ struct Settings {
   float worth = 0;
   float defence = 0;
   float length = 0;
+  double regions = 0;
 };
 
 std::vector<PolicyParameter> parameters();

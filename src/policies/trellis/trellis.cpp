@@ -184,15 +184,28 @@ class Trellis final : public RankedPolicy {
     if (settings_.learned) {
       known_worth(memory, scores);
       add_weights(seen, list, scores);
-      return 0;
-    }
-    if (seen.repeat_peak.empty()) {
-      judge(seen, list, scores);
     } else {
-      judge_by_repeat(seen, list, scores);
+      if (seen.repeat_peak.empty()) {
+        judge(seen, list, scores);
+      } else {
+        judge_by_repeat(seen, list, scores);
+      }
+      memory.set_worth(scores);
     }
-    memory.set_worth(scores);
+    hold_regions(seen, list, memory, scores);
     return 0;
+  }
+
+  // A joint choice may leave a stretch of the text to nobody. The best entry of each of a head's regions stays; their
+  // bounds shift from head to head and from layer to layer, so that together they are finer than each.
+  void hold_regions(const Observation& seen, std::size_t list, const Memory& memory, std::span<float> scores) const {
+    const auto n_lists = (double)shape().n_head_kv, n_all = (double)shape().n_layer * n_lists;
+    const auto n =
+        (std::size_t)(settings_.regions * (double)(options().cache_size - options().sinks - options().window));
+    const double shift = ((double)seen.layer * n_lists + (double)list) / n_all;
+    for (const std::uint32_t rung : rungs(memory.tokens(), scores, (std::size_t)seen.n_past + seen.n_new, n, shift)) {
+      scores[rung] = kHeld;
+    }
   }
 
   // What is known of entries; of those that an answer wrote nothing is, so that they are like the others on average.

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <set>
 #include <vector>
 
 #include "lacake/error.h"
@@ -308,6 +309,35 @@ TEST(TrellisBeforeAQuestion, KeepsWhatTheCalibrationSaysAndLooksAtNothingElse) {
       EXPECT_NE(std::find(held.begin(), held.end(), token), held.end()) << token;
     }
   }
+}
+
+TEST(TrellisBeforeAQuestion, LeavesNoRegionOfTheTextToNobodyWhereAskedTo) {
+  AttentionShape calibrated = kTwoLayers;
+  calibrated.calibration = 7;
+  // All worth is in the text's second half, of the first the tenth token has most.
+  const AttentionSource learned = [](int, std::size_t n_entries, std::size_t n_rows) {
+    std::vector<float> rows(n_entries * n_rows * 4);
+    for (std::size_t i = 0; i < rows.size(); ++i) rows[i] = i % n_entries > 24 ? -1.0f : i % n_entries == 10 ? -4 : -5;
+    return rows;
+  };
+  const auto of_first_half = [&](double regions) {
+    const auto p = trellis_policy().make(
+        {{"sinks", 1}, {"window", 2}, {"floor", 0}, {"learned", "on"}, {"regions", regions}}, calibrated, 11);
+    SimulatedCache cache(calibrated, p->traits());
+    cache.expect_more(true);
+    cache.feed(*p, Phase::kPrefill, 50, learned);
+    std::set<std::int64_t> held;
+    for (int layer = 0; layer < 2; ++layer) {
+      for (const std::int64_t token : cache.held(layer)) {
+        if (token > 0 && token < 25) held.insert(token);
+      }
+    }
+    return held;
+  };
+  EXPECT_TRUE(of_first_half(0).empty());
+  const std::set<std::int64_t> held = of_first_half(0.5);  // four regions, of which two begin there
+  EXPECT_TRUE(held.contains(10));
+  EXPECT_TRUE(std::ranges::any_of(held, [](std::int64_t token) { return token > 12; }));
 }
 
 TEST(TrellisBeforeAQuestion, TakesAModelsCalibrationWhereItIsAndNobodySaidOtherwise) {
