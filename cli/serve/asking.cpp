@@ -190,6 +190,12 @@ GenerationOptions generation_of(const Fields& fields, const ServeDefaults& defau
   return generation;
 }
 
+GenerationOptions generation_of_text(const Fields& fields, const ServeDefaults& defaults) {
+  ServeDefaults without = defaults;
+  without.generation.sampling.reasoning_budget = -1;
+  return generation_of(fields, without);
+}
+
 std::string text_of_part(const json& part, const std::string& where) {
   if (!part.is_object()) refuse_field(where, "an object", part);
   const Fields fields(part, where + ".");

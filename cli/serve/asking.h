@@ -25,6 +25,8 @@ struct ServeDefaults {
 
 // Samplers, lengths, stop strings, seed, grammar. Throws Error(kUsage) naming the field.
 GenerationOptions generation_of(const Fields& fields, const ServeDefaults& defaults);
+// The same of a text without chat template: no template begins reasoning there, whose length a default could bound.
+GenerationOptions generation_of_text(const Fields& fields, const ServeDefaults& defaults);
 // How long an answer may be, which several names say, clients more than one of them: the same then. None where no field
 // says it; negative: as long as there is room.
 std::optional<std::int64_t> length_of(const Fields& fields, std::initializer_list<const char*> names);

@@ -177,7 +177,7 @@ void completions(Api& api, const std::shared_ptr<HttpExchange>& exchange) {
   std::vector<ChatPrompt> prompts = prompts_of(api, given ? *given : json());
 
   Request request;
-  request.asking = {.generation = generation_of(fields, api.options().defaults), .n_answers = wish.n_answers};
+  request.asking = {.generation = generation_of_text(fields, api.options().defaults), .n_answers = wish.n_answers};
   GenerationOptions& generation = request.asking.generation;
   const bool said = fields.find("max_tokens") || fields.find("max_completion_tokens") || fields.find("n_predict");
   if (!generation.limits.answer && !said) generation.limits.answer = 16;  // as OpenAI has it

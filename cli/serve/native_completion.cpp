@@ -137,7 +137,7 @@ void native_completion(Api& api, const std::shared_ptr<HttpExchange>& exchange) 
   const Fields fields(body);
   const json* const given = fields.find("prompt");
   std::vector<ChatPrompt> prompts = prompts_of(api, given ? *given : json());
-  Request request{.what = TextRequest{}, .asking = {.generation = generation_of(fields, api.options().defaults)}};
+  Request request{.what = TextRequest{}, .asking = {.generation = generation_of_text(fields, api.options().defaults)}};
   for (const char* name : {"n", "n_cmpl"}) {
     if (const auto n = fields.whole(name, 1, 64); n && *n > 1)
       refuse_field(name, "1 (POST /v1/completions has more)", *n);

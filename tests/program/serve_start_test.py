@@ -29,6 +29,14 @@ class Start(ServeTest):
         self.assertTrue(line.startswith("lacake: error: "), line)
         return line.removeprefix("lacake: error: ").rstrip()
 
+    def test_a_bound_on_reasoning_is_none_of_texts_without_a_template(self):
+        template = self.folder / "thinks.jinja"
+        template.write_text(THINKS)
+        server = self.serve("--chat-template-file", template, "--reasoning-budget", "5")
+        for path in ("/v1/completions", "/completion"):
+            status, answer = server.post(path, {"prompt": "The sky is", "max_tokens": 2})
+            self.assertEqual(status, 200, (path, answer))
+
     def test_flags_for_which_every_request_would_fail_are_refused(self):
         for arguments, expected in (
                 (["-l", "999999+1"], "--logit-bias: expected a token from 0 to 49151, found 999999"),
