@@ -120,10 +120,10 @@ std::vector<std::string> check_foreign_flags(const CommandRow& row, std::vector<
   }
   std::vector<std::string> said;
   words = as_meant(words, with_value, has_files);
-  if (row.bit == kServe) said = take_flags_without_effect(words, with_value);
-  const bool wants_slots = std::ranges::any_of(said, [](const auto& line) { return line.starts_with("--slots:"); });
-  if (wants_slots && std::ranges::find(words, "--no-slots") != words.end()) {
-    refuse("--slots: expected one of --slots and --no-slots, found both");
+  if (row.bit == kServe) {
+    const auto has = [&](const char* flag) { return std::ranges::find(words, flag) != words.end(); };
+    if (has("--slots") && has("--no-slots")) refuse("--slots: expected one of --slots and --no-slots, found both");
+    said = take_flags_without_effect(words, with_value);
   }
   const std::string flag = foreign_flag(words, known, with_value);
   if (!flag.empty()) refuse(no_such_option(flag, row));

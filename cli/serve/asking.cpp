@@ -191,9 +191,9 @@ GenerationOptions generation_of(const Fields& fields, const ServeDefaults& defau
 }
 
 GenerationOptions generation_of_text(const Fields& fields, const ServeDefaults& defaults) {
-  ServeDefaults without = defaults;
-  without.generation.sampling.reasoning_budget = -1;
-  return generation_of(fields, without);
+  GenerationOptions generation = generation_of(fields, defaults);
+  if (!fields.find("reasoning_budget_tokens")) generation.sampling.reasoning_budget = -1;
+  return generation;
 }
 
 std::string text_of_part(const json& part, const std::string& where) {
@@ -230,8 +230,9 @@ std::vector<Message> openai_messages(const json& messages) {
       message.content = text_of_content(content ? *content : json(), where + ".content");
     }
     if (const json* const calls = fields.find("tool_calls"); calls && !calls->empty()) {
-      if (message.role != "assistant")
+      if (message.role != "assistant") {
         refuse_field(where + ".role", "assistant, where there are tool_calls", message.role);
+      }
       message.tool_calls = calls_of(*calls, where + ".tool_calls");
     }
     message.reasoning = fields.text("reasoning_content").value_or("");

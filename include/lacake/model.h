@@ -17,7 +17,7 @@
 namespace lacake {
 
 // The files of the model that is opened by this path: the path alone, or those that a model was split into, of which it
-// is opened by the first (NAME-00001-of-00003.gguf). By the name: none is looked at.
+// is opened by the first (NAME-00001-of-00003.gguf). They follow from the name alone: no file is looked for.
 std::vector<std::string> model_files(const std::string& path);
 
 // What a GGUF file says of its model.

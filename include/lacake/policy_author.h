@@ -66,7 +66,9 @@ struct Measures {
   // With a window: for each entry the maximum over the window's queries of its attention, each query's row first
   // pooled over 5 neighbours (mean) and scaled back to its sum (DefensiveKV, arXiv 2510.13334).
   bool window_peak = false;
-  bool window_mean = true;  // false: of the window its peak alone, neither mean nor variance nor entropy
+  // With a window: its mean, variance, entropy and last row. false where its peak is all that is looked at: they take
+  // time, and Observation has none of them then.
+  bool window_mean = true;
   ValueNorm value_norm = ValueNorm::kNone;
   // The attention that queries at the next so many positions are expected to give each entry, if they are distributed
   // like the segment's: Expected Attention (arXiv 2510.00636). 0: not asked for.

@@ -71,7 +71,8 @@ struct ServedCache {
   std::string policy = {};
   // Whether the store has the conversation as it is now; none where there is no store.
   std::optional<bool> stored = {};
-  // Why it has not, where it or the system refused: told once. None where another process has the conversation.
+  // Why the store has not, with the system's cause where that refused. None where `stored` is not false, where another
+  // process has the conversation, and in later answers of a conversation whose failure was told already.
   std::optional<Error> store_failure = {};
 };
 

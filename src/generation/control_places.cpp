@@ -1,37 +1,26 @@
 #include "generation/control_places.h"
 
 #include <algorithm>
-#include <string>
-#include <string_view>
 
 namespace lacake {
-namespace {
-
-bool is_control(const Model& model, Token token) {
-  return model.piece(token, false).empty() && !model.piece(token, true).empty();
-}
-
-// Of the text from `begin` on, which these tokens stand for. One whose spelling is not there is nowhere.
-void add_places(const Model& model, std::span<const Token> tokens, std::string_view text, std::size_t begin,
-                std::vector<ControlPlace>& places) {
+void add_control_places(const Model& model, std::span<const Token> tokens, std::string_view text, std::size_t offset,
+                        std::vector<ControlPlace>& places) {
   std::size_t at = 0;
   for (const Token token : tokens) {
-    if (!is_control(model, token)) continue;
     const std::string spelling = model.piece(token, true);
+    if (spelling.empty() || !model.piece(token, false).empty()) continue;
     const std::size_t found = text.find(spelling, at);
-    places.push_back({found == text.npos ? ControlPlace::kNowhere : begin + found, token});
+    places.push_back({found == text.npos ? ControlPlace::kNowhere : offset + found, token});
     if (found != text.npos) at = found + spelling.size();
   }
 }
-
-}  // namespace
 
 std::vector<ControlPlace> control_places(const Model& model, const PromptText& prompt) {
   std::vector<ControlPlace> places;
   const auto between = [&](std::size_t begin, std::size_t end) {
     if (begin == end) return;
     const std::string gap = prompt.text.substr(begin, end - begin);
-    add_places(model, model.tokenize({gap}, /*opening*/ false), gap, begin, places);
+    add_control_places(model, model.tokenize({gap}, /*opening*/ false), gap, begin, places);
   };
   std::size_t begin = 0;
   for (const PromptText::Range& letters : prompt.letters) {
@@ -40,11 +29,6 @@ std::vector<ControlPlace> control_places(const Model& model, const PromptText& p
   }
   between(begin, prompt.text.size());
   return places;
-}
-
-void add_control_places(const Model& model, std::span<const Token> answer, const std::string& text, std::size_t offset,
-                        std::vector<ControlPlace>& places) {
-  add_places(model, answer, text, offset, places);
 }
 
 bool same_places(std::span<const ControlPlace> of_text, std::size_t size, std::span<const ControlPlace> places) {

@@ -1,8 +1,9 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <span>
-#include <string>
+#include <string_view>
 #include <vector>
 
 #include "lacake/chat.h"
@@ -24,8 +25,8 @@ struct ControlPlace {
 // Those of a prompt. Costs reading what is between its letters, which is little.
 std::vector<ControlPlace> control_places(const Model& model, const PromptText& prompt);
 
-// Adds those of an answer of these tokens, whose text begins at `offset`.
-void add_control_places(const Model& model, std::span<const Token> answer, const std::string& text, std::size_t offset,
+// Adds those of these tokens, whose text begins at `offset`. One whose spelling is not in the text is nowhere.
+void add_control_places(const Model& model, std::span<const Token> tokens, std::string_view text, std::size_t offset,
                         std::vector<ControlPlace>& places);
 
 // Whether a text's places up to `size` are these.
