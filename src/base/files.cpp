@@ -79,6 +79,13 @@ int make_private(const std::string& path) {
   return 0;
 }
 
+constexpr int kMostWriters = 1000;  // of one file at once
+
+// Of what is written meanwhile beside a file: the first of its names, and those of other writers at once.
+std::string name_beside(const std::string& file, int writer) {
+  return writer == 0 ? file + ".tmp" : fmt::format("{}.{}.tmp", file, writer);
+}
+
 }  // namespace
 
 std::string read_descriptor(int descriptor, const std::string& name) {
@@ -130,6 +137,11 @@ void append_durably(const std::string& path, std::string_view lines) {
 
 std::string file_to_replace(const std::string& path) {
   std::string file = behind_links(path);
+  // Asked before anything is computed for the file.
+  struct stat beside {};
+  if (::lstat(name_beside(file, kMostWriters - 1).c_str(), &beside) != 0 && errno == ENAMETOOLONG) {
+    fail_at(path, "written", ENAMETOOLONG);
+  }
   const std::optional<struct stat> facts = facts_of(file);
   if (!facts) return file;
   if (S_ISDIR(facts->st_mode)) fail_at(path, "written", EISDIR);
@@ -166,9 +178,8 @@ void replace_durably(const std::string& path, std::string_view bytes) {
 
 Replacement::Replacement(std::string path) : path_(std::move(path)), file_path_(file_to_replace(path_)) {
   const std::optional<struct stat> old = facts_of(file_path_);
-  constexpr int kMostWriters = 1000;
   for (int i = 0; i < kMostWriters; ++i) {
-    beside_ = i == 0 ? file_path_ + ".tmp" : fmt::format("{}.{}.tmp", file_path_, i);
+    beside_ = name_beside(file_path_, i);
     if (const int error = old ? make_private(beside_) : 0) fail_at(path_, "written", error);
     OpenFile file(beside_, O_WRONLY | O_CREAT | O_NOFOLLOW);
     if (file.get() < 0) fail_at(path_, "written", errno);

@@ -30,8 +30,8 @@ int write_descriptor(int descriptor, std::string_view bytes);
 void append_durably(const std::string& path, std::string_view lines);
 
 // The file that would be replaced: a link is followed to what it leads to, which need not be there yet. Throws where
-// that is there and is no regular file (a folder, a device), or may not be written; and for a link of /proc, which
-// leads to what a process has open and not to a name.
+// that is there and is no regular file (a folder, a device), or may not be written; for a name that leaves no room for
+// that of the file beside it; and for a link of /proc, which leads to what a process has open and not to a name.
 std::string file_to_replace(const std::string& path);
 
 // Whether two paths lead to one file: one that is there, by whatever names, or one that would be made by both.

@@ -165,6 +165,16 @@ TEST_F(Files, WhatIsNoRegularFileIsNeverReplaced) {
   ::close(fd);
 }
 
+TEST_F(Files, ANameThatLeavesNoRoomForTheFileBesideItIsRefusedBeforeAnythingIsWritten) {
+  constexpr std::size_t kMost = 255;  // bytes of a name
+  const std::string fits = path(std::string(kMost - std::string(".999.tmp").size(), 'a')), too_long = fits + "a";
+  replace_durably(fits, "new");
+  EXPECT_EQ(read_file(fits), "new");
+  const Error::Fields fields = refused([&] { (void)file_to_replace(too_long); });
+  EXPECT_EQ(fields.subject, too_long);
+  EXPECT_EQ(fields.found, "cannot be written: File name too long");
+}
+
 TEST_F(Files, WhatMayNotBeWrittenIsNotReplaced) {
   if (::geteuid() == 0) GTEST_SKIP() << "root may write everything";
   replace_durably(path("a"), "old");
