@@ -9,6 +9,7 @@
 #include "chat_input.h"
 #include "lacake/error.h"
 #include "output.h"
+#include "sampler_checks.h"
 
 namespace lacake::cli {
 namespace {
@@ -61,36 +62,6 @@ constexpr Rule kRules[] = {
     {kServe, "parallel", [](const Options& o) { return !o.kv_memory; }, "one of --parallel and --kv-memory", "both"},
     {kBench, "fill", [](const Options& o) { return std::ranges::any_of(o.depths, [](auto d) { return d > 0; }); },
      "a depth (-d N)", "none"},
-};
-
-bool uses_dry(const Options& o) { return o.dry_multiplier.value_or(0) != 0; }
-bool uses_mirostat(const Options& o) { return o.mirostat.value_or(0) != 0; }
-
-// An option of a sampler, and the one that turns the sampler on. Not of serve: there they are defaults, beside which a
-// request may turn it on.
-struct SamplerRule {
-  const char* json;
-  bool (*is_on)(const Options&);
-  const char* expected;
-};
-
-constexpr SamplerRule kSamplerRules[] = {
-    {"xtc_threshold", [](const Options& o) { return o.xtc_probability.value_or(0) != 0; },
-     "--xtc-probability above 0 beside it"},
-    {"dynatemp_exponent", [](const Options& o) { return o.dynatemp_range.value_or(0) != 0; },
-     "--dynatemp-range above 0 beside it"},
-    {"repeat_last_n",
-     [](const Options& o) {
-       return o.repeat_penalty.value_or(1) != 1 || o.presence_penalty.value_or(0) != 0 ||
-              o.frequency_penalty.value_or(0) != 0;
-     },
-     "--repeat-penalty, --presence-penalty or --frequency-penalty beside it"},
-    {"dry_base", uses_dry, "--dry-multiplier above 0 beside it"},
-    {"dry_allowed_length", uses_dry, "--dry-multiplier above 0 beside it"},
-    {"dry_penalty_last_n", uses_dry, "--dry-multiplier above 0 beside it"},
-    {"dry_sequence_breakers", uses_dry, "--dry-multiplier above 0 beside it"},
-    {"mirostat_eta", uses_mirostat, "--mirostat 1 or 2 beside it"},
-    {"mirostat_tau", uses_mirostat, "--mirostat 1 or 2 beside it"},
 };
 
 // What nothing but a chat template looks at.
@@ -159,11 +130,7 @@ void check_effects(const Options& options, Command command) {
       }
     }
   }
-  if (command == kServe) return;
-  for (const SamplerRule& rule : kSamplerRules) {
-    if (!is_given(options, rule.json) || rule.is_on(options)) continue;
-    refuse(flag_of(command, rule.json), rule.expected, "none");
-  }
+  if (command != kServe) check_samplers(options, command);
 }
 
 void require_template(const Options& options, Command command, const Snapshot& saved) {

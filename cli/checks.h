@@ -13,9 +13,8 @@ namespace lacake::cli {
 
 // Nothing that stood on the command line may be without effect unheard.
 
-// Throws Error(kUsage) for the first option that changes nothing beside the others, saying what it needs. Where an
-// answer is sampled, of the options of sampling those are looked at that belong to a sampler which is off, and no
-// others: `--temp 0 --seed 1` is what people write, and harmless.
+// Throws Error(kUsage) for the first option that changes nothing beside the others, saying what it needs. Options of
+// sampling are looked at as sampler_checks.h says.
 void check_effects(const Options& options, Command command);
 
 // The same for options of a chat template beside a saved conversation whose texts have none around them. What chat

@@ -469,6 +469,33 @@ class Together(ProgramTest):
         # What a server is started with are defaults of its clients, who may turn the sampler on.
         self.assertIn(b"none.gguf: cannot be opened", run("serve", *none, "--dry-base", "2").stderr)
 
+    def test_options_of_a_sampler_that_does_not_run_are_said(self):
+        # Said and not refused: scripts write them beside --temp 0. None of them needs the model for that.
+        none = ["-m", self.folder / "none.gguf", "-n", "3", "-p", TEXT]
+        greedy = "no effect beside --temp 0, which takes the likeliest token"
+        mirostat = "no effect beside --mirostat, which runs in place of all other samplers"
+        cases = ((["--temp", "0", "--top-k", "40"], f"--top-k has {greedy}"),
+                 (["--temp", "0", "--top-k", "40", "--min-keep", "2"], f"--top-k, --min-keep have {greedy}"),
+                 (["--temp", "0", "--mirostat", "1"], f"--mirostat has {greedy}"),
+                 (["--mirostat", "2", "--top-k", "3", "--temp", "1"], f"--top-k has {mirostat}"),
+                 (["--mirostat", "2", "--samplers", "top_k"], f"--samplers has {mirostat}"),
+                 (["--samplers", "top_k", "--top-p", "0.5"], "--top-p has no effect because --samplers leaves its sampler out"),
+                 (["--sampler-seq", "k", "--top-p", "0.5", "--temp", "2"],
+                  "--top-p, --temp have no effect because --sampler-seq leaves their samplers out"),
+                 (["--samplers", "top_k", "--dry-multiplier", "1"], "--dry-multiplier has no effect"),
+                 (["--temp", "0", "--samplers", "top_k", "--repeat-penalty", "2"], "--repeat-penalty has no effect because"))
+        for options, says in cases:
+            for command in ("run", "inspect"):
+                with self.subTest(options=options, command=command):
+                    lines = run(command, *none, "-q", *options).stderr.decode().splitlines()
+                    self.assertEqual(len(lines), 2, lines)
+                    self.assertIn(says, lines[0])
+                    self.assertIn("none.gguf: cannot be opened", lines[1])
+        for options in (["--temp", "0", "--seed", "1"], ["--temp", "0", "--repeat-penalty", "2"], ["--mirostat", "1", "--temp", "1"],
+                        ["--samplers", "min_p", "--min-keep", "2"], ["--samplers", "top_k", "--temp", "0"], ["--top-k", "3"]):
+            with self.subTest(options=options):
+                self.assertEqual(run("run", *none, *options).stderr.decode().count("\n"), 1)
+
     def test_by_name(self):
         text = self.file("fable.txt", FABLE)
         text = self.file("fable.txt", FABLE)
