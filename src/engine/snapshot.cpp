@@ -6,7 +6,9 @@
 #include <cctype>
 #include <set>
 
-#include "engine/session_parts.h"
+#include "engine/load_session.h"
+#include "engine/save_session.h"
+#include "engine/saved_session.h"
 #include "lacake/error.h"
 
 namespace lacake {
