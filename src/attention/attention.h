@@ -62,8 +62,8 @@ struct Shape {
   // [group] a logit for each head that takes its share of softmax and has no value (gpt-oss), or null. Applied by
   // `prefill` and by `combine`.
   const float* sinks = nullptr;
-  // Of K's rows where they are mixed: for those without a rope_index the caller brings queries in this form, those with
-  // one the kernel brings back. Of all KV heads in a layer's shape.
+  // Of K's rows where their type has one: for mixed rows without a rope_index the caller brings queries in this form;
+  // rows with one the kernel brings back. Of all KV heads in a layer's shape.
   KeyForm key_form = {};
 };
 

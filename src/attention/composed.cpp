@@ -55,8 +55,8 @@ class Composer {
   // Rows of V, of K as the cache has them; the queries that meet these.
   void store_values(ggml_tensor* from, ggml_tensor* to) { store(is_mixed(to->type) ? mixed(from) : from, to); }
   void store_keys(ggml_tensor* from, ggml_tensor* to) {
+    if (has_form(to->type) && shape_.key_form.center) from = ggml_sub(ctx_, from, channels(shape_.key_form.center));
     if (is_mixed(to->type)) {
-      if (shape_.key_form.center) from = ggml_sub(ctx_, from, channels(shape_.key_form.center));
       if (shape_.key_form.scale) from = ggml_mul(ctx_, from, channels(shape_.key_form.scale));
       from = mixed(from);
     }
@@ -100,8 +100,8 @@ class Composer {
     if (is_mixed(type)) {
       k = mixed(k);
       if (shape_.key_form.scale) k = ggml_div(ctx_, k, channels(shape_.key_form.scale));
-      if (shape_.key_form.center) k = ggml_add(ctx_, k, channels(shape_.key_form.center));
     }
+    if (has_form(type) && shape_.key_form.center) k = ggml_add(ctx_, k, channels(shape_.key_form.center));
     ggml_tensor* at = table(GGML_TYPE_I32, rows.rope_index, rows.n);
     k = rotate_(ggml_reshape_3d(ctx_, k, shape_.d_k, 1, (std::int64_t)rows.n), at);
     return ggml_reshape_2d(ctx_, k, shape_.d_k, (std::int64_t)rows.n);

@@ -36,7 +36,8 @@ class Piece {
       : call_(call), shape_(call.shape), at_(shape_), n_(call.end - call.begin), scratch_(scratch) {
     const std::size_t rot = (std::size_t)shape_.rope.n_rot, d_k = (std::size_t)shape_.d_k;
     in_registers_ = HWY_TARGET != HWY_SCALAR && d_k % lanes() == 0;
-    turns_ = in_registers_ && call.rows.rope_index && rot % (2 * lanes()) == 0 && !is_mixed(shape_.type_k);
+    turns_ =
+        in_registers_ && call.rows.rope_index && rot % (2 * lanes()) == 0 && !shape_.key_form.changes(shape_.type_k);
     if (call.rows.rope_index && !turns_) in_registers_ = false;
     for (std::size_t h = 0; h < group(); ++h) {
       const float* q = call.q + h * d_k;

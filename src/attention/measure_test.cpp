@@ -305,8 +305,11 @@ TEST(KeySimilarity, IsTheSameOfKeysInAForm) {
                    {.k = rows.data(), .k_stride = stride, .n = 30}, {}, /*normalised*/ false, cosines.data());
     return cosines;
   };
-  const std::vector<float> exact = similarity(GGML_TYPE_F32), mixed = similarity(GGML_TYPE_Q5_1);
-  for (std::size_t i = 0; i < exact.size(); ++i) EXPECT_NEAR(mixed[i], exact[i], 0.02) << i;
+  const std::vector<float> exact = similarity(GGML_TYPE_F32);
+  for (const ggml_type type : {GGML_TYPE_Q5_1, GGML_TYPE_Q8_0}) {
+    const std::vector<float> formed = similarity(type);
+    for (std::size_t i = 0; i < exact.size(); ++i) EXPECT_NEAR(formed[i], exact[i], 0.02) << ggml_type_name(type) << i;
+  }
 }
 
 }  // namespace

@@ -16,7 +16,7 @@
 
 namespace lacake::attention {
 
-// Types of fewer than 8 bits a number: from 8 on there is nothing to gain.
+// Types of fewer than 8 bits a number: from 8 on there is nothing to gain by mixing.
 inline bool is_mixed(ggml_type type) { return ggml_type_size(type) < (std::size_t)ggml_blck_size(type); }
 
 // Numbers of a row [d] that are mixed with each other: the largest power of two that divides d, at most kMostMixed.

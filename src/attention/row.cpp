@@ -43,7 +43,9 @@ void read_row(const void* row, int d, ggml_type type, float* out) {
 
 void read_key(const Shape& shape, const Rows& rows, std::size_t i, float* out) {
   read_row(static_cast<const std::byte*>(rows.k) + i * rows.k_stride, shape.d_k, shape.type_k, out);
-  if (is_mixed(shape.type_k)) restore_form(shape.key_form, out, (std::size_t)shape.d_k);
+  if (shape.key_form.changes(shape.type_k)) {
+    restore_form(shape.key_form, shape.type_k, out, (std::size_t)shape.d_k);
+  }
 }
 
 void load_key(const Shape& shape, const Rows& rows, std::size_t i, float* out) {

@@ -75,10 +75,10 @@ void store_row(const float* row, int d, ggml_type type, void* to) {
 }
 
 void store_key(const float* key, int d, ggml_type type, const KeyForm& form, const float* metric, void* to) {
-  if (!is_mixed(type)) return store_row(key, d, type, to);
+  if (!form.changes(type)) return store_row(key, d, type, to);
   static thread_local std::vector<float> formed;  // a key's size is known from the first one on
   formed.assign(key, key + d);
-  to_form(form, formed.data(), (std::size_t)d);
+  to_form(form, type, formed.data(), (std::size_t)d);
   if (metric) {
     round_weighed(formed.data(), (std::size_t)d, type, metric, to);
   } else {

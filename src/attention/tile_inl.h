@@ -73,21 +73,19 @@ HWY_INLINE void rotate_row(const Rope& rope, const float* angles, float* row) {
 }
 
 // Rows begin .. begin + n - 1 -> tile [tile_stride, n rounded up to 4] f32. Columns from d on and rows from n on are 0.
-//   form              of keys, where they are mixed
+//   form              of keys
 //   rope, rope_index  null rope_index: no rotation
 HWY_INLINE void load_tile(const void* rows, std::size_t row_bytes, ggml_type type, int d, std::size_t begin,
                           std::size_t n, const KeyForm& form, const Rope& rope, const std::int32_t* rope_index,
                           float* tile, std::size_t tile_stride) {
   const auto* from = static_cast<const std::byte*>(rows) + begin * row_bytes;
-  const bool mixed = is_mixed(type);
+  const bool mixed = is_mixed(type), formed = form.changes(type);
   for (std::size_t i = 0; i < n; ++i, from += row_bytes) {
     float* to = tile + i * tile_stride;
     convert_row(from, row_bytes, type, (std::size_t)d, to);
     if (rope_index) {
-      if (mixed) {
-        mix_rows(to, (std::size_t)d, 1);
-        restore_form(form, to, (std::size_t)d);
-      }
+      if (mixed) mix_rows(to, (std::size_t)d, 1);
+      if (formed) restore_form(form, type, to, (std::size_t)d);
       rotate_row(rope, rope.table + (std::size_t)rope_index[begin + i] * rope.n_rot, to);
     }
     std::fill(to + d, to + tile_stride, 0.0f);

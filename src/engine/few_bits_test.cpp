@@ -98,11 +98,13 @@ TEST(FewBits, WhatNormsAndBiasesOfKeysMakeLargeCostsNothing) {
     Engine composed(large.model, {.attention = "ggml"});
     for (const char* policy : {"full", "full:positions=compacted"}) {
       for (const PrefillMode mode : {PrefillMode::kExact, PrefillMode::kStreaming}) {
-        SCOPED_TRACE(std::string(policy) + " " + prefill_name(mode));
-        const double without = divergence_of(plain, plain.engine, policy, "q4_0", mode);
-        for (Engine* engine : {&large.engine, &composed}) {
-          const double with_them = divergence_of(large, *engine, policy, "q4_0", mode);
-          EXPECT_LT(with_them, 4 * without);
+        for (const char* types : {"q4_0", "q8_0"}) {
+          SCOPED_TRACE(std::string(types) + " " + policy + " " + prefill_name(mode));
+          const double without = divergence_of(plain, plain.engine, policy, types, mode);
+          for (Engine* engine : {&large.engine, &composed}) {
+            const double with_them = divergence_of(large, *engine, policy, types, mode);
+            EXPECT_LT(with_them, 4 * without);
+          }
         }
       }
     }

@@ -8,7 +8,8 @@
 
 namespace lacake {
 
-// The forms in which keys of few bits are stored (attention/key_form.h), layer by layer, of what a model's vectors say:
+// The forms in which keys of 8 bits or fewer are stored (attention/key_form.h), layer by layer, of what a model's
+// vectors say:
 //
 // - Keys and queries that are normed have the sizes of their norms' weights, channel by channel.
 // - Keys with a bias have it in common: as it is where they are stored unrotated, else what is left of it on average

@@ -49,7 +49,7 @@ struct LayerVisit {
   std::span<const float> inputs = {};   // [n_embd, n_new]
   SegmentRows fresh;                    // the segment's own rows; under decode the new token's are in the cache already
   const EntryMeasures* entries = nullptr;  // of a prompt, what was measured beside the recording
-  attention::KeyForm key_form;             // of all heads' keys, where they have few bits
+  attention::KeyForm key_form;             // of all heads' keys
   Workers* workers = nullptr;              // what heads are divided among; null: the caller's thread does all
 };
 

@@ -131,6 +131,7 @@ void save_session(const SessionState& session, std::span<const SessionCopy* cons
   file.set("cache.keys_rotated", !session.cache_index());
   file.set(kKeysMixed, attention::is_mixed(shape.type_k));
   file.set(kValuesMixed, attention::is_mixed(shape.type_v));
+  file.set(kKeysCentered, session.centers_keys());
 
   std::string text;
   std::vector<std::int64_t> text_lengths;

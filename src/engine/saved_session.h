@@ -16,8 +16,9 @@ namespace lacake {
 // of slots, and so a restored session gives the same bits. Earlier moments of it have the same parts under names of
 // their own. Here is what of such a file is understood without a model; save_session.h and load_session.h do the rest.
 
-// 2: rows of few bits are stored mixed (attention/mix.h). Of 1, files that have none are read.
-inline constexpr std::uint64_t kSnapshotVersion = 2, kOldestSnapshotVersion = 1;
+// 2: rows of few bits are stored mixed (attention/mix.h). Of 1, files that have none are read. 3: keys of 8 bits are
+// centered too (attention/key_form.h). Of 1 and 2, those of models whose keys have nothing in common are read.
+inline constexpr std::uint64_t kSnapshotVersion = 3, kOldestSnapshotVersion = 1;
 // Throws Error(kInput) where the file is of another version, or no session.
 void require_snapshot(const PartsFile& file);
 SessionOptions saved_options(const PartsFile& file);
@@ -41,6 +42,7 @@ std::vector<std::int64_t> sums(std::span<const std::int64_t> steps);  // what di
 inline constexpr const char* kSessionKind = "lacake.session";
 inline constexpr const char* kKeysMixed = "cache.keys_mixed";
 inline constexpr const char* kValuesMixed = "cache.values_mixed";
+inline constexpr const char* kKeysCentered = "cache.keys_centered";
 inline constexpr std::array<const char*, 4> kBudgetUnits = {"none", "entries", "share", "bytes"};  // as Budget::Unit
 
 }  // namespace lacake

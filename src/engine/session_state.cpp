@@ -17,8 +17,16 @@ SessionState::SessionState(EngineState& engine, const SessionOptions& options)
       cache_(cache_shape(engine.model.hyperparameters, options.types), policy_->traits(), plan_.budget_bytes,
              engine.kv_pool, engine.place),
       observers_((std::size_t)engine.place.threads()) {
-  if (attention::is_mixed(cache_.arena().shape().type_k)) engine_.key_forms.make(engine_.place);
+  if (attention::has_form(cache_.arena().shape().type_k)) engine_.key_forms.make(engine_.place);
   reserve_lanes();
+}
+
+bool SessionState::centers_keys() const {
+  if (!attention::has_form(cache_.arena().shape().type_k)) return false;
+  for (int layer = 0; layer < cache_.arena().shape().n_layer; ++layer) {
+    if (key_form(layer).center) return true;
+  }
+  return false;
 }
 
 std::unique_ptr<Policy> SessionState::make_policy() const {

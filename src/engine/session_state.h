@@ -45,6 +45,8 @@ class SessionState {
   attention::KeyForm key_form(int layer) const {
     return cache_index() ? engine_.key_forms.plain(layer) : engine_.key_forms.attended(layer);
   }
+  // Whether keys are stored without what all of some layer have in common.
+  bool centers_keys() const;
   void fed(std::span<const Token> tokens) { tokens_.insert(tokens_.end(), tokens.begin(), tokens.end()); }
 
   SessionStatus status() const { return status_; }

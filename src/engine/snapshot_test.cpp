@@ -269,7 +269,7 @@ TEST_F(Snapshots, AnUnknownVersionIsRefused) {
   file.set("general.type", "lacake.session");
   file.set("snapshot.version", std::uint64_t{99});
   file.write(folder_.path("a.kv"));
-  EXPECT_EQ(refused(folder_.path("a.kv")), folder_.path("a.kv") + ": snapshot.version: expected 1 to 2, found 99");
+  EXPECT_EQ(refused(folder_.path("a.kv")), folder_.path("a.kv") + ": snapshot.version: expected 1 to 3, found 99");
 }
 
 TEST_F(Snapshots, ASessionThatReadsIsNotSaved) {
@@ -548,6 +548,36 @@ TEST_F(Snapshots, OfVersion1OnlyFilesWithoutRowsOfFewBitsAreRead) {
         folder_.path("b.kv") + ": cache." + key +
             "_mixed: expected true for q4_0, since snapshot.version 2, found false: its text has to be read again");
   }
+}
+
+// Before version 3 keys of 8 bits had what a bias gives them all.
+TEST_F(Snapshots, OfVersion2KeysOf8BitsAreReadWhereTheirModelHasNoBias) {
+  TinyModel biased = wide();
+  biased.architecture = "qwen2", biased.biases = true;
+  const auto as_version_2 = [&](Loaded& loaded, const char* types) {
+    const auto session = loaded.engine.open(with("tova", "20", types));
+    session->prefill(random_tokens(loaded.tiny, 60, 3));
+    session->save(folder_.path("a.kv"));
+    const std::string bytes = read_file(folder_.path("a.kv"));
+    std::optional<FileParts> parts = take_apart(std::as_bytes(std::span(bytes)));
+    if (!parts) throw std::runtime_error("not a file of parts");
+    std::erase_if(parts->metadata, [](const auto& field) { return field.first == "cache.keys_centered"; });
+    for (auto& [key, value] : parts->metadata) {
+      if (key == "snapshot.version") value = std::uint64_t{2};
+    }
+    folder_.file("b.kv", put_together(*parts));
+    return logits_of(*session);
+  };
+  Loaded without(wide()), with_bias(biased);
+  for (const auto& [loaded, types] : {std::pair(&without, "q8_0"), {&without, "q4_0"}, {&with_bias, "q4_0"}}) {
+    const Logits expected = as_version_2(*loaded, types);
+    EXPECT_TRUE(same_bits(loaded->engine.open(Snapshot(folder_.path("b.kv")))->logits(), expected)) << types;
+  }
+  as_version_2(with_bias, "q8_0");
+  EXPECT_EQ(refusal(Error::Kind::kInput, [&] { with_bias.engine.open(Snapshot(folder_.path("b.kv"))); }),
+            folder_.path("b.kv") +
+                ": cache.keys_centered: expected true for q8_0, since snapshot.version 3, found false: its text has to "
+                "be read again");
 }
 
 // A part in the place of the list of checksums would be read without having been checked.
