@@ -359,6 +359,10 @@ const LaneCase kShapes[] = {
     {.d_k = 64, .d_v = 64, .group = 3, .type = GGML_TYPE_F16, .softcap = 5},
     {.d_k = 24, .d_v = 24, .group = 2, .type = GGML_TYPE_F32, .window = 70, .softcap = 3, .sinks = true},
     {.d_k = 64, .d_v = 64, .group = 7, .type = GGML_TYPE_F16, .sinks = true},
+    {.d_k = 64, .d_v = 64, .group = 4, .type = GGML_TYPE_Q8_0, .turn = Turn::kNeox, .n_rot = 64, .formed = true},
+    {.d_k = 128, .d_v = 64, .group = 2, .type = GGML_TYPE_Q8_0, .turn = Turn::kNormal, .n_rot = 64, .formed = true},
+    {.d_k = 64, .d_v = 64, .group = 3, .type = GGML_TYPE_Q4_0, .turn = Turn::kNormal, .n_rot = 64, .formed = true},
+    {.d_k = 64, .d_v = 64, .group = 2, .type = GGML_TYPE_F16, .turn = Turn::kNeox, .n_rot = 64, .formed = true},
 };
 
 INSTANTIATE_TEST_SUITE_P(, Prefill, testing::ValuesIn(kShapes), testing::PrintToStringParamName());

@@ -36,8 +36,7 @@ class Piece {
       : call_(call), shape_(call.shape), at_(shape_), n_(call.end - call.begin), scratch_(scratch) {
     const std::size_t rot = (std::size_t)shape_.rope.n_rot, d_k = (std::size_t)shape_.d_k;
     in_registers_ = HWY_TARGET != HWY_SCALAR && d_k % lanes() == 0;
-    turns_ =
-        in_registers_ && call.rows.rope_index && rot % (2 * lanes()) == 0 && !shape_.key_form.changes(shape_.type_k);
+    turns_ = in_registers_ && call.rows.rope_index && rot % (2 * lanes()) == 0 && !is_mixed(shape_.type_k);
     if (call.rows.rope_index && !turns_) in_registers_ = false;
     for (std::size_t h = 0; h < group(); ++h) {
       const float* q = call.q + h * d_k;
@@ -107,14 +106,10 @@ class Piece {
     const auto use = [&](const auto& stored) HWY_ATTR {
 #if HWY_TARGET != HWY_SCALAR
       if (turns_) {
-        const std::int32_t* index = rows.rope_index + call_.begin;
-        using Stored = std::decay_t<decltype(stored)>;
-        if (shape_.rope.neox) {
-          multiply_stored(TurnedKeys<Stored, true>{stored, shape_.rope, index, n_});
-        } else {
-          multiply_stored(TurnedKeys<Stored, false>{stored, shape_.rope, index, n_});
+        if constexpr (std::is_same_v<std::decay_t<decltype(stored)>, RowsQ80>) {
+          if (shape_.key_form.center) return multiply_turned(CenteredRows<RowsQ80>{stored, shape_.key_form.center});
         }
-        return;
+        return multiply_turned(stored);
       }
 #endif
       multiply_stored(PlainKeys<std::decay_t<decltype(stored)>>{stored});
@@ -131,6 +126,18 @@ class Piece {
   HWY_INLINE void multiply_stored(const Keys& keys) const {
     multiply(keys, 0, n_, 0);
   }
+
+#if HWY_TARGET != HWY_SCALAR
+  template <class Stored>
+  HWY_INLINE void multiply_turned(const Stored& stored) const {
+    const std::int32_t* index = call_.rows.rope_index + call_.begin;
+    if (shape_.rope.neox) {
+      multiply_stored(TurnedKeys<Stored, true>{stored, shape_.rope, index, n_});
+    } else {
+      multiply_stored(TurnedKeys<Stored, false>{stored, shape_.rope, index, n_});
+    }
+  }
+#endif
 
   // Keys first .. first + n - 1 -> weights from `to` on. A key's products are the same whatever stands beside it.
   template <class Keys>

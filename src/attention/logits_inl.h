@@ -32,6 +32,18 @@ struct PlainKeys {
 };
 
 #if HWY_TARGET != HWY_SCALAR
+// Rows that lie without their center (key_form.h).
+//   center  [d_k]
+template <class Rows>
+struct CenteredRows {
+  Rows rows;
+  const float* center;
+
+  HWY_INLINE Vector load(std::size_t row, std::size_t column) const {
+    return hn::Add(rows.load(row, column), hn::LoadU(Lanes32(), center + column));
+  }
+};
+
 // Keys rotated in registers. Of 2 * lanes() numbers that turn with each other, the first of each pair come in one
 // vector and the second ones in the other.
 //   index  the keys' positions; those of `n_index` rows may be read

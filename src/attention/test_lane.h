@@ -29,6 +29,7 @@ struct LaneCase {
   std::size_t window = 0;
   float softcap = 0;
   bool sinks = false;
+  bool formed = false;  // keys have a scale and a center
   std::size_t n_past = 0;
   std::size_t n_fresh = 1;
 
@@ -40,6 +41,7 @@ struct LaneCase {
     if (c.window) os << "_window" << c.window;
     if (c.softcap > 0) os << "_softcap" << c.softcap;
     if (c.sinks) os << "_sinks";
+    if (c.formed) os << "_formed";
     return os;
   }
 
@@ -71,6 +73,11 @@ class TestLane {
     if (c.sinks) {
       sinks_ = numbers((std::size_t)c.group, 6);
       shape_.sinks = sinks_.data();
+    }
+    if (c.formed) {
+      center_ = numbers((std::size_t)c.d_k, 0.5f), scale_ = numbers((std::size_t)c.d_k, 0.5f);
+      for (float& x : scale_) x += 1;
+      shape_.key_form = {.scale = scale_.data(), .center = center_.data()};
     }
     // Queries large enough for logits of about +-8: a softmax with peaks, as models have.
     q_ = numbers(c.n_fresh * q_stride(), 8.0f);
@@ -157,7 +164,7 @@ class TestLane {
   Rows past_, fresh_;
   std::vector<std::byte> past_bytes_, fresh_bytes_;
   std::vector<std::int32_t> past_index_, fresh_index_, order_;
-  std::vector<float> table_, q_, sinks_;
+  std::vector<float> table_, q_, sinks_, center_, scale_;
 };
 
 // Exactly as large as asked for.
