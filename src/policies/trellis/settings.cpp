@@ -57,6 +57,7 @@ Settings read_settings(const PolicySettings& given, const AttentionShape& shape,
   settings.rows = size_setting(type, given, "rows");
   settings.preference = joint ? 0 : size_setting(type, given, "preference");
   settings.gamma = (float)number_setting(type, given, "gamma");
+  settings.onward = (float)number_setting(type, given, "onward");
   settings.spread = (float)number_setting(type, given, "spread");
   settings.memory = number_setting(type, given, "memory");
   settings.recent = number_setting(type, given, "recent");
@@ -83,7 +84,7 @@ std::vector<PolicyParameter> parameters() {
   return with_head_parameters(
       {{.name = "rows",
         .kind = PolicyParameter::Kind::kWholeNumber,
-        .default_value = 1,
+        .default_value = 16,
         .min = 1,
         .max = 4096,
         .help = "last queries of a prompt that are looked at"},
@@ -93,6 +94,11 @@ std::vector<PolicyParameter> parameters() {
         .min = 0,
         .max = 4096,
         .help = "last queries of a prompt whose dispersion and shift divide the entries among layers; 0: layers alike"},
+       {.name = "onward",
+        .default_value = 0.8,
+        .min = 0,
+        .max = 0.99,
+        .help = "an entry of a prompt counts at least this share of what the entry before it counts; 0: only its own"},
        {.name = "gamma",
         .default_value = 200,
         .min = 0,

@@ -15,6 +15,7 @@ struct Settings {
   std::size_t rows = 1;
   std::size_t preference = 0;
   float gamma = 0;
+  float onward = 0;
   float spread = 0;
   double memory = 0;
   double recent = 0;

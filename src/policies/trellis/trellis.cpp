@@ -292,6 +292,8 @@ class Trellis final : public RankedPolicy {
       pool(one, pooled);
       for (std::size_t i = 0; i < n; ++i) most[i] = std::max(most[i], pooled[i]);
     }
+    // What is found is read on: the query that wants a name's first token comes before the one that wants its second.
+    for (std::size_t i = 1; i < n; ++i) most[i] = std::max(most[i], settings_.onward * most[i - 1]);
     memory.see_prompt(most, 1 - fade_share(seen.n_new));
   }
 
@@ -331,7 +333,7 @@ const PolicyType& trellis_policy() {
   static const PolicyType type = {
       .name = "trellis",
       .summary =
-          "what the last query of a prompt or the remembered queries of an answer attended to; layers share by "
+          "what a prompt's last queries attended to and what follows it, what an answer's did; layers share by "
           "preference",
       .paper = "",
       .parameters = trellis::parameters(),

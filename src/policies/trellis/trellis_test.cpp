@@ -17,8 +17,8 @@ using simulation::PositionList;
 using simulation::SimulatedCache;
 
 constexpr AttentionShape kShape{.n_layer = 1, .n_head = 2, .n_head_kv = 1};
-const PolicySettings kBare = {{"sinks", 0},  {"window", 1},         {"ladder", 0},
-                              {"recent", 0}, {"evict_fraction", 0}, {"every", 1}};
+const PolicySettings kBare = {{"sinks", 0},  {"window", 1}, {"rows", 1},           {"onward", 0},
+                              {"ladder", 0}, {"recent", 0}, {"evict_fraction", 0}, {"every", 1}};
 
 PolicySettings bare_with(std::string name, double value) {
   PolicySettings settings = kBare;
@@ -46,6 +46,19 @@ TEST(Trellis, GivesAPromptsEntriesToTheHeadThatWantsThemMost) {
   cache.feed(*p, Phase::kPrefill, 11,
              last_row({0, 0.3f, 0, 0, 0, 0, 0, 0, 0, 0, 0}, {0, 0.3f, 0, 0, 0, 0, 0, 0, 0.5f, 0, 0}));
   EXPECT_EQ(cache.held(0), (PositionList{9, 10}));  // pooled, its neighbours are equal: the newest stays
+}
+
+TEST(Trellis, ReadsOnFromWhatAPromptWants) {
+  const auto held = [](double onward) {
+    const auto p = trellis_policy().make(bare_with("onward", onward), kShape, 9);
+    SimulatedCache cache(kShape, p->traits());
+    cache.feed(*p, Phase::kPrefill, 16, last_row({0, 0, 0, 0, 0.9f, 0, 0, 0, 0, 0, 0, 0, 0.1f, 0, 0, 0}));
+    return cache.held(0);
+  };
+  // Pooled, entries 2 to 6 count 0.18 each, 10 to 14 count 0.02. On from 6, 7 counts 0.144, 8 counts 0.115 and so on.
+  EXPECT_EQ(held(0), (PositionList{2, 3, 4, 5, 6, 12, 13, 14, 15}));
+  EXPECT_EQ(held(0.8), (PositionList{2, 3, 4, 5, 6, 7, 8, 9, 15}));
+  EXPECT_EQ(held(0.1), (PositionList{2, 3, 4, 5, 6, 12, 13, 14, 15}));
 }
 
 TEST(Trellis, RemembersWhatEarlierQueriesSaw) {
@@ -138,9 +151,10 @@ TEST(Trellis, AsksForAPromptsLastQueriesOnlyWhereItCuts) {
     return trellis_policy().make(settings, kShape, 16)->measures(Phase::kPrefill, 0, n, n);
   };
   EXPECT_EQ(asked({}, 16), Measures{});
-  EXPECT_EQ(asked({}, 17), (Measures{.window = 16, .last_row = true}));
+  EXPECT_EQ(asked({}, 17), (Measures{.window = 16}));
   EXPECT_EQ(asked({{"rows", 8}}, 17), (Measures{.window = 8}));
-  EXPECT_EQ(asked({{"preference", 0}}, 17), (Measures{.window = 1}));
+  EXPECT_EQ(asked({{"rows", 1}}, 17), (Measures{.window = 16, .last_row = true}));
+  EXPECT_EQ(asked({{"rows", 1}, {"preference", 0}}, 17), (Measures{.window = 1}));
 }
 
 constexpr AttentionShape kLayers{.n_layer = 3, .n_head = 2, .n_head_kv = 1};
