@@ -52,6 +52,13 @@ Model::Options model_options(const Options& options) {
   return model;
 }
 
+std::vector<std::string> sampler_names(const Options& options) {
+  if (options.samplers && options.sampling_seq) refuse_both("samplers", "sampling_seq");
+  if (options.samplers) return parse_samplers(*options.samplers);
+  if (options.sampling_seq) return parse_sampler_letters(*options.sampling_seq);
+  return SamplerOptions().samplers;
+}
+
 SamplerOptions sampler_options(const Options& options) {
   SamplerOptions sampling;
   const auto set = [](auto& to, const auto& from) {
@@ -86,9 +93,7 @@ SamplerOptions sampler_options(const Options& options) {
     std::erase(sampling.dry_sequence_breakers, "none");
   }
   for (const std::string& text : options.logit_bias) sampling.logit_bias.push_back(parse_logit_bias(text));
-  if (options.samplers && options.sampling_seq) refuse_both("samplers", "sampling_seq");
-  if (options.samplers) sampling.samplers = parse_samplers(*options.samplers);
-  if (options.sampling_seq) sampling.samplers = parse_sampler_letters(*options.sampling_seq);
+  sampling.samplers = sampler_names(options);
   sampling.grammar = text_or_file(options.grammar, options.grammar_file, "grammar");
   sampling.json_schema = text_or_file(options.json_schema, options.json_schema_file, "json_schema");
   if (!sampling.grammar.empty() && !sampling.json_schema.empty()) refuse_both("grammar", "json_schema");

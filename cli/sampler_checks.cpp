@@ -4,13 +4,17 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <array>
+#include <initializer_list>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "lacake/error.h"
 #include "lacake/sampler.h"
+#include "library_options.h"
 #include "output.h"
+#include "text/sampler_names.h"
 
 namespace lacake::cli {
 namespace {
@@ -44,75 +48,55 @@ constexpr SwitchRule kSwitchRules[] = {
     {"mirostat_tau", uses_mirostat, "--mirostat 1 or 2 beside it"},
 };
 
-// An option and the samplers that look at it, by their names in `--samplers`.
+// An option and the samplers that look at it, by their names in `--samplers`; names that are not needed are empty.
 struct ReaderRule {
   const char* json;
-  std::vector<std::string> samplers;
+  std::array<std::string_view, 4> samplers;
 };
 
-const std::vector<ReaderRule>& reader_rules() {
-  static const std::vector<ReaderRule> rules = {
-      {"top_k", {"top_k"}},
-      {"top_p", {"top_p"}},
-      {"min_p", {"min_p"}},
-      {"typical_p", {"typ_p"}},
-      {"top_n_sigma", {"top_n_sigma"}},
-      {"xtc_probability", {"xtc"}},
-      {"xtc_threshold", {"xtc"}},
-      {"min_keep", {"top_p", "min_p", "typ_p", "xtc"}},
-      {"temp", {"temperature"}},
-      {"dynatemp_range", {"temperature"}},
-      {"dynatemp_exponent", {"temperature"}},
-      {"repeat_penalty", {"penalties"}},
-      {"repeat_last_n", {"penalties"}},
-      {"presence_penalty", {"penalties"}},
-      {"frequency_penalty", {"penalties"}},
-      {"dry_multiplier", {"dry"}},
-      {"dry_base", {"dry"}},
-      {"dry_allowed_length", {"dry"}},
-      {"dry_penalty_last_n", {"dry"}},
-      {"dry_sequence_breakers", {"dry"}},
+constexpr ReaderRule kReaderRules[] = {
+    {"top_k", {"top_k"}},
+    {"top_p", {"top_p"}},
+    {"min_p", {"min_p"}},
+    {"typical_p", {"typ_p"}},
+    {"top_n_sigma", {"top_n_sigma"}},
+    {"xtc_probability", {"xtc"}},
+    {"xtc_threshold", {"xtc"}},
+    {"min_keep", {"top_p", "min_p", "typ_p", "xtc"}},
+    {"temp", {"temperature"}},
+    {"dynatemp_range", {"temperature"}},
+    {"dynatemp_exponent", {"temperature"}},
+    {"repeat_penalty", {"penalties"}},
+    {"repeat_last_n", {"penalties"}},
+    {"presence_penalty", {"penalties"}},
+    {"frequency_penalty", {"penalties"}},
+    {"dry_multiplier", {"dry"}},
+    {"dry_base", {"dry"}},
+    {"dry_allowed_length", {"dry"}},
+    {"dry_penalty_last_n", {"dry"}},
+    {"dry_sequence_breakers", {"dry"}},
+};
+
+bool is_temp(const ReaderRule& rule) { return std::string_view(rule.json) == "temp"; }
+
+// Flags that were given: of the rules that `idle` is true of, and `others`.
+template <class Idle>
+std::vector<std::string> idle_flags(const Options& options, Command command, const Idle& idle,
+                                    std::initializer_list<const char*> others = {}) {
+  std::vector<std::string> flags;
+  const auto add = [&](const char* json) {
+    if (is_given(options, json)) flags.push_back(flag_of(command, json));
   };
-  return rules;
+  for (const ReaderRule& rule : kReaderRules) {
+    if (idle(rule)) add(rule.json);
+  }
+  for (const char* json : others) add(json);
+  return flags;
 }
 
-std::vector<std::string> samplers_in_order(const Options& options) {
-  if (options.samplers) return parse_samplers(*options.samplers);
-  if (options.sampling_seq) return parse_sampler_letters(*options.sampling_seq);
-  return SamplerOptions().samplers;
-}
-
-void say_no_effect(const std::vector<std::string>& flags, const char* why) {
+void say_no_effect(const std::vector<std::string>& flags, std::string_view why) {
   if (flags.empty()) return;
   warn(fmt::format("{} {} no effect {}", fmt::join(flags, ", "), flags.size() == 1 ? "has" : "have", why));
-}
-
-// The likeliest token is drawn whatever is cut off behind it: only what can change which one that is still counts.
-bool can_reorder(const ReaderRule& rule) { return rule.samplers[0] == "penalties" || rule.samplers[0] == "dry"; }
-
-void say_beside_temp_0(const Options& options, Command command) {
-  std::vector<std::string> flags;
-  for (const ReaderRule& rule : reader_rules()) {
-    const bool counts = can_reorder(rule) || std::string_view(rule.json) == "temp";
-    if (is_given(options, rule.json) && !counts) flags.push_back(flag_of(command, rule.json));
-  }
-  for (const char* json : {"mirostat", "mirostat_eta", "mirostat_tau"}) {
-    if (is_given(options, json)) flags.push_back(flag_of(command, json));
-  }
-  say_no_effect(flags, "beside --temp 0, which takes the likeliest token");
-}
-
-void say_beside_mirostat(const Options& options, Command command) {
-  std::vector<std::string> flags;
-  for (const ReaderRule& rule : reader_rules()) {
-    if (is_given(options, rule.json) && std::string_view(rule.json) != "temp") {
-      flags.push_back(flag_of(command, rule.json));
-    }
-  }
-  for (const char* json : {"samplers", "sampling_seq"}) {
-    if (is_given(options, json)) flags.push_back(flag_of(command, json));
-  }
-  say_no_effect(flags, "beside --mirostat, which runs in place of all other samplers");
 }
 
 }  // namespace
@@ -125,19 +109,25 @@ void check_samplers(const Options& options, Command command) {
                  .expected = rule.expected,
                  .found = "none"});
   }
+  const std::vector<std::string> names = sampler_names(options);
   const bool greedy = options.temp.value_or(SamplerOptions().temp) <= 0;
-  if (greedy) say_beside_temp_0(options, command);
-  if (!greedy && uses_mirostat(options)) return say_beside_mirostat(options, command);
-  const std::vector<std::string> samplers = samplers_in_order(options);
-  std::vector<std::string> left_out;
-  for (const ReaderRule& rule : reader_rules()) {
-    if (!is_given(options, rule.json) || (greedy && !can_reorder(rule))) continue;
-    const auto runs = [&](const std::string& name) { return std::ranges::find(samplers, name) != samplers.end(); };
-    if (std::ranges::none_of(rule.samplers, runs)) left_out.push_back(flag_of(command, rule.json));
+  if (!greedy && uses_mirostat(options)) {
+    const auto is_idle = [](const ReaderRule& rule) { return !is_temp(rule); };
+    return say_no_effect(idle_flags(options, command, is_idle, {"samplers", "sampling_seq"}),
+                         "beside --mirostat, which runs in place of all other samplers");
   }
+  const auto is_skipped = [&](const ReaderRule& rule) { return greedy && !reorders(rule.samplers[0]); };
+  if (greedy) {
+    const auto is_idle = [&](const ReaderRule& rule) { return is_skipped(rule) && !is_temp(rule); };
+    say_no_effect(idle_flags(options, command, is_idle, {"mirostat", "mirostat_eta", "mirostat_tau"}),
+                  "beside --temp 0, which takes the likeliest token");
+  }
+  const auto is_left_out = [&](const ReaderRule& rule) {
+    return !is_skipped(rule) && std::ranges::find_first_of(rule.samplers, names) == rule.samplers.end();
+  };
+  const std::vector<std::string> left_out = idle_flags(options, command, is_left_out);
   say_no_effect(left_out, fmt::format("because {} leaves {} out", options.samplers ? "--samplers" : "--sampler-seq",
-                                      left_out.size() == 1 ? "its sampler" : "their samplers")
-                              .c_str());
+                                      left_out.size() == 1 ? "its sampler" : "their samplers"));
 }
 
 }  // namespace lacake::cli

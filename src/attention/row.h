@@ -20,7 +20,7 @@ void read_row(const void* row, int d, ggml_type type, float* out);
 // Row `i` of K as it was projected, or as it was rotated where the cache keeps it so, but for rounding.
 void read_key(const Shape&, const Rows& rows, std::size_t i, float* out);
 
-// Row `i` of K as attention multiplies it: f32, rotated (and mixed back before) where `rows` says so.
+// Row `i` of K as attention multiplies it: f32, rotated (and brought back from its form before) where `rows` says so.
 //   out  [d_k] f32
 void load_key(const Shape&, const Rows& rows, std::size_t i, float* out);
 

@@ -37,10 +37,13 @@ void require_shape(const PartsFile& file, const SessionState& session) {
     file.fail(key, fmt::format("{} for {}, since snapshot.version 2", !saved, ggml_type_name(type)),
               fmt::format("{}: its text has to be read again", saved));
   }
-  const bool centers = session.centers_keys(), before = centers && attention::is_mixed(shape.type_k);
-  if (file.has(kKeysCentered) ? file.flag(kKeysCentered) == centers : before == centers) return;
+  const bool centers = session.centers_keys();
+  // Versions 1 and 2 do not say: they centered what they mixed.
+  const bool centered =
+      file.has(kKeysCentered) ? file.flag(kKeysCentered) : centers && attention::is_mixed(shape.type_k);
+  if (centered == centers) return;
   file.fail(kKeysCentered, fmt::format("{} for {}, since snapshot.version 3", centers, ggml_type_name(shape.type_k)),
-            fmt::format("{}: its text has to be read again", !centers));
+            fmt::format("{}: its text has to be read again", centered));
 }
 
 // Heads and layers are alike where their policy treats them alike: attention, and policies that decide once for all of

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "lacake/error.h"
+#include "text/sampler_names.h"
 #include "text/vocabulary.h"
 
 namespace lacake {
@@ -98,9 +99,6 @@ llama_sampler* make_link(const std::string& name, const Vocabulary& vocabulary, 
   if (name == "infill") return llama_sampler_init_infill(vocabulary.handle());
   return nullptr;
 }
-
-// Whether a sampler changes which token is the likeliest.
-bool reorders(const std::string& name) { return name == "penalties" || name == "dry"; }
 
 }  // namespace
 

@@ -1,3 +1,5 @@
+#include "text/sampler_names.h"
+
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
@@ -75,6 +77,8 @@ std::uint64_t mixed(std::uint64_t x) {
 }
 
 }  // namespace
+
+bool reorders(std::string_view name) { return name == "penalties" || name == "dry"; }
 
 std::vector<std::string> parse_samplers(std::string_view names) {
   std::vector<std::string> list;
