@@ -15,49 +15,55 @@ namespace {
 
 using nlohmann::json;
 
+enum class Access {
+  kAnyone,  // also from another host or origin
+  kNoKey,
+  kKey,  // if the server has keys
+};
+
 struct Route {
   const char* method;
   const char* path;  // a "*" in it is one name, whatever it is
-  bool open;         // without a key
+  Access access;
   void (*handle)(Api&, const std::shared_ptr<HttpExchange>&);
 };
 
-// Alive, whoever asks.
+// Alive. Whoever asks may know, by whatever name it asks.
 void health(Api&, const std::shared_ptr<HttpExchange>& exchange) { send_json(*exchange, {{"status", "ok"}}); }
 
 constexpr Route kRoutes[] = {
-    {"GET", "/health", true, health},
-    {"GET", "/v1/health", true, health},
-    {"GET", "/ready", true, is_ready},
-    {"GET", "/metrics", false, show_metrics},
-    {"POST", "/v1/chat/completions", false, chat_completions},
-    {"POST", "/chat/completions", false, chat_completions},
-    {"POST", "/v1/chat/completions/input_tokens", false, count_chat_tokens},
-    {"POST", "/chat/completions/input_tokens", false, count_chat_tokens},
-    {"POST", "/v1/completions", false, completions},
-    {"POST", "/completion", false, native_completion},
-    {"POST", "/completions", false, native_completion},
-    {"POST", "/v1/responses", false, responses},
-    {"POST", "/responses", false, responses},
-    {"POST", "/v1/responses/input_tokens", false, count_response_tokens},
-    {"POST", "/responses/input_tokens", false, count_response_tokens},
-    {"POST", "/v1/messages", false, anthropic_messages},
-    {"POST", "/v1/messages/count_tokens", false, anthropic_count_tokens},
-    {"GET", "/v1/models", true, list_models},
-    {"GET", "/models", true, list_models},
-    {"POST", "/tokenize", false, tokenize},
-    {"POST", "/detokenize", false, detokenize},
-    {"POST", "/apply-template", false, apply_template},
-    {"GET", "/tokenizer_info", false, tokenizer_info},
-    {"GET", "/props", false, props},
-    {"GET", "/slots", false, slots},
-    {"GET", "/v1/sessions", false, list_sessions},
-    {"POST", "/v1/sessions", false, restore_session},
-    {"DELETE", "/v1/sessions/*", false, drop_session},
-    {"GET", "/v1/sessions/*/cache", false, session_cache},
-    {"GET", "/v1/sessions/*/snapshot", false, session_snapshot},
-    {"POST", "/v1/sessions/*/fork", false, fork_session},
-    {"POST", "/drain", true, begin_drain},
+    {"GET", "/health", Access::kAnyone, health},
+    {"GET", "/v1/health", Access::kAnyone, health},
+    {"GET", "/ready", Access::kNoKey, is_ready},
+    {"GET", "/metrics", Access::kKey, show_metrics},
+    {"POST", "/v1/chat/completions", Access::kKey, chat_completions},
+    {"POST", "/chat/completions", Access::kKey, chat_completions},
+    {"POST", "/v1/chat/completions/input_tokens", Access::kKey, count_chat_tokens},
+    {"POST", "/chat/completions/input_tokens", Access::kKey, count_chat_tokens},
+    {"POST", "/v1/completions", Access::kKey, completions},
+    {"POST", "/completion", Access::kKey, native_completion},
+    {"POST", "/completions", Access::kKey, native_completion},
+    {"POST", "/v1/responses", Access::kKey, responses},
+    {"POST", "/responses", Access::kKey, responses},
+    {"POST", "/v1/responses/input_tokens", Access::kKey, count_response_tokens},
+    {"POST", "/responses/input_tokens", Access::kKey, count_response_tokens},
+    {"POST", "/v1/messages", Access::kKey, anthropic_messages},
+    {"POST", "/v1/messages/count_tokens", Access::kKey, anthropic_count_tokens},
+    {"GET", "/v1/models", Access::kNoKey, list_models},
+    {"GET", "/models", Access::kNoKey, list_models},
+    {"POST", "/tokenize", Access::kKey, tokenize},
+    {"POST", "/detokenize", Access::kKey, detokenize},
+    {"POST", "/apply-template", Access::kKey, apply_template},
+    {"GET", "/tokenizer_info", Access::kKey, tokenizer_info},
+    {"GET", "/props", Access::kKey, props},
+    {"GET", "/slots", Access::kKey, slots},
+    {"GET", "/v1/sessions", Access::kKey, list_sessions},
+    {"POST", "/v1/sessions", Access::kKey, restore_session},
+    {"DELETE", "/v1/sessions/*", Access::kKey, drop_session},
+    {"GET", "/v1/sessions/*/cache", Access::kKey, session_cache},
+    {"GET", "/v1/sessions/*/snapshot", Access::kKey, session_snapshot},
+    {"POST", "/v1/sessions/*/fork", Access::kKey, fork_session},
+    {"POST", "/drain", Access::kNoKey, begin_drain},
 };
 
 bool is_at(const Route& route, std::string_view path) {
@@ -200,9 +206,10 @@ void is_ready(Api& api, const std::shared_ptr<HttpExchange>& exchange) {
 void Api::answer(const std::shared_ptr<HttpExchange>& exchange) {
   const HttpRequest& request = exchange->request();
   const std::string method = request.method == "HEAD" ? "GET" : request.method;
-  // Whether the server is alive whoever asks may know, by whatever name.
-  const bool asks_health = method == "GET" && (request.path == "/health" || request.path == "/v1/health");
-  if (asks_health) return health(*this, exchange);
+  for (const Route& route : kRoutes) {
+    const bool asked = route.access == Access::kAnyone && method == route.method && is_at(route, request.path);
+    if (asked) return route.handle(*this, exchange);
+  }
   if (const auto refusal = refusal_of(request)) return send_error(*exchange, *refusal);
   if (request.method == "OPTIONS" && !options_.cors.empty()) {
     return exchange->send(204, "text/plain", "",
@@ -214,7 +221,7 @@ void Api::answer(const std::shared_ptr<HttpExchange>& exchange) {
     if (!is_at(route, request.path)) continue;
     allowed.add(route.method);
     if (method != route.method) continue;
-    if (!route.open && !is_allowed(request)) return send_error(*exchange, key_refusal(request));
+    if (route.access == Access::kKey && !is_allowed(request)) return send_error(*exchange, key_refusal(request));
     if (const auto refusal = encoding_refusal(request)) return send_error(*exchange, *refusal);
     return route.handle(*this, exchange);
   }
@@ -235,6 +242,19 @@ void Api::handle(const std::shared_ptr<HttpExchange>& exchange) {
   } catch (const std::exception& error) {
     send_error(*exchange, api_error(500, error.what()));
   }
+}
+
+std::shared_ptr<void> Api::begin_copy() {
+  constexpr int kMostCopies = 8;
+  // Counted before it is compared: two that come at once are both seen.
+  std::shared_ptr<void> place(nullptr, [n = n_copies_](void*) { --*n; });
+  if (++*n_copies_ > kMostCopies) {
+    throw Error({.kind = Error::Kind::kCapacity,
+                 .subject = "queue",
+                 .expected = fmt::format("{} conversations at most that are copied at once", kMostCopies),
+                 .found = "one more"});
+  }
+  return place;
 }
 
 void Api::submit(const std::shared_ptr<HttpExchange>& exchange, Request request,

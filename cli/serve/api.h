@@ -60,6 +60,9 @@ class Api {
   StoreWatch& store_watch() { return store_watch_; }
   Worker& worker() { return worker_; }
   std::time_t started() const { return started_; }
+  // A place for one who wants a whole conversation copied, which takes its bytes until they are sent or kept. Throws
+  // Error(kCapacity) about `queue` where too many want one at once.
+  std::shared_ptr<void> begin_copy();
   // A body's request to the scheduler; cancelled when the client goes. Throws what Scheduler::submit throws.
   void submit(const std::shared_ptr<HttpExchange>& exchange, Request request, std::shared_ptr<RequestClient> client);
   std::string token_text(Token token) const { return model_.piece(token, true); }  // bytes
@@ -90,6 +93,7 @@ class Api {
   StoreWatch store_watch_;
   const std::time_t started_ = std::time(nullptr);
   std::atomic<bool> draining_ = false;
+  const std::shared_ptr<std::atomic<int>> n_copies_ = std::make_shared<std::atomic<int>>(0);
   Worker worker_;  // borrows what stands above
 };
 

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <boost/asio/any_io_executor.hpp>
 #include <boost/asio/post.hpp>
 #include <boost/asio/steady_timer.hpp>
@@ -67,6 +68,10 @@ class Exchange final : public HttpExchange, public std::enable_shared_from_this<
     const std::lock_guard lock(mutex_);
     record_.facts.update(facts);
   }
+  void keep(std::shared_ptr<void> something) override {
+    const std::lock_guard lock(mutex_);
+    kept_ = std::move(something);
+  }
   void when_gone(std::function<void()> call) override {
     bool now = false;
     {
@@ -93,13 +98,14 @@ class Exchange final : public HttpExchange, public std::enable_shared_from_this<
   };
   News take() {
     const std::lock_guard lock(mutex_);
-    News news{
-        .head = std::exchange(head_, std::nullopt), .ended = ended_, .flooded = n_unsent_ > most_unsent_ && streamed_};
+    News news{.head = std::exchange(head_, std::nullopt),
+              .ended = ended_,
+              .flooded = n_unsent_ - largest_unsent_ > most_unsent_ && streamed_};
     if (news.head) streamed_ = news.head->streamed, record_.status = news.head->status;
     for (const std::string& piece : pieces_) news.bytes += piece;
     if (!is_head()) record_.bytes += news.bytes.size();
     pieces_.clear();
-    n_unsent_ = 0;
+    n_unsent_ = largest_unsent_ = 0;
     return news;
   }
   asio::steady_timer& news() { return news_; }
@@ -138,6 +144,7 @@ class Exchange final : public HttpExchange, public std::enable_shared_from_this<
   }
   void put(std::string piece) {
     n_unsent_ += piece.size();
+    largest_unsent_ = std::max(largest_unsent_, piece.size());
     pieces_.push_back(std::move(piece));
   }
 
@@ -150,9 +157,11 @@ class Exchange final : public HttpExchange, public std::enable_shared_from_this<
   std::mutex mutex_;
   std::optional<Head> head_;
   std::deque<std::string> pieces_;
-  std::size_t n_unsent_ = 0;
+  // Bytes not taken yet: of all pieces, and of the largest, which alone never counts as a flood.
+  std::size_t n_unsent_ = 0, largest_unsent_ = 0;
   bool begun_ = false, ended_ = false, gone_ = false, streamed_ = false;
   std::function<void()> when_gone_;
+  std::shared_ptr<void> kept_;
 };
 
 }  // namespace lacake::cli

@@ -77,7 +77,9 @@ class HttpExchange {
   // Facts for its record, an object, beside those that are there already. Those that come after the end are in it too,
   // as long as somebody has the exchange.
   virtual void note(nlohmann::json facts) = 0;
-  // Called once, by the server's thread, if the client goes before the answer has ended.
+  // Lives as long as this does: until the answer was sent and nobody has anything to add. A later one takes its place.
+  virtual void keep(std::shared_ptr<void> something) = 0;
+  // Called once, by the server's thread, if the client goes before the answer has ended. A later call takes its place.
   virtual void when_gone(std::function<void()> call) = 0;
 };
 

@@ -19,14 +19,16 @@ ConversationName named(const Api& api, const HttpRequest& request) {
   return {.id = rest.substr(0, rest.find('/')), .owner = api.owner_of(request)};
 }
 
+// Whoever waits for a copy has his place until he has it, also where he has gone meanwhile.
 Told<RestoredConversation> telling_restored(Api& api, std::shared_ptr<HttpExchange> exchange) {
-  return telling<RestoredConversation>(api, std::move(exchange), [](HttpExchange& to, const RestoredConversation& c) {
+  const auto send = [place = api.begin_copy()](HttpExchange& to, const RestoredConversation& c) {
     send_json(to,
               {{"id", c.id},
                {"object", "session"},
                {"lacake", {{"policy", c.policy}, {"kv_budget", c.budget}, {"kv_type", c.types}}}},
               201);
-  });
+  };
+  return telling<RestoredConversation>(api, std::move(exchange), send);
 }
 
 // The client's own name for a conversation, as requests say it in "lacake": {"session": ...}.
@@ -102,7 +104,9 @@ void session_cache(Api& api, const std::shared_ptr<HttpExchange>& exchange) {
 
 void session_snapshot(Api& api, const std::shared_ptr<HttpExchange>& exchange) {
   const ConversationName name = named(api, exchange->request());
-  const auto send = [id = name.id](HttpExchange& to, std::string bytes) {
+  std::shared_ptr<void> place = api.begin_copy();
+  exchange->keep(place);  // its bytes are there until they are sent
+  const auto send = [id = name.id, place = std::move(place)](HttpExchange& to, std::string bytes) {
     to.send(200, "application/octet-stream", std::move(bytes),
             {{"Content-Disposition", "attachment; filename=\"" + id + ".kv\""}});
   };
