@@ -128,6 +128,61 @@ std::size_t longest_conversation(const ModelFacts& facts, const SessionOptions& 
   return session.policy.type->bounded ? allowed : std::min(allowed, plan.cache_size);
 }
 
+// Those that end the server, and with a log file the one that asks for a new one. Before any thread is made: all of
+// them inherit it.
+sigset_t block_signals(bool has_log_file) {
+  sigset_t signals;
+  sigemptyset(&signals);
+  sigaddset(&signals, SIGTERM);
+  sigaddset(&signals, SIGINT);
+  if (has_log_file) sigaddset(&signals, SIGHUP);  // else it ends the program, as of old
+  pthread_sigmask(SIG_BLOCK, &signals, nullptr);
+  return signals;
+}
+
+// What conversations are, and what each takes.
+struct ConversationPlan {
+  SchedulerOptions scheduling;
+  std::uint64_t bytes = 0;  // of KV memory
+  std::size_t n_ctx = 0;    // most tokens
+  MemoryPlan memory;
+};
+
+// Memory is reserved when an engine is made: how much of it a conversation takes, one without a reservation says.
+ConversationPlan plan_conversations(const Model& model, const Options& options, const Engine::Options& engine_of,
+                                    const SessionOptions& asked, const LengthLimits& limits) {
+  const Engine sizes(model, engine_of);
+  ConversationPlan all{
+      .scheduling = {.session = conversation_session(sizes, model.facts(), asked, limits), .limits = limits}};
+  SchedulerOptions& scheduling = all.scheduling;
+  const SessionPlan plan = sizes.plan(scheduling.session);
+  all.n_ctx = longest_conversation(model.facts(), scheduling.session, plan, limits);
+  all.bytes = plan.budget_bytes;
+  all.memory = plan.memory;
+  scheduling.checkpoint_bytes =
+      options.checkpoints ? bytes_option("checkpoints", *options.checkpoints) : usual_checkpoint_bytes(plan);
+  scheduling.opening_bytes = scheduling.checkpoint_bytes;
+  scheduling.pins_openings = !options.no_pin_system;
+  scheduling.elastic = options.kv_elastic;
+  const Terminal terminal(STDERR_FILENO, options.color);
+  if (!options.quiet) std::fputs(plan_text(plan, model.facts(), scheduling.session, terminal).c_str(), stderr);
+  return all;
+}
+
+// What each conversation has of its own, and what all of them have together.
+std::string memory_line(const ConversationPlan& plan, std::uint64_t kv_memory) {
+  const MemoryPlan& memory = plan.memory;
+  const std::uint64_t n = kv_memory / plan.bytes, copies = plan.scheduling.checkpoint_bytes;
+  const std::uint64_t own = copies + memory.policy_metadata;
+  const std::uint64_t all =
+      memory.total() - memory.cache - memory.policy_metadata + kv_memory + n * own + plan.scheduling.opening_bytes;
+  return fmt::format(
+      "{} conversations in {} of KV memory; beside it {} each for copies to go back to, and {} for what they share "
+      "(--checkpoints sets both): {} in all, and {} more for each further prompt that is read meanwhile",
+      n, bytes_text(kv_memory), bytes_text(copies), bytes_text(plan.scheduling.opening_bytes), bytes_text(all),
+      bytes_text(memory.hidden_states + memory.layer_workspace + memory.turn_copy));
+}
+
 }  // namespace
 
 int serve(const Options& options) {
@@ -140,15 +195,7 @@ int serve(const Options& options) {
   GenerationOptions generation = generation_options(options);
   generation.cancel = nullptr;
   const SessionOptions asked = session_options(options);
-  const Terminal terminal(STDERR_FILENO, options.color);
-
-  // Before any thread is made: all of them inherit it.
-  sigset_t signals;
-  sigemptyset(&signals);
-  sigaddset(&signals, SIGTERM);
-  sigaddset(&signals, SIGINT);
-  if (options.log_file) sigaddset(&signals, SIGHUP);  // else it ends the program, as of old
-  pthread_sigmask(SIG_BLOCK, &signals, nullptr);
+  const sigset_t signals = block_signals(options.log_file.has_value());
   if (options.log_requests) log.emplace(options.log_file.value_or(""), options.log_prompts);
 
   const Model model(options.model, model_options(options));
@@ -161,37 +208,21 @@ int serve(const Options& options) {
                     asked.policy.text()));
   }
   Engine::Options engine_of = engine_options(options);
-  SchedulerOptions scheduling{.session = asked, .limits = generation.limits};
-  std::uint64_t one = 0;
-  std::size_t n_ctx = 0;
-  MemoryPlan memory;
-  {
-    // Memory is reserved when an engine is made: how much of it a conversation takes, one without a reservation says.
-    const Engine sizes(model, engine_of);
-    scheduling.session = conversation_session(sizes, model.facts(), asked, generation.limits);
-    const SessionPlan plan = sizes.plan(scheduling.session);
-    n_ctx = longest_conversation(model.facts(), scheduling.session, plan, generation.limits);
-    one = plan.budget_bytes;
-    memory = plan.memory;
-    scheduling.checkpoint_bytes =
-        options.checkpoints ? bytes_option("checkpoints", *options.checkpoints) : usual_checkpoint_bytes(plan);
-    scheduling.opening_bytes = scheduling.checkpoint_bytes;
-    scheduling.pins_openings = !options.no_pin_system;
-    scheduling.elastic = options.kv_elastic;
-    if (!options.quiet) std::fputs(plan_text(plan, model.facts(), scheduling.session, terminal).c_str(), stderr);
-  }
+  ConversationPlan plan = plan_conversations(model, options, engine_of, asked, generation.limits);
+  SchedulerOptions& scheduling = plan.scheduling;
   engine_of.kv_memory = options.kv_memory ? bytes_option("kv_memory", *options.kv_memory)
-                                          : (std::uint64_t)options.parallel.value_or(kParallel) * one;
+                                          : (std::uint64_t)options.parallel.value_or(kParallel) * plan.bytes;
   Engine engine(model, engine_of);
   std::optional<Store> store;
   if (options.store) store.emplace(*options.store, store_bytes);
-  if (store && store_bytes < one) {
+  if (store && store_bytes < plan.bytes) {
     warn(fmt::format("--store-size: {} is less than a conversation may take, {}: those that are larger are not kept",
-                     bytes_text(store_bytes), bytes_text(one)));
+                     bytes_text(store_bytes), bytes_text(plan.bytes)));
   }
   if (store) scheduling.store = &*store;
   if (options.queue) scheduling.most_waiting = (std::size_t)*options.queue;
-  const std::size_t n_parallel = (std::size_t)(engine_of.kv_memory / one);
+  const std::size_t n_parallel = (std::size_t)(engine_of.kv_memory / plan.bytes);
+  const std::string memory = memory_line(plan, engine_of.kv_memory);
   const std::uint64_t checkpoints = scheduling.checkpoint_bytes;
   const std::size_t n_waiting = scheduling.most_waiting;
   const std::chrono::seconds drain(options.drain_time.value_or(3));
@@ -206,7 +237,7 @@ int serve(const Options& options) {
                      .local = is_local(host),
                      .cors = options.cors.value_or(""),
                      .page = !options.no_ui,
-                     .n_ctx = n_ctx,
+                     .n_ctx = plan.n_ctx,
                      .n_parallel = n_parallel,
                      .logs_answers = options.log_prompts,
                      .slots = !options.no_slots,
@@ -234,15 +265,7 @@ int serve(const Options& options) {
         api.metrics().request(record.status);
         if (log) log->add(std::move(record));
       });
-  // What each conversation has of its own, and what all of them have together.
-  const std::uint64_t own = checkpoints + memory.policy_metadata;
-  const std::uint64_t all =
-      memory.total() - memory.cache - memory.policy_metadata + engine_of.kv_memory + n_parallel * own + checkpoints;
-  notice(options,
-         fmt::format("{} conversations in {} of KV memory; beside it {} each for copies to go back to, and {} for "
-                     "what they share (--checkpoints sets both): {} in all",
-                     n_parallel, bytes_text(engine_of.kv_memory), bytes_text(checkpoints), bytes_text(checkpoints),
-                     bytes_text(all)));
+  notice(options, memory);
   const bool ipv6 = host.find(':') != host.npos;
   notice(options,
          fmt::format("listening on {}://{}:{}", tls ? "https" : "http", ipv6 ? "[" + host + "]" : host, http.port()));
