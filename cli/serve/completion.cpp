@@ -9,8 +9,8 @@
 namespace lacake::cli {
 namespace {
 
-// Requests for all of the prompts, a few at a time, so that a long list fills no queue. When one fails or the client
-// goes, the others end.
+// Requests for all of the prompts, a few at a time, so that a long list fills no queue. The first may be refused; then
+// all are. When one fails or the client goes, the others end.
 class Batch final : public std::enable_shared_from_this<Batch> {
  public:
   static constexpr std::size_t kAtOnce = 4;
@@ -62,6 +62,7 @@ class Batch final : public std::enable_shared_from_this<Batch> {
     const std::lock_guard lock(mutex_);
     if (over_ || n_begun_ == prompts_.size()) return;
     Request request = like_;
+    request.accepted_before = n_begun_ > 0;
     std::get<TextRequest>(request.what).prompt = prompts_[n_begun_];
     tickets_.push_back(scheduler_.submit(std::move(request), std::make_shared<Part>(shared_from_this(), n_begun_)));
     ++n_begun_;

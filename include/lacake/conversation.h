@@ -95,8 +95,9 @@ struct Asking {
 //     write_answers(engine, reply.writing());  // or all replies' writing in one Engine::step a token
 //     const Turn turn = reply.end();
 //
-// One that goes before end() leaves the conversation as if nobody had asked. While it lives nothing else may be done
-// with its conversation, which outlives it.
+// A Reply that is destroyed before end() leaves the messages as they were. If begin() was given an edited history, the
+// cache has lost what followed the edit; that is read again when it is next needed. While it lives nothing else may be
+// done with its conversation, which outlives it.
 class Reply {
  public:
   ~Reply();
@@ -154,7 +155,8 @@ class Conversation {
   // Answers the last of these messages, which take the place of the conversation's own: what a client sends that has
   // edited something, dropped reasoning from old answers, or holds the conversation itself. As ask() in all else.
   Turn answer(std::vector<Message> messages, const ConversationHooks& hooks = {});
-  // The same in bounded steps. Throws as ask(), and the conversation is as it was.
+  // The same in bounded steps. Throws as ask(); the messages are then as they were. So is the cache where the text is
+  // too long for the session; other errors may cost what followed an edit, which is read again.
   Reply begin(std::vector<Message> messages, const Asking& asking);
   // Of these messages, how many tokens need not be read to answer them. Costs a rendering of the template.
   std::size_t n_held_of(std::span<const Message> messages, const ChatOptions& chat) const;

@@ -231,7 +231,7 @@ class SessionStem {
   std::unique_ptr<const State> state_;
 };
 
-// One conversation: made by Engine::open, no longer alive than its engine.
+// One conversation: made by Engine::open, it must be destroyed before its engine.
 class Session {
  public:
   ~Session();
@@ -245,6 +245,10 @@ class Session {
   // kReady or the session was opened with single_turn and has read its prompt, Error(kInput) for no tokens or ones that
   // are not in the vocabulary.
   bool prefill(std::span<const Token> tokens, const PrefillOptions& options = {});
+  // Throws Error(kCapacity or kInput) if `n_new` tokens behind `n_held` can never be fed here: beyond the model's
+  // training length, or more than a policy that keeps everything has room for. prefill() may refuse more: what the
+  // policy holds while it reads is not looked at.
+  void require_room(std::size_t n_held, std::size_t n_new) const;
   // Feeds one token: Engine::step for this session alone.
   void step(Token token);
   // Another budget from here on: the policy drops down to it at once, or may grow into it. Throws Error(kUsage or
@@ -334,6 +338,10 @@ class Engine {
 
   // Throws Error(kUsage or kCapacity) saying what would fit if these options cannot run.
   SessionPlan plan(const SessionOptions&) const;
+  // `options` with the settings that the policy derives from model and budget when a session is opened
+  // (PolicyType::settings_at_opening): whether there is a calibration, say. Options settled before come back unchanged.
+  // Throws Error(kUsage) for settings that cannot be.
+  SessionOptions settled(const SessionOptions&) const;
   // Throws what plan() throws, and Error(kCapacity) if the reserved KV memory has not as much free.
   std::unique_ptr<Session> open(const SessionOptions&);
   // The same as a session of this engine: its entries, tokens and policy, and from here on a life of its own. Throws

@@ -60,6 +60,9 @@ struct Request {
   Asking asking = {};
   // Instead of the scheduler's; its prompt_tokens and new_tokens are ignored.
   std::optional<SessionOptions> session = {};
+  // One more part of work that was accepted already, such as a further prompt of a request with several. It is not
+  // refused because the queue is full or the scheduler drains.
+  bool accepted_before = false;
 };
 
 // What a request came to know of the cache.

@@ -106,6 +106,10 @@ SessionPlan Engine::plan(const SessionOptions& options) const {
   return plan_session(*state_, with_settings_at_opening(*state_, options));
 }
 
+SessionOptions Engine::settled(const SessionOptions& options) const {
+  return with_settings_at_opening(*state_, options);
+}
+
 std::unique_ptr<Session> Engine::open(const SessionOptions& options) {
   return make(with_settings_at_opening(*state_, options));
 }

@@ -217,7 +217,6 @@ TEST(SlidingWindow, ABudgetBelowTheWindowIsSharedEvenly) {
   EXPECT_EQ(s->plan().full_layer_entries, 12u);
 }
 
-// More tokens than the window, several turns: nothing that a query may see is gone.
 TEST(SlidingWindow, ABatchGivesEachSessionWhatItGetsAlone) {
   Loaded loaded(sliding());
   const Tokens tokens = random_tokens(loaded.tiny, 80, 4);

@@ -58,6 +58,8 @@ void Session::go_back(const SessionCheckpoint& checkpoint) {
   state_->forget_marks_behind(checkpoint.n_tokens());
 }
 
+void Session::require_room(std::size_t n_held, std::size_t n_new) const { state_->require_room(n_held, n_new); }
+
 bool Session::prefill(std::span<const Token> tokens, const PrefillOptions& options) {
   Session* const self = this;
   return run_prefill(state_->engine(), {&self, 1}, tokens, options);

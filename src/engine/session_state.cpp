@@ -129,8 +129,9 @@ void SessionState::check_segment(std::span<const Token> tokens, const PrefillOpt
                  .expected = "no prompt after the first (`single_turn`)",
                  .found = fmt::format("another of {} tokens", tokens.size())});
   }
+  require_room(n_past(), tokens.size());
   const std::size_t end = first_position() + tokens.size();
-  check_positions(engine_, options_, *policy_, end);
+  if (cache_index()) check_positions(engine_, options_, *policy_, end);
   const auto trained = (std::size_t)engine_.model.hyperparameters.n_ctx_train;
   if (longest_probe > 0 && end + longest_probe > trained && !engine_.any_length) {
     throw Error({.kind = Error::Kind::kInput,
@@ -139,17 +140,20 @@ void SessionState::check_segment(std::span<const Token> tokens, const PrefillOpt
                  .found = fmt::format("{} and {} tokens", end, longest_probe),
                  .remedy = "a shorter text would do, or shorter probes"});
   }
-  if (!options_.policy.type->bounded && n_past() + tokens.size() > plan_.cache_size) {
-    throw Error(
-        {.kind = Error::Kind::kCapacity,
-         .subject = "KV cache",
-         .found = fmt::format("policy {} evicts nothing, {} tokens are held and {} more do not fit {} entries a layer",
-                              options_.policy.type->name, n_past(), tokens.size(), plan_.cache_size)});
-  }
   const std::vector<int>& layers = engine_.layers.model_layers();
   std::size_t n_held = layers.size() - 1;  // rounds up
   for (const int l : layers) n_held += cache_.length(l);
   check_peak(plan_, options_, *policy_, n_held / layers.size(), tokens.size());
+}
+
+void SessionState::require_room(std::size_t n_held, std::size_t n_new) const {
+  if (!cache_index()) check_positions(engine_, options_, *policy_, n_held + n_new);
+  if (options_.policy.type->bounded || n_held + n_new <= plan_.cache_size) return;
+  throw Error(
+      {.kind = Error::Kind::kCapacity,
+       .subject = "KV cache",
+       .found = fmt::format("policy {} evicts nothing, {} tokens are held and {} more do not fit {} entries a layer",
+                            options_.policy.type->name, n_held, n_new, plan_.cache_size)});
 }
 
 SessionCopy SessionState::copy() const {

@@ -57,11 +57,13 @@ class SessionState {
   void fail() { status_ = SessionStatus::kFailed; }
 
   void check_ready() const;  // throws Error(kState) if the status is another
-  // Throws Error if one token, or this many at once, cannot be fed, before anything runs.
-  void check_step(Token token) const;
   // As Session::repeat_chunk.
   std::size_t repeat_chunk(std::size_t n_new) const;
+  // Throws Error if this token, or this segment, cannot be fed, before anything runs.
+  void check_step(Token token) const;
   void check_segment(std::span<const Token> tokens, const PrefillOptions& options) const;
+  // As Session::require_room: the part of check_segment that depends on lengths alone, not on which entries are held.
+  void require_room(std::size_t n_held, std::size_t n_new) const;
   // Gives every lane the capacity that the policy reserves from here on.
   void reserve_lanes();
 

@@ -106,6 +106,14 @@ Conversation::State::Start Conversation::State::start_of(const PromptText& text)
   return {.tokens = model.tokenize(text, true), .text = text};
 }
 
+void Conversation::State::require_room(const Start& start) const {
+  if (!session) return;
+  const bool goes_on = start.from == Start::From::kSession || start.from == Start::From::kCheckpoint;
+  // A new one is as long as this one, unless this one comes from a file.
+  if (!goes_on && session->plan().cache_size != engine.plan(options.session).cache_size) return;
+  session->require_room(start.n_held, start.tokens.size());
+}
+
 bool Conversation::State::go_to(const Start& start, const OpeningSize& opening) {
   switch (start.from) {
     case Start::From::kSession:

@@ -67,6 +67,9 @@ struct Conversation::State {
 
   Start start_of(const PromptText& text) const;
 
+  // Throws Error(kCapacity or kInput) if the session has no room for start.tokens. To be called before go_to(), which
+  // may drop what the session holds.
+  void require_room(const Start& start) const;
   // Makes the session what `start` begins with; `opening` is that of a prompt of which nothing is held. True if
   // everything is read again.
   bool go_to(const Start& start, const OpeningSize& opening);

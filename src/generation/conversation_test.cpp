@@ -72,6 +72,23 @@ TEST(Conversation, FeedsOnlyWhatIsNew) {
   }
 }
 
+TEST(Conversation, AnEditedMessageThatIsTooLongTakesNothingAway) {
+  Loaded loaded(chatting());
+  ConversationOptions o = options();
+  o.checkpoint_bytes = 1 << 20;
+  Conversation conversation(loaded.model, loaded.engine, o);
+  (void)conversation.ask(user("why is it"));
+  (void)conversation.ask(user("and then"));
+  const std::string before = fed(loaded, conversation);
+  std::vector<Message> edited = conversation.messages();
+  edited.resize(edited.size() - 3);
+  edited.back().content = std::string(3 * kLength, 'x');
+  EXPECT_NE(refusal(Error::Kind::kCapacity, [&] { (void)conversation.begin(edited, {.generation = greedy(4)}); }), "");
+  EXPECT_EQ(fed(loaded, conversation), before);
+  EXPECT_EQ(conversation.n_turns(), 2U);
+  EXPECT_LE(conversation.ask(user("no")).n_read, 40U);
+}
+
 TEST(Conversation, AnswersAsAfterTheWholeTextWrittenOut) {
   Loaded loaded(chatting());
   ConversationOptions ended = options(12);

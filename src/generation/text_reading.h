@@ -34,6 +34,8 @@ class TextReading {
     using State = Conversation::State;
     State::Start start = c_.start_of(text);
     require_room(start.n_held, start.tokens.size(), limits);
+    // What cannot fit is refused before the session goes back for it, and loses what came after.
+    c_.require_room(start);
     turn.n_held = start.n_held;
     n_to_feed_ = start.tokens.size();
     const bool anew = start.from == State::Start::From::kNothing;

@@ -115,6 +115,7 @@ Model::Model(const std::string& path, const Options& options) : loaded_(std::mak
 Model::~Model() = default;
 
 const ModelFacts& Model::facts() const { return loaded_->facts; }
+const std::string& Model::fingerprint() const { return loaded_->fingerprint(); }
 
 std::vector<Token> Model::tokenize(std::string_view text, bool parse_special, bool add_special) const {
   return loaded_->vocabulary.tokenize(text, {.parse = parse_special, .add = add_special});

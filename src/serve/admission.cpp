@@ -35,7 +35,7 @@ Scheduler::State::Admission Scheduler::State::admit(Job& job) {
     if (!job.planned) plan(job);
     while (true) {
       const Admission admission = place(job);
-      if (admission != Admission::kNoRoom || !conversations.let_go_one()) {
+      if (admission != Admission::kNoRoom || !could_fit(job) || !conversations.let_go_one(job.name)) {
         if (admission == Admission::kAdmitted) begin(job);
         return admission;
       }
@@ -56,6 +56,7 @@ void Scheduler::State::plan(Job& job) {
     job.session.prompt_tokens = options.session.prompt_tokens;
     job.session.new_tokens = options.session.new_tokens;
     job.session.single_turn = false;
+    job.session = engine.settled(job.session);  // ids of saved and copied conversations are made from settled options
   } else {
     job.session = sized_for_answer(engine, model.facts(), job.session,
                                    std::get<TextRequest>(job.request.what).prompt.tokens.size(),
@@ -79,11 +80,15 @@ std::uint64_t Scheduler::State::free_bytes() const {
   return free > promised ? free - promised : 0;
 }
 
+// Otherwise idle conversations would be dropped for a request that still could not start.
+bool Scheduler::State::could_fit(const Job& job) const {
+  return free_bytes() + conversations.idle_bytes() >= job.bytes * job.n_answers();
+}
+
 Scheduler::State::Admission Scheduler::State::place(Job& job) {
   const std::uint64_t others = job.bytes * (job.n_answers() - 1);
   const std::uint64_t promised = engine.kv_memory().free - free_bytes();
   const ChatRequest* const chat = std::get_if<ChatRequest>(&job.request.what);
-  conversations.want(job.name);
   if (!chat) return free_bytes() < job.bytes + others ? Admission::kNoRoom : Admission::kAdmitted;
   if (free_bytes() < others) return Admission::kNoRoom;
   if (somebody_reads_opening_of(job)) return Admission::kBusy;

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <exception>
 #include <iterator>
 #include <random>
 #include <string_view>
@@ -34,6 +35,11 @@ class Digest {
  private:
   std::string all_;
 };
+
+// Whether it may be what a request of this name goes on with.
+bool is_of_name(const Resident& resident, const std::string& name) {
+  return !name.empty() && resident.id.starts_with(name);
+}
 
 Digest digest_of(const std::string& owner, const SessionOptions& session) {
   Digest digest;
@@ -133,8 +139,12 @@ Resident* Conversations::open(const std::string& id, const std::string& owner, c
   const std::optional<std::string> path = stored(*resident);
   if (path) {
     try {
-      resident->conversation = std::make_unique<Conversation>(model_, engine_, making(owner, session), Snapshot(*path));
-      ++counts_.n_loaded;
+      const Snapshot snapshot(*path);
+      // Kept by a server whose conversations had another length: this one's requests would not fit it, or it not here.
+      if (snapshot.facts().budget_bytes == engine_.plan(session).budget_bytes) {
+        resident->conversation = std::make_unique<Conversation>(model_, engine_, making(owner, session), snapshot);
+        ++counts_.n_loaded;
+      }
     } catch (const Error& error) {
       // Of another model, say. What is asked now is answered without it.
       if (error.kind() != Error::Kind::kInput) throw;
@@ -209,9 +219,14 @@ Conversations::Taken Conversations::take_by_beginning(const std::string& beginni
     if (is_taken(id)) continue;
     ++n_tried;
     Resident* const opened = open(id, request.owner, session);
-    const std::size_t n_tokens = opened->conversation->session()->tokens().size();
-    if (fresh || n_tokens == 0 || 2 * opened->conversation->n_held_of(request.messages, chat) >= n_tokens) {
-      return {Found::kTaken, opened};
+    try {
+      const std::size_t n_tokens = opened->conversation->session()->tokens().size();
+      if (fresh || n_tokens == 0 || 2 * opened->conversation->n_held_of(request.messages, chat) >= n_tokens) {
+        return {Found::kTaken, opened};
+      }
+    } catch (const std::exception&) {  // a template that refuses these messages: nobody would give it back
+      all_.pop_back();
+      throw;
     }
     all_.pop_back();  // another conversation, which stays in the store
   }
@@ -263,18 +278,30 @@ std::string Conversations::snapshot(const ConversationName& name) const {
   return read_file(*lease_of(name).path());
 }
 
+std::string Conversations::copy(const ConversationName& name, std::uint64_t promised) {
+  if (const auto at = find_idle(name); at != all_.end() && (*at)->n_halvings > 0) {
+    Resident& resident = **at;
+    const Session& session = *resident.conversation->session();
+    SessionOptions whole = session.options();
+    whole.budget = resident.budget;
+    const std::uint64_t bytes = engine_.plan(whole).budget_bytes;
+    make_room(bytes - std::min(bytes, session.plan().budget_bytes), promised, name.id);
+    regrow(resident, 0);
+  }
+  return snapshot(name);
+}
+
 std::unique_ptr<Resident> Conversations::take_out(Residents::const_iterator at) {
   Residents one;
   one.splice(one.end(), all_, at);
   return std::move(one.front());
 }
 
-// For a conversation that takes so many bytes idle ones go.
-void Conversations::make_room(std::uint64_t bytes, std::uint64_t promised) {
+// For a conversation that takes so many bytes idle ones go, that of the id `wanted` last.
+void Conversations::make_room(std::uint64_t bytes, std::uint64_t promised, const std::string& wanted) {
   const auto free = [&] { return engine_.kv_memory().free - std::min(engine_.kv_memory().free, promised); };
-  wanted_.clear();
   while (free() < bytes) {
-    if (let_go_one()) continue;
+    if (let_go_one(wanted)) continue;
     throw Error({.kind = Error::Kind::kCapacity,
                  .subject = "kv_memory",
                  .expected = fmt::format("{} bytes free", bytes),
@@ -305,7 +332,7 @@ Resident* Conversations::restore(const std::string& bytes, const std::string& ke
     if (!resident->lease) throw busy("one that another server has");
     if (resident->lease->path()) throw taken(key);
   }
-  make_room(facts.budget_bytes, promised);
+  make_room(facts.budget_bytes, promised, "");
   resident->conversation = std::make_unique<Conversation>(model_, engine_, making(owner, facts.options), snapshot);
   all_.push_back(std::move(resident));
   return all_.back().get();
@@ -328,16 +355,12 @@ void Conversations::give_back(Resident& resident) {
   std::erase_if(all_, [&](const auto& r) { return r.get() == &resident; });
 }
 
-bool Conversations::is_wanted(const Resident& resident) const {
-  return !wanted_.empty() && resident.id.starts_with(wanted_);
-}
-
-bool Conversations::shrink_one() {
+bool Conversations::shrink_one(const std::string& wanted) {
   constexpr int kMostHalvings = 2;
   Resident* least = nullptr;  // shrunk, then used least recently
   for (const auto& resident : all_) {
     const bool may =
-        !resident->running && !is_wanted(*resident) && !resident->lease && resident->conversation->session();
+        !resident->running && !is_of_name(*resident, wanted) && !resident->lease && resident->conversation->session();
     if (may && resident->n_halvings < (least ? least->n_halvings : kMostHalvings)) least = resident.get();
   }
   if (!least) return false;
@@ -348,7 +371,7 @@ bool Conversations::shrink_one() {
     least->conversation->resize({Budget::Unit::kBytes, (double)(plan.budget_bytes / 2)});
     ++counts_.n_shrunk;
   } catch (const Error&) {  // less than its policy works with
-    return shrink_one();
+    return shrink_one(wanted);
   }
   return true;
 }
@@ -361,16 +384,26 @@ bool Conversations::regrow(Resident& resident, std::uint64_t room) {
   return true;
 }
 
-bool Conversations::let_go_one() {
-  if (options_.elastic && shrink_one()) return true;
-  auto at = std::find_if(all_.begin(), all_.end(), [&](const auto& r) { return !r->running && !is_wanted(*r); });
+bool Conversations::let_go_one(const std::string& wanted) {
+  if (options_.elastic && shrink_one(wanted)) return true;
+  auto at =
+      std::find_if(all_.begin(), all_.end(), [&](const auto& r) { return !r->running && !is_of_name(*r, wanted); });
   if (at == all_.end()) {  // others that begin alike
-    at = std::find_if(all_.begin(), all_.end(), [&](const auto& r) { return !r->running && r->id != wanted_; });
+    at = std::find_if(all_.begin(), all_.end(), [&](const auto& r) { return !r->running && r->id != wanted; });
   }
   if (at == all_.end()) return false;
   all_.erase(at);
   ++counts_.n_dropped;
   return true;
+}
+
+std::uint64_t Conversations::idle_bytes() const {
+  std::uint64_t bytes = 0;
+  for (const auto& resident : all_) {
+    if (!resident->running && resident->conversation->session())
+      bytes += resident->conversation->session()->plan().budget_bytes;
+  }
+  return bytes;
 }
 
 void Conversations::let_go_all() {

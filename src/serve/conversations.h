@@ -22,7 +22,7 @@ bool is_conversation_of(std::string_view id, std::string_view owner);
 // Conversations of one group may share what they begin with: of one owner, with the same cache.
 std::string opening_group(const std::string& owner, const SessionOptions& session);
 
-// A conversation in memory.
+// A conversation in memory. One that does not run has a session: Conversations::give_back() sees to that.
 struct Resident {
   std::string id;
   std::unique_ptr<Conversation> conversation;
@@ -64,16 +64,20 @@ class Conversations {
   // As the members of Scheduler of these names, but that they throw. Of KV memory, `promised` bytes are not to be used.
   ConversationView look(const ConversationName& name) const;
   std::string snapshot(const ConversationName& name) const;
+  // The bytes of snapshot(), for restore(). A conversation whose budget was halved gets all of it back first, because
+  // the copy's id is made from the whole budget.
+  std::string copy(const ConversationName& name, std::uint64_t promised);
   // The caller keeps it in the store, if it has a lease: it runs until it is given back.
   Resident* restore(const std::string& bytes, const std::string& key, const std::string& owner, std::uint64_t promised);
   void drop(const ConversationName& name);
 
-  // Room is made now for the request of this name ("": for a text): what it goes on with is to stay.
-  void want(const std::string& name) { wanted_ = name; }
   // Makes room: one that is idle gives half of its budget up, or goes. False: there is none.
-  bool let_go_one();
+  //   wanted  name_of() of the request that the room is for, or an id: what it goes on with goes last. "": a text
+  bool let_go_one(const std::string& wanted);
   // All that are idle.
   void let_go_all();
+  // KV memory of all that are idle: as much as letting them go would free.
+  std::uint64_t idle_bytes() const;
 
   std::uint64_t opening_bytes() const { return openings_ ? openings_->bytes() : 0; }
 
@@ -93,12 +97,11 @@ class Conversations {
   std::unique_ptr<Resident> take_out(Residents::const_iterator at);
   // Of one that is not in memory. Throws where there is none, or another process has it.
   Store::Lease lease_of(const ConversationName& name) const;
-  void make_room(std::uint64_t bytes, std::uint64_t promised);
+  void make_room(std::uint64_t bytes, std::uint64_t promised, const std::string& wanted);
 
   ConversationOptions making(const std::string& owner, const SessionOptions& session) const;
   Resident* use(Resident& resident);
-  bool is_wanted(const Resident& resident) const;
-  bool shrink_one();
+  bool shrink_one(const std::string& wanted);
   // Gives back what it gave up, of KV memory that is free beside `room` bytes. False: there is not as much.
   bool regrow(Resident& resident, std::uint64_t room);
   std::optional<std::string> stored(Resident& resident);
@@ -114,7 +117,6 @@ class Conversations {
   const SchedulerOptions& options_;
   std::shared_ptr<Openings> openings_;  // null: nothing is shared
   Residents all_;
-  std::string wanted_;  // what room is made for: a name, as name_of() gives it
   Counts counts_;
 };
 

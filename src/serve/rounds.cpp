@@ -82,6 +82,13 @@ bool Scheduler::State::is_written(const Job& job) {
   return std::all_of(writing.begin(), writing.end(), [](const Writing& w) { return w.generation->finished(); });
 }
 
+bool Scheduler::State::has_written(const Job& job) {
+  if (job.running->reading()) return false;
+  const std::span<const Writing> writing = job.running->writing();
+  return std::any_of(writing.begin(), writing.end(),
+                     [](const Writing& w) { return !w.generation->answer().tokens.empty(); });
+}
+
 void Scheduler::State::read() {
   const Stopwatch watch;
   do {

@@ -40,11 +40,12 @@ Scheduler::Ticket Scheduler::submit(Request request, std::shared_ptr<RequestClie
   State::Job job{.request = std::move(request), .client = std::move(client)};
   const std::lock_guard lock(s.mutex);
   ++s.n_requests;
-  if (s.draining) {
+  const bool accepted_before = job.request.accepted_before;
+  if (s.draining && !accepted_before) {
     ++s.n_refused;
     throw stopping();
   }
-  if (s.n_waiting + s.submitted.size() >= s.options.most_waiting) {
+  if (s.n_waiting + s.submitted.size() >= s.options.most_waiting && !accepted_before) {
     ++s.n_refused;
     throw Error({.kind = Error::Kind::kCapacity,
                  .subject = "queue",
@@ -107,7 +108,8 @@ void Scheduler::restore(std::string bytes, std::string key, std::string owner, T
 void Scheduler::fork(ConversationName name, std::string key, Told<RestoredConversation> told) {
   State& s = *state_;
   const std::string owner = name.owner;
-  s.give_restore(key, owner, told, [&s, name = std::move(name)] { return s.conversations.snapshot(name); });
+  s.give_restore(key, owner, told,
+                 [&s, name = std::move(name)] { return s.conversations.copy(name, s.promised_bytes()); });
 }
 
 void Scheduler::drop(ConversationName name, Told<std::monostate> told) {

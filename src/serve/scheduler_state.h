@@ -137,6 +137,9 @@ struct Scheduler::State {
 
   std::uint64_t free_bytes() const;
 
+  // Whether there would be room if all gave way that may.
+  bool could_fit(const Job& job) const;
+
   // Gives it a conversation, or room for its sessions.
   Admission place(Job& job);
 
@@ -155,7 +158,8 @@ struct Scheduler::State {
 
   Ticket owner_of(const Session* session) const;
 
-  static bool is_written(const Job& job);
+  static bool is_written(const Job& job);  // to its end
+  static bool has_written(const Job& job);
 
   // Steps of prompts: one, or as many as fit between two tokens of those that write. A prompt that was read to its end
   // gets its first token at once.
@@ -214,7 +218,7 @@ struct Scheduler::State {
   std::condition_variable wake, idle;
   std::deque<Job> submitted;
   std::set<Ticket> cancels;
-  std::vector<Order> orders;
+  std::deque<Order> orders;
   SchedulerStatus published;
   std::size_t n_waiting = 0, n_running = 0;
   std::uint64_t n_requests = 0, n_refused = 0;

@@ -205,6 +205,26 @@ TEST_F(SchedulerTest, ConversationsOutliveIt) {
   EXPECT_EQ(scheduler.status().n_store_failures, 0U);
 }
 
+TEST_F(SchedulerTest, AStoredConversationOfAnotherLengthIsReadAgain) {
+  const TemporaryFolder folder;
+  const Store store(folder.path("store"), 1 << 24);
+  Engine roomy(loaded.model, {.threads = 1, .kv_memory = 64 << 20});
+  std::vector<Message> next = {user("why is it")};
+  std::size_t before = 0;
+  for (const std::size_t length : {400, 200, 400, 400}) {
+    SchedulerOptions kept = options();
+    kept.session = with("full", "", "f32", PrefillMode::kExact, length);
+    kept.store = &store;
+    Scheduler scheduler(loaded.model, roomy, kept);
+    const Served served = serve(scheduler, chat(next, 12, "k"));
+    EXPECT_EQ(served.cache.n_held > 0, length == before) << length;
+    EXPECT_EQ(served.cache.stored, true);
+    EXPECT_EQ(scheduler.status().n_store_failures, 0U);
+    if (before == 0) next.insert(next.end(), {assistant(served.answers[0].text), user("and then")});
+    before = length;
+  }
+}
+
 // Their files are looked at one by one, so not all of them.
 TEST_F(SchedulerTest, ManyThatBeginAlikeAreKeptApart) {
   const TemporaryFolder folder;
@@ -376,6 +396,64 @@ TEST_F(SchedulerTest, SeveralAnswersTakeTheRoomOfSeveral) {
   ASSERT_EQ(served.answers.size(), 3U);
   EXPECT_NE(served.answers[0].text, served.answers[1].text);
   EXPECT_EQ(scheduler.status().conversations.size(), 1U);
+}
+
+TEST_F(SchedulerTest, NobodyGivesWayToARequestThatStillFindsNoRoom) {
+  Scheduler scheduler(loaded.model, engine, options());
+  const Served idle = serve(scheduler, chat({user("idle")}));
+  const auto running = submit(scheduler, chat({user("running")}, 100'000));
+  const Scheduler::Ticket ticket = client_ticket;
+  running->until([&] { return running->n_tokens > 0; });
+  Request three = chat({user("three")});
+  three.asking.n_answers = 3;  // all of the room
+  const auto waiting = submit(scheduler, std::move(three));
+  running->until([&, n = running->n_tokens] { return running->n_tokens > n + 5; });
+  const SchedulerStatus status = scheduler.status();
+  EXPECT_EQ(status.n_dropped, 0U);
+  EXPECT_EQ(status.conversations.at(0).id, idle.cache.id);
+  scheduler.cancel(ticket);
+  EXPECT_EQ(waiting->result().answers.size(), 3U);
+}
+
+TEST_F(SchedulerTest, AFurtherPartOfAcceptedWorkIsNotRefused) {
+  SchedulerOptions one_waits = options();
+  one_waits.most_waiting = 1;
+  Scheduler scheduler(loaded.model, engine, one_waits);
+  const auto part = [&](bool accepted_before) {
+    Request request = chat({user("a part")});
+    request.accepted_before = accepted_before;
+    return request;
+  };
+  const auto first = std::make_shared<Client>(), second = std::make_shared<Client>(),
+             third = std::make_shared<Client>();
+  first->when_started = [&] {
+    scheduler.begin_drain({}, [](const std::variant<std::size_t, Error>&) {});
+    EXPECT_THROW(scheduler.submit(part(false), std::make_shared<Client>()), Error);
+    (void)scheduler.submit(part(true), second);
+    (void)scheduler.submit(part(true), third);
+  };
+  (void)scheduler.submit(part(false), first);
+  EXPECT_FALSE(first->result().answers.empty());
+  EXPECT_FALSE(second->result().answers.empty());
+  EXPECT_FALSE(third->result().answers.empty());
+}
+
+TEST_F(SchedulerTest, OneThatIsCancelledBeforeItsFirstTokenIsToldSo) {
+  Scheduler scheduler(loaded.model, engine, options());
+  class Read final : public RequestClient {
+   public:
+    void progress(std::size_t done, std::size_t total) noexcept override {
+      if (done == total && when_read) std::exchange(when_read, nullptr)();
+    }
+    void ended(const Served&) noexcept override { told.set_value("ended"); }
+    void failed(const Error& error) noexcept override { told.set_value(error.what()); }
+    std::function<void()> when_read;
+    std::promise<std::string> told;
+  };
+  const auto client = std::make_shared<Read>();
+  client->when_read = [&] { scheduler.cancel(1); };
+  EXPECT_EQ(scheduler.submit(chat({user("why is it")}), client), 1U);
+  EXPECT_EQ(client->told.get_future().get(), "request: cancelled");
 }
 
 TEST_F(SchedulerTest, ATextIsContinuedAndItsOwnProbabilitiesAreGiven) {
@@ -587,6 +665,33 @@ TEST_F(OfOwners, ASnapshotIsTheConversationUnderAnotherKeyAndInAnotherServer) {
   EXPECT_EQ(served.cache.id, restored);
   EXPECT_GT(served.cache.n_held, 0U);
   EXPECT_EQ(served.answers[0].tokens, expected);
+}
+
+// A share's span is lacache's own choice; requests name the policy without it.
+TEST_F(OfOwners, ACopyIsFoundWhateverItsPolicyTookFromModelAndBudget) {
+  SchedulerOptions chosen = options();
+  chosen.session = with("lacache", "16%", "f32", PrefillMode::kExact, 400);
+  Scheduler scheduler(loaded.model, engine, chosen);
+  const std::vector<Message> next = begun(scheduler, "k");
+  const std::string copy = fork(scheduler, {.id = id}, "copy");
+  const Served served = serve(scheduler, chat(next, 12, "copy"));
+  EXPECT_EQ(served.cache.id, copy);
+  EXPECT_GT(served.cache.n_held, 0U);
+}
+
+TEST_F(OfOwners, ACopyOfOneThatGaveHalfUpHasTheWholeBudget) {
+  SchedulerOptions elastic = options();
+  elastic.elastic = true;
+  Scheduler scheduler(loaded.model, engine, elastic);
+  const std::vector<Message> next = begun(scheduler, "k");
+  const std::string first = id;
+  for (const char* key : {"l", "m", "n"}) (void)begun(scheduler, key);  // in the room of three
+  EXPECT_LT(scheduler.status().conversations.at(0).budget_bytes, one());
+  const std::string copy = fork(scheduler, {.id = first}, "copy");
+  const Served served = serve(scheduler, chat(next, 12, "copy"));
+  EXPECT_EQ(served.cache.id, copy);
+  EXPECT_GT(served.cache.n_held, 0U);
+  EXPECT_EQ(served.cache.use.budget_bytes, one());
 }
 
 TEST_F(OfOwners, WhatIsRestoredOrForkedIsInTheStore) {

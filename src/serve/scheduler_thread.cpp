@@ -60,13 +60,19 @@ bool Scheduler::State::take_orders() {
            !orders.empty() || !jobs.empty() || can_admit;
   });
   saved = false;
-  std::vector<Order> given = std::exchange(orders, {});
   if (stop) {
+    const std::deque<Order> given = std::exchange(orders, {});
     for (Job& job : submitted) waiting.push_back(std::move(job));
     submitted.clear();
     lock.unlock();
     for (const Order& order : given) order.refuse(stopping());
     return false;
+  }
+  // One a round: each may copy a whole session, and answers wait meanwhile.
+  std::optional<Order> order;
+  if (!orders.empty()) {
+    order = std::move(orders.front());
+    orders.pop_front();
   }
   for (Job& job : submitted) waiting.push_back(std::move(job));
   submitted.clear();
@@ -82,7 +88,7 @@ bool Scheduler::State::take_orders() {
     if (all) gone.insert(job.ticket);
   }
   if (!gone.empty()) cancel(gone);
-  for (const Order& order : given) order.carry_out();
+  if (order) order->carry_out();
   return true;
 }
 
@@ -154,7 +160,7 @@ void Scheduler::State::cancel(const std::set<Ticket>& gone) {
       continue;
     }
     ++counts.n_cancelled;
-    job = job->running->reading() ? dropped(job, cancelled()) : ended(job);
+    job = has_written(*job) ? ended(job) : dropped(job, cancelled());
   }
 }
 
