@@ -107,6 +107,7 @@ eval::Results Evaluation::open_results(nlohmann::json meaning, nlohmann::json gr
   meaning["model"] = {{"file", std::filesystem::path(options_.model).filename().string()},
                       {"name", facts.name},
                       {"architecture", facts.architecture},
+                      {"fingerprint", model_.fingerprint()},
                       {"weight_types", facts.weight_types},
                       {"n_parameters", facts.n_parameters},
                       {"options", options_json(options_, kEval, {"Model", "RoPE"})}};
@@ -152,7 +153,9 @@ bool Evaluation::answer(const std::vector<eval::Sample>& samples, eval::Results&
 
 int Evaluation::close(const eval::Results& results, const nlohmann::json& metrics, const std::string& table,
                       bool finished) const {
-  write_metrics(results, metrics);
+  write_metrics(results.folder(), results.config(), metrics);
+  const std::string uneven = finished ? eval::uneven_samples(results.records(), grid_) : "";
+  if (!uneven.empty()) warn(uneven);
   if (options_.json) {
     write_output(json_line(metrics));
   } else {
@@ -178,9 +181,9 @@ std::string chosen_beside(const Options& options, const std::vector<eval::Config
                .found = *options.beside});
 }
 
-void write_metrics(const eval::Results& results, const nlohmann::json& metrics) {
-  results.write("report.html", eval::report_html(results.config(), metrics));
-  results.write("metrics.json", metrics.dump(1) + "\n");
+void write_metrics(const std::string& folder, const nlohmann::json& config, const nlohmann::json& metrics) {
+  replace_durably(folder + "/report.html", eval::report_html(config, metrics));
+  replace_durably(folder + "/metrics.json", metrics.dump(1) + "\n");
 }
 
 nlohmann::json file_json(const std::string& path, std::string_view content) {

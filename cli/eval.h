@@ -73,8 +73,8 @@ std::string chosen_beside(const Options& options, const std::vector<eval::Config
 // questions.
 std::string metrics_table(const nlohmann::json& metrics, const Terminal& terminal);
 
-// metrics.json and report.html into the folder.
-void write_metrics(const eval::Results& results, const nlohmann::json& metrics);
+// metrics.json and report.html into a folder of results.
+void write_metrics(const std::string& folder, const nlohmann::json& config, const nlohmann::json& metrics);
 
 // A file as a configuration names it: {"name": "book.txt", "xxh3": "..."}.
 nlohmann::json file_json(const std::string& path, std::string_view content);

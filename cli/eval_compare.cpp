@@ -29,9 +29,13 @@ int eval_compare(const Options& options) {
                  .expected = "two folders of results",
                  .found = fmt::format("{}", options.words.size() - 1)});
   }
-  nlohmann::json meaning[2], metrics[2];
+  nlohmann::json configurations[2], metrics[2];
   for (std::size_t i = 0; i < 2; ++i) {
-    meaning[i] = read_json(options.words[i + 1] + "/config.json").value("meaning", nlohmann::json::object());
+    nlohmann::json& of = configurations[i];
+    of = read_json(options.words[i + 1] + "/config.json");
+    of.erase("schema");
+    // Which texts, how long and how many is part of what scores mean; which cells is what is compared.
+    if (of.contains("grid") && of["grid"].is_object()) of["grid"].erase("cells");
     metrics[i] = read_json(options.words[i + 1] + "/metrics.json");
     if (!metrics[i].contains("task") || !metrics[i].contains("cells")) {
       throw Error({.subject = options.words[i + 1] + "/metrics.json",
@@ -39,7 +43,7 @@ int eval_compare(const Options& options) {
                    .found = "other JSON"});
     }
   }
-  const std::string differs = eval::difference(meaning[0], meaning[1]);
+  const std::string differs = eval::difference(configurations[0], configurations[1]);
   const auto rows = eval::comparison(metrics[0], metrics[1]);
   if (options.json) {
     nlohmann::json out = {{"schema", 1}, {"difference", differs}, {"rows", nlohmann::json::array()}};

@@ -47,22 +47,23 @@ int eval_report(const Options& options) {
   if (!config.is_object() || !config.contains("meaning") || !config["meaning"].contains("task")) {
     throw Error({.subject = path, .expected = "the configuration of an evaluation", .found = "another text"});
   }
-  const eval::Results results(folder, config);
-  if (results.records().empty()) {
+  // No eval::Results, so that the report of an evaluation that is still running can be seen.
+  const std::vector<nlohmann::json> records = eval::read_records(folder + "/predictions.jsonl");
+  if (records.empty()) {
     throw Error({.subject = folder, .expected = "records of an evaluation", .found = "none"});
   }
-  const std::vector<eval::Configuration> grid = cells_of(config, results.records());
+  const std::vector<eval::Configuration> grid = cells_of(config, records);
   const std::string task = config["meaning"]["task"], beside = chosen_beside(options, grid);
   if (options.window && task != "perplexity") {
     throw Error({.kind = Error::Kind::kUsage, .subject = "--window", .expected = "task perplexity", .found = task});
   }
   const nlohmann::json metrics =
-      task == "perplexity"
-          ? eval::perplexity_metrics(results.records(), grid, (std::size_t)options.window.value_or(256), beside)
-          : eval::answer_metrics(task, results.records(), grid, beside);
-  write_metrics(results, metrics);
+      task == "perplexity" ? eval::perplexity_metrics(records, grid, (std::size_t)options.window.value_or(256), beside)
+                           : eval::answer_metrics(task, records, grid, beside);
+  write_metrics(folder, config, metrics);
+  if (const std::string uneven = eval::uneven_samples(records, grid); !uneven.empty()) warn(uneven);
   write_output(options.json ? json_line(metrics) : metrics_table(metrics, Terminal(STDOUT_FILENO, options.color)));
-  notice(options, fmt::format("metrics and report.html are in {}", results.folder()));
+  notice(options, fmt::format("metrics and report.html are in {}", folder));
   return 0;
 }
 

@@ -100,6 +100,14 @@ int eval_ruler(const Options& options) {
       notice(options, fmt::format("{} left out: their texts have one question",
                                   fmt::join(eval::ruler_one_question_tasks(), " and ")));
     }
+    for (std::size_t i = 0; i < ruler.qa.size(); ++i) {
+      const std::size_t n = ruler.qa[i].questions.size(), asked = ruler.samples * ruler.questions;
+      if (n >= asked) continue;
+      warn(
+          fmt::format("{}: has {} questions, and {} are asked of each length: some are asked again, of other texts, so "
+                      "that the intervals are narrower than so few questions allow",
+                      options.qa[i], n, asked));
+    }
     samples = eval::ruler_samples(evaluation.model(), ruler);
     grid = {{"lengths", ruler.lengths}, {"samples_each", ruler.samples}, {"seed", ruler.seed}};
   }

@@ -77,7 +77,7 @@ nlohmann::json answer_metrics(std::string_view task, const std::vector<nlohmann:
   for (const nlohmann::json& record : records) sums[record.at("cell")].add(record);
   const Sums* reference = nullptr;
   for (const Configuration& cell : grid) {
-    if (cell.full() && sums.contains(cell.name())) reference = &sums[cell.name()];
+    if (!reference && cell.full() && sums.contains(cell.name())) reference = &sums[cell.name()];
   }
   nlohmann::json cells = nlohmann::json::array();
   for (const Configuration& cell : grid) {

@@ -142,11 +142,14 @@ TEST_F(QuestionsAboutOneText, AreAnsweredAsIfEachWereTheOnlyOne) {
 }
 
 TEST_F(QuestionsAboutOneText, GoOnInTheMiddleOfAText) {
-  Results whole = folder("whole"), first = folder("parts");
+  Results whole = folder("whole");
   ASSERT_TRUE(run(whole, grid(), Question::kLater));
   const std::vector<Sample> all = samples_;
   samples_ = {all[1]};
-  ASSERT_TRUE(run(first, {grid()[0], grid()[2]}, Question::kLater));
+  {
+    Results first = folder("parts");
+    ASSERT_TRUE(run(first, {grid()[0], grid()[2]}, Question::kLater));
+  }
   samples_ = all;
   Results rest = folder("parts");
   ASSERT_TRUE(run(rest, grid(), Question::kLater));
@@ -239,6 +242,24 @@ TEST_F(AnswersOfTinyModel, LeaveOutCellsThatCannotRunAndSaySo) {
   ASSERT_TRUE(run(results, cells, Question::kSeen, 1 << 30, PrefillMode::kExact, watch));
   EXPECT_EQ(results.records().size(), 3u);
   EXPECT_NE(notice.find("cake"), std::string::npos) << notice;
+}
+
+TEST_F(AnswersOfTinyModel, LeaveOutCellsWhoseLengthEndsBeforeTheAnswerDoes) {
+  models::TinyModel tiny = small();
+  tiny.n_ctx_train = 64;
+  Loaded short_model(tiny);
+  std::vector<std::string> notices;
+  RunControl watch;
+  watch.notice = [&](const std::string& line) { notices.push_back(line); };
+  Results results = folder("a");
+  const auto cells = make_grid(std::vector<std::string>{"full", "streaming-llm"}, std::vector<std::string>{"24"});
+  const AnswerOptions streaming{.question = Question::kSeen,
+                                .most_cache_bytes = 1 << 30,
+                                .cells = {.types = CacheTypes::parse("f32"), .prefill = PrefillMode::kStreaming}};
+  ASSERT_TRUE(run_answers(short_model.model, short_model.engine, cells, samples_, streaming, watch, results));
+  EXPECT_EQ(results.records().size(), 3u);
+  EXPECT_EQ(notices.size(), 3u);  // of each length
+  for (const std::string& line : notices) EXPECT_TRUE(contains(line, "training length 64")) << line;
 }
 
 TEST_F(AnswersOfTinyModel, AreNoneWhereNoCellCanRunOrNothingIsAsked) {

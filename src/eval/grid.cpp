@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <map>
 #include <set>
 
 #include "lacake/error.h"
@@ -102,6 +103,24 @@ std::vector<std::vector<std::size_t>> passes(std::span<const std::uint64_t> cach
   }
   if (groups.empty() && first && !wanted.empty()) groups.push_back({*first});
   return groups;
+}
+
+std::string uneven_samples(const std::vector<nlohmann::json>& records, const std::vector<Configuration>& grid) {
+  std::map<std::string, std::set<std::string>> samples;
+  for (const nlohmann::json& record : records) samples[record.at("cell")].insert(record.at("sample"));
+  const std::set<std::string>* first = nullptr;
+  std::vector<std::string> counts;
+  bool uneven = false;
+  for (const Configuration& cell : grid) {
+    const auto at = samples.find(cell.name());
+    if (at == samples.end()) continue;
+    if (!first) first = &at->second;
+    uneven = uneven || *first != at->second;
+    counts.push_back(fmt::format("{} has {}", cell.name(), at->second.size()));
+  }
+  if (!uneven) return "";
+  return fmt::format("cells have different samples, so their means are not of the same texts: {}",
+                     fmt::join(counts, ", "));
 }
 
 nlohmann::json cache_use_json(const CacheUse& use) {

@@ -48,6 +48,10 @@ std::vector<std::vector<std::size_t>> passes(std::span<const std::uint64_t> cach
                                              std::span<const std::size_t> wanted, const std::size_t* first,
                                              std::uint64_t most_bytes);
 
+// A sentence for a user where cells of one table have records of different samples, so that their means are not of the
+// same texts; "" where all have the same.
+std::string uneven_samples(const std::vector<nlohmann::json>& records, const std::vector<Configuration>& grid);
+
 nlohmann::json cache_use_json(const CacheUse& use);
 
 }  // namespace lacake::eval

@@ -50,6 +50,21 @@ TEST(Grid, HoldsACellAgainstAPolicyAtItsBudgetOrAgainstOneCell) {
 
 TEST(Grid, RefusesABoundedPolicyWithoutBudget) { EXPECT_THROW(names({"streaming-llm"}, {}), Error); }
 
+TEST(Grid, OfDifferentSamplesIsSaidToBeUneven) {
+  const auto grid = make_grid(std::vector<std::string>{"full", "streaming-llm"}, std::vector<std::string>{"24"});
+  const auto record = [](const char* cell, const char* sample) {
+    return nlohmann::json{{"cell", cell}, {"sample", sample}};
+  };
+  std::vector<nlohmann::json> records = {record("full", "a"), record("full", "b"), record("streaming-llm @ 24", "a")};
+  EXPECT_EQ(uneven_samples(records, grid),
+            "cells have different samples, so their means are not of the same texts: full has 2, streaming-llm @ 24 "
+            "has 1");
+  records.push_back(record("streaming-llm @ 24", "b"));
+  EXPECT_EQ(uneven_samples(records, grid), "");
+  records.push_back(record("another that was left", "c"));
+  EXPECT_EQ(uneven_samples(records, grid), "");
+}
+
 TEST(Grid, SharesReferToTheTokensNamed) {
   const Configuration cell = make_grid(std::vector<std::string>{"streaming-llm"}, std::vector<std::string>{"25%"})[0];
   EXPECT_EQ(cell_session(cell, {}, 0, 10, 400).budget.text(), "100");

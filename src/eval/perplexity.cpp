@@ -119,16 +119,19 @@ class Run {
   }
   bool at_once(std::size_t cell) const { return options_.chunk > 0 && grid_[cell].full(); }
 
-  // Those that can run on the longest stretch can run on all.
+  // Those that can run on the longest stretch, which may be longer than the model was trained for, and on the shortest,
+  // of which a share may be less than a policy works with, can run on all.
   void choose_cells(const std::vector<Stretch>& stretches) {
-    const Stretch& longest = *std::max_element(stretches.begin(), stretches.end(), [](const auto& a, const auto& b) {
-      return a.tokens.size() < b.tokens.size();
-    });
+    const auto [shortest, longest] =
+        std::minmax_element(stretches.begin(), stretches.end(),
+                            [](const auto& a, const auto& b) { return a.tokens.size() < b.tokens.size(); });
     std::string reasons;
     for (std::size_t i = 0; i < grid_.size(); ++i) {
       try {
-        SessionOptions asked = session(i, longest);
+        SessionOptions asked = session(i, *longest);
         const std::uint64_t bytes = engine_.plan(asked).budget_bytes;
+        engine_.open(asked)->require_room(0, longest->tokens.size() - 1);
+        (void)engine_.plan(session(i, *shortest));
         // Token by token nothing is read that could be repeated.
         if (options_.chunk == 0) asked.prefill = PrefillMode::kStreaming;
         require_exact_for_repeat(asked, model_.facts().policy_attention());

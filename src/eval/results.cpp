@@ -1,7 +1,9 @@
 #include "eval/results.h"
 
+#include <fcntl.h>
 #include <fmt/format.h>
 
+#include <cerrno>
 #include <filesystem>
 
 #include "base/files.h"
@@ -54,6 +56,14 @@ Results::Results(std::string folder, nlohmann::json config) : folder_(std::move(
   std::filesystem::create_directories(folder_, error);
   if (error) {
     throw Error({.subject = "results " + folder_, .found = "cannot be made: " + error.message()});
+  }
+  // A file system that knows no locks is no reason to refuse.
+  lock_ = OpenFile(folder_, O_RDONLY | O_DIRECTORY);
+  if (lock_.try_lock() == EWOULDBLOCK) {
+    throw Error({.kind = Error::Kind::kUsage,
+                 .subject = "results " + folder_,
+                 .expected = "a folder that no other evaluation is writing",
+                 .found = "one that is being written now"});
   }
   if (const auto text = read_file_if_there(path(kConfig)); text && !text->empty()) {
     const nlohmann::json there = nlohmann::json::parse(*text, nullptr, false);

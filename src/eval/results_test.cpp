@@ -6,6 +6,7 @@
 #include <csignal>
 #include <filesystem>
 #include <fstream>
+#include <optional>
 
 #include "base/files.h"
 #include "eval/json_lines.h"
@@ -66,21 +67,34 @@ TEST_F(ResultsFolder, NamesABrokenLineByFileAndNumber) {
 }
 
 TEST_F(ResultsFolder, LosesNothingWrittenWhenTheDiskIsFull) {
-  Results results(folder_.path(), config(1));
-  results.add({{"sample", "a"}});
-  const json before = results.records();
+  std::optional<Results> results(std::in_place, folder_.path(), config(1));
+  results->add({{"sample", "a"}});
+  const json before = results->records();
   // A limit on the file's size is a disk that is full after some bytes of the next record.
   rlimit old{};
   getrlimit(RLIMIT_FSIZE, &old);
   const auto ignored = std::signal(SIGXFSZ, SIG_IGN);
   const rlimit full{.rlim_cur = std::filesystem::file_size(path("predictions.jsonl")) + 5, .rlim_max = old.rlim_max};
   setrlimit(RLIMIT_FSIZE, &full);
-  EXPECT_THROW(results.add({{"sample", std::string(1000, 'b')}}), Error);
-  EXPECT_THROW(results.write("config.json", std::string(1000, ' ')), Error);
+  EXPECT_THROW(results->add({{"sample", std::string(1000, 'b')}}), Error);
+  EXPECT_THROW(results->write("config.json", std::string(1000, ' ')), Error);
   setrlimit(RLIMIT_FSIZE, &old);
   std::signal(SIGXFSZ, ignored);
   EXPECT_EQ(read_file(path("predictions.jsonl")), "{\"sample\":\"a\"}\n");
+  results.reset();
   EXPECT_EQ(json(Results(folder_.path(), config(1)).records()), before);
+}
+
+TEST_F(ResultsFolder, HasOneWriterAtATimeAndReadersMeanwhile) {
+  {
+    Results writing(folder_.path(), config(1));
+    writing.add({{"sample", "a"}});
+    EXPECT_EQ(refused(config(1)), "results " + folder_.path() + ": expected a folder that no other evaluation is " +
+                                      "writing, found one that is being written now");
+    EXPECT_EQ(read_records(path("predictions.jsonl")).size(), 1u);
+    writing.add({{"sample", "b"}});
+  }
+  EXPECT_EQ(Results(folder_.path(), config(1)).records().size(), 2u);
 }
 
 TEST(JsonLines, NamesEveryBadLineAndSkipsOrStops) {
