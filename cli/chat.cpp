@@ -182,6 +182,33 @@ void ask_line(Chat& chat, const std::string& line) {
   });
 }
 
+// A conversation begins with its own system message.
+void require_system(const Options& options, const Conversation& conversation, const std::string& path) {
+  const std::vector<Message>& messages = conversation.messages();
+  const std::string system = messages.empty() || messages[0].role != "system" ? "" : messages[0].content;
+  if (!options.system || *options.system == system) return;
+  throw Error({.kind = Error::Kind::kUsage,
+               .subject = "--system",
+               .expected = fmt::format("\"{}\", as {} begins", system, path),
+               .found = fmt::format("\"{}\"", *options.system)});
+}
+
+// The command line was of the conversation before: what it says of the cache or of how messages begin is not this
+// one's.
+void warn_of_other_options(const Chat& chat, const Snapshot& snapshot) {
+  const auto said = [](const auto& check) {
+    try {
+      check();
+    } catch (const Error& error) {
+      warn(fmt::format("without effect on what was loaded: {}", error.what()));
+    }
+  };
+  said([&] { require_same(chat.options, kChat, snapshot); });
+  said([&] { require_same_policy(chat.options, kChat, snapshot, chat.engine); });
+  said([&] { require_system(chat.options, *chat.conversation, snapshot.path()); });
+  if (chat.model.has_chat_template()) said([&] { require_template(chat.options, kChat, snapshot); });
+}
+
 SessionFile session_file(const std::string& path) { return {path, "/save FILE keeps this conversation elsewhere"}; }
 
 void load(Chat& chat, const std::string& path) {
@@ -193,6 +220,7 @@ void load(Chat& chat, const std::string& path) {
   chat.conversation = std::make_unique<Conversation>(chat.model, chat.engine, chat.making, snapshot);
   chat.file = std::move(file);
   notice(chat.options, saved_line(snapshot));
+  warn_of_other_options(chat, snapshot);
   if (chat.options.session && !is_same_file(*chat.options.session, path)) {
     warn(fmt::format("from the next answer on it is saved in {}, in place of what is there", *chat.options.session));
   }
@@ -304,16 +332,10 @@ std::optional<Snapshot> saved_conversation(const Options& options) {
 // The conversation that --session has, or a new one.
 void begin(Chat& chat, const std::optional<Snapshot>& saved) {
   if (saved) {
+    require_same_policy(chat.options, kChat, *saved, chat.engine);
     size_checkpoints(chat, chat.engine.plan(saved->facts().options));
     chat.conversation = std::make_unique<Conversation>(chat.model, chat.engine, chat.making, *saved);
-    const std::vector<Message>& messages = chat.conversation->messages();
-    const std::string system = messages.empty() || messages[0].role != "system" ? "" : messages[0].content;
-    if (chat.options.system && *chat.options.system != system) {
-      throw Error({.kind = Error::Kind::kUsage,
-                   .subject = "--system",
-                   .expected = fmt::format("\"{}\", as {} begins", system, saved->path()),
-                   .found = fmt::format("\"{}\"", *chat.options.system)});
-    }
+    require_system(chat.options, *chat.conversation, saved->path());
     notice(chat.options, saved_line(*saved));
     if (!chat.conversation->ahead().empty()) notice(chat.options, kAskAboutText);
     return;

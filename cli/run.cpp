@@ -139,6 +139,7 @@ int run_saved(const Options& options) {
   require_template(options, kRun, snapshot);
   const Model model(options.model, model_options(options));
   Engine engine(model, engine_options(options));
+  require_same_policy(options, kRun, snapshot, engine);
   ConversationOptions making;
   making.generation = generating;
   making.chat = chat_options(options);

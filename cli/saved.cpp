@@ -29,6 +29,24 @@ OpenFile lock_of(const std::string& path) {
   return file;
 }
 
+Error other_than_in(const Snapshot& snapshot, const std::string& flag, const std::string& of_file,
+                    const std::string& of_options) {
+  return Error({.kind = Error::Kind::kUsage,
+                .subject = flag,
+                .expected = fmt::format("{}, as {} was read", of_file, snapshot.path()),
+                .found = of_options});
+}
+
+// Whether the file's policy may be what became of the one that was asked for when its session was opened.
+bool may_be_settled(const PolicySpec& asked, const PolicySpec& of_file) {
+  const auto has = [&](const auto& setting) {
+    const auto at = of_file.settings.find(setting.first);
+    return at != of_file.settings.end() && at->second == setting.second;
+  };
+  return asked.type->name == of_file.type->name && asked.cache_size == of_file.cache_size &&
+         std::ranges::all_of(asked.settings, has);
+}
+
 }  // namespace
 
 void require_same(const Options& options, Command command, const Snapshot& snapshot) {
@@ -36,16 +54,23 @@ void require_same(const Options& options, Command command, const Snapshot& snaps
   const SessionOptions asked = session_options(options);
   const auto require = [&](const char* setting, const std::string& of_file, const std::string& of_options) {
     if (!is_given(options, setting) || of_file == of_options) return;
-    throw Error({.kind = Error::Kind::kUsage,
-                 .subject = flag_of(command, setting),
-                 .expected = fmt::format("{}, as {} was read", of_file, snapshot.path()),
-                 .found = of_options});
+    throw other_than_in(snapshot, flag_of(command, setting), of_file, of_options);
   };
-  require("policy", saved.policy.text(), asked.policy.text());
+  if (!may_be_settled(asked.policy, saved.policy)) require("policy", saved.policy.text(), asked.policy.text());
   require("kv_budget", saved.budget.text(), asked.budget.text());
   require("kv_type", saved.types.text(), asked.types.text());
   require("prefill", prefill_name(saved.prefill), prefill_name(asked.prefill));
   require("chunk", fmt::format("{}", saved.chunk), fmt::format("{}", asked.chunk));
+}
+
+void require_same_policy(const Options& options, Command command, const Snapshot& snapshot, const Engine& engine) {
+  SessionOptions asked = session_options(options);
+  if (!is_given(options, "kv_budget")) asked.budget = snapshot.facts().options.budget;
+  const PolicySpec& saved = snapshot.facts().options.policy;
+  const std::string of_file = saved.text(), said = asked.policy.text();
+  if (!is_given(options, "policy") || !may_be_settled(asked.policy, saved)) return;
+  if (of_file == said || of_file == engine.settled(asked).policy.text()) return;
+  throw other_than_in(snapshot, flag_of(command, "policy"), of_file, said);
 }
 
 SessionFile::SessionFile(std::string path, std::string otherwise)

@@ -16,6 +16,9 @@ namespace lacake::cli {
 // types, prefill and chunk. The same as in the file may be said again, so that one command line serves the
 // first time and every other.
 void require_same(const Options& options, Command command, const Snapshot& snapshot);
+// The same of the policy, exactly: one that takes settings from the model and the budget (Engine::settled) may be given
+// without them, as it was when the file was begun. What require_same leaves to it until a model is open.
+void require_same_policy(const Options& options, Command command, const Snapshot& snapshot, const Engine& engine);
 
 // Memory for checkpoints where the user does not say: that of two, with which the last answer can be asked for again
 // and the last question be changed.

@@ -106,6 +106,7 @@ void save_options(const SessionOptions& options, PartsWriter& file) {
   file.set("session.prompt_tokens", (std::uint64_t)options.prompt_tokens);
   file.set("session.new_tokens", (std::uint64_t)options.new_tokens);
   file.set("session.single_turn", options.single_turn);
+  file.set("session.repeat_frame", (std::uint64_t)options.repeat_frame);
 }
 
 }  // namespace

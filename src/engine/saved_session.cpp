@@ -81,6 +81,7 @@ SessionOptions saved_options(const PartsFile& file) {
   options.prompt_tokens = file.number("session.prompt_tokens", 0, kMany);
   options.new_tokens = file.number("session.new_tokens", 0, kMany);
   options.single_turn = file.flag("session.single_turn");
+  if (file.has("session.repeat_frame")) options.repeat_frame = file.number("session.repeat_frame", 0, kMany);
   return options;
 }
 

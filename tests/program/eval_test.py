@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import unittest
@@ -54,6 +55,13 @@ class Eval(ProgramTest):
         done = run("eval", "compare", self.folder / "seen", self.folder / "later")
         self.assertEqual(done.returncode, 0, done.stderr.decode())
         self.assertIn('question: was "seen", now "later"', done.stdout.decode())
+        # Other texts are another configuration too.
+        other = self.folder / "other"
+        shutil.copytree(self.folder / "seen", other)
+        config = json.loads((other / "config.json").read_text())
+        config["grid"]["seed"] = 7
+        (other / "config.json").write_text(json.dumps(config))
+        self.assertIn("grid.seed: was ", run("eval", "compare", self.folder / "seen", other).stdout.decode())
         self.assertTrue((self.folder / "seen" / "heatmap.svg").exists())
 
     def test_several_questions_about_one_text_go_on_where_they_stopped(self):

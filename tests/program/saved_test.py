@@ -362,6 +362,26 @@ class Chat(Saved):
         except OSError:
             return False
 
+    def test_one_command_line_serves_the_first_time_and_the_next(self):
+        # lacache takes its span from a share, and the file has it.
+        path = self.folder / "talk.kv"
+        line = ["chat", *ON_MODEL, "--session", path, "--policy", "lacache", "--kv-budget", "25%", "-c", "400", *GREEDY]
+        self.ok(*line, stdin=b"Name a fruit.\n")
+        self.ok(*line, stdin=b"Name a bird.\n")
+        asked = ["run", *ON_MODEL, "--session", path, "-p", "Who?", *GREEDY]
+        self.ok(*asked, "--policy", "lacache")
+        self.refused([*asked, "--policy", "lacache:overlap=1"], "--policy: expected lacache:span=", status=2)
+
+    def test_what_the_command_line_says_of_another_conversation_is_said_when_one_is_loaded(self):
+        first, second = self.folder / "first.kv", self.folder / "second.kv"
+        self.talk(first, "Name a fruit.")
+        done = self.ok("chat", *ON_MODEL, "--session", second, "--policy", "tova", "--kv-budget", "96", "--system",
+                       "Be brief.", "-q", stdin=f"/load {first}\n".encode())
+        said = done.stderr.decode()
+        self.assertIn("without effect on what was loaded: --policy: expected keydiff", said)
+        self.assertEqual(said.count("--policy"), 1)
+        self.assertIn('without effect on what was loaded: --system: expected ""', said)
+
     def test_undo_and_retry(self):
         path, other = self.folder / "talk.kv", self.folder / "other.kv"
         first, _ = self.talk(other, "Name a fruit.")
