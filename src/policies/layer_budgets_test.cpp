@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <limits>
 #include <numeric>
 
 namespace lacake {
@@ -94,6 +95,13 @@ TEST(SpreadLost, NeverExceedsTheTotal) {
   Sizes budgets{1, 1, 1};
   spread_lost(budgets, 5, Sizes{9, 9, 9});
   EXPECT_EQ(std::accumulate(budgets.begin(), budgets.end(), std::size_t{0}), 5u);
+}
+
+// The sharpest that CAKE takes, of 64 heads whose 32 rows are spread over a million entries.
+TEST(Preference, IsFiniteAtTheLeastTemperatures) {
+  const float sharp = preference(64 * 32 * std::log(1e6), 64 * 0.25, 0.2, 0.2);
+  EXPECT_LT(sharp, std::numeric_limits<float>::max() / 2);
+  EXPECT_GT(preference(1e-3, 1e-6, 0.2, 0.2), 0);
 }
 
 }  // namespace
