@@ -4,8 +4,8 @@
 // the work. Results do not depend on how it is divided: a query row's arithmetic is the same whatever rows run beside
 // it, and the cache is always cut into the same pieces.
 //
-// Every function exists twice: `reference::` is plain scalar code that says what is meant, the other is fast and tested
-// against it.
+// `prefill` and `decode` exist twice: `reference::` is plain scalar code that says what is meant, the other is fast and
+// tested against it.
 //
 // Types of fewer than 8 bits are stored *mixed* (mix.h): a row is H times what was computed. Kernels multiply rows as
 // they are, so q comes mixed where K is (keys with a rope_index aside: the kernel mixes those back before it rotates
@@ -33,6 +33,15 @@ struct Rope {
   const float* table = nullptr;
   int n_rot = 0;
   bool neox = false;
+
+  // The dimensions that rotate with each other: pair i of n_rot / 2.
+  struct Pair {
+    std::size_t a, b;
+  };
+  constexpr Pair pair(std::size_t i) const {
+    const auto half = (std::size_t)n_rot / 2;
+    return neox ? Pair{i, i + half} : Pair{2 * i, 2 * i + 1};
+  }
 };
 
 // Rows of K and V of one KV head, in slots. Row i of K is at k + i * k_stride bytes.

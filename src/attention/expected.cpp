@@ -9,15 +9,14 @@
 namespace lacake::attention {
 namespace {
 
-// The two dimensions that a rotation turns together, and by what.
-struct Pair {
-  std::size_t a, b;
+// Two dimensions that rotate together, and by what.
+struct Pair : Rope::Pair {
   float cosine, sine;
 };
 
 Pair pair_of(const Rope& turn, std::size_t i) {
   const auto half = (std::size_t)turn.n_rot / 2;
-  return {turn.neox ? i : 2 * i, turn.neox ? half + i : 2 * i + 1, turn.table[i], turn.table[half + i]};
+  return {turn.pair(i), turn.table[i], turn.table[half + i]};
 }
 
 // Numbers at a and b of `n` vectors, which lie `stride` apart.

@@ -85,12 +85,12 @@ struct TurnedKeys {
 
 // Queries in the order in which TurnedKeys gives keys: [d_k] -> [d_k].
 HWY_INLINE void order_as_turned(const Rope& rope, const float* q, int d_k, float* to) {
-  const std::size_t n_rot = (std::size_t)rope.n_rot, half = n_rot / 2, n = lanes();
+  const std::size_t n_rot = (std::size_t)rope.n_rot, n = lanes();
   for (std::size_t x = 0; x < n_rot; x += 2 * n) {
     for (std::size_t i = 0; i < n; ++i) {
-      const std::size_t pair = x / 2 + i;
-      to[x + i] = q[rope.neox ? pair : 2 * pair];
-      to[x + n + i] = q[rope.neox ? pair + half : 2 * pair + 1];
+      const Rope::Pair pair = rope.pair(x / 2 + i);
+      to[x + i] = q[pair.a];
+      to[x + n + i] = q[pair.b];
     }
   }
   std::copy(q + n_rot, q + d_k, to + n_rot);

@@ -13,8 +13,8 @@ void rotate(const Rope& rope, std::size_t position, float* row) {
   const float* cosines = rope.table + position * (std::size_t)rope.n_rot;
   const float* sines = cosines + half;
   for (int i = 0; i < half; ++i) {
-    float& a = row[rope.neox ? i : 2 * i];
-    float& b = row[rope.neox ? i + half : 2 * i + 1];
+    const Rope::Pair pair = rope.pair((std::size_t)i);
+    float &a = row[pair.a], &b = row[pair.b];
     const float turned = a * cosines[i] - b * sines[i];
     b = a * sines[i] + b * cosines[i];
     a = turned;

@@ -64,8 +64,8 @@ HWY_INLINE void rotate_row(const Rope& rope, const float* angles, float* row) {
     }
   }
   for (; i < half; ++i) {
-    float& a = row[rope.neox ? i : 2 * i];
-    float& b = row[rope.neox ? i + half : 2 * i + 1];
+    const Rope::Pair pair = rope.pair(i);
+    float &a = row[pair.a], &b = row[pair.b];
     const float turned = a * angles[i] - b * angles[half + i];
     b = a * angles[half + i] + b * angles[i];
     a = turned;

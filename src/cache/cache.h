@@ -107,6 +107,8 @@ class Cache {
   // --- out of this process and into it ---------------------------------------------------------------------------
   // Do the heads of a layer hold their own entries? Else they are those of head 0.
   bool per_head() const { return per_head_; }
+  // Lists of entries that a layer has: one for each of its heads, or one for all of them.
+  int n_lists() const { return per_head_ ? arena().shape().n_head_kv : 1; }
   // A lane's keys or values in stored order, to memory of the host: [length] rows.
   void copy_rows_out(int layer, int head, bool keys, std::span<std::byte> to) const;
   // The same of a moment. REQUIRES: it is one of this cache, and has the layer's rows.

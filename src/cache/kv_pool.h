@@ -80,7 +80,8 @@ class KvPool {
   void require_free(std::uint64_t bytes) const;
   // Puts a lease where `bytes` are free together, in order of address; the lease is not in the list.
   void place(KvLease& lease, std::uint64_t bytes);
-  // Where a gap of so many bytes begins and before which lease of the list it lies. npos if there is none.
+  // The offset of a gap of `bytes`, and the index in leases_ before which it lies; `before` is kNone where there is
+  // none.
   struct Gap {
     std::uint64_t offset;
     std::size_t before;

@@ -19,8 +19,7 @@ std::vector<float> numbers(const ggml_tensor* t, std::size_t begin, std::size_t 
 // use(i, j) for the channels that turn with each other.
 template <class Use>
 void for_pairs(const attention::Rope& rope, const Use& use) {
-  const std::size_t half = (std::size_t)rope.n_rot / 2;
-  for (std::size_t i = 0; i < half; ++i) rope.neox ? use(i, i + half, i) : use(2 * i, 2 * i + 1, i);
+  for (std::size_t i = 0; i < (std::size_t)rope.n_rot / 2; ++i) use(rope.pair(i).a, rope.pair(i).b, i);
 }
 
 // The mean square of each channel, of rows [d] of norms' weights.

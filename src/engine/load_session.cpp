@@ -14,9 +14,6 @@
 namespace lacake {
 namespace {
 
-// Heads of a layer that hold entries of their own: all of them, or one that stands for all.
-int n_lists(const Cache& cache) { return cache.per_head() ? cache.arena().shape().n_head_kv : 1; }
-
 void require_shape(const PartsFile& file, const SessionState& session) {
   const Cache& cache = session.cache();
   const CacheShape& shape = cache.arena().shape();
@@ -80,7 +77,7 @@ void put_first(Cache& cache, int layer, std::size_t n) {
     all.slots.push_back((std::uint32_t)i);
     all.positions.push_back((std::int32_t)i);
   }
-  const std::vector<Cache::Entries> entries((std::size_t)n_lists(cache), all);
+  const std::vector<Cache::Entries> entries((std::size_t)cache.n_lists(), all);
   cache.put(layer, entries, nullptr, nullptr);
 }
 
@@ -96,7 +93,7 @@ void load_layer(SessionState& session, const std::string& when, int layer, const
                 fmt::format("{}", n));
     }
     n_rows += n;
-    if (head < n_lists(cache)) n_listed += n;
+    if (head < cache.n_lists()) n_listed += n;
   }
   if (n_rows == 0) return;
   if (when != kNow && !session.loses(layer)) return put_first(cache, layer, lengths[shape.lane(layer, 0)]);
@@ -117,7 +114,7 @@ void load_layer(SessionState& session, const std::string& when, int layer, const
   }
   std::vector<Cache::Entries> entries;
   std::size_t at = 0;
-  for (int head = 0; head < n_lists(cache); ++head) {
+  for (int head = 0; head < cache.n_lists(); ++head) {
     const std::size_t n = lengths[shape.lane(layer, head)];
     Cache::Entries& own = entries.emplace_back();
     std::vector<bool> taken(n);

@@ -26,8 +26,8 @@ std::uint64_t rotation_bytes(const Hyperparameters& h, std::size_t n) {
 
 void make_rotations(Place& place, const LoadedModel& model, int kind, std::size_t first, std::size_t n, float* to) {
   const Hyperparameters& h = model.hyperparameters;
-  const bool neox = h.rope_mode == GGML_ROPE_TYPE_NEOX;
-  const int half = h.n_rot / 2;
+  const attention::Rope shape{.n_rot = h.n_rot, .neox = h.rope_mode == GGML_ROPE_TYPE_NEOX};
+  const std::size_t half = (std::size_t)h.n_rot / 2;
   for (std::size_t from = 0; from < n; from += kAtOnce) {
     const std::int64_t count = (std::int64_t)std::min(kAtOnce, n - from);
     Graph graph(8);
@@ -42,7 +42,7 @@ void make_rotations(Place& place, const LoadedModel& model, int kind, std::size_
     std::vector<std::int32_t> at((std::size_t)count);
     for (std::int64_t p = 0; p < count; ++p) {
       at[(std::size_t)p] = (std::int32_t)(first + from + (std::size_t)p);
-      for (int i = 0; i < half; ++i) unit[(std::size_t)(p * h.d_k + (neox ? i : 2 * i))] = 1;
+      for (std::size_t i = 0; i < half; ++i) unit[(std::size_t)(p * h.d_k) + shape.pair(i).a] = 1;
     }
     ggml_backend_tensor_set(x, unit.data(), 0, unit.size() * sizeof(float));
     ggml_backend_tensor_set(positions, at.data(), 0, at.size() * sizeof(std::int32_t));
@@ -51,9 +51,9 @@ void make_rotations(Place& place, const LoadedModel& model, int kind, std::size_
     for (std::int64_t p = 0; p < count; ++p) {
       float* row = to + (from + (std::size_t)p) * (std::size_t)h.n_rot;
       const float* turned = unit.data() + p * h.d_k;
-      for (int i = 0; i < half; ++i) {
-        row[i] = turned[neox ? i : 2 * i];
-        row[half + i] = turned[neox ? half + i : 2 * i + 1];
+      for (std::size_t i = 0; i < half; ++i) {
+        row[i] = turned[shape.pair(i).a];
+        row[half + i] = turned[shape.pair(i).b];
       }
     }
   }

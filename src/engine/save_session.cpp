@@ -17,8 +17,7 @@ class Moment {
   Moment(const SessionState& session, const SessionCopy* copy) : session_(session), copy_(copy) {}
 
   const CacheShape& shape() const { return cache().arena().shape(); }
-  // Heads of a layer that hold entries of their own: all of them, or one that stands for all.
-  int n_lists() const { return cache().per_head() ? shape().n_head_kv : 1; }
+  int n_lists() const { return cache().n_lists(); }
   std::span<const float> logits() const { return copy_ ? copy_->logits : session_.logits(); }
   const Policy& policy() const { return copy_ ? *copy_->policy : session_.policy(); }
   // Else the layer's entries are the first of those that it has now.

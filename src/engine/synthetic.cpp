@@ -4,8 +4,6 @@
 #include <array>
 #include <cassert>
 #include <cmath>
-#include <functional>
-#include <thread>
 
 #include "attention/row.h"
 #include "engine/deferred_edits.h"
@@ -44,16 +42,6 @@ class HeavyTail {
   std::array<float, 1024> values_;
 };
 
-void in_parallel(int threads, std::size_t n, const std::function<void(std::size_t)>& work) {
-  std::vector<std::thread> others;
-  const auto share = [&](std::size_t first) {
-    for (std::size_t i = first; i < n; i += (std::size_t)threads) work(i);
-  };
-  for (int t = 1; t < threads; ++t) others.emplace_back(share, (std::size_t)t);
-  share(0);
-  for (std::thread& t : others) t.join();
-}
-
 class SyntheticSegment {
  public:
   SyntheticSegment(EngineState& engine, SessionState& session, PrefillMemory& memory, const EntrySample& sample,
@@ -86,7 +74,7 @@ class SyntheticSegment {
     make_entries(l);
     float* record = (float*)memory_.workspace.record.data();
     float* sums = asked.accumulated ? record + n_entries * rows * n_head : nullptr;
-    in_parallel(engine_.place.threads(), n_head, [&](std::size_t head) {
+    engine_.workers.each(n_head, [&](std::size_t head, int) {
       const std::vector<std::int64_t> positions = positions_by_slot(l, (int)(head / (std::size_t)h_.group()));
       for (std::size_t r = 0; r < rows; ++r) {
         float* row = record + (head * rows + r) * n_entries;
@@ -147,7 +135,7 @@ class SyntheticSegment {
                                          .token_stride = n_head * d,
                                          .n = n,
                                          .first_token = (std::int64_t)(n_past_ + from)};
-      in_parallel(engine_.place.threads(), n_head, [&](std::size_t head) { entries.add_queries(chunk, head); });
+      engine_.workers.each(n_head, [&](std::size_t head, int) { entries.add_queries(chunk, head); });
       entries.added(chunk);
     }
   }
@@ -166,7 +154,7 @@ class SyntheticSegment {
     constexpr std::size_t kAtOnce = 256;
     const attention::KeyForm form = session_.key_form(l);
     const std::size_t blocks = (n_new_ + kAtOnce - 1) / kAtOnce, heads = (std::size_t)h_.n_head_kv;
-    in_parallel(engine_.place.threads(), blocks * heads, [&](std::size_t part) {
+    engine_.workers.each(blocks * heads, [&](std::size_t part, int) {
       const std::size_t head = part / blocks, from = part % blocks * kAtOnce;
       std::vector<float> k((std::size_t)h_.d_k), v((std::size_t)h_.d_v);
       for (std::size_t i = from; i < std::min(from + kAtOnce, n_new_); ++i) {

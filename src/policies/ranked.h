@@ -32,6 +32,8 @@ class RankedPolicy : public Policy {
     // prompt brings takes the place of each list's own.
     enum class Sharing { kEven, kAdaptive, kJoint, kSettled };
     Sharing sharing = Sharing::kEven;
+    // Whether lists of all layers share, or did when their sizes were decided.
+    bool is_joint() const { return sharing == Sharing::kJoint || sharing == Sharing::kSettled; }
     bool changes_sharing = false;  // share() may be called
     double head_floor = 0;         // share of an even head's entries that no list goes below where they are shared
     bool uneven_layers = false;

@@ -40,7 +40,7 @@ void RankedPolicy::resize(std::size_t cache_size, CacheEdits& edits) {
 
   // Where all that was ever fed would fit, it is from here on as if nothing had been cut.
   const bool all_fits = n_fed_ <= cache_size;
-  const bool joint = options_.sharing == Options::Sharing::kJoint || options_.sharing == Options::Sharing::kSettled;
+  const bool joint = options_.is_joint();
   if (!grows && !all_fits && joint) return shrink_jointly(edits);
   const std::vector<std::size_t> divided = grows || all_fits ? std::vector<std::size_t>() : divide(shape_.n_layer - 1);
   for (int layer = 0; layer < shape_.n_layer; ++layer) {

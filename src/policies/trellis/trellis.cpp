@@ -156,10 +156,7 @@ class Trellis final : public RankedPolicy {
 
  private:
   // A text was read before its question: which layers and heads hold how much of it stays as it was decided then.
-  bool settled() const {
-    return options().changes_sharing &&
-           (options().sharing == Options::Sharing::kJoint || options().sharing == Options::Sharing::kSettled);
-  }
+  bool settled() const { return options().changes_sharing && options().is_joint(); }
 
   Measures worth_measures() const {
     Measures asked{.key_similarity = !settings_.learned, .learned = settings_.learned};
