@@ -222,65 +222,97 @@ std::vector<Sample> passkey_samples(const Model& model, const NeedleOptions& opt
   return samples;
 }
 
+namespace {
+
+// A haystack with its facts in it.
+struct Planted {
+  std::vector<Fact> facts;
+  std::string context;
+};
+
+// Facts of places from a random one on, each behind the sentence that ends at its share of the haystack (`depths`).
+Planted planted(std::string_view haystack, std::span<const double> depths, const Keys& keys, PythonRandom& random) {
+  const auto first_place = (std::size_t)random.randint(0, (std::int64_t)kPlaces.size() - 1);
+  Planted all;
+  std::size_t from = 0;
+  for (std::size_t k = 0; k < depths.size(); ++k) {
+    const Fact& fact =
+        all.facts.emplace_back(Fact{kPlaces[(first_place + k) % kPlaces.size()], keys.draw(random), depths[k]});
+    const std::size_t end = std::max(from, sentence_end(haystack, (std::size_t)(depths[k] * (double)haystack.size())));
+    all.context += haystack.substr(from, end - from);
+    all.context += fmt::format(" The access code of the {} archive is {}. ", fact.place, fact.code);
+    from = end;
+  }
+  all.context += std::string(haystack.substr(from)) + "\n\n";
+  return all;
+}
+
+// Where facts stand: spread over all of the haystack where each is asked for by itself, else from `depth` to its end.
+std::vector<double> depths_of(std::size_t n_facts, bool apart, double depth) {
+  std::vector<double> all;
+  for (std::size_t k = 0; k < n_facts; ++k) {
+    all.push_back(apart ? (double)k / (double)(n_facts - 1) : depth + (1 - depth) * (double)k / (double)n_facts);
+  }
+  return all;
+}
+
+std::size_t checked_facts(const NeedleOptions& options) {
+  const bool apart = options.questions > 1;
+  const std::size_t n = apart ? options.questions : options.needles;
+  if (n >= 1 && n <= kPlaces.size()) return n;
+  throw Error({.kind = Error::Kind::kUsage,
+               .subject = apart ? "questions" : "needles",
+               .expected = fmt::format("1 to {}", kPlaces.size()),
+               .found = fmt::format("{}", n)});
+}
+
+// As much of the text as leaves room, generously, for facts and question.
+std::string haystack_of(const Model& model, const std::vector<Token>& tokens, std::size_t length, std::size_t n_facts) {
+  const std::size_t hay = length > 32 * (n_facts + 2) ? length - 32 * (n_facts + 1) : 0;
+  if (hay > 0 && tokens.size() >= hay) return first_tokens(model, tokens, hay);
+  throw Error({.subject = "the haystack",
+               .expected = fmt::format("{} tokens of text for a length of {}", std::max<std::size_t>(hay, 33), length),
+               .found = fmt::format("{}", tokens.size())});
+}
+
+}  // namespace
+
 std::vector<Sample> haystack_samples(const Model& model, std::string_view text, const NeedleOptions& options) {
   const bool apart = options.questions > 1;
-  const std::size_t n_facts = apart ? options.questions : options.needles;
-  if (n_facts < 1 || n_facts > kPlaces.size()) {
-    throw Error({.kind = Error::Kind::kUsage,
-                 .subject = apart ? "questions" : "needles",
-                 .expected = fmt::format("1 to {}", kPlaces.size()),
-                 .found = fmt::format("{}", n_facts)});
-  }
+  const std::size_t n_facts = checked_facts(options);
   const bool official = options.key.kind == KeyForm::Kind::kOfficial;
   const Keys keys(model, official ? KeyForm{KeyForm::Kind::kDigits, 5} : options.key);
   const std::vector<Token> tokens = model.tokenize(text, false, false);
   std::vector<Sample> samples;
-  for (const std::size_t length : options.lengths) {
-    // What facts and question take, generously.
-    const std::size_t hay = length > 32 * (n_facts + 2) ? length - 32 * (n_facts + 1) : 0;
-    if (hay == 0 || tokens.size() < hay) {
-      throw Error(
-          {.subject = "the haystack",
-           .expected = fmt::format("{} tokens of text for a length of {}", std::max<std::size_t>(hay, 33), length),
-           .found = fmt::format("{}", tokens.size())});
+  // One question about some of the facts.
+  const auto add = [&](const std::string& id, const Planted& text_of, std::span<const Fact> asked, double depth,
+                       std::size_t length) {
+    std::vector<std::string> codes;
+    std::size_t most = 10;
+    for (const Fact& fact : asked) {
+      codes.push_back(fact.code);
+      most = std::max(most, key_tokens(model, fact.code) + 4);
     }
-    const std::string haystack = first_tokens(model, tokens, hay);
+    samples.push_back(sample(id, text_of.context, question_about(asked), most * asked.size(), length,
+                             (int)std::lround(depth * 100), codes, !official));
+  };
+  for (const std::size_t length : options.lengths) {
+    const std::string haystack = haystack_of(model, tokens, length, n_facts);
     for (std::size_t d = 0; d < (apart ? 1 : options.depths); ++d) {
       const double depth = options.depths > 1 && !apart ? (double)d / (double)(options.depths - 1) : 0;
       for (std::size_t i = 0; i < options.seeds; ++i) {
         const std::uint64_t seed = options.first_seed + i;
         PythonRandom random(seed);
-        const auto first_place = (std::size_t)random.randint(0, (std::int64_t)kPlaces.size() - 1);
-        std::vector<Fact> facts;
-        std::string context;
-        std::size_t from = 0;
-        for (std::size_t k = 0; k < n_facts; ++k) {
-          const double at =
-              apart ? (double)k / (double)(n_facts - 1) : depth + (1 - depth) * (double)k / (double)n_facts;
-          facts.push_back({kPlaces[(first_place + k) % kPlaces.size()], keys.draw(random), at});
-          const std::size_t end = std::max(from, sentence_end(haystack, (std::size_t)(at * (double)haystack.size())));
-          context += haystack.substr(from, end - from);
-          context += fmt::format(" The access code of the {} archive is {}. ", facts[k].place, facts[k].code);
-          from = end;
-        }
-        context += haystack.substr(from) + "\n\n";
-        const auto add = [&](const std::string& id, std::span<const Fact> asked, double where) {
-          std::vector<std::string> codes;
-          std::size_t most = 10;
-          for (const Fact& fact : asked) {
-            codes.push_back(fact.code);
-            most = std::max(most, key_tokens(model, fact.code) + 4);
-          }
-          samples.push_back(sample(id, context, question_about(asked), most * asked.size(), length,
-                                   (int)std::lround(where * 100), codes, !official));
-        };
+        const Planted text_of = planted(haystack, depths_of(n_facts, apart, depth), keys, random);
         if (!apart) {
-          add(fmt::format("haystack/{}/{}/{}", length, (int)std::lround(depth * 100), seed), facts, depth);
+          add(fmt::format("haystack/{}/{}/{}", length, (int)std::lround(depth * 100), seed), text_of, text_of.facts,
+              depth, length);
           continue;
         }
         const std::string text_id = fmt::format("haystack/{}/{}", length, seed);
         for (std::size_t k = 0; k < n_facts; ++k) {
-          add(fmt::format("{}/{}", text_id, k), std::span(facts).subspan(k, 1), facts[k].depth);
+          add(fmt::format("{}/{}", text_id, k), text_of, std::span(text_of.facts).subspan(k, 1), text_of.facts[k].depth,
+              length);
           samples.back().text = text_id;
           samples.back().number = k + 1;
         }
