@@ -1,6 +1,9 @@
 """Conversations that a client of lacake serve keeps, copies, moves and looks at."""
 
+import contextlib
 import json
+import socket
+import time
 
 from program import FABLE, run
 from serve_test import ServeTest
@@ -133,6 +136,28 @@ class Sessions(ServeTest):
         self.assertEqual(len(said), 2, server.log)
         for line in said:
             self.assertTrue(line.startswith(f"{store}/lock: cannot be opened: No such file or directory; "), line)
+
+    def test_more_copies_at_once_than_are_kept_in_memory_are_refused(self):
+        server = self.serve("!--kv-budget", "--policy", "full")  # a full cache, so that a copy is more than the system takes unread
+        id = server.chat([{"role": "user", "content": 4 * FABLE + "Who is sly?"}], lacake={"session": "book"})
+        id = id["lacake"]["id"]
+        with contextlib.ExitStack() as unread:
+            sockets = []
+            for _ in range(8):
+                sockets.append(unread.enter_context(socket.create_connection(("127.0.0.1", server.port))))
+                sockets[-1].sendall(f"GET /v1/sessions/{id}/snapshot HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+                self.assertEqual(sockets[-1].recv(12), b"HTTP/1.1 200")
+            status, headers, body = server.ask("GET", f"/v1/sessions/{id}/snapshot")
+            self.assertEqual((status, headers["Retry-After"]), (429, "5"), body)
+            self.assertIn("expected 8 conversations at most that are copied at once", json.loads(body)["error"]["message"])
+            self.assertEqual(server.post(f"/v1/sessions/{id}/fork", {"session": "x"})[0], 429)
+            self.assertEqual(server.get("/health")[0], 200)
+        for _ in range(100):  # until it has seen that they are gone
+            status = server.ask("GET", f"/v1/sessions/{id}/snapshot")[0]
+            if status == 200:
+                break
+            time.sleep(0.05)
+        self.assertEqual(status, 200)
 
     def test_what_is_wrong_is_named(self):
         server = self.serve()
