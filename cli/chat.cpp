@@ -131,9 +131,9 @@ struct Chat {
 };
 
 // What is to be answered: a new question, or the last one again.
-using Asking = std::function<Turn(Conversation& conversation, const ConversationHooks& hooks)>;
+using AskOnce = std::function<Turn(Conversation& conversation, const ConversationHooks& hooks)>;
 
-Turn ask(Chat& chat, const Asking& asking) {
+Turn ask(Chat& chat, const AskOnce& asking) {
   PromptBar bar({chat.terminal, chat.options.quiet});
   const ConversationHooks hooks{
       .prompt_progress = bar.hook(),
@@ -160,7 +160,7 @@ void save(Chat& chat, const std::string& path) {
   }
 }
 
-void answer(Chat& chat, const Asking& asking) {
+void answer(Chat& chat, const AskOnce& asking) {
   const Turn turn = ask(chat, asking);
   chat.statistics.add(turn);
   const Answer& answer = turn.answer;

@@ -89,6 +89,8 @@ ChatCall::ChatCall(const Api& api, const HttpRequest& http, const Fields& fields
   request.session = session_of(fields, api.options().defaults, true);
   go_on_with_last(request.asking.chat, fields, messages);
   const ChatPrompt prompt = api.model().render_chat(messages, request.asking.chat);
+  const SessionOptions& session = request.session ? *request.session : api.options().defaults.session;
+  api.require_fits(prompt.text.text.size(), &session.policy);
   if (fields.flag("verbose").value_or(api.options().verbose)) {
     shown = {{"prompt", prompt.text.text},
              {"generation_settings", generation_settings(api.model(), request.asking.generation)}};

@@ -144,7 +144,11 @@ class Allowed {
 }  // namespace
 
 Api::Api(const Model& model, Scheduler& scheduler, ApiOptions options)
-    : model_(model), scheduler_(scheduler), options_(std::move(options)) {}
+    : model_(model), scheduler_(scheduler), options_(std::move(options)) {
+  for (Token token = 0; token < model_.facts().n_vocab; ++token) {
+    longest_piece_ = std::max(longest_piece_, token_text(token).size());
+  }
+}
 
 bool Api::is_allowed(const HttpRequest& request) const {
   if (options_.keys.empty()) return true;
@@ -223,7 +227,10 @@ void Api::answer(const std::shared_ptr<HttpExchange>& exchange) {
     if (method != route.method) continue;
     if (route.access == Access::kKey && !is_allowed(request)) return send_error(*exchange, key_refusal(request));
     if (const auto refusal = encoding_refusal(request)) return send_error(*exchange, *refusal);
-    return route.handle(*this, exchange);
+    // Reading a long body takes time, in which the server's thread would send nobody's answers.
+    constexpr std::size_t kLongBody = 256 << 10;
+    if (request.body.size() <= kLongBody) return route.handle(*this, exchange);
+    return worker_.add([this, exchange, handler = route.handle] { call(handler, exchange); });
   }
   // It holds nothing of anybody: what it shows it asks for with the key that its user has.
   if (const PageFile* const file = options_.page ? page_file(request.path) : nullptr) {
@@ -235,13 +242,30 @@ void Api::answer(const std::shared_ptr<HttpExchange>& exchange) {
 }
 
 void Api::handle(const std::shared_ptr<HttpExchange>& exchange) {
+  call([](Api& api, const std::shared_ptr<HttpExchange>& to) { api.answer(to); }, exchange);
+}
+
+void Api::call(Handler handler, const std::shared_ptr<HttpExchange>& exchange) {
   try {
-    answer(exchange);
+    handler(*this, exchange);
   } catch (const Error& error) {
     send_error(*exchange, api_error(error));
   } catch (const std::exception& error) {
     send_error(*exchange, api_error(500, error.what()));
   }
+}
+
+void Api::require_fits(std::size_t n_bytes, const PolicySpec* policy) const {
+  const ModelFacts& facts = model_.facts();
+  std::optional<std::size_t> most = options_.most_tokens;
+  const bool ends = policy && policy->positions(facts.policy_attention()) == Positions::kOriginal;
+  if (!most && ends) most = (std::size_t)facts.training_length;
+  const std::size_t least = n_bytes / longest_piece_;
+  if (!most || least <= *most) return;
+  throw Error({.kind = Error::Kind::kCapacity,
+               .subject = kTooLong,
+               .expected = fmt::format("{} tokens", *most),
+               .found = fmt::format("{} tokens or more", least)});
 }
 
 std::shared_ptr<void> Api::begin_copy() {

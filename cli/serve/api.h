@@ -25,22 +25,24 @@ namespace lacake::cli {
 
 struct ApiOptions {
   ServeDefaults defaults;
-  std::string alias;              // the model's name for clients
-  std::string version;            // of the program
-  std::vector<std::string> keys;  // one of them is needed, if there are any
-  std::string admin_key;          // for POST /drain; "": nobody may
-  bool local = false;             // it listens to this machine alone
-  std::string cors;               // the origin that browsers may come from; "": none but this server
-  bool page = true;               // in the browser
-  std::size_t n_ctx = 0;          // most tokens of a conversation
-  std::size_t n_parallel = 0;     // conversations that fit in memory
-  bool logs_answers = false;      // their texts are for the log too
-  bool slots = true;              // whether GET /slots answers
-  bool verbose = false;           // whether chats show their prompts, where a request does not say
-  nlohmann::json settings;        // of the server, as GET /props shows them
+  std::string alias;                            // the model's name for clients
+  std::string version;                          // of the program
+  std::vector<std::string> keys;                // one of them is needed, if there are any
+  std::string admin_key;                        // for POST /drain; "": nobody may
+  bool local = false;                           // it listens to this machine alone
+  std::string cors;                             // the origin that browsers may come from; "": none but this server
+  bool page = true;                             // in the browser
+  std::size_t n_ctx = 0;                        // most tokens of a conversation, as clients are told
+  std::optional<std::size_t> most_tokens = {};  // -c: under every policy
+  std::size_t n_parallel = 0;                   // conversations that fit in memory
+  bool logs_answers = false;                    // their texts are for the log too
+  bool slots = true;                            // whether GET /slots answers
+  bool verbose = false;                         // whether chats show their prompts, where a request does not say
+  nlohmann::json settings;                      // of the server, as GET /props shows them
 };
 
-// Who may ask, and what for. Handlers run on the HTTP server's thread; answers come from the scheduler's.
+// Who may ask, and what for. Handlers run on the HTTP server's thread, those of long bodies on the worker's; answers come
+// from the scheduler's.
 class Api {
  public:
   // Borrows model and scheduler.
@@ -65,6 +67,9 @@ class Api {
   std::shared_ptr<void> begin_copy();
   // A body's request to the scheduler; cancelled when the client goes. Throws what Scheduler::submit throws.
   void submit(const std::shared_ptr<HttpExchange>& exchange, Request request, std::shared_ptr<RequestClient> client);
+  // Throws an error about kTooLong where a text of so many bytes cannot be a prompt, however it is cut into tokens:
+  // before that takes seconds. `policy`: of its session; null where it is not known.
+  void require_fits(std::size_t n_bytes, const PolicySpec* policy) const;
   std::string token_text(Token token) const { return model_.piece(token, true); }  // bytes
   std::vector<unsigned char> token_bytes(Token token) const;
   // A token that a client names. Throws Error(kUsage) naming the field.
@@ -81,6 +86,8 @@ class Api {
 
  private:
   void answer(const std::shared_ptr<HttpExchange>& exchange);
+  using Handler = void (*)(Api&, const std::shared_ptr<HttpExchange>&);
+  void call(Handler handler, const std::shared_ptr<HttpExchange>& exchange);  // what it throws is sent
   // Why it may not ask, whatever it asks for.
   std::optional<ApiError> refusal_of(const HttpRequest& request) const;
   bool may_come_from(const HttpRequest& request) const;
@@ -91,6 +98,7 @@ class Api {
   const ApiOptions options_;
   ServerMetrics metrics_;
   StoreWatch store_watch_;
+  std::size_t longest_piece_ = 1;  // bytes of the longest token
   const std::time_t started_ = std::time(nullptr);
   std::atomic<bool> draining_ = false;
   const std::shared_ptr<std::atomic<int>> n_copies_ = std::make_shared<std::atomic<int>>(0);

@@ -19,6 +19,7 @@ ChatPrompt prompt_of_list(const Api& api, const json& list) {
       prompt.tokens.push_back(api.token_of(one, "prompt"));
       continue;
     }
+    api.require_fits(one.get_ref<const std::string&>().size(), nullptr);
     const std::vector<Token> tokens = api.model().tokenize(one.get<std::string>(), true, prompt.tokens.empty());
     prompt.tokens.insert(prompt.tokens.end(), tokens.begin(), tokens.end());
   }
@@ -28,7 +29,11 @@ ChatPrompt prompt_of_list(const Api& api, const json& list) {
 
 // A text, a list of tokens and texts, or llama-server's object for a text with pictures, without pictures.
 ChatPrompt prompt_of(const Api& api, const json& prompt) {
-  if (prompt.is_string()) return plain_prompt(api.model(), prompt.get<std::string>(), true);
+  const auto plain = [&](const std::string& text) {
+    api.require_fits(text.size(), nullptr);
+    return plain_prompt(api.model(), text, true);
+  };
+  if (prompt.is_string()) return plain(prompt.get<std::string>());
   if (prompt.is_array()) return prompt_of_list(api, prompt);
   if (!prompt.is_object()) refuse_field("prompt", "a text, a list of tokens, or a list of these", prompt);
   const Fields fields(prompt, "prompt.");
@@ -37,7 +42,7 @@ ChatPrompt prompt_of(const Api& api, const json& prompt) {
   }
   const auto text = fields.text("prompt_string");
   if (!text) refuse_field("prompt.prompt_string", "a text", json());
-  return plain_prompt(api.model(), *text, true);
+  return plain(*text);
 }
 
 }  // namespace

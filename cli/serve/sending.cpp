@@ -102,6 +102,7 @@ ApiError api_error(const Error& error) {
               fields.expected;
     return full;
   }
+  if (fields.subject == kTooLong) return context_error(std::stoull(fields.found), std::stoull(fields.expected));
   const std::string line = error.with_names(field_of);
   int status = 400;
   if (error.kind() == Error::Kind::kState)

@@ -22,6 +22,8 @@ ApiError api_error(int status, const std::string& message);
 ApiError try_later(int status, const std::string& message);
 // A prompt of so many tokens does not fit: by these words and fields clients know that they must shorten it.
 ApiError context_error(std::size_t n_prompt, std::size_t n_ctx);
+// The subject of an error that api_error() makes such a one of; `expected` and `found` begin with the numbers.
+inline constexpr const char* kTooLong = "context";
 // Whether an error is about that.
 bool is_too_long(const Error& error);
 void send_error(HttpExchange& exchange, const ApiError& error);

@@ -238,6 +238,7 @@ int serve(const Options& options) {
                      .cors = options.cors.value_or(""),
                      .page = !options.no_ui,
                      .n_ctx = plan.n_ctx,
+                     .most_tokens = generation.limits.conversation,
                      .n_parallel = n_parallel,
                      .logs_answers = options.log_prompts,
                      .slots = !options.no_slots,

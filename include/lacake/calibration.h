@@ -10,6 +10,8 @@
 //     }
 //
 // The file is read when a Model is opened (Model::Options::calibration).
+//
+// Threads: calibrate() as the Engine that it is given; everything else from any thread.
 
 #include <cstddef>
 #include <cstdint>
@@ -62,7 +64,7 @@ struct CalibrationFile;
 // Learned scores that are not in a file yet.
 class Calibration {
  public:
-  explicit Calibration(CalibrationFile file);
+  explicit Calibration(CalibrationFile file);  // for the library's own use
   Calibration(Calibration&&) noexcept;
   ~Calibration();
 

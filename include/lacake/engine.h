@@ -82,7 +82,7 @@ struct SessionOptions {
 // Bytes by purpose, before anything runs. `cache` and `layer_workspace` are exact; the rest are what the parts say.
 struct MemoryPlan {
   std::uint64_t program = 0;          // resident before the model was opened
-  std::uint64_t vocabulary = 0;       // and the other metadata, as measured when the model was opened
+  std::uint64_t vocabulary = 0;       // vocabulary and other metadata, measured when the model was opened
   std::uint64_t mapped_weights = 0;   // pages of the file
   std::uint64_t second_weights = 0;   // repacked copies
   std::uint64_t cache = 0;            // the arena: K and V, the budget

@@ -1,6 +1,8 @@
 #pragma once
 
 // How long an answer and a conversation may get, and the session that has room for them.
+//
+// Threads: what takes an Engine as that Engine; everything else from any thread.
 
 #include <cstddef>
 #include <cstdint>

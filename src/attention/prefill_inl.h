@@ -289,7 +289,7 @@ class PrefillPass {
     }
   }
 
-  // logit -> 2^(logit - top) for the same; returns the sums.
+  // logit -> 2^(logit - top) for the same; their sums into total_x and total_y.
   HWY_INLINE void find_powers(std::size_t x, std::size_t n, Vector top_x, Vector top_y, Vector& total_x,
                               Vector& total_y) const {
     const Lanes32 d;

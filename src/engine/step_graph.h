@@ -11,15 +11,14 @@
 namespace lacake {
 
 // The graph of one step: all layers, one column a session, of which the first `n_rotated` store rotated keys; with
-// learned scores of the new tokens if somebody wants them. Where the
-// place's attention reads what it attends over when it runs (AttentionNodes::graph_outlives_rows), the graph is built
-// once and runs again as long as the batch has this shape; elsewhere it is built for each run.
+// learned scores of the new tokens if a policy wants them. Where the place's attention reads what it attends over when
+// it runs (AttentionNodes::graph_outlives_rows), the graph is built once and runs again as long as the batch has this
+// shape; elsewhere it is built for each run.
 class StepGraph {
  public:
   StepGraph(EngineState&, std::size_t n, std::size_t n_rotated, bool learned);
 
-  // The engine's own, made or made anew where it has another shape. REQUIRES: make_ready() after attention() is
-  // described
+  // The engine's own, made anew where it has another shape. REQUIRES: describe attention(), then call make_ready().
   static StepGraph& of(EngineState&, std::size_t n, std::size_t n_rotated, bool learned);
 
   void build(EngineState&);

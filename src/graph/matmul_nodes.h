@@ -23,8 +23,7 @@ struct MatmulPlan {
 // Makes the products of one graph. Columns that several weights are multiplied with are converted once.
 class MatmulNodes {
  public:
-  // Borrows the graph, which keeps what its nodes need.
-  // Borrows the weights too.
+  // Borrows the graph, which keeps what its nodes need, and the weights.
   MatmulNodes(Graph& graph, const Weights& weights, const MatmulPlan& plan)
       : graph_(graph), weights_(weights), plan_(plan) {}
 

@@ -352,7 +352,10 @@ class Keeping(ServeTest):
         for server, n_ctx, path, more in (
                 (server, 200, "/v1/chat/completions", {"messages": [{"role": "user", "content": FABLE * 3}]}),
                 (server, 200, "/v1/completions", {"prompt": FABLE * 3}),
-                (trained, 8192, "/v1/chat/completions", {"messages": [{"role": "user", "content": FABLE * 60}]})):
+                (trained, 8192, "/v1/chat/completions", {"messages": [{"role": "user", "content": FABLE * 60}]}),
+                # So long that nobody has to count.
+                (trained, 8192, "/v1/chat/completions", {"messages": [{"role": "user", "content": "word " * 2_000_000}]}),
+                (server, 200, "/v1/completions", {"prompt": "word " * 2_000_000})):
             status, body = server.post(path, {**more, "max_tokens": 5})
             error = body["error"]
             self.assertEqual((status, error["type"], error["code"], error["n_ctx"]),
