@@ -1,13 +1,18 @@
 #pragma once
 
+#include <boost/asio/any_completion_handler.hpp>
+#include <boost/asio/bind_executor.hpp>
+#include <boost/asio/buffer.hpp>
 #include <boost/asio/ip/tcp.hpp>
 #include <boost/asio/ssl/context.hpp>
 #include <boost/asio/ssl/stream.hpp>
 #include <boost/beast/core/flat_stream.hpp>
 #include <boost/beast/core/tcp_stream.hpp>
+#include <cstddef>
 #include <memory>
 #include <optional>
 #include <utility>
+#include <vector>
 
 #include "serve/http.h"
 
@@ -35,13 +40,13 @@ class Wire {
 
   template <class Buffers, class Token>
   auto async_read_some(const Buffers& buffers, Token&& token) {
-    return tls_ ? tls_->async_read_some(buffers, std::forward<Token>(token))
-                : tcp_.async_read_some(buffers, std::forward<Token>(token));
+    const auto begin = [this](auto handler, const Into& into) { read_some(into, done(std::move(handler))); };
+    return boost::asio::async_initiate<Token, Signature>(begin, token, list<Into>(buffers));
   }
   template <class Buffers, class Token>
   auto async_write_some(const Buffers& buffers, Token&& token) {
-    return tls_ ? tls_->async_write_some(buffers, std::forward<Token>(token))
-                : tcp_.async_write_some(buffers, std::forward<Token>(token));
+    const auto begin = [this](auto handler, const From& from) { write_some(from, done(std::move(handler))); };
+    return boost::asio::async_initiate<Token, Signature>(begin, token, list<From>(buffers));
   }
   // REQUIRES has_tls().
   template <class Token>
@@ -54,6 +59,29 @@ class Wire {
   }
 
  private:
+  // Every operation of Beast has handlers and buffers of types of its own. Behind these all are of one, and what TCP
+  // and TLS make of them, most of what a compiler has to do here, is compiled once instead of for each.
+  using Signature = void(boost::system::error_code, std::size_t);
+  using Done = boost::asio::executor_binder<boost::asio::any_completion_handler<Signature>, executor_type>;
+  using Into = std::vector<boost::asio::mutable_buffer>;
+  using From = std::vector<boost::asio::const_buffer>;
+
+  template <class Handler>
+  Done done(Handler handler) {
+    return boost::asio::bind_executor(get_executor(),
+                                      boost::asio::any_completion_handler<Signature>(std::move(handler)));
+  }
+  template <class List, class Buffers>
+  static List list(const Buffers& buffers) {
+    return List(boost::asio::buffer_sequence_begin(buffers), boost::asio::buffer_sequence_end(buffers));
+  }
+  void read_some(const Into& into, Done done) {
+    tls_ ? tls_->async_read_some(into, std::move(done)) : tcp_.async_read_some(into, std::move(done));
+  }
+  void write_some(const From& from, Done done) {
+    tls_ ? tls_->async_write_some(from, std::move(done)) : tcp_.async_write_some(from, std::move(done));
+  }
+
   boost::beast::tcp_stream tcp_;
   const std::shared_ptr<Tls> keys_;
   // OpenSSL takes one buffer at a time, and makes a record of each: small ones are put together before.
