@@ -4,6 +4,7 @@
 #include <array>
 #include <bit>
 #include <cassert>
+#include <cmath>
 #include <functional>
 #include <limits>
 #include <numeric>
@@ -146,6 +147,13 @@ std::vector<float> evict_score(std::span<const float> mean, std::span<const floa
   }
   for (float& score : scores) score /= (float)group;
   return scores;
+}
+
+void read_on(std::span<const std::int64_t> tokens, float share, std::span<float> scores) {
+  for (std::size_t i = 1; i < scores.size(); ++i) {
+    const std::int64_t n = tokens[i] - tokens[i - 1];
+    scores[i] = std::max(scores[i], (n == 1 ? share : std::pow(share, (float)n)) * scores[i - 1]);
+  }
 }
 
 std::vector<std::uint32_t> rank(std::span<const float> scores, std::size_t count) {

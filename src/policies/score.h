@@ -24,6 +24,11 @@ std::vector<float> evict_score(std::span<const float> mean, std::span<const floa
 //   values, scores  [n_scored]
 void pool(std::span<const float> values, std::span<float> scores);
 
+// What is found is read on: an entry counts at least `share`^n times what the entry n tokens before it counts.
+//   tokens, scores  [n_scored]   tokens ascending: where entries were dropped, the next one here is not the next token
+// Ours, not a paper's. O(n).
+void read_on(std::span<const std::int64_t> tokens, float share, std::span<float> scores);
+
 // Indices of the `count` highest scores, highest first; of equal scores the lower index first.
 // REQUIRES: count <= scores.size(). O(n) where the scores fall already, else O(n + count log count).
 std::vector<std::uint32_t> rank(std::span<const float> scores, std::size_t count);

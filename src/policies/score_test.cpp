@@ -74,6 +74,18 @@ TEST(Pool, IsTheScoreOfAGroupOfOne) {
   }
 }
 
+TEST(ReadOn, GivesEachTokenAShareOfTheOneBeforeIt) {
+  Scores scores{0, 8, 0, 5, 0};
+  read_on(std::vector<std::int64_t>{3, 4, 5, 6, 7}, 0.5f, scores);
+  EXPECT_EQ(scores, (Scores{0, 8, 4, 5, 2.5f}));
+}
+
+TEST(ReadOn, CountsTheTokensThatWereDroppedBetween) {
+  Scores scores{8, 0, 0};
+  read_on(std::vector<std::int64_t>{0, 3, 1000}, 0.5f, scores);
+  EXPECT_EQ(scores, (Scores{8, 1, 0}));
+}
+
 TEST(Top, ComesInTheOrderOfTheEntries) { EXPECT_EQ(top(Scores{1, 4, 2, 3}, 3), (Order{1, 2, 3})); }
 
 TEST(Top, OfEqualScoresTheNewerStays) {

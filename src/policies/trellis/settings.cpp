@@ -98,7 +98,9 @@ std::vector<PolicyParameter> parameters() {
         .default_value = 0.8,
         .min = 0,
         .max = 0.99,
-        .help = "an entry of a prompt counts at least this share of what the entry before it counts; 0: only its own"},
+        .help = "an entry of a prompt counts at least this share, for each token between, of what an earlier one "
+                "counts; 0: "
+                "only its own"},
        {.name = "gamma",
         .default_value = 200,
         .min = 0,

@@ -290,7 +290,7 @@ class Trellis final : public RankedPolicy {
       for (std::size_t i = 0; i < n; ++i) most[i] = std::max(most[i], pooled[i]);
     }
     // What is found is read on: the query that wants a name's first token comes before the one that wants its second.
-    for (std::size_t i = 1; i < n; ++i) most[i] = std::max(most[i], settings_.onward * most[i - 1]);
+    read_on(memory.tokens().first(n), settings_.onward, most);
     memory.see_prompt(most, 1 - fade_share(seen.n_new));
   }
 
