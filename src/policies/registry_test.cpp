@@ -85,7 +85,7 @@ TEST(PolicySpec, AnUnknownParameterBringsTheNearestNameAndTheList) {
 TEST(PolicySpec, ValuesOutOfRangeAreRefusedWithTheRange) {
   expect_error("lacache:span=0", {"span", "whole number from 1 to 1024", "'0'"});
   expect_error("lacache:span=2.5", {"whole number", "'2.5'"});
-  expect_error("cake:tau1=0", {"tau1", "from 0.01 to 100"});
+  expect_error("cake:tau1=0", {"tau1", "from 0.2 to 100"});
   expect_error("cake:gamma=nan", {"gamma", "'nan'"});
   expect_error("cake:gamma=", {"gamma", "''"});
   expect_error("cake:gamma=2x", {"'2x'"});
