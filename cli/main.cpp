@@ -55,7 +55,8 @@ constexpr CommandRow kCommands[] = {
     {"eval", "quality of policies and budgets: perplexity, needle, RULER, LongBench",
      "Example: lacake eval perplexity -m model.gguf -f book.txt --policy full,lacache,cake --kv-budget 256,512", kEval,
      eval},
-    {"calibrate", "learns from texts what tokens are worth to a model: a small file that trellis and learned keep by",
+    {"calibrate",
+     "learns from texts what tokens are worth to a model: a small file for the policies trellis and learned",
      "Example: lacake calibrate -m model.gguf -f book.txt", kCalibrate, calibrate},
     {"policies", "the policies: parameters, defaults, ranges, papers", "", kPolicies, policies},
 };

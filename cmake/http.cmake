@@ -1,5 +1,5 @@
-# The HTTP side of `lacake serve`, part of the program. Boost.Beast's templates take as long as three other files, so this
-# is compiled before all others, beside them: as the last one it would be waited for.
+# The HTTP side of `lacake serve`, part of the program. Boost.Beast's templates take as long as three other files, so
+# this is compiled before all others, beside them: as the last one it would be waited for.
 find_package(Boost 1.81 REQUIRED)
 find_package(OpenSSL REQUIRED)
 add_library(lacake_http OBJECT cli/serve/http.cpp)

@@ -144,11 +144,7 @@ class Allowed {
 }  // namespace
 
 Api::Api(const Model& model, Scheduler& scheduler, ApiOptions options)
-    : model_(model), scheduler_(scheduler), options_(std::move(options)) {
-  for (Token token = 0; token < model_.facts().n_vocab; ++token) {
-    longest_piece_ = std::max(longest_piece_, token_text(token).size());
-  }
-}
+    : model_(model), scheduler_(scheduler), options_(std::move(options)) {}
 
 bool Api::is_allowed(const HttpRequest& request) const {
   if (options_.keys.empty()) return true;
@@ -255,16 +251,26 @@ void Api::call(Handler handler, const std::shared_ptr<HttpExchange>& exchange) {
   }
 }
 
+std::size_t Api::longest_piece() const {
+  std::call_once(measured_, [this] {
+    for (Token token = 0; token < model_.facts().n_vocab; ++token) {
+      longest_piece_ = std::max(longest_piece_, token_text(token).size());
+    }
+  });
+  return longest_piece_;
+}
+
 void Api::require_fits(std::size_t n_bytes, const PolicySpec* policy) const {
   const ModelFacts& facts = model_.facts();
-  std::optional<std::size_t> most = options_.most_tokens;
+  const std::size_t most = options_.most_tokens.value_or((std::size_t)facts.training_length);
+  if (n_bytes <= most) return;  // nearly all: no token is of less than a byte
+  const std::size_t least = n_bytes / longest_piece();
+  if (least <= most) return;
   const bool ends = policy && policy->positions(facts.policy_attention()) == Positions::kOriginal;
-  if (!most && ends) most = (std::size_t)facts.training_length;
-  const std::size_t least = n_bytes / longest_piece_;
-  if (!most || least <= *most) return;
+  if (!options_.most_tokens && !ends) return;
   throw Error({.kind = Error::Kind::kCapacity,
                .subject = kTooLong,
-               .expected = fmt::format("{} tokens", *most),
+               .expected = fmt::format("{} tokens", most),
                .found = fmt::format("{} tokens or more", least)});
 }
 

@@ -5,6 +5,7 @@
 #include <atomic>
 #include <ctime>
 #include <memory>
+#include <mutex>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <span>
@@ -33,7 +34,7 @@ struct ApiOptions {
   std::string cors;                             // the origin that browsers may come from; "": none but this server
   bool page = true;                             // in the browser
   std::size_t n_ctx = 0;                        // most tokens of a conversation, as clients are told
-  std::optional<std::size_t> most_tokens = {};  // -c: under every policy
+  std::optional<std::size_t> most_tokens = {};  // of one under every policy, where the user bounds it
   std::size_t n_parallel = 0;                   // conversations that fit in memory
   bool logs_answers = false;                    // their texts are for the log too
   bool slots = true;                            // whether GET /slots answers
@@ -41,8 +42,8 @@ struct ApiOptions {
   nlohmann::json settings;                      // of the server, as GET /props shows them
 };
 
-// Who may ask, and what for. Handlers run on the HTTP server's thread, those of long bodies on the worker's; answers come
-// from the scheduler's.
+// Who may ask, and what for. Handlers run on the HTTP server's thread, those of long bodies on the worker's; answers
+// come from the scheduler's.
 class Api {
  public:
   // Borrows model and scheduler.
@@ -86,6 +87,7 @@ class Api {
 
  private:
   void answer(const std::shared_ptr<HttpExchange>& exchange);
+  std::size_t longest_piece() const;  // bytes of the longest token, found when they are first asked for
   using Handler = void (*)(Api&, const std::shared_ptr<HttpExchange>&);
   void call(Handler handler, const std::shared_ptr<HttpExchange>& exchange);  // what it throws is sent
   // Why it may not ask, whatever it asks for.
@@ -98,7 +100,8 @@ class Api {
   const ApiOptions options_;
   ServerMetrics metrics_;
   StoreWatch store_watch_;
-  std::size_t longest_piece_ = 1;  // bytes of the longest token
+  mutable std::once_flag measured_;
+  mutable std::size_t longest_piece_ = 1;
   const std::time_t started_ = std::time(nullptr);
   std::atomic<bool> draining_ = false;
   const std::shared_ptr<std::atomic<int>> n_copies_ = std::make_shared<std::atomic<int>>(0);

@@ -27,7 +27,7 @@ struct Budget {
 
   bool given() const { return unit != Unit::kNone; }
 
-  // Entries a layer; a share is one of `prompt_tokens`. REQUIRES: unit is kEntries or kShare.
+  // Entries a layer; a share is of `prompt_tokens`. REQUIRES: unit is kEntries or kShare.
   std::uint64_t entries(std::size_t prompt_tokens) const;
 
   // The one place where a budget becomes bytes.

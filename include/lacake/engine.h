@@ -231,7 +231,7 @@ class SessionStem {
   std::unique_ptr<const State> state_;
 };
 
-// One conversation: made by Engine::open, it must be destroyed before its engine.
+// One conversation. Made by Engine::open, and destroyed before its engine.
 class Session {
  public:
   ~Session();

@@ -148,8 +148,8 @@ class Model {
   // The text alone, to be looked at. As `chat` in what it requires and throws.
   std::string chat_text(std::span<const Message> messages, bool add_generation_prompt) const;
 
-  // What the model computes with, in some letters: its tensors' content, adapters and RoPE settings, not its path. Two
-  // models of one fingerprint give the same logits. The first call reads all weights. Any thread.
+  // XXH3 of 128 bits, in hexadecimal, of what the model computes with: its tensors' content, adapters and RoPE
+  // settings, not its path. Owned by the model. The first call reads all weights. Any thread.
   const std::string& fingerprint() const;
 
   const LoadedModel& loaded() const { return *loaded_; }  // for the library's own use

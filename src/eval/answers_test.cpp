@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "engine/test_session.h"
+#include "eval/test_control.h"
 #include "lacake/policy_author.h"
 #include "tools/temporary_folder.h"
 
@@ -235,31 +236,25 @@ TEST(Answers, HaveALineOnceItEndsBehindSomething) {
 
 TEST_F(AnswersOfTinyModel, LeaveOutCellsThatCannotRunAndSaySo) {
   Results results = folder("a");
-  std::string notice;
-  RunControl watch;
-  watch.notice = [&](const std::string& line) { notice = line; };
+  KeptNotices notices;
   const auto cells = make_grid(std::vector<std::string>{"full", "cake:window=8"}, std::vector<std::string>{"2"});
-  ASSERT_TRUE(run(results, cells, Question::kSeen, 1 << 30, PrefillMode::kExact, watch));
+  ASSERT_TRUE(run(results, cells, Question::kSeen, 1 << 30, PrefillMode::kExact, notices.control));
   EXPECT_EQ(results.records().size(), 3u);
-  EXPECT_NE(notice.find("cake"), std::string::npos) << notice;
+  EXPECT_NE(notices.lines.back().find("cake"), std::string::npos) << notices.lines.back();
 }
 
 TEST_F(AnswersOfTinyModel, LeaveOutCellsWhoseLengthEndsBeforeTheAnswerDoes) {
-  models::TinyModel tiny = small();
-  tiny.n_ctx_train = 64;
-  Loaded short_model(tiny);
-  std::vector<std::string> notices;
-  RunControl watch;
-  watch.notice = [&](const std::string& line) { notices.push_back(line); };
+  Loaded short_model(small_trained_for(64));
+  KeptNotices notices;
   Results results = folder("a");
   const auto cells = make_grid(std::vector<std::string>{"full", "streaming-llm"}, std::vector<std::string>{"24"});
   const AnswerOptions streaming{.question = Question::kSeen,
                                 .most_cache_bytes = 1 << 30,
                                 .cells = {.types = CacheTypes::parse("f32"), .prefill = PrefillMode::kStreaming}};
-  ASSERT_TRUE(run_answers(short_model.model, short_model.engine, cells, samples_, streaming, watch, results));
+  ASSERT_TRUE(run_answers(short_model.model, short_model.engine, cells, samples_, streaming, notices.control, results));
   EXPECT_EQ(results.records().size(), 3u);
-  EXPECT_EQ(notices.size(), 3u);  // of each length
-  for (const std::string& line : notices) EXPECT_TRUE(contains(line, "training length 64")) << line;
+  EXPECT_EQ(notices.lines.size(), 3u);  // of each length
+  for (const std::string& line : notices.lines) EXPECT_TRUE(contains(line, "training length 64")) << line;
 }
 
 TEST_F(AnswersOfTinyModel, AreNoneWhereNoCellCanRunOrNothingIsAsked) {

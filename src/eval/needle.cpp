@@ -147,6 +147,57 @@ std::string question_about(std::span<const Fact> asked) {
       places);
 }
 
+// A haystack with its facts in it.
+struct Planted {
+  std::vector<Fact> facts;
+  std::string context;
+};
+
+// Facts of places from a random one on, each behind the sentence that ends at its share of the haystack (`depths`).
+Planted planted(std::string_view haystack, std::span<const double> depths, const Keys& keys, PythonRandom& random) {
+  const auto first_place = (std::size_t)random.randint(0, (std::int64_t)kPlaces.size() - 1);
+  Planted all;
+  std::size_t from = 0;
+  for (std::size_t k = 0; k < depths.size(); ++k) {
+    const Fact& fact =
+        all.facts.emplace_back(Fact{kPlaces[(first_place + k) % kPlaces.size()], keys.draw(random), depths[k]});
+    const std::size_t end = std::max(from, sentence_end(haystack, (std::size_t)(depths[k] * (double)haystack.size())));
+    all.context += haystack.substr(from, end - from);
+    all.context += fmt::format(" The access code of the {} archive is {}. ", fact.place, fact.code);
+    from = end;
+  }
+  all.context += std::string(haystack.substr(from)) + "\n\n";
+  return all;
+}
+
+// Where facts stand: spread over all of the haystack where each is asked for by itself, else from `depth` to its end.
+std::vector<double> depths_of(std::size_t n_facts, bool apart, double depth) {
+  std::vector<double> all;
+  for (std::size_t k = 0; k < n_facts; ++k) {
+    all.push_back(apart ? (double)k / (double)(n_facts - 1) : depth + (1 - depth) * (double)k / (double)n_facts);
+  }
+  return all;
+}
+
+std::size_t checked_facts(const NeedleOptions& options) {
+  const bool apart = options.questions > 1;
+  const std::size_t n = apart ? options.questions : options.needles;
+  if (n >= 1 && n <= kPlaces.size()) return n;
+  throw Error({.kind = Error::Kind::kUsage,
+               .subject = apart ? "questions" : "needles",
+               .expected = fmt::format("1 to {}", kPlaces.size()),
+               .found = fmt::format("{}", n)});
+}
+
+// As much of the text as leaves room, generously, for facts and question.
+std::string haystack_of(const Model& model, const std::vector<Token>& tokens, std::size_t length, std::size_t n_facts) {
+  const std::size_t hay = length > 32 * (n_facts + 2) ? length - 32 * (n_facts + 1) : 0;
+  if (hay > 0 && tokens.size() >= hay) return first_tokens(model, tokens, hay);
+  throw Error({.subject = "the haystack",
+               .expected = fmt::format("{} tokens of text for a length of {}", std::max<std::size_t>(hay, 33), length),
+               .found = fmt::format("{}", tokens.size())});
+}
+
 }  // namespace
 
 KeyForm KeyForm::parse(std::string_view text) {
@@ -221,61 +272,6 @@ std::vector<Sample> passkey_samples(const Model& model, const NeedleOptions& opt
   }
   return samples;
 }
-
-namespace {
-
-// A haystack with its facts in it.
-struct Planted {
-  std::vector<Fact> facts;
-  std::string context;
-};
-
-// Facts of places from a random one on, each behind the sentence that ends at its share of the haystack (`depths`).
-Planted planted(std::string_view haystack, std::span<const double> depths, const Keys& keys, PythonRandom& random) {
-  const auto first_place = (std::size_t)random.randint(0, (std::int64_t)kPlaces.size() - 1);
-  Planted all;
-  std::size_t from = 0;
-  for (std::size_t k = 0; k < depths.size(); ++k) {
-    const Fact& fact =
-        all.facts.emplace_back(Fact{kPlaces[(first_place + k) % kPlaces.size()], keys.draw(random), depths[k]});
-    const std::size_t end = std::max(from, sentence_end(haystack, (std::size_t)(depths[k] * (double)haystack.size())));
-    all.context += haystack.substr(from, end - from);
-    all.context += fmt::format(" The access code of the {} archive is {}. ", fact.place, fact.code);
-    from = end;
-  }
-  all.context += std::string(haystack.substr(from)) + "\n\n";
-  return all;
-}
-
-// Where facts stand: spread over all of the haystack where each is asked for by itself, else from `depth` to its end.
-std::vector<double> depths_of(std::size_t n_facts, bool apart, double depth) {
-  std::vector<double> all;
-  for (std::size_t k = 0; k < n_facts; ++k) {
-    all.push_back(apart ? (double)k / (double)(n_facts - 1) : depth + (1 - depth) * (double)k / (double)n_facts);
-  }
-  return all;
-}
-
-std::size_t checked_facts(const NeedleOptions& options) {
-  const bool apart = options.questions > 1;
-  const std::size_t n = apart ? options.questions : options.needles;
-  if (n >= 1 && n <= kPlaces.size()) return n;
-  throw Error({.kind = Error::Kind::kUsage,
-               .subject = apart ? "questions" : "needles",
-               .expected = fmt::format("1 to {}", kPlaces.size()),
-               .found = fmt::format("{}", n)});
-}
-
-// As much of the text as leaves room, generously, for facts and question.
-std::string haystack_of(const Model& model, const std::vector<Token>& tokens, std::size_t length, std::size_t n_facts) {
-  const std::size_t hay = length > 32 * (n_facts + 2) ? length - 32 * (n_facts + 1) : 0;
-  if (hay > 0 && tokens.size() >= hay) return first_tokens(model, tokens, hay);
-  throw Error({.subject = "the haystack",
-               .expected = fmt::format("{} tokens of text for a length of {}", std::max<std::size_t>(hay, 33), length),
-               .found = fmt::format("{}", tokens.size())});
-}
-
-}  // namespace
 
 std::vector<Sample> haystack_samples(const Model& model, std::string_view text, const NeedleOptions& options) {
   const bool apart = options.questions > 1;

@@ -6,6 +6,7 @@
 
 #include "engine/test_session.h"
 #include "eval/distribution.h"
+#include "eval/test_control.h"
 #include "tools/temporary_folder.h"
 
 namespace lacake::eval {
@@ -113,32 +114,26 @@ TEST_F(PerplexityOfTinyModel, GoesOnWhereItWasStopped) {
 
 // Keys at their tokens' own positions end with the length that the model was trained for.
 TEST_F(PerplexityOfTinyModel, LeavesOutCellsThatEndBeforeTheTextAndKeepsTheOthers) {
-  models::TinyModel tiny = small();
-  tiny.n_ctx_train = 64;
-  Loaded short_model(tiny);
-  std::vector<std::string> notices;
-  RunControl watch;
-  watch.notice = [&](const std::string& line) { notices.push_back(line); };
+  Loaded short_model(small_trained_for(64));
+  KeptNotices notices;
   Results results = folder("a");
   const auto cells = make_grid(three_, std::vector<std::string>{"24"});
-  ASSERT_TRUE(
-      run_perplexity(short_model.model, short_model.engine, cells, {{"text", tokens_}}, by_token_, watch, results));
-  ASSERT_EQ(notices.size(), 1u);
-  EXPECT_TRUE(contains(notices[0], "full cannot run: prompt: expected at most the model's training length 64"));
+  ASSERT_TRUE(run_perplexity(short_model.model, short_model.engine, cells, {{"text", tokens_}}, by_token_,
+                             notices.control, results));
+  ASSERT_EQ(notices.lines.size(), 1u);
+  EXPECT_TRUE(contains(notices.lines[0], "full cannot run: prompt: expected at most the model's training length 64"));
   EXPECT_EQ(results.records().size(), 2u);
 }
 
 TEST_F(PerplexityOfTinyModel, LeavesOutASharesOfTextsThatAreTooShortForIt) {
-  std::vector<std::string> notices;
-  RunControl watch;
-  watch.notice = [&](const std::string& line) { notices.push_back(line); };
+  KeptNotices notices;
   Results results = folder("a");
   PerplexityOptions whole = by_token_;
   whole.tokens = 0;
   const std::vector<Text> texts = {{"long", tokens_}, {"short", {tokens_.begin(), tokens_.begin() + 12}}};
   ASSERT_TRUE(run_perplexity(loaded_.model, loaded_.engine, make_grid(three_, std::vector<std::string>{"20%"}), texts,
-                             whole, watch, results));
-  EXPECT_EQ(notices.size(), 2u);
+                             whole, notices.control, results));
+  EXPECT_EQ(notices.lines.size(), 2u);
   EXPECT_EQ(results.records().size(), 2u);  // of the full cache
 }
 

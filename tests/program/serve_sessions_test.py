@@ -138,7 +138,8 @@ class Sessions(ServeTest):
             self.assertTrue(line.startswith(f"{store}/lock: cannot be opened: No such file or directory; "), line)
 
     def test_more_copies_at_once_than_are_kept_in_memory_are_refused(self):
-        server = self.serve("!--kv-budget", "--policy", "full")  # a full cache, so that a copy is more than the system takes unread
+        # A full cache, so that a copy is more than the system takes unread.
+        server = self.serve("!--kv-budget", "--policy", "full")
         id = server.chat([{"role": "user", "content": 4 * FABLE + "Who is sly?"}], lacake={"session": "book"})
         id = id["lacake"]["id"]
         with contextlib.ExitStack() as unread:

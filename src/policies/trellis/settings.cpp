@@ -99,8 +99,7 @@ std::vector<PolicyParameter> parameters() {
         .min = 0,
         .max = 0.99,
         .help = "an entry of a prompt counts at least this share, for each token between, of what an earlier one "
-                "counts; 0: "
-                "only its own"},
+                "counts; 0: only its own"},
        {.name = "gamma",
         .default_value = 200,
         .min = 0,
