@@ -243,7 +243,7 @@ TEST_F(AnswersOfTinyModel, LeaveOutCellsThatCannotRunAndSaySo) {
   EXPECT_NE(notices.lines.back().find("cake"), std::string::npos) << notices.lines.back();
 }
 
-TEST_F(AnswersOfTinyModel, LeaveOutCellsWhoseLengthEndsBeforeTheAnswerDoes) {
+TEST_F(AnswersOfTinyModel, AreLeftOutWhereTheModelsLengthEndsAndThatIsSaidOfEachLength) {
   Loaded short_model(small_trained_for(64));
   KeptNotices notices;
   Results results = folder("a");
@@ -255,6 +255,28 @@ TEST_F(AnswersOfTinyModel, LeaveOutCellsWhoseLengthEndsBeforeTheAnswerDoes) {
   EXPECT_EQ(results.records().size(), 3u);
   EXPECT_EQ(notices.lines.size(), 3u);  // of each length
   for (const std::string& line : notices.lines) EXPECT_TRUE(contains(line, "training length 64")) << line;
+}
+
+TEST_F(AnswersOfTinyModel, LeaveOutCellsWhoseLengthEndsBeforeTheAnswerDoes) {
+  samples_.resize(1);
+  Results whole = folder("whole");
+  const auto cells = make_grid(std::vector<std::string>{"full", "streaming-llm"}, std::vector<std::string>{"24"});
+  ASSERT_TRUE(run(whole, cells, Question::kSeen));
+  const int n_prompt = whole.records().at(0).at("tokens").at("prompt");
+  // Five of an answer's six tokens are fed.
+  for (const int room : {5, 4}) {
+    Loaded short_model(small_trained_for(n_prompt + room));
+    KeptNotices notices;
+    Results results = folder("a" + std::to_string(room));
+    const AnswerOptions streaming{.question = Question::kSeen,
+                                  .most_cache_bytes = 1 << 30,
+                                  .cells = {.types = CacheTypes::parse("f32"), .prefill = PrefillMode::kStreaming}};
+    ASSERT_TRUE(
+        run_answers(short_model.model, short_model.engine, cells, samples_, streaming, notices.control, results));
+    EXPECT_EQ(results.records().size(), room == 5 ? 2u : 1u);
+    EXPECT_EQ(notices.lines.size(), room == 5 ? 0u : 1u);
+    for (const std::string& line : notices.lines) EXPECT_TRUE(contains(line, "training length")) << line;
+  }
 }
 
 TEST_F(AnswersOfTinyModel, AreNoneWhereNoCellCanRunOrNothingIsAsked) {

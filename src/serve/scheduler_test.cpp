@@ -398,23 +398,6 @@ TEST_F(SchedulerTest, SeveralAnswersTakeTheRoomOfSeveral) {
   EXPECT_EQ(scheduler.status().conversations.size(), 1U);
 }
 
-TEST_F(SchedulerTest, NobodyGivesWayToARequestThatStillFindsNoRoom) {
-  Scheduler scheduler(loaded.model, engine, options());
-  const Served idle = serve(scheduler, chat({user("idle")}));
-  const auto running = submit(scheduler, chat({user("running")}, 100'000));
-  const Scheduler::Ticket ticket = client_ticket;
-  running->until([&] { return running->n_tokens > 0; });
-  Request three = chat({user("three")});
-  three.asking.n_answers = 3;  // all of the room
-  const auto waiting = submit(scheduler, std::move(three));
-  running->until([&, n = running->n_tokens] { return running->n_tokens > n + 5; });
-  const SchedulerStatus status = scheduler.status();
-  EXPECT_EQ(status.n_dropped, 0U);
-  EXPECT_EQ(status.conversations.at(0).id, idle.cache.id);
-  scheduler.cancel(ticket);
-  EXPECT_EQ(waiting->result().answers.size(), 3U);
-}
-
 TEST_F(SchedulerTest, AFurtherPartOfAcceptedWorkIsNotRefused) {
   SchedulerOptions one_waits = options();
   one_waits.most_waiting = 1;
@@ -440,20 +423,25 @@ TEST_F(SchedulerTest, AFurtherPartOfAcceptedWorkIsNotRefused) {
 
 TEST_F(SchedulerTest, OneThatIsCancelledBeforeItsFirstTokenIsToldSo) {
   Scheduler scheduler(loaded.model, engine, options());
-  class Read final : public RequestClient {
+  class Reader final : public RequestClient {
    public:
-    void progress(std::size_t done, std::size_t total) noexcept override {
-      if (done == total && when_read) std::exchange(when_read, nullptr)();
+    void progress(std::size_t, std::size_t) noexcept override {
+      if (++n_steps == last_step) when_read();
     }
     void ended(const Served&) noexcept override { told.set_value("ended"); }
     void failed(const Error& error) noexcept override { told.set_value(error.what()); }
+    std::size_t n_steps = 0, last_step = 0;
     std::function<void()> when_read;
     std::promise<std::string> told;
   };
-  const auto client = std::make_shared<Read>();
-  client->when_read = [&] { scheduler.cancel(1); };
-  EXPECT_EQ(scheduler.submit(chat({user("why is it")}), client), 1U);
-  EXPECT_EQ(client->told.get_future().get(), "request: cancelled");
+  const auto first = std::make_shared<Reader>(), second = std::make_shared<Reader>();
+  (void)scheduler.submit(chat({user("why is it")}, 12, "first"), first);
+  EXPECT_EQ(first->told.get_future().get(), "ended");
+  // The same again, cancelled by the step that ends its reading.
+  second->last_step = first->n_steps;
+  second->when_read = [&] { scheduler.cancel(2); };
+  EXPECT_EQ(scheduler.submit(chat({user("why is it")}, 12, "second"), second), 2U);
+  EXPECT_EQ(second->told.get_future().get(), "request: cancelled");
 }
 
 TEST_F(SchedulerTest, ATextIsContinuedAndItsOwnProbabilitiesAreGiven) {
@@ -692,6 +680,21 @@ TEST_F(OfOwners, ACopyOfOneThatGaveHalfUpHasTheWholeBudget) {
   EXPECT_EQ(served.cache.id, copy);
   EXPECT_GT(served.cache.n_held, 0U);
   EXPECT_EQ(served.cache.use.budget_bytes, one());
+}
+
+TEST_F(OfOwners, NobodyGivesWayToARequestThatStillFindsNoRoom) {
+  Scheduler scheduler(loaded.model, engine, options());
+  const Served idle = serve(scheduler, chat({user("idle")}));
+  const auto running = submit(scheduler, chat({user("running")}, 100'000));
+  const Scheduler::Ticket ticket = client_ticket;
+  running->until([&] { return running->n_tokens > 0; });
+  Request three = chat({user("three")});
+  three.asking.n_answers = 3;  // all of the room
+  const auto waiting = submit(scheduler, std::move(three));
+  running->until([&, n = running->n_tokens] { return running->n_tokens > n + 5; });
+  EXPECT_FALSE(look(scheduler, {.id = idle.cache.id}).tokens.empty());  // it is still there
+  scheduler.cancel(ticket);
+  EXPECT_EQ(waiting->result().answers.size(), 3U);
 }
 
 TEST_F(OfOwners, WhatIsRestoredOrForkedIsInTheStore) {
