@@ -7,7 +7,7 @@ ggml_tensor* BlockBuilder::embed(ggml_tensor* tokens) {
 }
 
 ggml_tensor* BlockBuilder::head(ggml_tensor* x) {
-  ggml_tensor* logits = product(weights_.output(), norm(x, weights_.output_norm()));
+  ggml_tensor* logits = products_.multiply(weights_.output(), normed(x, weights_.output_norm()));
   return capped(scaled(logits, h_.output_scale), h_.output_softcap);
 }
 
@@ -26,9 +26,9 @@ ggml_tensor* BlockBuilder::norm(ggml_tensor* x, ggml_tensor* weight) const {
   return weight ? ggml_mul(ctx, ggml_rms_norm(ctx, x, h_.rms_epsilon), weight) : x;
 }
 
-ggml_tensor* BlockBuilder::product(const Linear& linear, ggml_tensor* x) {
-  ggml_tensor* y = products_.multiply(linear.weight, x);
-  return linear.bias ? ggml_add(graph_.context(), y, linear.bias) : y;
+Columns BlockBuilder::normed(ggml_tensor* x, ggml_tensor* weight) const {
+  if (!weight) return {.values = x};
+  return {.values = norm(x, weight), .of = x, .weight = weight, .epsilon = h_.rms_epsilon};
 }
 
 ggml_tensor* BlockBuilder::rope(ggml_tensor* x, ggml_tensor* positions, int kind) const {
@@ -51,50 +51,68 @@ ggml_tensor* BlockBuilder::activated(ggml_tensor* gate, ggml_tensor* up) const {
   return ggml_swiglu_split(ctx, gate, up);
 }
 
-ggml_tensor* BlockBuilder::feed_forward(const FeedForward& f, ggml_tensor* x) {
-  ggml_tensor* up = product(f.up, x);
-  if (!f.gate.weight) return product(f.down, ggml_swiglu(graph_.context(), up));
-  return product(f.down, activated(product(f.gate, x), up));
+ggml_tensor* BlockBuilder::hidden(const FeedForward& f, const Columns& x) {
+  if (!f.gate.weight) return ggml_swiglu(graph_.context(), products_.multiply(f.up, x));
+  const Linear both[] = {f.gate, f.up};
+  const std::vector<ggml_tensor*> products = products_.multiply(both, x);
+  return activated(products[0], products[1]);
 }
 
-BlockBuilder::Projected BlockBuilder::project(const LayerWeights& l, ggml_tensor* x) {
+ggml_tensor* BlockBuilder::added(ggml_tensor* x, ggml_tensor* y, ggml_tensor* after_norm) const {
+  return ggml_add(graph_.context(), x, scaled(norm(y, after_norm), h_.residual_scale));
+}
+
+ggml_tensor* BlockBuilder::added_product(ggml_tensor* x, const Linear& linear, ggml_tensor* y,
+                                         ggml_tensor* after_norm) {
+  if (!after_norm && h_.residual_scale == 1) return products_.multiply(linear, {.values = y}, /*plus*/ x);
+  return added(x, products_.multiply(linear, {.values = y}), after_norm);
+}
+
+BlockBuilder::Projected BlockBuilder::project(const LayerWeights& l, const Columns& x) {
   ggml_context* ctx = graph_.context();
-  const std::int64_t n = x->ne[1], n_q = std::int64_t{h_.n_head} * h_.d_k, n_k = std::int64_t{h_.n_head_kv} * h_.d_k;
+  // Columns of y may lie apart.
+  const auto heads = [&](ggml_tensor* y, std::int64_t d, std::int64_t n_heads, std::int64_t from = 0) {
+    return ggml_view_3d(ctx, y, d, n_heads, y->ne[1], (std::size_t)d * sizeof(float), y->nb[1],
+                        (std::size_t)(from * d) * sizeof(float));
+  };
   Projected p;
   if (l.qkv.weight) {
-    ggml_tensor* all = product(l.qkv, x);
-    const auto part = [&](std::int64_t from, std::int64_t d, std::int64_t heads) {
-      return ggml_view_3d(ctx, all, d, heads, n, (std::size_t)d * sizeof(float), all->nb[1],
-                          (std::size_t)from * sizeof(float));
-    };
-    p = {part(0, h_.d_k, h_.n_head), part(n_q, h_.d_k, h_.n_head_kv), part(n_q + n_k, h_.d_v, h_.n_head_kv)};
+    ggml_tensor* all = products_.multiply(l.qkv, x);
+    const std::int64_t n_q = h_.n_head, n_k = h_.n_head_kv;
+    p = {heads(all, h_.d_k, n_q), heads(all, h_.d_k, n_k, n_q), nullptr};
+    const std::size_t from = (std::size_t)((n_q + n_k) * h_.d_k) * sizeof(float);
+    p.v = ggml_view_3d(ctx, all, h_.d_v, n_k, all->ne[1], (std::size_t)h_.d_v * sizeof(float), all->nb[1], from);
   } else {
+    const Linear each[] = {l.q, l.k, l.v};
+    const std::vector<ggml_tensor*> products = products_.multiply(each, x);
     // A norm of the whole projection comes before its heads are told apart.
     const bool whole = h_.projection_norm;
-    p.q = ggml_reshape_3d(ctx, norm(product(l.q, x), whole ? l.q_norm : nullptr), h_.d_k, h_.n_head, n);
-    p.k = ggml_reshape_3d(ctx, norm(product(l.k, x), whole ? l.k_norm : nullptr), h_.d_k, h_.n_head_kv, n);
-    p.v = ggml_reshape_3d(ctx, product(l.v, x), h_.d_v, h_.n_head_kv, n);
+    p.q = heads(norm(products[0], whole ? l.q_norm : nullptr), h_.d_k, h_.n_head);
+    p.k = heads(norm(products[1], whole ? l.k_norm : nullptr), h_.d_k, h_.n_head_kv);
+    p.v = heads(products[2], h_.d_v, h_.n_head_kv);
   }
   if (h_.head_norm) p.q = norm(p.q, l.q_norm), p.k = norm(p.k, l.k_norm);
   return p;
 }
 
-ggml_tensor* BlockBuilder::block(int layer, ggml_tensor* x, ggml_tensor* positions, std::int64_t n_rotated,
-                                 const AttentionNode& attention) {
+void BlockBuilder::rotate(const Projected& projected, ggml_tensor* positions, int kind, std::int64_t n_rotated,
+                          Projections& p) const {
   ggml_context* ctx = graph_.context();
-  const LayerWeights& l = weights_.layer(layer);
-  const int kind = h_.layers[(std::size_t)layer].rope;
-  const std::int64_t n = x->ne[1];
-
-  ggml_tensor* input = norm(x, l.attention_norm);
-  const Projected projected = project(l, input);
-  ggml_tensor* k = projected.k;
-  Projections p;
-  p.q_plain = projected.q;
-  p.input = input;
-  p.q = rope(projected.q, positions, kind);
-  p.k = k;
-  p.v = projected.v;
+  ggml_tensor *q = projected.q, *k = projected.k;
+  const std::int64_t n = q->ne[2];
+  const std::size_t q_bytes = (std::size_t)h_.n_head * q->nb[1];
+  const auto part_of = [&](ggml_tensor* heads, std::int64_t n_heads, std::size_t from) {
+    return ggml_view_3d(ctx, heads, h_.d_k, n_heads, n, heads->nb[1], heads->nb[2], from);
+  };
+  // Where keys lie behind queries, both turn as one.
+  const bool joined = q->view_src && q->view_src == k->view_src && k->view_offs == q->view_offs + q_bytes;
+  if (joined && n_rotated == n) {
+    ggml_tensor* both = rope(part_of(q, h_.n_head + h_.n_head_kv, 0), positions, kind);
+    p.q = part_of(both, h_.n_head, 0);
+    p.k_rotated = part_of(both, h_.n_head_kv, q_bytes);
+    return;
+  }
+  p.q = rope(q, positions, kind);
   const auto tokens_of_k = [&](std::int64_t from, std::int64_t count) {
     if (count == n) return k;
     return ggml_view_3d(ctx, k, h_.d_k, h_.n_head_kv, count, k->nb[1], k->nb[2], (std::size_t)from * k->nb[2]);
@@ -104,12 +122,24 @@ ggml_tensor* BlockBuilder::block(int layer, ggml_tensor* x, ggml_tensor* positio
     p.k_rotated = rope(tokens_of_k(0, n_rotated), at, kind);
   }
   if (n_rotated < n) p.k_plain = tokens_of_k(n_rotated, n - n_rotated);
+}
 
-  ggml_tensor* attended = norm(product(l.attention_output, attention(p)), l.attention_after_norm);
-  x = ggml_add(ctx, x, scaled(attended, h_.residual_scale));
-  ggml_tensor* normed = norm(x, l.ffn_norm);
-  ggml_tensor* fed = norm(l.router.weight ? experts(l, normed) : feed_forward(l.ffn, normed), l.ffn_after_norm);
-  return ggml_add(ctx, x, scaled(fed, h_.residual_scale));
+ggml_tensor* BlockBuilder::block(int layer, ggml_tensor* x, ggml_tensor* positions, std::int64_t n_rotated,
+                                 const AttentionNode& attention) {
+  const LayerWeights& l = weights_.layer(layer);
+  const Columns input = normed(x, l.attention_norm);
+  const Projected projected = project(l, input);
+  Projections p;
+  p.input = input.values;
+  p.q_plain = projected.q;
+  p.k = projected.k;
+  p.v = projected.v;
+  rotate(projected, positions, h_.layers[(std::size_t)layer].rope, n_rotated, p);
+  x = added_product(x, l.attention_output, attention(p), l.attention_after_norm);
+
+  const Columns between = normed(x, l.ffn_norm);
+  if (l.router.weight) return added(x, experts(l, between), l.ffn_after_norm);
+  return added_product(x, l.ffn.down, hidden(l.ffn, between), l.ffn_after_norm);
 }
 
 }  // namespace lacake

@@ -52,7 +52,7 @@ class BlockBuilder {
 
  private:
   ggml_tensor* norm(ggml_tensor* x, ggml_tensor* weight) const;
-  ggml_tensor* product(const Linear& linear, ggml_tensor* x);
+  Columns normed(ggml_tensor* x, ggml_tensor* weight) const;
   ggml_tensor* scaled(ggml_tensor* x, float factor) const;
   ggml_tensor* capped(ggml_tensor* x, float cap) const;
   struct Projected {
@@ -60,11 +60,17 @@ class BlockBuilder {
     ggml_tensor* k;  // [d_k, n_head_kv, n]
     ggml_tensor* v;  // [d_v, n_head_kv, n]
   };
-  Projected project(const LayerWeights& l, ggml_tensor* x);
+  Projected project(const LayerWeights& l, const Columns& x);
+  void rotate(const Projected& projected, ggml_tensor* positions, int kind, std::int64_t n_rotated,
+              Projections& p) const;
   ggml_tensor* activated(ggml_tensor* gate, ggml_tensor* up) const;
-  ggml_tensor* feed_forward(const FeedForward& f, ggml_tensor* x);
+  // What a feed-forward network's `down` is multiplied with: [n_ff, n].
+  ggml_tensor* hidden(const FeedForward& f, const Columns& x);
+  // x + residual_scale * (y, normed where a block norms what it adds).
+  ggml_tensor* added(ggml_tensor* x, ggml_tensor* y, ggml_tensor* after_norm) const;
+  ggml_tensor* added_product(ggml_tensor* x, const Linear& linear, ggml_tensor* y, ggml_tensor* after_norm);
   // x [n_embd, n] through the experts that the router chooses for each token (graph/experts.cpp)
-  ggml_tensor* experts(const LayerWeights& l, ggml_tensor* x);
+  ggml_tensor* experts(const LayerWeights& l, const Columns& x);
 
   Graph& graph_;
   const Hyperparameters& h_;

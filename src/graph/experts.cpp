@@ -15,10 +15,11 @@ ggml_tensor* chosen_product(ggml_context* ctx, const Linear& of_all, ggml_tensor
 
 }  // namespace
 
-ggml_tensor* BlockBuilder::experts(const LayerWeights& l, ggml_tensor* x) {
+ggml_tensor* BlockBuilder::experts(const LayerWeights& l, const Columns& in) {
   ggml_context* ctx = graph_.context();
+  ggml_tensor* x = in.values;
   const std::int64_t n = x->ne[1], n_used = h_.n_expert_used;
-  ggml_tensor* logits = product(l.router, x);  // [n_expert, n]
+  ggml_tensor* logits = products_.multiply(l.router, in);  // [n_expert, n]
   ggml_tensor* scores = h_.softmax_over_chosen ? logits : ggml_soft_max(ctx, logits);
   ggml_tensor* chosen = ggml_argsort_top_k(ctx, scores, (int)n_used);  // [n_used, n]
   ggml_tensor* by_expert = ggml_reshape_3d(ctx, scores, 1, h_.n_expert, n);
@@ -42,7 +43,8 @@ ggml_tensor* BlockBuilder::experts(const LayerWeights& l, ggml_tensor* x) {
     sum = !sum ? one : ggml_add(ctx, sum, one);
   }
   if (n_used == 1) sum = ggml_cont(ctx, sum);
-  return l.shared_expert.up.weight ? ggml_add(ctx, sum, feed_forward(l.shared_expert, x)) : sum;
+  if (!l.shared_expert.up.weight) return sum;
+  return products_.multiply(l.shared_expert.down, {.values = hidden(l.shared_expert, in)}, /*plus*/ sum);
 }
 
 }  // namespace lacake

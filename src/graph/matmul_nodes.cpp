@@ -1,10 +1,10 @@
 #include "graph/matmul_nodes.h"
 
 #include <algorithm>
-#include <atomic>
 #include <cassert>
 
 #include "ggml-backend.h"
+#include "graph/node_threads.h"
 #include "matmul/bf16.h"
 #include "matmul/columns.h"
 #include "matmul/f32.h"
@@ -19,24 +19,6 @@ using matmul::kTileRows;
 using matmul::Matrix;
 using matmul::Pieces;
 using matmul::Tile;
-
-// Items of work that threads take one by one, so that a thread which the system has taken a core from does not hold up
-// the others. Ready for the next run as soon as every thread has seen the end.
-class Items {
- public:
-  // Calls use(i) for the items that this thread gets.
-  template <class Use>
-  void take(std::size_t n_items, int n_threads, const Use& use) {
-    for (std::size_t i; (i = next_.fetch_add(1, std::memory_order_relaxed)) < n_items;) use(i);
-    if (done_.fetch_add(1, std::memory_order_acq_rel) + 1 < n_threads) return;
-    done_.store(0, std::memory_order_relaxed);
-    next_.store(0, std::memory_order_release);
-  }
-
- private:
-  std::atomic<std::size_t> next_{0};
-  std::atomic<int> done_{0};
-};
 
 // What a node multiplies: a packed matrix, or one as stored.
 struct Node {
@@ -81,23 +63,6 @@ void quantise(ggml_tensor* dst, int ith, int nth, void*) {
     matmul::quantise_column((const float*)((const char*)x->data + (std::size_t)c * x->nb[1]), n,
                             (std::byte*)dst->data + (std::size_t)c * dst->nb[1]);
   }
-}
-
-void multiply_packed(ggml_tensor* dst, int, int nth, void* userdata) {
-  Node& node = *(Node*)userdata;
-  const auto* columns = (const std::byte*)dst->src[0]->data;
-  // Several tiles in a row, so that memory sees long streams; several items for each thread, so that none waits long.
-  const std::size_t n_tiles = node.n_tiles();
-  const std::size_t each = std::clamp<std::size_t>(n_tiles / (2 * (std::size_t)nth), 1, 32);
-  node.items.take((n_tiles + each - 1) / each, nth, [&](std::size_t item) {
-    for (std::size_t i = item * each; i < std::min(n_tiles, (item + 1) * each); ++i) {
-      matmul::multiply_packed(*node.packed, i, columns, (std::size_t)dst->ne[1], (float*)dst->data, node.n_out());
-    }
-  });
-}
-
-std::byte* scratch_of(const ggml_tensor* scratch, int ith) {
-  return (std::byte*)scratch->data + (std::size_t)ith * scratch->nb[1];
 }
 
 void multiply_int8_tiles(ggml_tensor* dst, int ith, int nth, void* userdata) {
@@ -259,7 +224,56 @@ ggml_tensor* MatmulNodes::rows(ggml_tensor* weight, ggml_tensor* ids) {
                         GGML_N_TASKS_MAX, const_cast<matmul::Packed*>(packed));
 }
 
-ggml_tensor* MatmulNodes::multiply(ggml_tensor* weight, ggml_tensor* x) {
+matmul::Kernel MatmulNodes::kernel_of(const ggml_tensor* weight, std::int64_t n) const {
+  return matmul::kernel_for(plan_.method, weight->type, weight->ne[0], weights_.packed(weight) != nullptr,
+                            plan_.batch_invariant || n <= matmul::kFewColumns);
+}
+
+bool MatmulNodes::is_adapted(const ggml_tensor* weight) const {
+  return std::any_of(plan_.loras.begin(), plan_.loras.end(), [&](const Lora& lora) { return lora.pair(weight); });
+}
+
+ggml_tensor* MatmulNodes::multiply(const Linear& linear, const Columns& x, ggml_tensor* plus) {
+  if (!is_adapted(linear.weight)) {
+    if (ggml_tensor* y = packed_product({&linear, 1}, x, plus)) return y;
+  }
+  ggml_context* ctx = graph_.context();
+  ggml_tensor* y = adapted(linear.weight, x.values);
+  if (linear.bias) y = ggml_add(ctx, y, linear.bias);
+  return plus ? ggml_add(ctx, plus, y) : y;
+}
+
+std::vector<ggml_tensor*> MatmulNodes::multiply(std::span<const Linear> linears, const Columns& x) {
+  std::vector<ggml_tensor*> products;
+  const bool adapted =
+      std::any_of(linears.begin(), linears.end(), [&](const Linear& l) { return is_adapted(l.weight); });
+  ggml_tensor* all = adapted ? nullptr : packed_product(linears, x, nullptr);
+  std::size_t from = 0;
+  for (const Linear& linear : linears) {
+    const std::int64_t n_out = linear.weight->ne[1];
+    products.push_back(all ? ggml_view_2d(graph_.context(), all, n_out, all->ne[1], all->nb[1], from)
+                           : multiply(linear, x));
+    from += (std::size_t)n_out * sizeof(float);
+  }
+  return products;
+}
+
+ggml_tensor* MatmulNodes::packed_product(std::span<const Linear> linears, const Columns& x, ggml_tensor* plus) {
+  const std::int64_t n = x.values->ne[1];
+  for (const Linear& linear : linears) {
+    if (kernel_of(linear.weight, n) != Kernel::kInt8Packed) return nullptr;
+  }
+  auto& product = graph_.keep<PackedProduct>();
+  if (last_packed_) last_packed_->next = &product;
+  last_packed_ = &product;
+  for (const Linear& linear : linears) {
+    product.parts.push_back({weights_.packed(linear.weight), linear.bias ? (const float*)linear.bias->data : nullptr});
+  }
+  if (x.of) product.norm = {(const float*)x.weight->data, x.epsilon};
+  return packed_product_node(graph_, product, x.of ? x.of : x.values, plus, scratch(product.scratch_bytes()));
+}
+
+ggml_tensor* MatmulNodes::adapted(ggml_tensor* weight, ggml_tensor* x) {
   ggml_context* ctx = graph_.context();
   ggml_tensor* y = product(weight, x);
   for (const Lora& lora : plan_.loras) {
@@ -294,23 +308,23 @@ ggml_tensor* MatmulNodes::one_by_one(ggml_tensor* weight, ggml_tensor* x, std::i
 ggml_tensor* MatmulNodes::product(ggml_tensor* weight, ggml_tensor* x) {
   ggml_context* ctx = graph_.context();
   const std::int64_t n = x->ne[1];
-  const matmul::Packed* packed = weights_.packed(weight);
-  const Kernel kernel = matmul::kernel_for(plan_.method, weight->type, weight->ne[0], packed != nullptr,
-                                           plan_.batch_invariant || n <= matmul::kFewColumns);
+  const Kernel kernel = kernel_of(weight, n);
   if (kernel == Kernel::kGgml) return by_ggml(weight, x);
+  if (kernel == Kernel::kInt8Packed) {
+    const Linear linear{weight, nullptr};
+    return packed_product({&linear, 1}, {.values = x}, nullptr);
+  }
 
   assert(ggml_is_contiguous(x) && ggml_is_contiguous(weight));
   Node& node = graph_.keep<Node>();
-  node.packed = packed;
+  node.packed = weights_.packed(weight);
   node.stored = matrix_of(weight);
-  const auto make = [&](ggml_custom_op_t kernel_of, ggml_tensor* columns, ggml_tensor* scratch) {
+  const auto make = [&](ggml_custom_op_t run, ggml_tensor* columns, ggml_tensor* scratch) {
     ggml_tensor* args[] = {columns, scratch};
-    return ggml_custom_4d(ctx, GGML_TYPE_F32, weight->ne[1], n, 1, 1, args, scratch ? 2 : 1, kernel_of,
-                          GGML_N_TASKS_MAX, &node);
+    return ggml_custom_4d(ctx, GGML_TYPE_F32, weight->ne[1], n, 1, 1, args, scratch ? 2 : 1, run, GGML_N_TASKS_MAX,
+                          &node);
   };
   switch (kernel) {
-    case Kernel::kInt8Packed:
-      return make(multiply_packed, quantised(x), nullptr);
     case Kernel::kInt8Tiles:
       return make(multiply_int8_tiles, quantised(x), scratch(matmul::tile_bytes(node.n_in())));
     case Kernel::kBf16Tiles:

@@ -43,6 +43,36 @@ void quantise_blocks(const float* x, std::size_t n_blocks, std::int8_t* values, 
   }
 }
 
+// Two sums side by side, so that one addition need not wait for the one before.
+double sum_of_squares(const float* x, std::size_t n) {
+  const hn::CappedTag<double, 8> d;
+  const hn::Rebind<float, decltype(d)> d32;
+  const std::size_t lanes = hn::Lanes(d);
+  auto even = hn::Zero(d), odd = hn::Zero(d);
+  const auto squares = [&](std::size_t i) HWY_ATTR {
+    const auto wide = hn::PromoteTo(d, hn::LoadU(d32, x + i));
+    return hn::Mul(wide, wide);
+  };
+  std::size_t i = 0;
+  for (; i + 2 * lanes <= n; i += 2 * lanes) {
+    even = hn::Add(even, squares(i));
+    odd = hn::Add(odd, squares(i + lanes));
+  }
+  double sum = hn::GetLane(hn::SumOfLanes(d, hn::Add(even, odd)));
+  for (; i < n; ++i) sum += (double)x[i] * x[i];
+  return sum;
+}
+
+void scale_by(const float* x, const float* weight, float scale, std::size_t n, float* to) {
+  const Floats d;
+  const auto factor = hn::Set(d, scale);
+  std::size_t i = 0;
+  for (; i + hn::Lanes(d) <= n; i += hn::Lanes(d)) {
+    hn::StoreU(hn::Mul(hn::Mul(hn::LoadU(d, x + i), factor), hn::LoadU(d, weight + i)), d, to + i);
+  }
+  for (; i < n; ++i) to[i] = x[i] * scale * weight[i];
+}
+
 }  // namespace HWY_NAMESPACE
 }  // namespace lacake::matmul
 HWY_AFTER_NAMESPACE();
@@ -52,6 +82,8 @@ namespace lacake::matmul {
 namespace {
 
 HWY_EXPORT(quantise_blocks);
+HWY_EXPORT(sum_of_squares);
+HWY_EXPORT(scale_by);
 
 struct Place {
   std::size_t scales, sums, end;
@@ -78,6 +110,11 @@ void quantise_column(const float* x, std::size_t n, std::byte* to) {
   const Place place(n);
   HWY_DYNAMIC_DISPATCH(quantise_blocks)
   (x, n / kBlock, (std::int8_t*)to, (float*)(to + place.scales), (float*)(to + place.sums));
+}
+
+void norm_column(const float* x, const float* weight, float epsilon, std::size_t n, float* to) {
+  const auto mean = (float)(HWY_DYNAMIC_DISPATCH(sum_of_squares)(x, n) / (double)n);
+  HWY_DYNAMIC_DISPATCH(scale_by)(x, weight, 1.0f / std::sqrt(mean + epsilon), n, to);
 }
 
 void reference::quantise_column(const float* x, std::size_t n, std::byte* to) {

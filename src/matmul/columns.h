@@ -28,6 +28,10 @@ Column column_at(const std::byte* columns, std::size_t n, std::size_t index);
 //   to  column_bytes(n) bytes
 void quantise_column(const float* x, std::size_t n, std::byte* to);
 
+// Root-mean-square norm: to[i] = x[i] / sqrt(mean of squares + epsilon) * weight[i]. Squares are summed in double.
+//   x, weight, to  [n] f32
+void norm_column(const float* x, const float* weight, float epsilon, std::size_t n, float* to);
+
 namespace reference {
 void quantise_column(const float* x, std::size_t n, std::byte* to);
 }

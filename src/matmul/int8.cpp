@@ -28,11 +28,11 @@ Kernels kernels() {
 
 bool has_int8() { return LACAKE_PRODUCT_INT8 && cpu::uses_avx2(); }
 
-void multiply_packed(const Packed& m, std::size_t tile, const std::byte* columns, std::size_t n_columns, float* out,
+void multiply_packed(const Packed& m, TileRange tiles, const std::byte* columns, std::size_t n_columns, float* out,
                      std::size_t out_stride) {
   assert(has_int8());
 #if LACAKE_PRODUCT_INT8
-  kernels().packed(m, tile, columns, n_columns, out, out_stride);
+  kernels().packed(m, tiles, columns, n_columns, out, out_stride);
 #endif
 }
 

@@ -17,10 +17,15 @@ namespace lacake::matmul {
 // Whether the target in use (cpu/target.h) has them.
 bool has_int8();
 
-// Few columns: one tile of a packed matrix, read as a stream.
-//   out[c * out_stride + i] = row i . column c, for the tile's rows i (counted from the matrix's first)
+// Tiles first .. last - 1 of a matrix.
+struct TileRange {
+  std::size_t first, last;
+};
+
+// Few columns: some tiles of a packed matrix, read as a stream.
+//   out[c * out_stride + i] = row i . column c, for the tiles' rows i (counted from the matrix's first)
 // REQUIRES: has_int8().
-void multiply_packed(const Packed& m, std::size_t tile, const std::byte* columns, std::size_t n_columns, float* out,
+void multiply_packed(const Packed& m, TileRange tiles, const std::byte* columns, std::size_t n_columns, float* out,
                      std::size_t out_stride);
 
 // Many columns: an unpacked tile, used for all of them.

@@ -80,7 +80,8 @@ void multiply(const std::byte* tile, std::size_t n_in, const Column* x, float* o
     for (std::size_t p = 0; p < f.n_parts; ++p, ++b) {
       const std::byte* part = tile + f.part(p);
       constexpr std::size_t kStep = f.is_k() ? f.part_bytes() : f.bytes();
-      for (std::size_t i = 0; i < kStep; i += 64) _mm_prefetch((const char*)part + 8 * kStep + i, _MM_HINT_T0);
+      for (std::size_t i = 0; i < kStep; i += 64)
+        _mm_prefetch((const char*)part + kAheadSteps * kStep + i, _MM_HINT_T0);
 #pragma GCC unroll 2
       for (std::size_t pair = 0; pair < kVectors; pair += 2) {
         PartDots<f, n> dots;
@@ -143,16 +144,20 @@ HWY_INLINE void multiply_rest(std::size_t n_columns, const std::byte* tile, std:
 
 }  // namespace
 
-void multiply_packed(const Packed& m, std::size_t tile, const std::byte* columns, std::size_t n_columns, float* out,
+// Tile by tile, so that a tile is still near when the next columns come.
+void multiply_packed(const Packed& m, TileRange tiles, const std::byte* columns, std::size_t n_columns, float* out,
                      std::size_t out_stride) {
-  const std::size_t n_rows = m.n_out() - tile * kTileRows, n_in = m.n_in();
-  const std::byte* from = m.tile(tile);
+  const std::size_t n_in = m.n_in();
   with_packed_format(m.type(), [&]<PackedFormat f> {
-    for (std::size_t c = 0; c < n_columns; c += kPackedColumns) {
-      const std::size_t n = n_columns - c < kPackedColumns ? n_columns - c : kPackedColumns;
-      Column x[kPackedColumns];
-      for (std::size_t i = 0; i < n; ++i) x[i] = column_at(columns, n_in, c + i);
-      multiply_rest<f, kPackedColumns>(n, from, n_in, x, out + c * out_stride + tile * kTileRows, out_stride, n_rows);
+    Column x[kPackedColumns];
+    for (std::size_t tile = tiles.first; tile < tiles.last; ++tile) {
+      for (std::size_t c = 0; c < n_columns; c += kPackedColumns) {
+        const std::size_t n = n_columns - c < kPackedColumns ? n_columns - c : kPackedColumns;
+        const bool same = c == 0 && n == n_columns && tile > tiles.first;  // as for the tile before
+        for (std::size_t i = 0; i < n && !same; ++i) x[i] = column_at(columns, n_in, c + i);
+        multiply_rest<f, kPackedColumns>(n, m.tile(tile), n_in, x, out + c * out_stride + tile * kTileRows, out_stride,
+                                         m.n_out() - tile * kTileRows);
+      }
     }
   });
 }

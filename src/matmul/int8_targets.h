@@ -24,12 +24,12 @@
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
 #endif
 
-#define LACAKE_DECLARE_INT8(target)                                                                                    \
-  namespace lacake::matmul::target {                                                                                   \
-  void multiply_packed(const Packed& m, std::size_t tile, const std::byte* columns, std::size_t n_columns, float* out, \
-                       std::size_t out_stride);                                                                        \
-  void multiply_tile(const Tile& tile, int bits, std::size_t n_in, std::size_t n_rows, const std::byte* columns,       \
-                     std::size_t n_columns, float* out, std::size_t out_stride);                                       \
+#define LACAKE_DECLARE_INT8(target)                                                                                   \
+  namespace lacake::matmul::target {                                                                                  \
+  void multiply_packed(const Packed& m, TileRange tiles, const std::byte* columns, std::size_t n_columns, float* out, \
+                       std::size_t out_stride);                                                                       \
+  void multiply_tile(const Tile& tile, int bits, std::size_t n_in, std::size_t n_rows, const std::byte* columns,      \
+                     std::size_t n_columns, float* out, std::size_t out_stride);                                      \
   }
 namespace lacake::matmul {
 // Numbers at .. at + 3 of a column, a byte each.

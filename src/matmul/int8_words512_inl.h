@@ -8,7 +8,8 @@ using Floats = __m512;
 constexpr std::size_t kLanes = 16;         // rows of a vector
 constexpr std::size_t kPackedColumns = 4;  // at a time
 constexpr std::size_t kTileColumns = 6;
-constexpr int kEightBitZero = 0;  // Dots<8> are of w itself
+constexpr std::size_t kAheadSteps = 8;  // blocks that a packed matrix is called for ahead
+constexpr int kEightBitZero = 0;        // Dots<8> are of w itself
 
 HWY_INLINE Vector load(const void* at) { return _mm512_loadu_si512(at); }
 HWY_INLINE Vector every_byte(int x) { return _mm512_set1_epi8((char)x); }

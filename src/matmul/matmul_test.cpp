@@ -98,6 +98,22 @@ TEST(Column, IsQuantisedAsTheReferenceSaysOnEveryTarget) {
   });
 }
 
+TEST(Column, IsNormedByItsRootMeanSquareOnEveryTarget) {
+  for (const std::size_t n : {5, 64, 577}) {  // whole vectors and what is left of them
+    const std::vector<float> x = numbers(n, 3), weight = numbers(n, 4);
+    double squares = 0;
+    for (const float v : x) squares += (double)v * v;
+    const double scale = 1 / std::sqrt(squares / (double)n + 1e-5);
+    on_every_target([&] {
+      std::vector<float> to(n);
+      norm_column(x.data(), weight.data(), 1e-5f, n, to.data());
+      for (std::size_t i = 0; i < n; ++i) {
+        EXPECT_NEAR(to[i], x[i] * scale * weight[i], 1e-6 * (1 + std::abs(to[i]))) << i << " of " << n;
+      }
+    });
+  }
+}
+
 TEST(UnpackedTile, HoldsWhatGgmlMakesOfTheRows) {
   for (const ggml_type type : kAffine) {
     SCOPED_TRACE(ggml_type_name(type));
@@ -194,9 +210,7 @@ TEST(Int8, FewColumnsAgreeWithTheReference) {
         const std::vector<float> wanted = expected(w, columns, n);
         on_every_target_with_int8([&] {
           std::vector<float> out(w.matrix.n_out * n);
-          for (std::size_t i = 0; i < packed.n_tiles(); ++i) {
-            multiply_packed(packed, i, columns.bytes.data(), n, out.data(), w.matrix.n_out);
-          }
+          multiply_packed(packed, {0, packed.n_tiles()}, columns.bytes.data(), n, out.data(), w.matrix.n_out);
           expect_near(out, wanted);
         });
       }
@@ -240,12 +254,12 @@ TEST(Int8, AColumnIsTheSameBitsWhateverStandsBesideIt) {
     if (is_affine(type)) packed.unpack(0, memory.tile);
     on_every_target_with_int8([&] {
       std::vector<float> few(32 * n), many(32 * n), alone(32);
-      multiply_packed(packed, 0, columns.bytes.data(), n, few.data(), 32);
+      multiply_packed(packed, {0, 1}, columns.bytes.data(), n, few.data(), 32);
       if (is_affine(type))
         multiply_tile(memory.tile, bits_of(type), n_in, 32, columns.bytes.data(), n, many.data(), 32);
       for (std::size_t c = 0; c < n; ++c) {
         const std::byte* column = columns.bytes.data() + c * column_bytes(n_in);
-        multiply_packed(packed, 0, column, 1, alone.data(), 32);
+        multiply_packed(packed, {0, 1}, column, 1, alone.data(), 32);
         EXPECT_EQ(std::memcmp(alone.data(), few.data() + c * 32, 32 * sizeof(float)), 0) << c;
         if (!is_affine(type)) continue;
         multiply_tile(memory.tile, bits_of(type), n_in, 32, column, 1, alone.data(), 32);
@@ -277,7 +291,7 @@ TEST(Int8, SumsOfTheLargestBytesDoNotOverflow) {
     if (is_affine(type)) unpack_tile(w.matrix, 0, memory.tile);
     on_every_target_with_int8([&] {
       std::vector<float> out(4);
-      multiply_packed(copy.packed, 0, columns.bytes.data(), 2, out.data(), 2);
+      multiply_packed(copy.packed, {0, 1}, columns.bytes.data(), 2, out.data(), 2);
       expect_near(out, wanted);
       if (!is_affine(type)) return;
       multiply_tile(memory.tile, bits_of(type), n_in, 2, columns.bytes.data(), 2, out.data(), 2);
