@@ -75,15 +75,22 @@ class Piece {
     return static_cast<const std::byte*>(call_.rows.v) + call_.begin * call_.rows.v_stride;
   }
 
-  // Calls use(number of heads), a constant: n of them, but at most kMost.
-  template <std::size_t kMost, class Use>
-  HWY_INLINE static void for_heads(std::size_t n, const Use& use) {
-    if constexpr (kMost > 2) {
-      if (n >= 4) return use(std::integral_constant<int, 4>());
-      if (n == 3) return use(std::integral_constant<int, 3>());
+  // Calls use(first head, number of heads), the latter a constant, until all of the group had their turn: kMost at a
+  // time, but where that are three, four are two and two, which are better than three and one.
+  template <int kMost, class Use>
+  HWY_INLINE void for_heads(const Use& use) const {
+    const auto n = (int)group();
+    int h = 0;
+    const auto take = [&](auto heads) HWY_ATTR {
+      use((std::size_t)h, heads);
+      h += heads();
+    };
+    while (n - h > 4 || n - h == kMost) take(std::integral_constant<int, kMost>());
+    if constexpr (kMost > 3) {
+      if (n - h == 3) take(std::integral_constant<int, 3>());
     }
-    if (n >= 2) return use(std::integral_constant<int, 2>());
-    use(std::integral_constant<int, 1>());
+    while (n - h >= 2) take(std::integral_constant<int, 2>());
+    if (n - h == 1) take(std::integral_constant<int, 1>());
   }
 
   // What a piece reads, in bytes from its start: its keys, its values, then what the next piece reads first.
@@ -142,19 +149,17 @@ class Piece {
   // Keys first .. first + n - 1 -> weights from `to` on. A key's products are the same whatever stands beside it.
   template <class Keys>
   HWY_INLINE void multiply(const Keys& keys, std::size_t first, std::size_t n, std::size_t to) const {
-    constexpr std::size_t kHeads = kManyRegisters ? 4 : 2;
+    constexpr int kHeads = kManyRegisters ? 4 : 3;
     const std::size_t last = first + n - 1, d_k = (std::size_t)shape_.d_k;
     for (std::size_t i = 0; i < n; i += 4) {
       const std::size_t key = first + i;
       const Four at{key, std::min(key + 1, last), std::min(key + 2, last), std::min(key + 3, last)};
       bring_far(stream((to + i) * call_.rows.k_stride + kAheadBytes), 4 * call_.rows.k_stride);
       for (std::size_t x = 0; x < 4; ++x) keys.bring_angles(key + kAnglesAhead + x);
-      for (std::size_t h = 0; h < group(); h += kHeads) {
+      for_heads<kHeads>([&](std::size_t h, auto heads) HWY_ATTR {
         const float* q = scratch_ + at_.queries + h * at_.query_stride;
-        float* w = weights(h) + to + i;
-        for_heads<kHeads>(group() - h,
-                          [&](auto heads) HWY_ATTR { multiply_four<heads()>(keys, at, q, at_.query_stride, d_k, w); });
-      }
+        multiply_four<heads()>(keys, at, q, at_.query_stride, d_k, weights(h) + to + i);
+      });
     }
   }
 
@@ -171,12 +176,10 @@ class Piece {
     auto* scales = reinterpret_cast<std::uint16_t*>(scratch_ + at_.block_scales);
     copy_scales<Bytes>(stored_k(), stride, n_, n_blocks, scales);
     const auto multiply = [&](const std::byte* keys, std::size_t keys_stride, std::size_t to) HWY_ATTR {
-      for (std::size_t h = 0; h < group(); h += kHeadsAtOnce) {
-        for_heads<kHeadsAtOnce>(group() - h, [&](auto heads) HWY_ATTR {
-          multiply_sixteen<Bytes, heads()>(keys, keys_stride, n_blocks, scales + to, queries + h * n_blocks,
-                                           weights(h) + to);
-        });
-      }
+      for_heads<kHeadsAtOnce>([&](std::size_t h, auto heads) HWY_ATTR {
+        multiply_sixteen<Bytes, heads()>(keys, keys_stride, n_blocks, scales + to, queries + h * n_blocks,
+                                         weights(h) + to);
+      });
     };
     std::size_t i = 0;
     for (; i + 16 <= n_; i += 16) {
@@ -201,12 +204,10 @@ class Piece {
     for (std::size_t b = 0; b < n_blocks; ++b) {
       const std::byte* block = stored_v() + b * Bytes::kBlock;
       const std::byte* ahead = next ? next + b * n_ * Bytes::kBlock : nullptr;
-      for (std::size_t h = 0; h < group(); h += kHeadsAtOnce, ahead = nullptr) {
-        for_heads<kHeadsAtOnce>(group() - h, [&](auto heads) HWY_ATTR {
-          add_weighted_block<Bytes, heads()>(block, stride, n_, scales + b * kDecodePiece, weights(h), split,
-                                             out(h) + 32 * b, at_.out_stride, ahead);
-        });
-      }
+      for_heads<kHeadsAtOnce>([&](std::size_t h, auto heads) HWY_ATTR {
+        add_weighted_block<Bytes, heads()>(block, stride, n_, scales + b * kDecodePiece, weights(h), split,
+                                           out(h) + 32 * b, at_.out_stride, h == 0 ? ahead : nullptr);
+      });
     }
   }
 #endif
@@ -270,12 +271,10 @@ class Piece {
   HWY_INLINE void add(const Values& values, std::size_t first, std::size_t n, std::size_t from, const std::byte* ahead,
                       std::size_t ahead_stride) const {
     const std::size_t d_v = round_up((std::size_t)shape_.d_v, lanes()), stride = at_.out_stride;
-    for (std::size_t h = 0; h < group(); h += kHeadsAtOnce, ahead = nullptr) {
-      const float* w = weights(h) + from - first;
-      for_heads<kHeadsAtOnce>(group() - h, [&](auto heads) HWY_ATTR {
-        add_weighted_rows<heads()>(values, first, n, d_v, w, out(h), stride, ahead, ahead_stride);
-      });
-    }
+    for_heads<kHeadsAtOnce>([&](std::size_t h, auto heads) HWY_ATTR {
+      add_weighted_rows<heads()>(values, first, n, d_v, weights(h) + from - first, out(h), stride,
+                                 h == 0 ? ahead : nullptr, ahead_stride);
+    });
   }
 
   RowsF32 converted(std::size_t stride) const {

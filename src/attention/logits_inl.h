@@ -150,37 +150,39 @@ HWY_INLINE void multiply_four(const Keys& keys, const Four& at, const float* q, 
   Vector b0 = a0, b1 = a0, b2 = a0, b3 = a0;
   Vector c0 = a0, c1 = a0, c2 = a0, c3 = a0;
   Vector e0 = a0, e1 = a0, e2 = a0, e3 = a0;
-  const auto add = [&](Vector k0, Vector k1, Vector k2, Vector k3, std::size_t i) HWY_ATTR
+  // Key by key, so that three heads' sums, their queries and one key fit into 16 registers.
+  const auto add = [&](std::size_t i, const auto& k0, const auto& k1, const auto& k2, const auto& k3) HWY_ATTR
       __attribute__((always_inline)) {
     const Vector qa = hn::LoadU(d, q + i);
-    a0 = hn::MulAdd(k0, qa, a0), a1 = hn::MulAdd(k1, qa, a1);
-    a2 = hn::MulAdd(k2, qa, a2), a3 = hn::MulAdd(k3, qa, a3);
-    if constexpr (kHeads > 1) {
-      const Vector qb = hn::LoadU(d, q + q_stride + i);
-      b0 = hn::MulAdd(k0, qb, b0), b1 = hn::MulAdd(k1, qb, b1);
-      b2 = hn::MulAdd(k2, qb, b2), b3 = hn::MulAdd(k3, qb, b3);
-    }
-    if constexpr (kHeads > 2) {
-      const Vector qc = hn::LoadU(d, q + 2 * q_stride + i);
-      c0 = hn::MulAdd(k0, qc, c0), c1 = hn::MulAdd(k1, qc, c1);
-      c2 = hn::MulAdd(k2, qc, c2), c3 = hn::MulAdd(k3, qc, c3);
-    }
-    if constexpr (kHeads > 3) {
-      const Vector qe = hn::LoadU(d, q + 3 * q_stride + i);
-      e0 = hn::MulAdd(k0, qe, e0), e1 = hn::MulAdd(k1, qe, e1);
-      e2 = hn::MulAdd(k2, qe, e2), e3 = hn::MulAdd(k3, qe, e3);
-    }
+    Vector qb = qa, qc = qa, qe = qa;
+    if constexpr (kHeads > 1) qb = hn::LoadU(d, q + q_stride + i);
+    if constexpr (kHeads > 2) qc = hn::LoadU(d, q + 2 * q_stride + i);
+    if constexpr (kHeads > 3) qe = hn::LoadU(d, q + 3 * q_stride + i);
+    const auto add_key = [&](Vector k, Vector& a, Vector& b, Vector& c, Vector& e) LACAKE_IN_REGISTERS {
+      a = hn::MulAdd(k, qa, a);
+      if constexpr (kHeads > 1) b = hn::MulAdd(k, qb, b);
+      if constexpr (kHeads > 2) c = hn::MulAdd(k, qc, c);
+      if constexpr (kHeads > 3) e = hn::MulAdd(k, qe, e);
+    };
+    add_key(k0(), a0, b0, c0, e0);
+    add_key(k1(), a1, b1, c1, e1);
+    add_key(k2(), a2, b2, c2, e2);
+    add_key(k3(), a3, b3, c3, e3);
   };
   std::size_t i = 0;
   for (; i < keys.turned(); i += 2 * lanes()) {
     Vector x0, x1, x2, x3, y0, y1, y2, y3;
     keys.load_pair(at.k0, i, x0, y0), keys.load_pair(at.k1, i, x1, y1);
     keys.load_pair(at.k2, i, x2, y2), keys.load_pair(at.k3, i, x3, y3);
-    add(x0, x1, x2, x3, i);
-    add(y0, y1, y2, y3, i + lanes());
+    const auto of = [](const Vector& k) LACAKE_IN_REGISTERS { return [&k]() LACAKE_IN_REGISTERS { return k; }; };
+    add(i, of(x0), of(x1), of(x2), of(x3));
+    add(i + lanes(), of(y0), of(y1), of(y2), of(y3));
   }
   for (; i < d_k; i += lanes()) {
-    add(keys.load(at.k0, i), keys.load(at.k1, i), keys.load(at.k2, i), keys.load(at.k3, i), i);
+    const auto of = [&](std::size_t key) LACAKE_IN_REGISTERS {
+      return [&keys, key, i]() LACAKE_IN_REGISTERS { return keys.load(key, i); };
+    };
+    add(i, of(at.k0), of(at.k1), of(at.k2), of(at.k3));
   }
   sum_lanes(a0, a1, a2, a3, weights);
   if constexpr (kHeads > 1) sum_lanes(b0, b1, b2, b3, weights + kDecodePiece);

@@ -54,37 +54,22 @@ HWY_INLINE void add_weighted(const Rows& rows, std::size_t first, std::size_t n,
       bring_far(ahead, ahead_stride);
       ahead += ahead_stride;
     }
-    const Vector r0 = rows.load(row, x);
-    Vector r1 = r0, r2 = r0, r3 = r0;
-    if constexpr (kColumns > 1) r1 = rows.load(row, x1);
-    if constexpr (kColumns > 2) r2 = rows.load(row, x2);
-    if constexpr (kColumns > 3) r3 = rows.load(row, x3);
     const Vector wa = hn::Set(d, weights[row]);
-    a0 = hn::MulAdd(wa, r0, a0);
-    if constexpr (kColumns > 1) a1 = hn::MulAdd(wa, r1, a1);
-    if constexpr (kColumns > 2) a2 = hn::MulAdd(wa, r2, a2);
-    if constexpr (kColumns > 3) a3 = hn::MulAdd(wa, r3, a3);
-    if constexpr (kHeads > 1) {
-      const Vector wb = hn::Set(d, weights[kDecodePiece + row]);
-      b0 = hn::MulAdd(wb, r0, b0);
-      if constexpr (kColumns > 1) b1 = hn::MulAdd(wb, r1, b1);
-      if constexpr (kColumns > 2) b2 = hn::MulAdd(wb, r2, b2);
-      if constexpr (kColumns > 3) b3 = hn::MulAdd(wb, r3, b3);
-    }
-    if constexpr (kHeads > 2) {
-      const Vector wc = hn::Set(d, weights[2 * kDecodePiece + row]);
-      c0 = hn::MulAdd(wc, r0, c0);
-      if constexpr (kColumns > 1) c1 = hn::MulAdd(wc, r1, c1);
-      if constexpr (kColumns > 2) c2 = hn::MulAdd(wc, r2, c2);
-      if constexpr (kColumns > 3) c3 = hn::MulAdd(wc, r3, c3);
-    }
-    if constexpr (kHeads > 3) {
-      const Vector we = hn::Set(d, weights[3 * kDecodePiece + row]);
-      e0 = hn::MulAdd(we, r0, e0);
-      if constexpr (kColumns > 1) e1 = hn::MulAdd(we, r1, e1);
-      if constexpr (kColumns > 2) e2 = hn::MulAdd(we, r2, e2);
-      if constexpr (kColumns > 3) e3 = hn::MulAdd(we, r3, e3);
-    }
+    Vector wb = wa, wc = wa, we = wa;
+    if constexpr (kHeads > 1) wb = hn::Set(d, weights[kDecodePiece + row]);
+    if constexpr (kHeads > 2) wc = hn::Set(d, weights[2 * kDecodePiece + row]);
+    if constexpr (kHeads > 3) we = hn::Set(d, weights[3 * kDecodePiece + row]);
+    // Column by column, so that twelve sums, three weights and one column fit into 16 registers.
+    const auto add = [&](Vector r, Vector& a, Vector& b, Vector& c, Vector& e) LACAKE_IN_REGISTERS {
+      a = hn::MulAdd(wa, r, a);
+      if constexpr (kHeads > 1) b = hn::MulAdd(wb, r, b);
+      if constexpr (kHeads > 2) c = hn::MulAdd(wc, r, c);
+      if constexpr (kHeads > 3) e = hn::MulAdd(we, r, e);
+    };
+    add(rows.load(row, x), a0, b0, c0, e0);
+    if constexpr (kColumns > 1) add(rows.load(row, x1), a1, b1, c1, e1);
+    if constexpr (kColumns > 2) add(rows.load(row, x2), a2, b2, c2, e2);
+    if constexpr (kColumns > 3) add(rows.load(row, x3), a3, b3, c3, e3);
   }
   each_column([&](float* o, Vector& v0, Vector& v1, Vector& v2, Vector& v3) LACAKE_IN_REGISTERS {
     hn::StoreU(v0, d, o + x);
@@ -100,7 +85,7 @@ HWY_INLINE void add_weighted_rows(const Rows& rows, std::size_t first, std::size
                                   const float* weights, float* out, std::size_t out_stride, const std::byte* ahead,
                                   std::size_t ahead_stride) {
   std::size_t x = 0;
-  if constexpr (kManyRegisters) {
+  if constexpr (kManyRegisters || kHeads <= 3) {
     for (; x + 4 * lanes() <= d_v; x += 4 * lanes(), ahead = nullptr) {
       add_weighted<kHeads, 4>(rows, first, n, x, weights, out, out_stride, ahead, ahead_stride);
     }
