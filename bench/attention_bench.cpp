@@ -14,8 +14,9 @@
 #include <vector>
 
 #include "attention/attention_method.h"
-#include "attention/attention_op.h"
+#include "attention/decode_op.h"
 #include "attention/measure.h"
+#include "attention/prefill_op.h"
 #include "cpu/target.h"
 #include "lacake/machine.h"
 #include "place/host_place.h"

@@ -8,7 +8,8 @@
 #include <functional>
 #include <vector>
 
-#include "attention/attention_op.h"
+#include "attention/decode_op.h"
+#include "attention/prefill_op.h"
 #include "ggml-backend.h"
 
 namespace lacake::attention {

@@ -4,7 +4,7 @@
 #include <memory>
 #include <vector>
 
-#include "attention/attention_op.h"
+#include "attention/node_data.h"
 #include "cache/arena.h"
 #include "cache/kv_pool.h"
 #include "engine/key_forms.h"

@@ -6,7 +6,7 @@
 #include <span>
 #include <vector>
 
-#include "attention/attention_op.h"
+#include "attention/node_data.h"
 #include "cache/cache.h"
 #include "engine/observe.h"
 #include "engine/output_grams.h"

@@ -4,7 +4,7 @@
 #include <cstdint>
 #include <functional>
 
-#include "attention/attention_op.h"
+#include "attention/prefill_op.h"
 #include "engine/engine_state.h"
 #include "engine/entry_measures.h"
 #include "engine/input_watch.h"

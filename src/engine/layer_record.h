@@ -5,7 +5,7 @@
 #include <span>
 #include <vector>
 
-#include "attention/attention_op.h"
+#include "attention/prefill_op.h"
 #include "cache/cache.h"
 #include "engine/entry_measures.h"
 #include "engine/input_watch.h"

@@ -43,12 +43,4 @@ inline std::uint64_t input_bytes(bool learned, bool inputs, std::size_t n_new, c
   return (std::uint64_t)n_new * (std::uint64_t)((learned ? h.n_head_kv : 0) + (inputs ? h.n_embd : 0)) * sizeof(float);
 }
 
-// Throws Error(kCapacity) if the policy would keep more than the budget holds while `n_new` tokens are read that meet
-// `n_held` entries a layer (Policy::peak_entries).
-void check_peak(const SessionPlan&, const SessionOptions&, const Policy&, std::size_t n_held, std::size_t n_new);
-
-// Throws Error(kInput) if this many tokens would put a position beyond the model's training length, saying which
-// policies or prefill would do.
-void check_positions(const EngineState& engine, const SessionOptions&, const Policy&, std::size_t n_tokens);
-
 }  // namespace lacake

@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "engine/immediate_edits.h"
+#include "engine/reading_limits.h"
 #include "lacake/error.h"
 
 namespace lacake {

@@ -4,7 +4,7 @@
 #include <span>
 #include <vector>
 
-#include "attention/attention_op.h"
+#include "attention/decode_op.h"
 #include "engine/engine_state.h"
 #include "engine/input_watch.h"
 

@@ -7,15 +7,16 @@
 #include <string>
 
 #include "attention/attention_method.h"
-#include "attention/attention_op.h"
+#include "attention/decode_op.h"
+#include "attention/prefill_op.h"
 #include "graph/block.h"
 #include "graph/graph.h"
 
 namespace lacake {
 
 // How a place attends: makes the node (or nodes) of a graph that read cached rows, write new ones and record what
-// policies asked for. What is read lies in a layer's description (attention/attention_op.h), which must stay where it
-// is until the graph has run.
+// policies asked for. What is read lies in a layer's description (attention/prefill_op.h, decode_op.h), which must stay
+// where it is until the graph has run.
 class AttentionNodes {
  public:
   virtual ~AttentionNodes() = default;
