@@ -70,18 +70,17 @@ ggml_tensor* BlockBuilder::added_product(ggml_tensor* x, const Linear& linear, g
 
 BlockBuilder::Projected BlockBuilder::project(const LayerWeights& l, const Columns& x) {
   ggml_context* ctx = graph_.context();
-  // Columns of y may lie apart.
+  // Heads of y from its row `from` on; columns of y may lie apart.
   const auto heads = [&](ggml_tensor* y, std::int64_t d, std::int64_t n_heads, std::int64_t from = 0) {
     return ggml_view_3d(ctx, y, d, n_heads, y->ne[1], (std::size_t)d * sizeof(float), y->nb[1],
-                        (std::size_t)(from * d) * sizeof(float));
+                        (std::size_t)from * sizeof(float));
   };
   Projected p;
   if (l.qkv.weight) {
     ggml_tensor* all = products_.multiply(l.qkv, x);
-    const std::int64_t n_q = h_.n_head, n_k = h_.n_head_kv;
-    p = {heads(all, h_.d_k, n_q), heads(all, h_.d_k, n_k, n_q), nullptr};
-    const std::size_t from = (std::size_t)((n_q + n_k) * h_.d_k) * sizeof(float);
-    p.v = ggml_view_3d(ctx, all, h_.d_v, n_k, all->ne[1], (std::size_t)h_.d_v * sizeof(float), all->nb[1], from);
+    const std::int64_t n_q = std::int64_t{h_.n_head} * h_.d_k, n_k = std::int64_t{h_.n_head_kv} * h_.d_k;
+    p = {heads(all, h_.d_k, h_.n_head), heads(all, h_.d_k, h_.n_head_kv, n_q),
+         heads(all, h_.d_v, h_.n_head_kv, n_q + n_k)};
   } else {
     const Linear each[] = {l.q, l.k, l.v};
     const std::vector<ggml_tensor*> products = products_.multiply(each, x);

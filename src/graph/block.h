@@ -52,6 +52,7 @@ class BlockBuilder {
 
  private:
   ggml_tensor* norm(ggml_tensor* x, ggml_tensor* weight) const;
+  // The same for products, which may norm for themselves.
   Columns normed(ggml_tensor* x, ggml_tensor* weight) const;
   ggml_tensor* scaled(ggml_tensor* x, float factor) const;
   ggml_tensor* capped(ggml_tensor* x, float cap) const;
@@ -61,6 +62,7 @@ class BlockBuilder {
     ggml_tensor* v;  // [d_v, n_head_kv, n]
   };
   Projected project(const LayerWeights& l, const Columns& x);
+  // Makes p's queries and keys, rotated and plain.
   void rotate(const Projected& projected, ggml_tensor* positions, int kind, std::int64_t n_rotated,
               Projections& p) const;
   ggml_tensor* activated(ggml_tensor* gate, ggml_tensor* up) const;

@@ -245,9 +245,9 @@ ggml_tensor* MatmulNodes::multiply(const Linear& linear, const Columns& x, ggml_
 
 std::vector<ggml_tensor*> MatmulNodes::multiply(std::span<const Linear> linears, const Columns& x) {
   std::vector<ggml_tensor*> products;
-  const bool adapted =
+  const bool any_adapted =
       std::any_of(linears.begin(), linears.end(), [&](const Linear& l) { return is_adapted(l.weight); });
-  ggml_tensor* all = adapted ? nullptr : packed_product(linears, x, nullptr);
+  ggml_tensor* all = any_adapted ? nullptr : packed_product(linears, x, nullptr);
   std::size_t from = 0;
   for (const Linear& linear : linears) {
     const std::int64_t n_out = linear.weight->ne[1];
@@ -321,8 +321,7 @@ ggml_tensor* MatmulNodes::product(ggml_tensor* weight, ggml_tensor* x) {
   node.stored = matrix_of(weight);
   const auto make = [&](ggml_custom_op_t run, ggml_tensor* columns, ggml_tensor* scratch) {
     ggml_tensor* args[] = {columns, scratch};
-    return ggml_custom_4d(ctx, GGML_TYPE_F32, weight->ne[1], n, 1, 1, args, scratch ? 2 : 1, run, GGML_N_TASKS_MAX,
-                          &node);
+    return ggml_custom_4d(ctx, GGML_TYPE_F32, weight->ne[1], n, 1, 1, args, 2, run, GGML_N_TASKS_MAX, &node);
   };
   switch (kernel) {
     case Kernel::kInt8Tiles:

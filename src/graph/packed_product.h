@@ -5,7 +5,7 @@
 // multiplied with the same columns, adds what is added to a product, lets each thread norm and quantise a single column
 // for itself, and calls for the weights of the next product while a thread waits for the others.
 
-#include <span>
+#include <cstddef>
 #include <vector>
 
 #include "graph/graph.h"
