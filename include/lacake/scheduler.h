@@ -10,7 +10,8 @@
 //
 // A thread of its own computes. Each of its rounds is one token of every answer that is being written and a few bounded
 // steps of the prompts that are being read, so nobody waits for somebody's book. Among prompts, the one with least left
-// to read and the one that waits longest take turns.
+// to read and the one that waits longest take turns. What a prompt needs while it is read (MemoryPlan) is beside the KV
+// memory.
 //
 // Requests are admitted in the order in which they came, as soon as the reserved KV memory has room for their session.
 // Room is made by letting go of idle conversations, the one that was used least recently first: with a store they stay
@@ -168,6 +169,10 @@ struct SchedulerStatus {
 class Scheduler {
  public:
   using Ticket = std::uint64_t;
+
+  // Prompts that are being read at once, each with its hidden states and a layer's keys and values. It takes three ever
+  // shorter ones, each in the middle of the one before, until another has to wait.
+  static constexpr std::size_t kMostReading = 4;
 
   // Borrows all. Throws Error(kUsage) where the engine has no reserved KV memory or it does not hold one session.
   Scheduler(const Model& model, Engine& engine, SchedulerOptions options);

@@ -105,6 +105,7 @@ bool Scheduler::State::somebody_writes() const {
 
 bool Scheduler::State::read(std::deque<Job>::iterator job) {
   try {
+    job->begun = true;
     const double before = job->running->n_read();
     const bool more = job->running->read();
     const double now = job->running->n_read();
@@ -123,8 +124,10 @@ std::deque<Scheduler::State::Job>::iterator Scheduler::State::next_to_read() {
   auto next = jobs.end();
   double least = 0;
   shortest_first = !shortest_first;
+  const auto begun = [](const Job& job) { return job.running->reading() && job.begun; };
+  const bool more_may_begin = std::ranges::count_if(jobs, begun) < (std::ptrdiff_t)kMostReading;
   for (auto job = jobs.begin(); job != jobs.end(); ++job) {
-    if (!job->running->reading()) continue;
+    if (!job->running->reading() || (!more_may_begin && !begun(*job))) continue;
     const double left = (double)job->running->n_to_read() - job->running->n_read();
     if (next != jobs.end() && !(shortest_first && left < least)) continue;
     next = job, least = left;

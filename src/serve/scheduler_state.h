@@ -51,6 +51,7 @@ struct Scheduler::State {
     // Once it is admitted:
     Resident* resident = nullptr;  // of a chat
     std::unique_ptr<Running> running;
+    bool begun = false;          // to be read: its prompt takes memory until it was read
     std::uint64_t promised = 0;  // KV memory of sessions that it will open when it writes
 
     std::size_t n_answers() const { return std::max<std::size_t>(request.asking.n_answers, 1); }
@@ -170,7 +171,8 @@ struct Scheduler::State {
   // False: it was read to its end, or failed.
   bool read(std::deque<Job>::iterator job);
 
-  // The one that has least left and the one that came first take turns.
+  // The one that has least left and the one that came first take turns. Among those that have begun, where these are
+  // as many as may be.
   std::deque<Job>::iterator next_to_read();
 
   // --- how they end --------------------------------------------------------------------------------------------

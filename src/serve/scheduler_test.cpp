@@ -421,6 +421,44 @@ TEST_F(SchedulerTest, AFurtherPartOfAcceptedWorkIsNotRefused) {
   EXPECT_FALSE(third->result().answers.empty());
 }
 
+// The memory that prompts take while they are read is bounded, however many ever shorter ones come.
+TEST(SchedulerReading, FourPromptsAtMostAreReadAtOnce) {
+  const Loaded loaded(chatting());
+  const SessionOptions session = with("streaming-llm", "64", "f32", PrefillMode::kExact, 2000);
+  Engine other(loaded.model, {.threads = 1});
+  constexpr std::size_t kClients = 8;
+  Engine engine(loaded.model, {.threads = 1, .kv_memory = kClients * other.plan(session).budget_bytes});
+  Scheduler scheduler(loaded.model, engine, {.session = session});
+  // Each has the next, shorter one sent in the middle of its reading.
+  struct Reader final : RequestClient {
+    void progress(std::size_t done, std::size_t total) noexcept override {
+      if (!begun) most = std::max(most, ++n_reading);
+      begun = true;
+      if (next) std::exchange(next, nullptr)();
+      if (done == total && !read) --n_reading, read = true;
+    }
+    void ended(const Served&) noexcept override { told.set_value(true); }
+    void failed(const Error&) noexcept override { told.set_value(false); }
+    Reader(int& reading, int& most_reading) : n_reading(reading), most(most_reading) {}
+    int &n_reading, &most;
+    std::function<void()> next;
+    bool begun = false, read = false;
+    std::promise<bool> told;
+  };
+  int n_reading = 0, most = 0;
+  std::vector<std::shared_ptr<Reader>> readers;
+  for (std::size_t i = 0; i < kClients; ++i) readers.push_back(std::make_shared<Reader>(n_reading, most));
+  const std::function<void(std::size_t)> send = [&](std::size_t i) {
+    if (i + 1 < kClients) readers[i]->next = [&send, i] { send(i + 1); };
+    Request request{.what = TextRequest{.prompt = random_prompt(loaded, 1600 - 200 * i)},
+                    .asking = {.generation = greedy(1)}};
+    (void)scheduler.submit(std::move(request), readers[i]);
+  };
+  send(0);
+  for (const auto& reader : readers) EXPECT_TRUE(reader->told.get_future().get());
+  EXPECT_EQ(most, (int)Scheduler::kMostReading);
+}
+
 TEST_F(SchedulerTest, OneThatIsCancelledBeforeItsFirstTokenIsToldSo) {
   Scheduler scheduler(loaded.model, engine, options());
   class Reader final : public RequestClient {
