@@ -90,6 +90,24 @@ TEST(Engine, SessionsTogetherGiveWhatEachGivesAloneOnTwoThreads) {
   expect_together_as_alone(loaded, 2, 3);
 }
 
+// Weights that ggml stores in an order of its own are multiplied column by column, so a graph's nodes grow with these.
+TEST(Engine, ManySessionsStepTogetherWhereGgmlMultiplies) {
+  TinyModel tiny = wide();
+  tiny.n_layer = 8;
+  tiny.weights = GGML_TYPE_Q4_0;
+  Loaded loaded(tiny, 1, "ggml");
+  std::vector<std::unique_ptr<Session>> sessions;
+  std::vector<Engine::Next> batch;
+  for (int i = 0; i < 9; ++i) {
+    sessions.push_back(loaded.engine.open(with("full", "", "f16", PrefillMode::kExact, 8)));
+    ASSERT_TRUE(sessions.back()->prefill(random_tokens(tiny, 8, 3)));
+    batch.push_back({sessions.back().get(), 5});
+  }
+  sessions.front()->step(5);
+  loaded.engine.step(std::span(batch).subspan(1));
+  for (const auto& session : sessions) EXPECT_TRUE(same_bits(session->logits(), sessions.front()->logits()));
+}
+
 TEST(Engine, ThreadsDoNotChangeABit) {
   // Policies whose updates of a token's layers are divided among the threads: by selections, and entry by entry.
   const std::pair<ggml_type, const char*> cases[] = {{GGML_TYPE_F32, "cake:window=8"},

@@ -37,7 +37,7 @@ void see_queries(ggml_tensor* dst, int ith, int nth, void* userdata) {
 LayerGraph::LayerGraph(EngineState& engine, int layer, std::size_t n, bool rotated, attention::PrefillLayer* attention,
                        PlainKeys* plain, SeenQueries* queries, InputWatch* watch,
                        const std::function<ggml_tensor*(Graph&)>& columns)
-    : graph(nodes_per_block(engine.model.hyperparameters, engine.model.loras.size()) +
+    : graph(nodes_per_block(engine.model.hyperparameters, engine.matmuls(/*batch_invariant*/ false), 0) +
             engine.place.attention().n_nodes(attention->past.size())) {
   BlockBuilder builder(graph, engine.model.hyperparameters, engine.model.weights,
                        engine.matmuls(/*batch_invariant*/ false));

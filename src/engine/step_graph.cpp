@@ -10,7 +10,7 @@ StepGraph::StepGraph(EngineState& engine, std::size_t n, std::size_t n_rotated, 
       n_head_kv_((std::size_t)engine.model.hyperparameters.n_head_kv),
       learned_(learned),
       attention_((std::size_t)engine.model.hyperparameters.n_layer),
-      graph_((nodes_per_block(engine.model.hyperparameters, engine.model.loras.size()) +
+      graph_((nodes_per_block(engine.model.hyperparameters, engine.matmuls(/*batch_invariant*/ true), n) +
               engine.place.attention().n_nodes(n * (std::size_t)engine.model.hyperparameters.n_head_kv)) *
              (attention_.size() + 1)) {
   const Hyperparameters& h = engine.model.hyperparameters;
@@ -51,7 +51,8 @@ std::span<const float> StepGraph::learned(int layer, std::size_t column) const {
 
 StepGraph& StepGraph::of(EngineState& engine, std::size_t n, std::size_t n_rotated, bool learned) {
   std::shared_ptr<StepGraph>& kept = engine.step_graph;
-  const bool again = kept && kept->n_ == n && kept->n_rotated_ == n_rotated && kept->learned_ == learned;
+  const bool again =
+      kept && kept->is_ready_ && kept->n_ == n && kept->n_rotated_ == n_rotated && kept->learned_ == learned;
   if (!again || !engine.place.attention().graph_outlives_rows()) {
     kept.reset();  // before the new one takes its memory
     kept = std::make_shared<StepGraph>(engine, n, n_rotated, learned);
@@ -60,9 +61,10 @@ StepGraph& StepGraph::of(EngineState& engine, std::size_t n, std::size_t n_rotat
 }
 
 void StepGraph::make_ready(EngineState& engine) {
-  if (ids_) return;
+  if (is_ready_) return;
   build(engine);
   engine.place.allocate_apart(graph_);
+  is_ready_ = true;
 }
 
 void StepGraph::set_tokens(std::span<const std::int32_t> ids) {

@@ -40,7 +40,8 @@ class StepGraph {
   bool learned_;
   std::deque<attention::DecodeLayer> attention_;
   Graph graph_;
-  ggml_tensor* ids_ = nullptr;           // null: not built
+  bool is_ready_ = false;  // built, and has its memory
+  ggml_tensor* ids_ = nullptr;
   std::vector<ggml_tensor*> positions_;  // by layer: cache indices may differ from layer to layer
   ggml_tensor* logits_ = nullptr;
   std::vector<float> scores_;        // [n_head_kv, n, n_layer]

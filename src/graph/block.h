@@ -81,9 +81,12 @@ class BlockBuilder {
 };
 
 // An upper bound of the nodes that a block, or what comes before and after all of them, takes.
-inline std::size_t nodes_per_block(const Hyperparameters& h, std::size_t n_loras) {
+//   n_columns  that a product must give the same bits in any company (MatmulPlan::batch_invariant); 0: it need not
+inline std::size_t nodes_per_block(const Hyperparameters& h, const MatmulPlan& plan, std::size_t n_columns) {
   constexpr std::size_t kProducts = 11, kOfAdapter = 8;
-  return 96 + 2 * (std::size_t)h.n_expert_used + n_loras * kProducts * kOfAdapter;
+  // Where ggml multiplies columns one by one: for each a view, a product, and what puts it beside the others.
+  const std::size_t one_by_one = plan.method == matmul::Method::kGgml ? 3 * n_columns : 0;
+  return 96 + 2 * (std::size_t)h.n_expert_used + kProducts * (plan.loras.size() * kOfAdapter + one_by_one);
 }
 
 }  // namespace lacake

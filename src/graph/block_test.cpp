@@ -36,8 +36,9 @@ Seen run_block(const LoadedModel& model, const std::vector<float>& x, const std:
                std::int64_t n_rotated) {
   const Hyperparameters& h = model.hyperparameters;
   HostPlace place(1);
-  Graph graph(nodes_per_block(h, 0) + 16);
-  BlockBuilder builder(graph, h, model.weights, {.method = model.product});
+  const MatmulPlan plan{.method = model.product};
+  Graph graph(nodes_per_block(h, plan, 0) + 16);
+  BlockBuilder builder(graph, h, model.weights, plan);
   ggml_tensor* in = graph.input(GGML_TYPE_F32, h.n_embd, kTokens);
   ggml_tensor* at = graph.input(GGML_TYPE_I32, kTokens);
   Projections seen;

@@ -35,7 +35,7 @@ struct PackedProduct {
   // What each thread needs beside its columns.
   std::size_t scratch_bytes() const;
 
-  Items items;
+  Items items;  // tiles that threads take; the last thread of a run makes it as new for the next
 };
 
 //   x        [n_in, n] f32
