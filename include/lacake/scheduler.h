@@ -170,9 +170,11 @@ class Scheduler {
  public:
   using Ticket = std::uint64_t;
 
-  // Prompts that are being read at once, each with its hidden states and a layer's keys and values. It takes three ever
-  // shorter ones, each in the middle of the one before, until another has to wait.
+  // Long prompts that are being read at once, each with its hidden states and a layer's keys and values. It takes three
+  // ever shorter ones, each in the middle of the one before, until another long one has to wait. A short prompt, which
+  // takes little, never waits for that.
   static constexpr std::size_t kMostReading = 4;
+  static constexpr std::size_t kShortPrompt = 512;  // tokens to be read
 
   // Borrows all. Throws Error(kUsage) where the engine has no reserved KV memory or it does not hold one session.
   Scheduler(const Model& model, Engine& engine, SchedulerOptions options);

@@ -105,7 +105,7 @@ bool Scheduler::State::somebody_writes() const {
 
 bool Scheduler::State::read(std::deque<Job>::iterator job) {
   try {
-    job->begun = true;
+    job->has_begun = true;
     const double before = job->running->n_read();
     const bool more = job->running->read();
     const double now = job->running->n_read();
@@ -124,10 +124,13 @@ std::deque<Scheduler::State::Job>::iterator Scheduler::State::next_to_read() {
   auto next = jobs.end();
   double least = 0;
   shortest_first = !shortest_first;
-  const auto begun = [](const Job& job) { return job.running->reading() && job.begun; };
-  const bool more_may_begin = std::ranges::count_if(jobs, begun) < (std::ptrdiff_t)kMostReading;
+  const auto is_long = [](const Job& job) { return job.running->n_to_read() > kShortPrompt; };
+  const bool more_may_begin = std::ranges::count_if(jobs, [&](const Job& job) {
+                                return job.running->reading() && job.has_begun && is_long(job);
+                              }) < (std::ptrdiff_t)kMostReading;
   for (auto job = jobs.begin(); job != jobs.end(); ++job) {
-    if (!job->running->reading() || (!more_may_begin && !begun(*job))) continue;
+    if (!job->running->reading()) continue;
+    if (!job->has_begun && is_long(*job) && !more_may_begin) continue;
     const double left = (double)job->running->n_to_read() - job->running->n_read();
     if (next != jobs.end() && !(shortest_first && left < least)) continue;
     next = job, least = left;

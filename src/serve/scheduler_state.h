@@ -51,7 +51,7 @@ struct Scheduler::State {
     // Once it is admitted:
     Resident* resident = nullptr;  // of a chat
     std::unique_ptr<Running> running;
-    bool begun = false;          // to be read: its prompt takes memory until it was read
+    bool has_begun = false;      // a step of reading was made: from then until it was read a prompt takes memory
     std::uint64_t promised = 0;  // KV memory of sessions that it will open when it writes
 
     std::size_t n_answers() const { return std::max<std::size_t>(request.asking.n_answers, 1); }
@@ -171,8 +171,8 @@ struct Scheduler::State {
   // False: it was read to its end, or failed.
   bool read(std::deque<Job>::iterator job);
 
-  // The one that has least left and the one that came first take turns. Among those that have begun, where these are
-  // as many as may be.
+  // The one that has least left and the one that came first take turns. Long ones that have not begun are left out
+  // where as many as may be have.
   std::deque<Job>::iterator next_to_read();
 
   // --- how they end --------------------------------------------------------------------------------------------

@@ -421,42 +421,51 @@ TEST_F(SchedulerTest, AFurtherPartOfAcceptedWorkIsNotRefused) {
   EXPECT_FALSE(third->result().answers.empty());
 }
 
-// The memory that prompts take while they are read is bounded, however many ever shorter ones come.
-TEST(SchedulerReading, FourPromptsAtMostAreReadAtOnce) {
+// The memory that prompts take while they are read is bounded, however many ever shorter ones come. Nobody waits for
+// that with a short one.
+TEST(SchedulerReading, FourLongPromptsAreReadAtOnceAndShortOnesBesideThem) {
   const Loaded loaded(chatting());
   const SessionOptions session = with("streaming-llm", "64", "f32", PrefillMode::kExact, 2000);
   Engine other(loaded.model, {.threads = 1});
-  constexpr std::size_t kClients = 8;
-  Engine engine(loaded.model, {.threads = 1, .kv_memory = kClients * other.plan(session).budget_bytes});
+  const std::vector<std::size_t> lengths = {1600, 1400, 1200, 1000, 800, 100};
+  Engine engine(loaded.model, {.threads = 1, .kv_memory = lengths.size() * other.plan(session).budget_bytes});
   Scheduler scheduler(loaded.model, engine, {.session = session});
-  // Each has the next, shorter one sent in the middle of its reading.
+  std::vector<std::size_t> read, reading;  // lengths, in the order in which they ended; of those under way
   struct Reader final : RequestClient {
-    void progress(std::size_t done, std::size_t total) noexcept override {
-      if (!begun) most = std::max(most, ++n_reading);
-      begun = true;
-      if (next) std::exchange(next, nullptr)();
-      if (done == total && !read) --n_reading, read = true;
-    }
+    void progress(std::size_t done, std::size_t total) noexcept override { step(done, total); }
     void ended(const Served&) noexcept override { told.set_value(true); }
     void failed(const Error&) noexcept override { told.set_value(false); }
-    Reader(int& reading, int& most_reading) : n_reading(reading), most(most_reading) {}
-    int &n_reading, &most;
-    std::function<void()> next;
-    bool begun = false, read = false;
+    std::function<void(std::size_t, std::size_t)> step;
+    bool begun = false;
     std::promise<bool> told;
   };
-  int n_reading = 0, most = 0;
   std::vector<std::shared_ptr<Reader>> readers;
-  for (std::size_t i = 0; i < kClients; ++i) readers.push_back(std::make_shared<Reader>(n_reading, most));
-  const std::function<void(std::size_t)> send = [&](std::size_t i) {
-    if (i + 1 < kClients) readers[i]->next = [&send, i] { send(i + 1); };
-    Request request{.what = TextRequest{.prompt = random_prompt(loaded, 1600 - 200 * i)},
+  std::size_t most = 0;
+  const auto send = [&](std::size_t i) {
+    Request request{.what = TextRequest{.prompt = random_prompt(loaded, lengths[i])},
                     .asking = {.generation = greedy(1)}};
     (void)scheduler.submit(std::move(request), readers[i]);
   };
+  for (std::size_t i = 0; i < lengths.size(); ++i) {
+    readers.push_back(std::make_shared<Reader>());
+    readers[i]->step = [&, i](std::size_t done, std::size_t total) {
+      if (!readers[i]->begun) {
+        readers[i]->begun = true;
+        reading.push_back(lengths[i]);
+        most = std::max(most, reading.size());
+        // Each has the next one sent in the middle of its reading, the fourth both that are left.
+        if (i < 4) send(i + 1);
+        if (i == 3) send(5);
+      }
+      if (done < total) return;
+      std::erase(reading, lengths[i]);
+      read.push_back(lengths[i]);
+    };
+  }
   send(0);
   for (const auto& reader : readers) EXPECT_TRUE(reader->told.get_future().get());
-  EXPECT_EQ(most, (int)Scheduler::kMostReading);
+  EXPECT_EQ(most, Scheduler::kMostReading + 1);
+  EXPECT_EQ(read.front(), 100U);
 }
 
 TEST_F(SchedulerTest, OneThatIsCancelledBeforeItsFirstTokenIsToldSo) {
