@@ -55,6 +55,7 @@ Settings read_settings(const PolicySettings& given, const AttentionShape& shape,
   options.uneven_layers = !joint && size_setting(type, given, "preference") > 0;
   Settings settings;
   settings.rows = size_setting(type, given, "rows");
+  if (given.contains("rows")) settings.rows_behind = settings.rows;
   settings.preference = joint ? 0 : size_setting(type, given, "preference");
   settings.gamma = (float)number_setting(type, given, "gamma");
   settings.onward = (float)number_setting(type, given, "onward");
@@ -87,7 +88,8 @@ std::vector<PolicyParameter> parameters() {
         .default_value = 16,
         .min = 1,
         .max = 4096,
-        .help = "last queries of a prompt that are looked at"},
+        .help = "last queries of a prompt that are looked at",
+        .default_text = "16; of a question whose text was read before it 1"},
        {.name = "preference",
         .kind = PolicyParameter::Kind::kWholeNumber,
         .default_value = 16,

@@ -13,6 +13,7 @@ namespace lacake::trellis {
 // Of the policy itself; what it shares with others are RankedPolicy::Options.
 struct Settings {
   std::size_t rows = 1;
+  std::size_t rows_behind = 1;  // of a question whose text was read before it
   std::size_t preference = 0;
   float gamma = 0;
   float onward = 0;

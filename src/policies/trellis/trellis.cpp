@@ -56,8 +56,8 @@ class Trellis final : public RankedPolicy {
     if (phase == Phase::kPrefill) {
       Measures asked{.learned = settings_.learned};  // always: what was not asked when a token came is never said again
       if (!cuts(phase, layer, n_new)) return asked;
-      asked.window = (int)(settings_.rows > 1 ? settings_.rows : std::max<std::size_t>(settings_.preference, 1));
-      asked.last_row = settings_.rows == 1 && asked.window > 1;
+      asked.window = (int)(rows() > 1 ? rows() : settled() ? 1 : std::max<std::size_t>(settings_.preference, 1));
+      asked.last_row = rows() == 1 && asked.window > 1;
       return asked;
     }
     return n_fed() % every() == 0 ? Measures{.window = 1, .group_mean = true} : Measures{};
@@ -157,6 +157,9 @@ class Trellis final : public RankedPolicy {
  private:
   // A text was read before its question: which layers and heads hold how much of it stays as it was decided then.
   bool settled() const { return options().changes_sharing && options().is_joint(); }
+
+  // Of the prompt at hand.
+  std::size_t rows() const { return settled() ? settings_.rows_behind : settings_.rows; }
 
   Measures worth_measures() const {
     Measures asked{.key_similarity = !settings_.learned, .learned = settings_.learned};
@@ -276,7 +279,7 @@ class Trellis final : public RankedPolicy {
 
   // Of the heads that share a list the one that wants an entry most has its way: retrieval is the work of a few heads.
   void see_prompt(const Observation& seen, std::size_t list, Memory& memory) {
-    const bool one_row = settings_.rows == 1 || seen.window == 1;
+    const bool one_row = rows() == 1 || seen.window == 1;
     const std::span<const float> mean = list_columns(seen.last_row.empty() ? seen.window_mean : seen.last_row, list);
     const std::span<const float> variance =
         one_row ? std::span<const float>{} : list_columns(seen.window_variance, list);

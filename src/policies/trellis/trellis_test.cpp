@@ -288,6 +288,22 @@ TEST(TrellisBeforeAQuestion, AsksForWhatItsWorthIsMadeOf) {
   EXPECT_EQ(seen->measures_before_question(0, 49, 49), seen->measures(Phase::kPrefill, 0, 49, 49));
 }
 
+TEST(TrellisBeforeAQuestion, LooksAtTheLastQueryOfAQuestionBehindTheText) {
+  const AttentionSource alike = [](int, std::size_t n_entries, std::size_t n_rows) {
+    return std::vector<float>(n_entries * n_rows * 4, 1 / (float)n_entries);
+  };
+  const auto window_behind = [&](const PolicySettings& settings) {
+    const auto p = trellis_policy().make(settings, kTwoLayers, 12);
+    SimulatedCache cache(kTwoLayers, p->traits());
+    cache.expect_more(true);
+    cache.feed(*p, Phase::kPrefill, 49, alike);
+    return p->measures(Phase::kPrefill, 0, 49, 37).window;
+  };
+  EXPECT_EQ(window_behind({}), 1);
+  EXPECT_EQ(window_behind({{"rows", 8}}), 8);
+  EXPECT_EQ(window_behind({{"question", "seen"}}), 16);
+}
+
 TEST(TrellisBeforeAQuestion, RefusesSettingsThatWouldDoNothing) {
   const auto made = [](const PolicySettings& settings) { trellis_policy().make(settings, kShape, 12); };
   EXPECT_THROW(made({{"question", "seen"}, {"heads", "joint"}}), Error);
