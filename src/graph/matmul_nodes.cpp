@@ -289,8 +289,8 @@ ggml_tensor* MatmulNodes::by_ggml(ggml_tensor* weight, ggml_tensor* x) {
   const std::int64_t n = x->ne[1];
   if (!plan_.batch_invariant || n == 1) return ggml_mul_mat(ctx, weight, x);
   // In an order of ggml's own. Its kernel for AMX takes as many planes of weights as there are of columns, and reads
-  // beyond the only one.
-  if (!ggml_backend_buffer_is_host(weight->buffer)) return one_by_one(weight, x, 0, n);
+  // beyond the only one. What lies in no buffer is mapped from its file, in the file's order.
+  if (weight->buffer && !ggml_backend_buffer_is_host(weight->buffer)) return one_by_one(weight, x, 0, n);
   // As planes of one column each: ggml then takes its one-column kernel for every plane.
   ggml_tensor* y = ggml_mul_mat(ctx, weight, ggml_reshape_3d(ctx, x, x->ne[0], 1, n));
   return ggml_reshape_2d(ctx, y, y->ne[0], n);

@@ -147,6 +147,12 @@ void GgufFile::open_others() {
 }
 
 void GgufFile::apply(const MetadataOverride& o) {
+  if (o.key == GGUF_KEY_GENERAL_ALIGNMENT) {
+    throw Error({.kind = Error::Kind::kUsage,
+                 .subject = o.key,
+                 .expected = "a key that says something of the model",
+                 .found = "how the file is laid out, which it alone can say"});
+  }
   gguf_context* g = parts_[0].gguf.get();
   const char* key = o.key.c_str();
   if (const auto* truth = std::get_if<bool>(&o.value)) {

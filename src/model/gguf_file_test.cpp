@@ -261,6 +261,19 @@ TEST(Override, ReplacesOrAddsMetadata) {
   EXPECT_EQ(file.boolean("new.truth"), false);
 }
 
+TEST(Override, OfHowTheFileIsLaidOutIsRefused) {
+  const ModelFile model(smallest());
+  const std::vector<MetadataOverride> overrides = {MetadataOverride::parse("general.alignment=int:32")};
+  try {
+    const GgufFile file(model.path(), overrides);
+    ADD_FAILURE();
+  } catch (const Error& e) {
+    EXPECT_STREQ(e.what(),
+                 "general.alignment: expected a key that says something of the model, found how the file is laid out, "
+                 "which it alone can say");
+  }
+}
+
 TEST(Override, OfAnotherFormIsRefused) {
   for (const char* text : {"", "key", "key=7", "=int:7", "key=int:", "key=int:7.5", "key=bool:yes", "key=u8:7"}) {
     std::string message;

@@ -68,6 +68,7 @@ void Lora::add(const std::string& name, const Weights& weights, double scale) {
                   fmt::format("[{}, {}]", t->ne[0], t->ne[1]));
     }
   };
+  if (rank == 0) file_->fail(fmt::format("tensor {}{}", name, kB), "a rank of 1 or more", "0");
   expect(pair.a, weight->ne[0], rank);
   expect(pair.b, rank, weight->ne[1]);
   const double alpha = file_->number("adapter.lora.alpha").value_or(0);

@@ -37,6 +37,25 @@ TEST_P(LoraOf, TwoAdaptersAddUpAsInLibllama) {
 INSTANTIATE_TEST_SUITE_P(, LoraOf, testing::Values("llama", "qwen2", "llama_experts", "phi3", "granite", "olmo2"),
                          [](const auto& i) { return std::string(i.param); });
 
+TEST(Lora, SessionsStepTogetherAsEachAlone) {
+  for (const char* product : {"auto", "ggml"}) {
+    SCOPED_TRACE(product);
+    const ModelFile file(small());
+    const AdapterFile adapter(file.path());
+    const Model model(file.path(), {.product = product, .loras = {{adapter.path(), 1}}});
+    Engine engine(model, {.threads = 1});
+    std::vector<std::unique_ptr<Session>> sessions;
+    for (int i = 0; i < 3; ++i) {
+      sessions.push_back(engine.open(with("full", "", "f32", PrefillMode::kExact, 8)));
+      ASSERT_TRUE(sessions.back()->prefill(random_tokens(small(), 8, 3)));
+    }
+    const Engine::Next batch[] = {{sessions[0].get(), 5}, {sessions[1].get(), 5}};
+    engine.step(batch);
+    sessions[2]->step(5);
+    for (const auto& session : sessions) EXPECT_TRUE(same_bits(session->logits(), sessions[2]->logits()));
+  }
+}
+
 std::string refused(const std::function<void(gguf_context*)>& edit) {
   const ModelFile file(small());
   const AdapterFile adapter(file.path(), 4, 6, 1, edit);

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <deque>
 #include <filesystem>
 #include <map>
 #include <string_view>
@@ -26,10 +27,14 @@ std::string weight_types(const GgufFile& file) {
   return text;
 }
 
-// libllama aborts the process where two tokens have the same text.
-void check_tokens_differ(const GgufFile& file) {
+// libllama aborts the process where two tokens have the same text. Empty ones get names from it.
+void check_tokens(const GgufFile& file) {
   std::unordered_set<std::string_view> seen;
-  for (const char* token : file.strings("tokenizer.ggml.tokens")) {
+  std::deque<std::string> named;
+  const std::vector<const char*> tokens = file.strings("tokenizer.ggml.tokens");
+  for (std::size_t i = 0; i < tokens.size(); ++i) {
+    std::string_view token = tokens[i];
+    if (token.empty()) token = named.emplace_back(fmt::format("[EMPTY_{}]", i));
     if (!seen.insert(token).second) {
       file.fail("tokenizer.ggml.tokens", "tokens that differ", fmt::format("\"{}\" twice", token));
     }
@@ -40,7 +45,7 @@ void check_tokens_differ(const GgufFile& file) {
 // when nothing was open, because the file's metadata, which hold the vocabulary too, count with it.
 Vocabulary open_vocabulary(const GgufFile& file, std::span<const MetadataOverride> overrides, std::uint64_t before,
                            std::uint64_t& bytes) {
-  check_tokens_differ(file);
+  check_tokens(file);
   Vocabulary vocabulary(file.path(), overrides);
   const std::uint64_t after = resident_bytes();
   bytes = after > before ? after - before : 0;
@@ -60,7 +65,7 @@ LoadedModel::LoadedModel(const std::string& path, const Model::Options& options)
   const Hyperparameters& h = hyperparameters;
   file.check_overrides_read();
   for (const Model::LoraFile& lora : options.loras) loras.emplace_back(lora.path, lora.scale, weights, h.architecture);
-  if (vocabulary.n_tokens() > h.n_vocab) {
+  if (vocabulary.n_tokens() != h.n_vocab) {
     file.fail("tensor token_embd.weight", fmt::format("a row for each of {} tokens", vocabulary.n_tokens()),
               fmt::format("{}", h.n_vocab));
   }

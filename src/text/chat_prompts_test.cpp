@@ -82,6 +82,16 @@ TEST_F(Tools, AreWrittenIntoThePromptAndCallsReadFromTheAnswer) {
   EXPECT_EQ(answer.content.find("tool_call"), std::string::npos);
 }
 
+TEST_F(Tools, OfACallThatIsNestedTooDeepStayTheAnswersText) {
+  const ChatPrompt prompt = prompts.prompt(kQuestion, {.tools = kTools});
+  const std::string text = "<tool_call>\n{\"name\": \"weather\", \"arguments\": {\"town\": " + std::string(50000, '[');
+  for (const bool partial : {true, false}) {
+    const ParsedAnswer answer = prompt.format.parse(text, partial);
+    EXPECT_TRUE(answer.tool_calls.empty());
+    EXPECT_EQ(answer.content, text);
+  }
+}
+
 TEST_F(Tools, PartialAnswersGrowIntoTheWholeOne) {
   const ChatPrompt prompt = prompts.prompt(kQuestion, {.tools = kTools});
   const std::string text =
@@ -175,6 +185,14 @@ TEST_F(Tools, ThatAreNoToolsAreRefused) {
             "messages: expected a JSON object as the arguments of a call of weather, found \"3\"");
   EXPECT_EQ(message({.tools = kTools, .template_arguments = {{"effort", "high"}}}),
             "template_arguments: expected JSON as the value of effort, found \"high\"");
+  const std::string deep = "{\"a\": " + std::string(50000, '[');
+  EXPECT_EQ(message({.tools = kTools}, {{.role = "assistant", .content = "", .tool_calls = {{"weather", deep, ""}}}}),
+            "messages: expected JSON of 64 levels at most as the arguments of a call of weather, found more");
+  EXPECT_EQ(message({.tools = {{"weather", "", deep}}}),
+            "tools: expected JSON of 64 levels at most as the parameters of weather, found more");
+  EXPECT_EQ(message({.continue_last_message = true, .tools = kTools},
+                    {kQuestion[0], {.role = "assistant", .content = "<tool_call>\n{\"name\": \"weather\", " + deep}}),
+            "messages: expected brackets in brackets 1000 deep at most, where one is continued, found more");
   EXPECT_EQ(message({}, {{.role = "user", .content = "", .parts = {{"image_url", "x"}}}}),
             "messages: expected parts of type text, found \"image_url\"");
 }

@@ -2,9 +2,12 @@
 #include "lacake/sampler.h"
 
 #ifdef LACAKE_HAVE_LLAMA_COMMON
+#include <fmt/format.h>
 #include <json-schema-to-grammar.h>
 
 #include <exception>
+
+#include "text/nesting.h"
 #endif
 
 namespace lacake {
@@ -14,6 +17,12 @@ std::string json_schema_grammar(const std::string& schema) {
   const auto refuse = [](const char* expected, const std::exception& e) {
     throw Error({.kind = Error::Kind::kUsage, .subject = "json_schema", .expected = expected, .found = e.what()});
   };
+  if (nesting_of(schema, true) > kDeepestJson) {
+    throw Error({.kind = Error::Kind::kUsage,
+                 .subject = "json_schema",
+                 .expected = fmt::format("JSON of {} levels at most", kDeepestJson),
+                 .found = "more"});
+  }
   common_json parsed;
   try {
     parsed = common_json::parse(schema);

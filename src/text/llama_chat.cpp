@@ -3,16 +3,19 @@
 #ifdef LACAKE_HAVE_LLAMA_COMMON
 
 #include <chat.h>
+#include <fmt/format.h>
 
 #include <algorithm>
 #include <cassert>
 #include <exception>
 #include <mutex>
+#include <stdexcept>
 #include <utility>
 
 #include "lacake/error.h"
 #include "text/jinja_limits.h"
 #include "text/jinja_marks.h"
+#include "text/nesting.h"
 #include "text/template_depth.h"
 #include "text/vocabulary.h"
 
@@ -25,6 +28,9 @@ namespace {
 }
 
 void check_json(const char* setting, const std::string& what, const std::string& text, bool object) {
+  if (nesting_of(text, true) > kDeepestJson) {
+    refuse(setting, fmt::format("JSON of {} levels at most as {}", kDeepestJson, what), "more");
+  }
   bool good = true;
   try {
     const common_json value = common_json::parse(text);
@@ -118,6 +124,11 @@ class LlamaState : public AnswerFormat::State {
     syntax_.reasoning_format = options.reasoning_apart ? COMMON_REASONING_FORMAT_AUTO : COMMON_REASONING_FORMAT_NONE;
     syntax_.is_continuation = options.continue_last_message;
     begun = params.generation_prompt;
+    n_nested_ = nesting_of(begun, false);
+    if (n_nested_ > kDeepestAnswer) {
+      refuse("messages", fmt::format("brackets in brackets {} deep at most, where one is continued", kDeepestAnswer),
+             "more");
+    }
     stops = params.additional_stops;
     has_reasoning = options.reasoning_apart && params.supports_thinking;
     has_tool_calls = !options.tools.empty() && options.tool_choice != ToolChoice::kNone;
@@ -137,6 +148,7 @@ class LlamaState : public AnswerFormat::State {
   }
 
   ParsedAnswer parse(const std::string& text, bool partial) const override {
+    if (n_nested_ + nesting_of(text, false) > kDeepestAnswer) throw std::runtime_error("too deep");  // it stays a text
     const common_chat_msg message = common_chat_parse(text, partial, syntax_);
     ParsedAnswer answer = {message.render_content(), message.reasoning_content, {}};
     // What the prompt has of a message that is continued is no part of the answer.
@@ -185,6 +197,7 @@ class LlamaState : public AnswerFormat::State {
   }
 
   common_chat_parser_params syntax_;
+  std::size_t n_nested_ = 0;  // brackets that lie in each other in what the prompt has of the answer
   std::string continued_content_, continued_reasoning_;
 };
 

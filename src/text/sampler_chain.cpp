@@ -110,6 +110,12 @@ void check_ranges(const SamplerOptions& o) {
     require(std::isfinite(value), option, "a finite number", value);
   };
   const auto count = [](std::int32_t value, const char* option) { require(value >= 0, option, "0 or more", value); };
+  // Each answer takes four bytes for each token that is looked back at, whether it is there or not.
+  const auto look_back = [](std::int32_t value, const char* option) {
+    constexpr std::int32_t kMost = 1 << 20;
+    require(value >= 0, option, "0 or more", value);
+    require(value <= kMost, option, fmt::format("{} at most", kMost).c_str(), value);
+  };
   finite(o.temp, "temp");
   require(std::isfinite(o.dynatemp_range) && o.dynatemp_range >= 0, "dynatemp_range", "0 or more", o.dynatemp_range);
   finite(o.dynatemp_exponent, "dynatemp_exponent");
@@ -122,13 +128,13 @@ void check_ranges(const SamplerOptions& o) {
   count(o.min_keep, "min_keep");
   require(std::isnormal(o.repeat_penalty) && o.repeat_penalty > 0 && std::isfinite(1 / o.repeat_penalty),
           "repeat_penalty", "a number above 0", o.repeat_penalty);
-  count(o.repeat_last_n, "repeat_last_n");
+  look_back(o.repeat_last_n, "repeat_last_n");
   finite(o.presence_penalty, "presence_penalty");
   finite(o.frequency_penalty, "frequency_penalty");
   require(std::isfinite(o.dry_multiplier) && o.dry_multiplier >= 0, "dry_multiplier", "0 or more", o.dry_multiplier);
   require(std::isfinite(o.dry_base) && o.dry_base >= 1, "dry_base", "1 or more", o.dry_base);
   count(o.dry_allowed_length, "dry_allowed_length");
-  count(o.dry_penalty_last_n, "dry_penalty_last_n");
+  look_back(o.dry_penalty_last_n, "dry_penalty_last_n");
   require(o.mirostat >= 0 && o.mirostat <= 2, "mirostat", "0, 1 or 2", o.mirostat);
   require(std::isfinite(o.mirostat_tau) && o.mirostat_tau >= 0, "mirostat_tau", "0 or more", o.mirostat_tau);
   require(std::isfinite(o.mirostat_eta) && o.mirostat_eta >= 0, "mirostat_eta", "0 or more", o.mirostat_eta);

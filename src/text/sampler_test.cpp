@@ -176,6 +176,8 @@ TEST(Sampler, NamesTheOptionThatCannotBe) {
   EXPECT_EQ(message([](auto& o) { o.min_p = -1; }), "min_p: expected 0 to 1, found -1");
   EXPECT_EQ(message([](auto& o) { o.repeat_penalty = 0; }), "repeat_penalty: expected a number above 0, found 0");
   EXPECT_EQ(message([](auto& o) { o.repeat_last_n = -1; }), "repeat_last_n: expected 0 or more, found -1");
+  EXPECT_EQ(message([](auto& o) { o.dry_penalty_last_n = 1 << 21; }),
+            "dry_penalty_last_n: expected 1048576 at most, found 2097152");
   EXPECT_EQ(message([](auto& o) { o.dry_base = 0.5F; }), "dry_base: expected 1 or more, found 0.5");
   EXPECT_EQ(message([](auto& o) { o.mirostat = 3; }), "mirostat: expected 0, 1 or 2, found 3");
   EXPECT_EQ(message([](auto& o) { o.samplers = {"top_q"}; }), "samplers: expected names of samplers, found top_q");
@@ -452,10 +454,12 @@ TEST(Sampler, FollowsAJsonSchemaWhereThisBuildCan) {
 
 TEST(Sampler, RefusesWhatIsNoJsonSchema) {
   if (!LlamaChat::in_this_build()) GTEST_SKIP() << "built without llama.cpp's sources";
-  for (const char* schema : {"{", "not json", R"({"type":"elephant"})", R"({"$ref":"#/nowhere"})"}) {
+  const std::string deep = R"({"a":)" + std::string(100000, '[');
+  for (const std::string& schema : {std::string("{"), std::string("not json"), std::string(R"({"type":"elephant"})"),
+                                    std::string(R"({"$ref":"#/nowhere"})"), deep}) {
     try {
       json_schema_grammar(schema);
-      ADD_FAILURE() << schema;
+      ADD_FAILURE() << schema.substr(0, 40);
     } catch (const Error& e) {
       EXPECT_EQ(e.kind(), Error::Kind::kUsage);
       EXPECT_TRUE(std::string(e.what()).starts_with("json_schema: expected ")) << e.what();
