@@ -2,6 +2,7 @@
 
 #include <llama.h>
 
+#include <algorithm>
 #include <cassert>
 #include <cerrno>
 #include <cstring>
@@ -9,6 +10,7 @@
 #include <limits>
 #include <mutex>
 
+#include "base/deep_stack.h"
 #include "lacake/error.h"
 #include "text/llama_log.h"
 #include "text/llama_vocab.h"
@@ -27,6 +29,22 @@ void require_readable(const std::filesystem::path& path) {
 
 std::optional<std::int32_t> if_any(llama_token token) {
   return token == LLAMA_TOKEN_NULL ? std::nullopt : std::optional<std::int32_t>(token);
+}
+
+// For some vocabularies libllama divides a text by std::regex, which calls itself for each character of a stretch of
+// blanks or of letters without one: 31,000 letters took a stack of 8 MiB, 270 bytes each.
+constexpr std::size_t kShortStretch = 4096, kLongestStretch = 4 << 20, kStackPerByte = 1024;
+
+// Bytes of the longest stretch that is all blanks or has none, with the other kind before or behind it.
+std::size_t longest_stretch(std::string_view text) {
+  std::size_t before = 0, now = 0, longest = 0;
+  bool blank = false;
+  for (const char c : text) {
+    const bool is_blank = c == ' ' || (c >= '\t' && c <= '\r');
+    if (is_blank != blank) before = now, now = 0, blank = is_blank;
+    longest = std::max(longest, before + ++now);
+  }
+  return longest;
 }
 
 // Calls write(buffer, size), which returns the bytes written or, negated, how many it needs.
@@ -142,9 +160,24 @@ std::vector<std::int32_t> llama_tokens(const llama_vocab* vocab, std::string_vie
   std::size_t room = text.size() + kAdded;
   // Not initialised: the pages that no token reaches are never resident.
   auto ids = std::make_unique_for_overwrite<llama_token[]>(room);
+  const std::size_t stretch = longest_stretch(text);
+  if (stretch > kLongestStretch) {
+    throw Error({.subject = "text",
+                 .expected = "a blank or the end of a line within 4 MiB",
+                 .found = std::to_string(stretch) + " bytes without"});
+  }
   const auto run = [&] {
-    return llama_tokenize(vocab, text.data(), (std::int32_t)text.size(), ids.get(), (std::int32_t)room, specials.add,
-                          specials.parse);
+    std::int32_t n = 0;
+    const auto tokenize = [&] {
+      n = llama_tokenize(vocab, text.data(), (std::int32_t)text.size(), ids.get(), (std::int32_t)room, specials.add,
+                         specials.parse);
+    };
+    if (stretch > kShortStretch) {
+      on_deep_stack(stretch * kStackPerByte, tokenize);
+    } else {
+      tokenize();
+    }
+    return n;
   };
   std::int32_t n = run();
   if (n < 0 && n != std::numeric_limits<std::int32_t>::min()) {

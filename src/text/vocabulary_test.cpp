@@ -77,6 +77,30 @@ TEST(Vocabulary, GivesTextBack) {
   }
 }
 
+// Of these libllama asks std::regex, which calls itself for each character.
+TEST(Vocabulary, TakesLongStretchesWithoutABreak) {
+  for (const char* kind : {"gpt-4o", "tekken", "deepseek-llm"}) {
+    SCOPED_TRACE(kind);
+    const std::vector<MetadataOverride> overrides = {
+        MetadataOverride::parse(std::string("tokenizer.ggml.pre=str:") + kind)};
+    const Vocabulary vocabulary(LACAKE_TEST_MODEL, overrides);
+    for (const std::string& text : {std::string(60000, 'a'), std::string(60000, '!'), std::string(60000, ' ')}) {
+      std::string back;
+      for (const std::int32_t token : vocabulary.tokenize(text)) back += vocabulary.piece(token);
+      EXPECT_EQ(back, text) << text.front();
+    }
+  }
+}
+
+TEST(Vocabulary, RefusesMebibytesWithoutABreak) {
+  try {
+    smollm2().tokenize("one " + std::string(5 << 20, 'a'));
+    ADD_FAILURE();
+  } catch (const Error& e) {
+    EXPECT_STREQ(e.what(), "text: expected a blank or the end of a line within 4 MiB, found 5242881 bytes without");
+  }
+}
+
 TEST(Vocabulary, ParsesSpecialTokensOnlyWhenAsked) {
   const std::string text = "<|im_end|>";
   EXPECT_EQ(smollm2().tokenize(text, {.parse = true}), std::vector{*smollm2().eos()});
