@@ -75,6 +75,8 @@ class Reader {
     steps();
     scales();
     h_.rope_mode = a_.rope_mode;
+    // ggml copies what it does not rotate in pairs too.
+    if (h_.d_k % 2 != 0) file_.fail(p_ + "attention.key_length", "an even number", fmt::format("{}", h_.d_k));
     h_.n_rot = (int)file_.integer_in(p_ + "rope.dimension_count", 2, h_.d_k, h_.d_k);
     if (h_.n_rot % 2 != 0) {
       file_.fail(p_ + "rope.dimension_count", "an even number", fmt::format("{}", h_.n_rot));

@@ -319,6 +319,8 @@ TEST(Architecture, NamesEveryAbsurdValue) {
        "llama.embedding_length: expected 1 to 1048576, found 9223372036854775807"},
       {integer("llama.attention.key_length", 0), "llama.attention.key_length: expected 1 to 1048576, found 0"},
       {integer("llama.context_length", 0), "llama.context_length: expected 1 to 2147483647, found 0"},
+      {both(integer("llama.attention.key_length", 7), integer("llama.rope.dimension_count", 6)),
+       "llama.attention.key_length: expected an even number, found 7"},
       {integer("llama.rope.dimension_count", 10), "llama.rope.dimension_count: expected 2 to 8, found 10"},
       {integer("llama.rope.dimension_count", 7), "llama.rope.dimension_count: expected an even number, found 7"},
       {number("llama.rope.freq_base", 0), "llama.rope.freq_base: expected 0.001 to 1000000000000, found 0"},

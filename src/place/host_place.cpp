@@ -1,6 +1,12 @@
 #include "place/host_place.h"
 
+#include <fmt/format.h>
+
 #include <cstring>
+#include <latch>
+#include <system_error>
+#include <thread>
+#include <vector>
 
 #include "lacake/error.h"
 #include "lacake/memory.h"
@@ -20,10 +26,29 @@ void allocate_from(ggml_gallocr_t allocator, Graph& graph) {
   throw Error({.kind = Error::Kind::kCapacity, .subject = "compute buffer", .found = "the system refused the memory"});
 }
 
+// ggml ends the process where the system makes fewer threads than it asks for.
+void require_threads(int n) {
+  std::latch tried(1);
+  std::vector<std::thread> made;
+  int n_made = 1;  // this one
+  try {
+    for (made.reserve((std::size_t)n); n_made < n; ++n_made) made.emplace_back([&] { tried.wait(); });
+  } catch (const std::system_error&) {
+  }
+  tried.count_down();
+  for (std::thread& thread : made) thread.join();
+  if (n_made == n) return;
+  throw Error({.kind = Error::Kind::kCapacity,
+               .subject = "threads",
+               .expected = fmt::format("{} of them", n),
+               .found = fmt::format("a system that makes {}", n_made)});
+}
+
 }  // namespace
 
 HostPlace::HostPlace(int threads, attention::Method method)
     : threads_(threads), attention_(make_attention_nodes(method)) {
+  require_threads(threads);
   backend_.reset(ggml_backend_dev_init(cpu_device(), nullptr));
   cpu_function<ggml_backend_set_n_threads_t>("ggml_backend_set_n_threads")(backend_.get(), threads);
   const auto new_pool = cpu_function<decltype(&ggml_threadpool_new)>("ggml_threadpool_new");
