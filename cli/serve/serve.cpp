@@ -178,10 +178,11 @@ std::string memory_line(const ConversationPlan& plan, std::uint64_t kv_memory) {
       memory.total() - memory.cache - memory.policy_metadata + kv_memory + n * own + plan.scheduling.opening_bytes;
   return fmt::format(
       "{} conversations in {} of KV memory; beside it {} each for copies to go back to, and {} for what they share "
-      "(--checkpoints sets both): {} in all, and {} more for each of up to {} further long prompts that are read "
-      "meanwhile",
+      "(--checkpoints sets both): {} in all, and {} more for each of up to {} further prompts of more than {} tokens "
+      "that are read meanwhile",
       n, bytes_text(kv_memory), bytes_text(copies), bytes_text(plan.scheduling.opening_bytes), bytes_text(all),
-      bytes_text(memory.hidden_states + memory.layer_workspace + memory.turn_copy), Scheduler::kMostReading - 1);
+      bytes_text(memory.hidden_states + memory.layer_workspace + memory.turn_copy), Scheduler::kMostReading - 1,
+      Scheduler::kShortPrompt);
 }
 
 }  // namespace

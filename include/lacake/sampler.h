@@ -59,7 +59,7 @@ struct SamplerOptions {
   float xtc_probability = 0.0F;  // how often all but the least likely above the threshold go; 0: never
   float xtc_threshold = 0.1F;    // above 0.5: never
 
-  std::int32_t repeat_last_n = 64;  // how many last tokens the three penalties look at; 0: none
+  std::int32_t repeat_last_n = 64;  // how many last tokens the three penalties look at, at most 2^20; 0: none
   float repeat_penalty = 1.0F;      // above 1: tokens among the last ones become less likely
   float presence_penalty = 0.0F;    // taken from the logit of a token among the last ones
   float frequency_penalty = 0.0F;   // taken from it as often as it is there
@@ -67,7 +67,7 @@ struct SamplerOptions {
   float dry_multiplier = 0.0F;           // penalty of a token that would prolong a repetition; 0: none
   float dry_base = 1.75F;                // by which it grows with each token of the repetition
   std::int32_t dry_allowed_length = 2;   // repetitions so long are free
-  std::int32_t dry_penalty_last_n = 64;  // how many last tokens are searched; 0: none
+  std::int32_t dry_penalty_last_n = 64;  // how many last tokens are searched, at most 2^20; 0: none
   std::vector<std::string> dry_sequence_breakers = {"\n", ":", "\"", "*"};  // repetitions do not reach over them
 
   // 1 or 2: holds the surprise of the answer near mirostat_tau instead. Only the temperature and logit biases are used

@@ -10,8 +10,8 @@
 //
 // A thread of its own computes. Each of its rounds is one token of every answer that is being written and a few bounded
 // steps of the prompts that are being read, so nobody waits for somebody's book. Among prompts, the one with least left
-// to read and the one that waits longest take turns. What a prompt needs while it is read (MemoryPlan) is beside the KV
-// memory.
+// to read and the one that waits longest take turns. What a prompt needs while it is read is beside the KV memory
+// (MemoryPlan in lacake/engine.h).
 //
 // Requests are admitted in the order in which they came, as soon as the reserved KV memory has room for their session.
 // Room is made by letting go of idle conversations, the one that was used least recently first: with a store they stay
@@ -170,11 +170,11 @@ class Scheduler {
  public:
   using Ticket = std::uint64_t;
 
-  // Long prompts that are being read at once, each with its hidden states and a layer's keys and values. It takes three
-  // ever shorter ones, each in the middle of the one before, until another long one has to wait. A short prompt, which
-  // takes little, never waits for that.
+  // At most so many long prompts are read at once: until its end each takes memory for its hidden states and for one
+  // layer's keys and values. A further long one begins when one of them has ended.
   static constexpr std::size_t kMostReading = 4;
-  static constexpr std::size_t kShortPrompt = 512;  // tokens to be read
+  // A prompt of which no more tokens than this are to be read is short, and never waits for that.
+  static constexpr std::size_t kShortPrompt = 512;
 
   // Borrows all. Throws Error(kUsage) where the engine has no reserved KV memory or it does not hold one session.
   Scheduler(const Model& model, Engine& engine, SchedulerOptions options);

@@ -9,10 +9,10 @@ std::size_t nesting_of(std::string_view text, bool json) {
   bool in_string = false;
   for (std::size_t i = 0; i < text.size(); ++i) {
     const char c = text[i];
-    if (json && in_string) {
+    if (in_string) {
       if (c == '\\') ++i;
       if (c == '"') in_string = false;
-    } else if (c == '"') {
+    } else if (json && c == '"') {
       in_string = true;
     } else if (c == '[' || c == '{') {
       depth += 1;

@@ -114,7 +114,7 @@ void check_ranges(const SamplerOptions& o) {
   const auto look_back = [](std::int32_t value, const char* option) {
     constexpr std::int32_t kMost = 1 << 20;
     require(value >= 0, option, "0 or more", value);
-    require(value <= kMost, option, fmt::format("{} at most", kMost).c_str(), value);
+    require(value <= kMost, option, fmt::format("{} at most", kMost), value);
   };
   finite(o.temp, "temp");
   require(std::isfinite(o.dynatemp_range) && o.dynatemp_range >= 0, "dynatemp_range", "0 or more", o.dynatemp_range);
